@@ -1,0 +1,1 @@
+//! Every Drystone resource kind, as data.

@@ -1,0 +1,1 @@
+//! Cluster life cycle: bootstrap, nodes, growth, deletion.

@@ -1,0 +1,1 @@
+//! CNI plugin, address management and service data plane.

@@ -1,0 +1,1 @@
+//! Resource managers and the composing manager.

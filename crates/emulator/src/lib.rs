@@ -1,0 +1,1 @@
+//! An emulated site: BMCs, switches, fabric agents and hosts.

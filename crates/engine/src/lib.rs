@@ -1,0 +1,1 @@
+//! Operations: plan, journal, run, resume, undo; controller harness and leader election.

@@ -1,0 +1,1 @@
+//! Fabric manager: topology, zones, routes, address pools, agents.

@@ -1,0 +1,1 @@
+//! Bare-metal hosts: enrolment, inspection, power, provisioning.

@@ -1,0 +1,1 @@
+//! Node agent: pods through CRI, logs, exec, probes.

@@ -1,0 +1,1 @@
+//! Redfish types, client, and what any Redfish service needs.

@@ -1,0 +1,1 @@
+//! In-cluster control plane: scheduler, workload controllers, services, node life cycle.
