@@ -1,1 +1,91 @@
-//! Every Drystone resource kind, as data.
+//! Every Drystone resource kind, as data: specifications, statuses and their invariants. No I/O.
+//!
+//! Kinds of `drystone.dev/v1alpha1` are defined by Drystone; [`BareMetalHost`] is Metal3's, unchanged. The custom resource
+//! definitions that an API server needs are in [`custom_resource_definitions`].
+
+mod address_pool;
+mod bare_metal_host;
+mod cluster;
+mod composition;
+mod condition;
+mod fabric_agent;
+mod host;
+mod operation;
+pub mod quantity;
+mod reference;
+mod resource_block;
+mod site;
+mod zone;
+
+pub use address_pool::{AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus};
+pub use bare_metal_host::{
+    BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus, Firmware,
+    FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus, ProvisioningState,
+    SecretReference, StorageDevice, SystemVendor,
+};
+pub use cluster::{
+    Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone, ControlPlane,
+    Distribution, Isolation, MemberRole, Taint, WorkerPool,
+};
+pub use composition::{
+    CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionPhase, CompositionSpec,
+    CompositionStatus, Explanation, FunnelStage, Purpose, Weights,
+};
+pub use condition::{condition, is_true, set_condition};
+pub use fabric_agent::{
+    FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricEndpoint, FabricLink, FabricSwitch, FabricTopology,
+};
+pub use host::{Accelerator, AcceleratorRequirement, AcceleratorType, HostRequirement, NetworkRequirement};
+pub use operation::{
+    FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
+};
+pub use reference::ObjectReference;
+pub use resource_block::{
+    BlockNic, BlockPool, Drive, ResourceBlock, ResourceBlockSpec, ResourceBlockStatus, ResourceBlockType,
+};
+pub use site::{ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus};
+pub use zone::{
+    IsolationProof, Zone, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase, ZoneSpec, ZoneStatus,
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The API group of Drystone's own kinds.
+pub const GROUP: &str = "drystone.dev";
+
+/// Namespace of what belongs to no tenant: sites, hosts, fabric agents.
+pub const SYSTEM_NAMESPACE: &str = "drystone-system";
+
+/// Label that names the cluster an object belongs to.
+pub const CLUSTER_LABEL: &str = "drystone.dev/cluster";
+
+/// Label that names the namespace of the cluster an object belongs to.
+pub const CLUSTER_NAMESPACE_LABEL: &str = "drystone.dev/cluster-namespace";
+
+/// Label that names the site an object belongs to.
+pub const SITE_LABEL: &str = "drystone.dev/site";
+
+/// Annotation on a Service: the node that answers for its external addresses.
+pub const ANNOUNCED_BY_ANNOTATION: &str = "drystone.dev/announced-by";
+
+/// Extended resource name under which nodes offer their GPUs.
+pub const GPU_RESOURCE: &str = "drystone.dev/gpu";
+
+/// The custom resource definitions of every kind that Drystone serves, ready to be applied.
+pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
+    vec![
+        AddressPool::crd(),
+        BareMetalHost::crd(),
+        Cluster::crd(),
+        Composition::crd(),
+        FabricAgent::crd(),
+        Operation::crd(),
+        ResourceBlock::crd(),
+        Site::crd(),
+        Zone::crd(),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

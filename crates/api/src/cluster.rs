@@ -1,0 +1,273 @@
+//! `Cluster`: a Kubernetes cluster, composed out of free hardware.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{HostRequirement, ObjectReference, Purpose, Weights};
+
+/// What the cluster should be. Everything but `workers` has a default that works.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "drystone.dev",
+    version = "v1alpha1",
+    kind = "Cluster",
+    plural = "clusters",
+    category = "drystone",
+    namespaced,
+    status = "ClusterStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.readyNodes"}"#,
+    printcolumn = r#"{"name":"Hosts","type":"integer","jsonPath":".status.hosts"}"#,
+    printcolumn = r#"{"name":"Endpoint","type":"string","jsonPath":".status.endpoint"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSpec {
+    /// What it is for; sets the weights by which the composer chooses hosts.
+    #[serde(default)]
+    pub purpose: Purpose,
+    /// Weights of your own instead of the purpose's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
+    /// Where hosts come from; any site unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// The control plane.
+    #[serde(default)]
+    pub control_plane: ControlPlane,
+    /// Pools of workers. Names are unique.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub workers: Vec<WorkerPool>,
+    /// Addresses.
+    #[serde(default)]
+    pub network: ClusterNetwork,
+    /// Isolation.
+    #[serde(default)]
+    pub zone: ClusterZone,
+    /// Which Kubernetes is brought up.
+    #[serde(default)]
+    pub distribution: Distribution,
+}
+
+/// The control plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlane {
+    /// Number of hosts. One keeps its state in the embedded store.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1))]
+    pub replicas: u32,
+    /// What each host must have.
+    #[serde(default)]
+    pub host: HostRequirement,
+}
+
+impl Default for ControlPlane {
+    fn default() -> Self {
+        Self { replicas: 1, host: HostRequirement::default() }
+    }
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// A pool of alike workers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerPool {
+    /// Name, unique in the cluster.
+    #[schemars(regex(pattern = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"))]
+    pub name: String,
+    /// Number of hosts.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub replicas: u32,
+    /// Largest number of hosts that growth may reach when pods do not fit; `replicas` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub max_replicas: Option<u32>,
+    /// What each host must have.
+    #[serde(default)]
+    pub host: HostRequirement,
+    /// Labels of the nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Taints of the nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
+}
+
+/// A node taint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Taint {
+    /// Key.
+    pub key: String,
+    /// Value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// Effect.
+    #[schemars(regex(pattern = "^(NoSchedule|PreferNoSchedule|NoExecute)$"))]
+    pub effect: String,
+}
+
+/// Addresses of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterNetwork {
+    /// Addresses of pods.
+    #[serde(rename = "podCIDR", default = "default_pod_cidr")]
+    #[schemars(with = "String")]
+    pub pod_cidr: IpNet,
+    /// Addresses of Services inside the cluster.
+    #[serde(rename = "serviceCIDR", default = "default_service_cidr")]
+    #[schemars(with = "String")]
+    pub service_cidr: IpNet,
+    /// AddressPool that external addresses of Services come from; without it, LoadBalancer Services stay pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_pool: Option<String>,
+}
+
+fn default_pod_cidr() -> IpNet {
+    IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 42, 0, 0), 16))
+}
+
+fn default_service_cidr() -> IpNet {
+    IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 43, 0, 0), 16))
+}
+
+impl Default for ClusterNetwork {
+    fn default() -> Self {
+        Self { pod_cidr: default_pod_cidr(), service_cidr: default_service_cidr(), external_pool: None }
+    }
+}
+
+/// How a cluster is walled in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterZone {
+    /// Isolation of the cluster's zone.
+    #[serde(default)]
+    pub isolation: Isolation,
+}
+
+/// Whether an endpoint may be in several zones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Isolation {
+    /// Members are in this zone only; gateways excepted.
+    #[default]
+    Exclusive,
+    /// Members may be in other shared zones too.
+    Shared,
+}
+
+/// Which Kubernetes is brought up on the hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Distribution {
+    /// Drystone's own control plane and node agent on containerd.
+    #[default]
+    Embedded,
+}
+
+/// Where a cluster is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClusterPhase {
+    /// Not looked at yet.
+    #[default]
+    Pending,
+    /// Being composed, zoned, provisioned or bootstrapped.
+    Creating,
+    /// Up.
+    Ready,
+    /// A pool is growing or shrinking.
+    Resizing,
+    /// Up, but something is missing; the message says what.
+    Degraded,
+    /// Could not be created; everything was given back.
+    Failed,
+    /// Being taken apart.
+    Deleting,
+}
+
+/// Role of a member.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum MemberRole {
+    /// Runs the control plane.
+    ControlPlane,
+    /// Runs pods.
+    #[default]
+    Worker,
+}
+
+/// A host that is part of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterMember {
+    /// The host, which is also the node's name.
+    pub host: String,
+    /// Role.
+    pub role: MemberRole,
+    /// Worker pool; empty for the control plane.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pool: String,
+    /// Address of the host on the node network, once leased.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// Whether its node is ready.
+    #[serde(default)]
+    pub ready: bool,
+}
+
+/// State of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Where it is in its life.
+    #[serde(default)]
+    pub phase: ClusterPhase,
+    /// Generation of the specification that the state is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Its hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<ClusterMember>,
+    /// Number of hosts.
+    #[serde(default)]
+    pub hosts: u32,
+    /// Number of nodes that are ready.
+    #[serde(default)]
+    pub ready_nodes: u32,
+    /// Wanted size of each worker pool where growth has changed it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pool_sizes: BTreeMap<String, u32>,
+    /// URL of the API server.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub endpoint: String,
+    /// Secret in the cluster's namespace with the administrator's kubeconfig (key `value`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kubeconfig_secret: String,
+    /// The operation at work, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<ObjectReference>,
+    /// What was chosen and why, in one paragraph.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub choice: String,
+    /// Why the cluster is in this state.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// When it became ready first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Time>,
+    /// Conditions: `Composed`, `Isolated`, `Provisioned`, `ControlPlaneReady`, `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}

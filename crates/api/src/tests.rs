@@ -1,0 +1,84 @@
+//! The definitions are structural, and what users write parses.
+
+use std::str::FromStr;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::{
+    Cluster, Purpose, custom_resource_definitions,
+    quantity::{Bandwidth, Memory},
+};
+
+fn assert_typed(node: &Value, path: &str) {
+    let Some(object) = node.as_object() else { panic!("{path} is not a schema: {node}") };
+    let free = object.contains_key("x-kubernetes-preserve-unknown-fields")
+        || object.contains_key("x-kubernetes-int-or-string");
+    assert!(free || object.contains_key("type"), "{path} has no type: {node}");
+    assert!(!object.contains_key("$ref"), "{path} has a reference");
+    for (name, child) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        assert_typed(child, &format!("{path}.{name}"));
+    }
+    if let Some(items) = object.get("items") {
+        assert_typed(items, &format!("{path}[]"));
+    }
+}
+
+#[test]
+fn definitions_are_structural() {
+    for definition in custom_resource_definitions() {
+        let name = definition.metadata.name.unwrap_or_default();
+        for version in definition.spec.versions {
+            let schema = version.schema.and_then(|schema| schema.open_api_v3_schema).expect("a schema");
+            assert_typed(&serde_json::to_value(schema).expect("serializable"), &name);
+        }
+    }
+}
+
+#[test]
+fn the_design_example_parses() {
+    let cluster: Cluster = serde_json::from_value(json!({
+        "apiVersion": "drystone.dev/v1alpha1", "kind": "Cluster",
+        "metadata": {"name": "mlops", "namespace": "research"},
+        "spec": {
+            "purpose": "MLOps",
+            "controlPlane": {"replicas": 1, "host": {"cores": 4, "memory": "16Gi"}},
+            "workers": [{"name": "train", "replicas": 2, "maxReplicas": 4, "host": {
+                "cores": 16, "memory": "64Gi", "accelerators": [{"type": "GPU", "count": 2}],
+                "network": {"minBandwidth": "100Gbit", "maxHops": 2}}}],
+            "network": {"podCIDR": "10.42.0.0/16", "serviceCIDR": "10.43.0.0/16", "externalPool": "campus"},
+            "zone": {"isolation": "Exclusive"},
+            "distribution": "Embedded"
+        }
+    }))
+    .expect("the example is valid");
+    assert_eq!(cluster.spec.purpose, Purpose::MLOps);
+    assert_eq!(cluster.spec.workers[0].host.memory, Some(Memory(64 << 30)));
+    let network = cluster.spec.workers[0].host.network.as_ref().expect("given");
+    assert_eq!(network.min_bandwidth, Some(Bandwidth::from_gigabits(100)));
+}
+
+#[test]
+fn amounts_are_refused_with_a_reason() {
+    for wrong in ["", "Gi", "1.5Gi", "-1Gi", "64 Gi", "64Qi", "99999999999Ti"] {
+        let error = Memory::from_str(wrong).expect_err(wrong);
+        assert!(error.to_string().contains("Ki, Mi, Gi"), "{error}");
+    }
+    for wrong in ["100", "100G", "Gbit", "100gbit"] {
+        assert!(Bandwidth::from_str(wrong).is_err(), "{wrong}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn memory_survives_text(bytes in any::<u64>()) {
+        prop_assert_eq!(Memory::from_str(&Memory(bytes).to_string()), Ok(Memory(bytes)));
+    }
+
+    #[test]
+    fn bandwidth_survives_text(kilobits in 0..u64::MAX / 1_000) {
+        let bandwidth = Bandwidth(kilobits * 1_000);
+        let text = bandwidth.to_string();
+        prop_assert_eq!(Bandwidth::from_str(&text), Ok(bandwidth));
+    }
+}

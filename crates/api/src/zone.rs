@@ -1,0 +1,166 @@
+//! `Zone`: who may exchange packets with whom.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Isolation;
+
+/// A set of hosts that may exchange traffic over every fabric they share, and with nobody else but shared endpoints.
+/// Carried out as one Redfish zone (`ZoneOfEndpoints`) per fabric.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "drystone.dev",
+    version = "v1alpha1",
+    kind = "Zone",
+    plural = "zones",
+    category = "drystone",
+    namespaced,
+    status = "ZoneStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Isolated","type":"boolean","jsonPath":".status.isolation.proven"}"#,
+    printcolumn = r#"{"name":"Members","type":"integer","jsonPath":".status.endpointCount"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneSpec {
+    /// The members.
+    #[serde(default)]
+    pub members: Vec<ZoneMember>,
+    /// Whether an endpoint of this zone may be in other zones too.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// Whether the shared gateway endpoints of the fabrics are members too, so that the zone has a way in and out.
+    #[serde(default = "yes")]
+    pub gateways: bool,
+    /// Names of address pools in the zone's namespace that its members draw from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub address_pools: Vec<String>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// A member of a zone: a host with all its endpoints, or one endpoint of one fabric.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneMember {
+    /// Name of a BareMetalHost; all its network interfaces become members. Either this or `endpoint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Namespace of the BareMetalHost; `drystone-system` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_namespace: Option<String>,
+    /// Fabric of `endpoint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<String>,
+    /// Id of an endpoint in `fabric`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+/// State of a zone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ZonePhase {
+    /// Not looked at yet, or waiting for hosts or agents.
+    #[default]
+    Pending,
+    /// Tables are being computed and patched.
+    Programming,
+    /// Tables are in the switches, read back and proven.
+    Ready,
+    /// Cannot be carried out as it stands; the message tells why.
+    Failed,
+    /// Being removed from the switches.
+    Deleting,
+}
+
+/// What was done for a zone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneStatus {
+    /// State.
+    #[serde(default)]
+    pub phase: ZonePhase,
+    /// Generation of the specification that the state is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Number that stands for the zone inside switches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<u32>,
+    /// The members with the endpoints they were resolved to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<ZoneMemberStatus>,
+    /// Number of endpoints, shared ones included.
+    #[serde(default)]
+    pub endpoint_count: u32,
+    /// Per fabric, what was programmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fabrics: Vec<ZoneFabricStatus>,
+    /// Proof of isolation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationProof>,
+    /// Why the zone is in this state.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Conditions: `Ready`, `Isolated`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One endpoint of a zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneMemberStatus {
+    /// Host, if it belongs to one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// Fabric.
+    pub fabric: String,
+    /// Endpoint id in the fabric.
+    pub endpoint: String,
+    /// MAC address.
+    pub mac: String,
+    /// Switch it is cabled to.
+    pub switch: String,
+    /// Port of that switch.
+    pub port: String,
+    /// Whether other zones may contain it too.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+/// What was programmed in one fabric.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneFabricStatus {
+    /// Fabric.
+    pub fabric: String,
+    /// The Redfish zone's URI.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Switches whose tables hold the zone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub switches: Vec<String>,
+}
+
+/// Evidence that a zone's members reach each other and nobody else, from tables read back from the switches.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IsolationProof {
+    /// Whether it holds.
+    pub proven: bool,
+    /// Pairs of endpoints looked at.
+    #[serde(default)]
+    pub checked_pairs: u64,
+    /// If it does not hold: the path by which a frame gets where it must not, or the pair that cannot talk.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub counter_example: String,
+    /// When it was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<Time>,
+}
