@@ -21,6 +21,14 @@ pub enum StoreError {
         /// The latest committed revision.
         current: Revision,
     },
+    /// The watcher did not keep up and its buffer is full; watch again from the revision after the last one received.
+    #[error(
+        "the watcher is too slow: its buffer is full, the change of revision {missed} is the first it missed"
+    )]
+    WatcherTooSlow {
+        /// Revision of the first change that the watcher does not get.
+        missed: Revision,
+    },
     /// The lease does not exist or has expired.
     #[error("lease {0} does not exist or has expired")]
     LeaseNotFound(i64),

@@ -9,8 +9,8 @@ mod model;
 
 pub use error::StoreError;
 pub use model::{
-    Compare, CompareTarget, Event, EventKind, KeyRange, KeyValue, LeaseId, Operation, OperationResult, RangeRequest,
-    RangeResponse, Revision, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
+    Compare, CompareTarget, Event, EventKind, KeyRange, KeyValue, LeaseId, Operation, OperationResult,
+    RangeRequest, RangeResponse, Revision, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
 };
 
 /// A revisioned key-value store (etcd v3 data model).
@@ -35,6 +35,7 @@ pub trait Store: Send + Sync + 'static {
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
 
     /// Forgets all history before `revision`; later reads and watches below it fail with [`StoreError::Compacted`].
+    /// Compacting again, or less than before, changes nothing and is no error.
     async fn compact(&self, revision: Revision) -> Result<(), StoreError>;
 
     /// The latest committed revision.

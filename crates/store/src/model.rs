@@ -193,7 +193,7 @@ pub struct Event {
     pub kind: EventKind,
     /// The pair after the change.
     pub kv: KeyValue,
-    /// The pair before the change, if it existed (always filled, it costs nothing here).
+    /// The pair before the change, if it existed.
     pub previous: Option<KeyValue>,
 }
 
@@ -206,7 +206,9 @@ pub struct WatchRequest {
     pub start_revision: Option<Revision>,
 }
 
-/// All changes of one transaction that fall into a watch's range, or a progress mark when empty.
+/// All changes of one transaction that fall into a watch's range, or a progress mark when empty: nothing of the range
+/// changed up to that revision. The embedded store gives a mark when a stream that has nothing to tell is polled and other keys have
+/// changed meanwhile; it does not wake a stream for that.
 #[derive(Debug, Clone)]
 pub struct WatchBatch {
     /// The revision that the stream has reached with this batch.

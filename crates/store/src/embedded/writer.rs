@@ -1,0 +1,223 @@
+//! The writer: one thread that turns waiting requests into durable commits.
+//!
+//! It takes what waits in the queue, stages it against memory, commits it with one flush to disk, and only then
+//! swaps memory, feeds the watchers and replies. It never waits for more requests to come: an idle store commits at
+//! once, a busy one finds the next batch in the queue when the last has been flushed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::commit::{Scrub, persist};
+use super::compaction::Compactor;
+use super::leases::Deadlines;
+use super::options::Options;
+use super::recovery::Health;
+use super::shared::Shared;
+use super::staging::{Changes, Staging};
+use crate::{LeaseId, Revision, StoreError, Txn, TxnResponse};
+
+/// Where the answer to a request goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A request to the writer.
+#[derive(Debug)]
+pub(super) enum Command {
+    Txn(Txn, Reply<TxnResponse>),
+    Grant { lease: LeaseId, time_to_live: Duration, reply: Reply<LeaseId> },
+    KeepAlive(LeaseId, Reply<()>),
+    Revoke(LeaseId, Reply<()>),
+    Compact(Revision, Reply<()>),
+}
+
+/// The answer to a staged request, held back until the batch is durable.
+enum Outcome {
+    Txn(Reply<TxnResponse>, TxnResponse),
+    Lease(Reply<LeaseId>, LeaseId),
+    Done(Reply<()>),
+}
+
+impl Outcome {
+    /// Sends the answer; nobody waiting for it any more is fine.
+    fn send(self, result: Result<(), StoreError>) {
+        match self {
+            Self::Txn(reply, response) => drop(reply.send(result.map(|()| response))),
+            Self::Lease(reply, lease) => drop(reply.send(result.map(|()| lease))),
+            Self::Done(reply) => drop(reply.send(result)),
+        }
+    }
+}
+
+/// The writer's own state.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    options: Options,
+    /// Requests taken from the queue that did not fit into the last batch.
+    backlog: VecDeque<Command>,
+    scrub: Scrub,
+    deadlines: Deadlines,
+    health: Health,
+    compactor: Compactor,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, options: Options, scrub: Scrub) -> Self {
+        let compactor = Compactor::new(options.compaction);
+        Self {
+            shared,
+            options,
+            backlog: VecDeque::new(),
+            scrub,
+            deadlines: Deadlines::default(),
+            health: Health::default(),
+            compactor,
+        }
+    }
+
+    /// Serves requests until all senders are gone, then closes the database.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let now = Instant::now();
+        for (lease, time_to_live) in &self.shared.state().leases {
+            self.deadlines.start(*lease, now, *time_to_live);
+        }
+        while self.wait(&mut queue).await {
+            self.serve_batch(Instant::now());
+        }
+        self.shared.close();
+    }
+
+    /// Waits until there is something to do and takes what is queued; false when the store is closed.
+    async fn wait(&mut self, queue: &mut mpsc::Receiver<Command>) -> bool {
+        if self.backlog.is_empty() && !(self.scrub.is_pending() && self.health.is_good()) {
+            let received = match self.wake_at() {
+                Some(deadline) => tokio::time::timeout_at(deadline, queue.recv()).await,
+                None => Ok(queue.recv().await),
+            };
+            match received {
+                Ok(Some(command)) => self.backlog.push_back(command),
+                Ok(None) => return false,
+                Err(_elapsed) => {}
+            }
+        }
+        while self.backlog.len() < self.options.batch_requests {
+            match queue.try_recv() {
+                Ok(command) => self.backlog.push_back(command),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return !self.backlog.is_empty(),
+            }
+        }
+        true
+    }
+
+    /// When to look after leases even if nobody asks for anything.
+    fn wake_at(&self) -> Option<Instant> {
+        let lease = self.deadlines.next()?;
+        Some(self.health.retry_at().map_or(lease, |retry| lease.max(retry)))
+    }
+
+    /// Stages what waits, commits it and answers.
+    fn serve_batch(&mut self, now: Instant) {
+        let shared = Arc::clone(&self.shared);
+        let state = shared.state();
+        let mut staging = Staging::new(&state, &self.options);
+        if self.health.may_write(now) {
+            for lease in self.deadlines.due(now) {
+                if staging.revoke(lease).is_err() {
+                    self.deadlines.stop(lease);
+                }
+            }
+        }
+        let mut outcomes = Vec::with_capacity(self.backlog.len());
+        while staging.bytes() < self.options.batch_bytes
+            && let Some(command) = self.backlog.pop_front()
+        {
+            outcomes.extend(stage(command, &mut staging, &mut self.deadlines, now));
+        }
+        if let Some(revision) = self.compactor.due(now, staging.revision(), state.compacted) {
+            // Never ahead of the revision just read.
+            let _ = staging.compact(revision);
+        }
+        let changes = staging.finish();
+        drop(state);
+        let result = self.commit(&changes, now);
+        for outcome in outcomes {
+            outcome.send(result.clone());
+        }
+    }
+
+    /// Makes changes durable, then visible.
+    fn commit(&mut self, changes: &Changes, now: Instant) -> Result<(), StoreError> {
+        if changes.is_empty() && !(self.scrub.is_pending() && self.health.is_good()) {
+            return Ok(());
+        }
+        self.health.check(&self.shared, now)?;
+        let mut scrub = self.scrub;
+        let written = self.shared.engine.write(|transaction| {
+            scrub = persist(transaction, changes, scrub)?;
+            Ok(())
+        });
+        if let Err(error) = written {
+            return Err(self.health.failed(&self.shared, error, Instant::now()));
+        }
+        self.health.succeeded();
+        self.scrub = scrub;
+        for (lease, change) in &changes.leases {
+            match change {
+                Some(time_to_live) => self.deadlines.start(*lease, now, *time_to_live),
+                None => self.deadlines.stop(*lease),
+            }
+        }
+        self.shared.publish(changes);
+        Ok(())
+    }
+}
+
+/// Stages one request. One that fails is answered at once, and alone.
+fn stage(
+    command: Command,
+    staging: &mut Staging<'_>,
+    deadlines: &mut Deadlines,
+    now: Instant,
+) -> Option<Outcome> {
+    match command {
+        Command::Txn(txn, reply) => match staging.txn(&txn) {
+            Ok(response) => Some(Outcome::Txn(reply, response)),
+            Err(error) => {
+                drop(reply.send(Err(error)));
+                None
+            }
+        },
+        Command::Grant { lease, time_to_live, reply } => {
+            staging.grant(lease, time_to_live);
+            Some(Outcome::Lease(reply, lease))
+        }
+        Command::KeepAlive(lease, reply) => done(reply, keep_alive(lease, staging, deadlines, now)),
+        Command::Revoke(lease, reply) => done(reply, staging.revoke(lease)),
+        Command::Compact(revision, reply) => done(reply, staging.compact(revision)),
+    }
+}
+
+/// Nothing of this is persisted: after a restart every lease has its full time to live anyway.
+fn keep_alive(
+    lease: LeaseId,
+    staging: &Staging<'_>,
+    deadlines: &mut Deadlines,
+    now: Instant,
+) -> Result<(), StoreError> {
+    let time_to_live = staging.time_to_live(lease).ok_or(StoreError::LeaseNotFound(lease))?;
+    deadlines.start(lease, now, time_to_live);
+    Ok(())
+}
+
+fn done(reply: Reply<()>, result: Result<(), StoreError>) -> Option<Outcome> {
+    match result {
+        Ok(()) => Some(Outcome::Done(reply)),
+        Err(error) => {
+            drop(reply.send(Err(error)));
+            None
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the embedded store through its public contract, on real files.
+
+mod basics;
