@@ -1,1 +1,14 @@
-//! Cluster life cycle: bootstrap, nodes, growth, deletion.
+//! Cluster life cycle: from a declared `Cluster` to running nodes, growth when pods do not fit, and back to the pools.
+//!
+//! Rooms: [`model`] (names and what a specification means), [`plan`] (pure: what to do next), [`bootstrap`] (what a host
+//! is booted with), [`growth`] (pure: how many hosts are missing), [`steps`] (effects) and [`controller`].
+
+pub mod access;
+pub mod bootstrap;
+pub mod controller;
+pub mod growth;
+pub mod model;
+pub mod plan;
+pub mod steps;
+
+pub use controller::{ClusterConfig, run};

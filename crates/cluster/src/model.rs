@@ -1,0 +1,244 @@
+//! What a `Cluster` means: the names of the objects made for it, the hosts it wants, and what makes it invalid.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drystone_api::{
+    Cluster, ClusterSpec, CompositionGroup, CompositionSpec, HostRequirement, MemberRole, NodeNetwork, WorkerPool,
+};
+use ipnet::IpNet;
+
+/// Group of a composition that the control plane comes from.
+pub const CONTROL_PLANE_GROUP: &str = "control-plane";
+
+/// A cluster that cannot be built as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct InvalidCluster {
+    /// Path of the field: `spec.workers[1].name`.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+impl InvalidCluster {
+    fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { path: path.into(), reason: reason.into() }
+    }
+}
+
+/// Names of the objects that belong to a cluster, all in its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The cluster.
+    pub cluster: String,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+impl Names {
+    /// For a cluster object.
+    pub fn of(cluster: &Cluster) -> Self {
+        Self {
+            cluster: cluster.metadata.name.clone().unwrap_or_default(),
+            namespace: cluster.metadata.namespace.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The Composition that claims the hosts, and the Zone that isolates them.
+    pub fn composition(&self) -> String {
+        self.cluster.clone()
+    }
+
+    /// The Zone.
+    pub fn zone(&self) -> String {
+        self.cluster.clone()
+    }
+
+    /// AddressPool of the pods.
+    pub fn pod_pool(&self) -> String {
+        format!("{}-pods", self.cluster)
+    }
+
+    /// Secret with the certificate authority and the other keys of the cluster.
+    pub fn pki_secret(&self) -> String {
+        format!("{}-pki", self.cluster)
+    }
+
+    /// Secret with the administrator's kubeconfig (key `value`).
+    pub fn kubeconfig_secret(&self) -> String {
+        format!("{}-kubeconfig", self.cluster)
+    }
+
+    /// ServiceAccount (and Role, and RoleBinding) by which the cluster's hosts lease pod address blocks.
+    pub fn host_account(&self) -> String {
+        format!("{}-hosts", self.cluster)
+    }
+
+    /// Secret with the boot data of one host.
+    pub fn boot_secret(&self, host: &str) -> String {
+        format!("{}-boot-{host}", self.cluster)
+    }
+
+    /// Who holds the cluster's leases in pools that clusters share.
+    pub fn lease_holder(&self) -> String {
+        format!("{}/{}", self.namespace, self.cluster)
+    }
+
+    /// Who holds a host's address.
+    pub fn host_holder(&self, host: &str) -> String {
+        format!("{}/{}/{host}", self.namespace, self.cluster)
+    }
+}
+
+/// Size of a worker pool: what growth has made of it, inside the bounds of the specification.
+pub fn pool_size(pool: &WorkerPool, grown: &BTreeMap<String, u32>) -> u32 {
+    let max = pool.max_replicas.unwrap_or(pool.replicas).max(pool.replicas);
+    grown.get(&pool.name).copied().unwrap_or(pool.replicas).clamp(pool.replicas, max)
+}
+
+/// The composition that a cluster needs.
+pub fn composition(spec: &ClusterSpec, grown: &BTreeMap<String, u32>, excluded: &BTreeSet<String>) -> CompositionSpec {
+    let control_plane = CompositionGroup {
+        name: CONTROL_PLANE_GROUP.to_owned(),
+        role: MemberRole::ControlPlane,
+        count: spec.control_plane.replicas,
+        host: spec.control_plane.host.clone(),
+    };
+    let workers = spec.workers.iter().map(|pool| CompositionGroup {
+        name: pool.name.clone(),
+        role: MemberRole::Worker,
+        count: pool_size(pool, grown),
+        host: pool.host.clone(),
+    });
+    CompositionSpec {
+        purpose: spec.purpose,
+        weights: spec.weights,
+        site: spec.site.clone(),
+        groups: std::iter::once(control_plane).chain(workers).collect(),
+        exclude_hosts: excluded.iter().cloned().collect(),
+        release_first: Vec::new(),
+    }
+}
+
+/// Checks what a schema cannot say. `node_networks` are the networks of the sites a host may come from.
+pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(), InvalidCluster> {
+    let mut names = BTreeSet::new();
+    for (index, pool) in spec.workers.iter().enumerate() {
+        let path = format!("spec.workers[{index}]");
+        if pool.name == CONTROL_PLANE_GROUP {
+            return Err(InvalidCluster::new(format!("{path}.name"), "`control-plane` is taken, choose another name"));
+        }
+        if !names.insert(pool.name.as_str()) {
+            let reason = format!("`{}` is the name of an earlier pool, choose another", pool.name);
+            return Err(InvalidCluster::new(format!("{path}.name"), reason));
+        }
+        if let Some(max) = pool.max_replicas.filter(|max| *max < pool.replicas) {
+            let reason = format!("{max} is less than replicas ({}); leave it out to forbid growth", pool.replicas);
+            return Err(InvalidCluster::new(format!("{path}.maxReplicas"), reason));
+        }
+        check_host(&pool.host, &format!("{path}.host"))?;
+    }
+    check_host(&spec.control_plane.host, "spec.controlPlane.host")?;
+    check_networks(spec, node_networks)
+}
+
+fn check_host(host: &HostRequirement, path: &str) -> Result<(), InvalidCluster> {
+    match host.accelerators.iter().position(|accelerator| accelerator.count == 0) {
+        Some(index) => {
+            Err(InvalidCluster::new(format!("{path}.accelerators[{index}].count"), "must be at least 1"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_networks(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(), InvalidCluster> {
+    let (pods, services) = (spec.network.pod_cidr, spec.network.service_cidr);
+    if overlap(pods, services) {
+        let reason = format!("{services} overlaps spec.network.podCIDR {pods}");
+        return Err(InvalidCluster::new("spec.network.serviceCIDR", reason));
+    }
+    for (path, cidr, longest) in [("podCIDR", pods, 24), ("serviceCIDR", services, 28)] {
+        let path = format!("spec.network.{path}");
+        if matches!(cidr, IpNet::V6(_)) {
+            return Err(InvalidCluster::new(path, format!("{cidr} is IPv6; only IPv4 ranges are supported")));
+        }
+        if cidr.prefix_len() > longest {
+            return Err(InvalidCluster::new(path, format!("{cidr} is too small, give at least a /{longest}")));
+        }
+        if cidr.trunc() != cidr {
+            let reason = format!("{cidr} has host bits set, write {}", cidr.trunc());
+            return Err(InvalidCluster::new(path, reason));
+        }
+        if let Some(network) = node_networks.iter().find(|network| overlap(network.cidr, cidr)) {
+            let reason = format!("{cidr} overlaps the site's node network {}", network.cidr);
+            return Err(InvalidCluster::new(path, reason));
+        }
+    }
+    Ok(())
+}
+
+fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
+/// Prefix length of the blocks of pod addresses that nodes lease: 256 addresses each, fewer where the range is small.
+pub fn pod_block_prefix(pod_cidr: IpNet) -> u8 {
+    if pod_cidr.prefix_len() <= 20 { 24 } else { 26.max(pod_cidr.prefix_len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::{ClusterNetwork, quantity::Memory};
+
+    use super::*;
+
+    fn pool(name: &str, replicas: u32, max: Option<u32>) -> WorkerPool {
+        let host = HostRequirement { cores: 8, memory: Some(Memory::from_mebibytes(1024)), ..Default::default() };
+        WorkerPool { name: name.to_owned(), replicas, max_replicas: max, host, ..Default::default() }
+    }
+
+    fn spec(workers: Vec<WorkerPool>) -> ClusterSpec {
+        ClusterSpec { workers, ..Default::default() }
+    }
+
+    #[test]
+    fn growth_stays_inside_the_bounds() {
+        let grown = BTreeMap::from([("train".to_owned(), 9)]);
+        assert_eq!(pool_size(&pool("train", 2, Some(4)), &grown), 4);
+        assert_eq!(pool_size(&pool("train", 2, None), &grown), 2);
+        assert_eq!(pool_size(&pool("other", 2, Some(4)), &grown), 2);
+    }
+
+    #[test]
+    fn a_composition_has_the_control_plane_first() {
+        let composition = composition(&spec(vec![pool("train", 2, None)]), &BTreeMap::new(), &BTreeSet::new());
+        let groups: Vec<_> = composition.groups.iter().map(|group| (group.name.as_str(), group.count)).collect();
+        assert_eq!(groups, [("control-plane", 1), ("train", 2)]);
+    }
+
+    #[test]
+    fn mistakes_are_named_by_path() {
+        let check = |spec: &ClusterSpec| validate(spec, &[]).expect_err("invalid").to_string();
+        let twice = check(&spec(vec![pool("a", 1, None), pool("a", 1, None)]));
+        assert!(twice.starts_with("spec.workers[1].name: `a` is the name"), "{twice}");
+        let shrunk = check(&spec(vec![pool("a", 3, Some(2))]));
+        assert!(shrunk.starts_with("spec.workers[0].maxReplicas: 2 is less than replicas (3)"), "{shrunk}");
+        let mut overlapping = spec(vec![]);
+        overlapping.network.service_cidr = overlapping.network.pod_cidr;
+        assert!(check(&overlapping).starts_with("spec.network.serviceCIDR: 10.42.0.0/16 overlaps"));
+        let mut sloppy = spec(vec![]);
+        sloppy.network = ClusterNetwork { pod_cidr: "10.42.1.1/16".parse().expect("valid"), ..Default::default() };
+        assert!(check(&sloppy).contains("write 10.42.0.0/16"));
+    }
+
+    #[test]
+    fn the_node_network_is_off_limits() {
+        let network = NodeNetwork {
+            cidr: "10.42.0.0/20".parse().expect("valid"),
+            gateway: "10.42.0.1".parse().expect("valid"),
+            allocation: None,
+        };
+        let error = validate(&spec(vec![]), &[network]).expect_err("overlaps");
+        assert_eq!(error.path, "spec.network.podCIDR");
+    }
+}
