@@ -1,1 +1,32 @@
-//! In-cluster control plane: scheduler, workload controllers, services, node life cycle.
+//! What runs inside a Kubernetes cluster's control plane: the scheduler and the controllers of workloads, services, nodes
+//! and volumes.
+//!
+//! All of them are ordinary clients of the API, which may be in the same process. Each has a pure core that decides
+//! (`plan`, `decide`, tested with tables and properties) and a thin loop that watches and writes. They share one set of
+//! watch caches. No state is kept outside the API: any of them can be stopped at any instant and started anywhere.
+
+pub mod batch;
+pub mod cache;
+pub mod caches;
+pub mod config;
+pub mod context;
+mod dependents;
+pub mod deployment;
+pub mod error;
+pub mod events;
+pub mod expectations;
+pub mod harness;
+pub mod informer;
+pub mod kind;
+pub mod leader;
+pub mod loadbalancer;
+pub mod owner;
+pub mod pod;
+pub mod quantity;
+pub mod queue;
+pub mod replicaset;
+pub mod template;
+pub mod writer;
+
+pub use config::WorkloadsConfig;
+pub use error::{ConfigError, WorkloadsError};

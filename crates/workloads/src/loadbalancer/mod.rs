@@ -1,0 +1,3 @@
+//! Services of type LoadBalancer: external addresses out of configured pools, announced by one of the nodes.
+
+pub mod pool;
