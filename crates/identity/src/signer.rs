@@ -1,0 +1,139 @@
+//! Kubernetes' well-known signers: which requests each of them grants, `certificates.k8s.io/v1`.
+
+use crate::certificate::Usage;
+use crate::csr::CertificateSigningRequest;
+use crate::user::{BOOTSTRAPPERS, MASTERS, NODE_PREFIX, NODES, UserInfo};
+
+/// Why a request is not granted; the text is for the request's `Failed` or `Denied` condition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(String);
+
+fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal(reason.into()))
+}
+
+/// One of Kubernetes' signers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// `kubernetes.io/kube-apiserver-client`: client certificates of users.
+    ApiServerClient,
+    /// `kubernetes.io/kube-apiserver-client-kubelet`: client certificates of nodes.
+    ApiServerClientKubelet,
+    /// `kubernetes.io/kubelet-serving`: server certificates of nodes.
+    KubeletServing,
+}
+
+impl Signer {
+    /// The signer of a name; `None` if it is none of ours.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::ApiServerClient, Self::ApiServerClientKubelet, Self::KubeletServing]
+            .into_iter()
+            .find(|signer| signer.name() == name)
+    }
+
+    /// The signer's name, as `spec.signerName` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ApiServerClient => "kubernetes.io/kube-apiserver-client",
+            Self::ApiServerClientKubelet => "kubernetes.io/kube-apiserver-client-kubelet",
+            Self::KubeletServing => "kubernetes.io/kubelet-serving",
+        }
+    }
+
+    /// Checks an approved request against the signer's rules; returns what the certificate is to be for. `usages` is
+    /// `spec.usages`, `requester` the user the API server noted in `spec`.
+    ///
+    /// # Errors
+    /// [`Refusal`] if the signer must not grant it.
+    pub fn check(
+        self,
+        request: &CertificateSigningRequest,
+        usages: &[String],
+        requester: &UserInfo,
+    ) -> Result<Vec<Usage>, Refusal> {
+        if let Some(name) = request.other_names.first() {
+            return refuse(format!("{name}: only CN, O, DNS names and IP addresses are certified"));
+        }
+        match self {
+            Self::ApiServerClient => {
+                check_usages(usages, "client auth", &["digital signature", "key encipherment"])?;
+                if request.subject.organizations.iter().any(|group| group == MASTERS) {
+                    return refuse(format!("no certificate is issued for group {MASTERS}"));
+                }
+                Ok(vec![Usage::ClientAuth])
+            }
+            Self::ApiServerClientKubelet => {
+                check_usages(usages, "client auth", &["digital signature", "key encipherment"])?;
+                node_of(request)?;
+                if !request.dns_names.is_empty() || !request.ip_addresses.is_empty() {
+                    return refuse("a node's client certificate has no subject alternative names");
+                }
+                Ok(vec![Usage::ClientAuth])
+            }
+            Self::KubeletServing => {
+                check_usages(usages, "server auth", &["digital signature", "key encipherment"])?;
+                node_of(request)?;
+                if request.dns_names.is_empty() && request.ip_addresses.is_empty() {
+                    return refuse("a node's server certificate needs a DNS name or an IP address");
+                }
+                if requester.name != request.subject.common_name {
+                    return refuse("only the node itself can ask for its server certificate");
+                }
+                Ok(vec![Usage::ServerAuth])
+            }
+        }
+    }
+}
+
+/// How a node's request for its client certificate may be approved without a human.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutoApproval {
+    /// A new node, with a bootstrap token; needs `create` on `certificatesigningrequests/nodeclient`.
+    NewNode,
+    /// A node that renews its own; needs `create` on `certificatesigningrequests/selfnodeclient`.
+    Renewal,
+}
+
+impl AutoApproval {
+    /// The subresource of `certificatesigningrequests` that the requester must be allowed to `create`.
+    pub fn subresource(self) -> &'static str {
+        match self {
+            Self::NewNode => "nodeclient",
+            Self::Renewal => "selfnodeclient",
+        }
+    }
+
+    /// Which approval a checked request of [`Signer::ApiServerClientKubelet`] is up for.
+    pub fn of(request: &CertificateSigningRequest, requester: &UserInfo) -> Option<Self> {
+        let node = node_of(request).ok()?;
+        if requester.node_name() == Some(node) {
+            Some(Self::Renewal)
+        } else if requester.is_in(BOOTSTRAPPERS) {
+            Some(Self::NewNode)
+        } else {
+            None
+        }
+    }
+}
+
+/// The node that a request is for: CN `system:node:NAME`, O exactly `system:nodes`.
+fn node_of(request: &CertificateSigningRequest) -> Result<&str, Refusal> {
+    if request.subject.organizations != [NODES] {
+        return refuse(format!("the organization must be exactly {NODES:?}"));
+    }
+    match request.subject.common_name.strip_prefix(NODE_PREFIX) {
+        Some(name) if !name.is_empty() => Ok(name),
+        _ => refuse(format!("the common name must be {NODE_PREFIX:?} and the node's name")),
+    }
+}
+
+fn check_usages(usages: &[String], required: &str, allowed: &[&str]) -> Result<(), Refusal> {
+    if !usages.iter().any(|usage| usage == required) {
+        return refuse(format!("usages must contain {required:?}"));
+    }
+    match usages.iter().find(|usage| *usage != required && !allowed.contains(&usage.as_str())) {
+        Some(usage) => refuse(format!("usage {usage:?} is not allowed for this signer")),
+        None => Ok(()),
+    }
+}
