@@ -249,6 +249,9 @@ pub struct ClusterStatus {
     /// Wanted size of each worker pool where growth has changed it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pool_sizes: BTreeMap<String, u32>,
+    /// Hosts that failed while they were brought in and were replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded_hosts: Vec<String>,
     /// URL of the API server.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub endpoint: String,

@@ -1,1 +1,6 @@
 //! Bare-metal hosts: enrolment, inspection, power, provisioning.
+//!
+//! Rooms: [`model`] (addresses, inventory), [`plan`] (pure state machine).
+
+pub mod model;
+pub mod plan;

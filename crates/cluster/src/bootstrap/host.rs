@@ -1,0 +1,170 @@
+//! Boot data of one host: everything that its first boot needs, as cloud-init files. Pure.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use drystone_api::{MemberRole, Taint};
+use drystone_identity::Secret;
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::{
+    config::{ControlPlaneConfig, ExternalAddresses},
+    network_data::{NODE_INTERFACE, network_config},
+    pki::ClusterPki,
+    user_data::UserData,
+};
+
+/// Where things are on every host.
+const CONFIG_DIR: &str = "/etc/drystone";
+const PROGRAM: &str = "/usr/local/bin/drystone";
+
+/// What a node offers, by resource name: `cpu`, `memory`, `pods`, extended resources.
+pub type NodeCapacity = BTreeMap<String, String>;
+
+/// What is known of a host before it boots.
+#[derive(Debug, Clone)]
+pub struct HostPlan {
+    /// Name of host and node.
+    pub name: String,
+    /// Role.
+    pub role: MemberRole,
+    /// Address with the prefix length of the node network.
+    pub address: IpNet,
+    /// Default gateway.
+    pub gateway: Option<IpAddr>,
+    /// MAC address of the interface on the node network.
+    pub mac: String,
+    /// What the node offers.
+    pub capacity: NodeCapacity,
+    /// Labels of the node.
+    pub labels: BTreeMap<String, String>,
+    /// Taints of the node.
+    pub taints: Vec<Taint>,
+}
+
+/// What all hosts of a cluster share.
+#[derive(Debug)]
+pub struct ClusterPlan<'a> {
+    /// Name of the cluster.
+    pub name: &'a str,
+    /// Its keys.
+    pub pki: &'a ClusterPki,
+    /// Address of the control plane.
+    pub control_plane: IpAddr,
+    /// Addresses of pods.
+    pub pod_cidr: IpNet,
+    /// Addresses of Services.
+    pub service_cidr: IpNet,
+    /// The cluster's share of external pools.
+    pub external: Vec<ExternalAddresses>,
+    /// How hosts lease pod address blocks.
+    pub address_daemon: AddressDaemonAccess,
+    /// Image archives that nodes import when they start.
+    pub images: &'a [String],
+}
+
+/// How a host reaches the fabric manager's address daemon.
+#[derive(Debug, Clone)]
+pub struct AddressDaemonAccess {
+    /// `https://10.20.0.1:6443`.
+    pub url: String,
+    /// Certificate authority of Drystone's HTTPS port (PEM).
+    pub ca_pem: String,
+    /// The hosts' token.
+    pub token: Secret,
+    /// Namespace of the pool.
+    pub namespace: String,
+    /// Name of the pool.
+    pub pool: String,
+}
+
+/// The three documents of a NoCloud seed, without metadata, which is Metal3's.
+#[derive(Debug, Clone)]
+pub struct BootData {
+    /// `user-data`; holds keys.
+    pub user_data: Secret,
+    /// `network-config`.
+    pub network_config: String,
+}
+
+/// Makes the boot data of a host.
+///
+/// # Errors
+/// When a document cannot be written as JSON.
+pub fn boot_data(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Result<BootData, serde_json::Error> {
+    let mut data = UserData::new(&host.name);
+    let authority = cluster.pki.authority.certificate_pem();
+    data.file(&format!("{CONFIG_DIR}/pki/ca.crt"), authority.as_bytes());
+    data.secret_file(&format!("{CONFIG_DIR}/bootstrap-token"), cluster.pki.bootstrap_token.expose().as_bytes());
+    if host.role == MemberRole::ControlPlane {
+        control_plane(cluster, &mut data)?;
+    }
+    let daemon = &cluster.address_daemon;
+    data.file(&format!("{CONFIG_DIR}/pki/drystone-ca.crt"), daemon.ca_pem.as_bytes());
+    data.secret_file(&format!("{CONFIG_DIR}/address-daemon-token"), daemon.token.expose().as_bytes());
+    let config = serde_json::to_vec_pretty(&node_config(cluster, host))?;
+    data.file(&format!("{CONFIG_DIR}/node.yaml"), &config);
+    data.service("drystone-node", "Drystone node agent", &format!("{PROGRAM} node --config {CONFIG_DIR}/node.yaml"));
+    let network = network_config(&host.mac, host.address, host.gateway);
+    Ok(BootData {
+        user_data: Secret::new(data.render()?),
+        network_config: serde_json::to_string_pretty(&network)?,
+    })
+}
+
+fn control_plane(cluster: &ClusterPlan<'_>, data: &mut UserData) -> Result<(), serde_json::Error> {
+    let pki = cluster.pki;
+    data.secret_file(&format!("{CONFIG_DIR}/pki/ca.key"), pki.authority.key_pem().expose().as_bytes());
+    data.secret_file(
+        &format!("{CONFIG_DIR}/pki/service-account.key"),
+        pki.service_account_key.expose().as_bytes(),
+    );
+    let config = ControlPlaneConfig {
+        cluster_name: cluster.name.to_owned(),
+        listen: std::net::SocketAddr::from(([0, 0, 0, 0], 6443)),
+        advertise_address: cluster.control_plane,
+        data_dir: "/var/lib/drystone/control-plane".into(),
+        ca_cert: format!("{CONFIG_DIR}/pki/ca.crt").into(),
+        ca_key: format!("{CONFIG_DIR}/pki/ca.key").into(),
+        service_account_key: format!("{CONFIG_DIR}/pki/service-account.key").into(),
+        bootstrap_token_file: format!("{CONFIG_DIR}/bootstrap-token").into(),
+        pod_cidr: cluster.pod_cidr,
+        service_cidr: cluster.service_cidr,
+        external_pools: cluster.external.clone(),
+    };
+    data.file(&format!("{CONFIG_DIR}/control-plane.yaml"), &serde_json::to_vec_pretty(&config)?);
+    let command = format!("{PROGRAM} control-plane --config {CONFIG_DIR}/control-plane.yaml");
+    data.service("drystone-control-plane", "Drystone control plane", &command);
+    Ok(())
+}
+
+/// `/etc/drystone/node.yaml`; the node agent's `NodeConfig` is its definition.
+pub fn node_config(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Value {
+    let taints: Vec<Value> = host
+        .taints
+        .iter()
+        .map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect}))
+        .collect();
+    json!({
+        "nodeName": host.name,
+        "clusterName": cluster.name,
+        "nodeAddress": host.address.addr(),
+        "interface": NODE_INTERFACE,
+        "apiServer": format!("https://{}:6443", cluster.control_plane),
+        "caFile": format!("{CONFIG_DIR}/pki/ca.crt"),
+        "bootstrapTokenFile": format!("{CONFIG_DIR}/bootstrap-token"),
+        "podCIDR": cluster.pod_cidr,
+        "serviceCIDR": cluster.service_cidr,
+        "addressDaemon": {
+            "url": cluster.address_daemon.url,
+            "caFile": format!("{CONFIG_DIR}/pki/drystone-ca.crt"),
+            "tokenFile": format!("{CONFIG_DIR}/address-daemon-token"),
+            "namespace": cluster.address_daemon.namespace,
+            "pool": cluster.address_daemon.pool,
+        },
+        "capacity": host.capacity,
+        "labels": host.labels,
+        "taints": taints,
+        "images": cluster.images,
+    })
+}

@@ -1,0 +1,11 @@
+//! What a host is booted with: keys, configuration files, user data, network configuration.
+
+pub mod config;
+pub mod host;
+pub mod network_data;
+pub mod pki;
+pub mod user_data;
+
+pub use config::{ControlPlaneConfig, ExternalAddresses};
+pub use host::{BootData, HostPlan, NodeCapacity, boot_data};
+pub use pki::ClusterPki;

@@ -1,0 +1,274 @@
+//! What to do next about a cluster: the operation that leads from the hosts that are in to the hosts that should be in.
+//!
+//! Pure. Every step is idempotent, so that a plan made again after a failure finds most of its work done.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use drystone_api::{ClusterMember, CompositionMember, FailurePolicy, MemberRole, ObjectReference, OperationSpec};
+use drystone_engine::plan::{PlanBuilder, PlanError};
+
+use crate::{
+    model::CONTROL_PLANE_GROUP,
+    steps::{
+        access::{AwaitApi, AwaitNode, RemoveNode},
+        addresses::{LeaseAddresses, ReleaseAddresses},
+        hosts::{Deprovision, HostParameters, Provision},
+        objects::{EnsureZone, ForgetCluster, RemoveZone},
+    },
+};
+
+/// How long the slow steps are expected to take, and how long they may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From power-on to a running operating system.
+    pub boot: Duration,
+    /// Limit of the same.
+    pub boot_limit: Duration,
+    /// From a running operating system to a ready node or API server.
+    pub start: Duration,
+    /// Limit of the same.
+    pub start_limit: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            boot: Duration::from_secs(30),
+            boot_limit: Duration::from_secs(1800),
+            start: Duration::from_secs(5),
+            start_limit: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What a plan is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Situation<'a> {
+    /// The cluster.
+    pub subject: ObjectReference,
+    /// Hosts that should be in: the members of the composition.
+    pub wanted: &'a [CompositionMember],
+    /// Hosts that are in, or were being brought in.
+    pub present: &'a [ClusterMember],
+    /// Expected times.
+    pub timing: Timing,
+}
+
+/// Role of a composition's member.
+pub fn role_of(member: &CompositionMember) -> MemberRole {
+    if member.group == CONTROL_PLANE_GROUP { MemberRole::ControlPlane } else { MemberRole::Worker }
+}
+
+impl Situation<'_> {
+    /// Members that are wanted and not ready yet.
+    pub fn arriving(&self) -> Vec<&CompositionMember> {
+        let ready = |host: &str| self.present.iter().any(|member| member.host == host && member.ready);
+        self.wanted.iter().filter(|member| !ready(&member.host)).collect()
+    }
+
+    /// Hosts that are in and not wanted any more.
+    pub fn leaving(&self) -> Vec<&ClusterMember> {
+        let wanted: BTreeSet<&str> = self.wanted.iter().map(|member| member.host.as_str()).collect();
+        self.present.iter().filter(|member| !wanted.contains(member.host.as_str())).collect()
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_settled(&self) -> bool {
+        self.arriving().is_empty() && self.leaving().is_empty()
+    }
+}
+
+/// The operation that brings wanted hosts in and unwanted ones out.
+///
+/// # Errors
+/// [`PlanError`] when the plan would not be valid, which is a mistake of this module.
+pub fn converge(situation: &Situation<'_>) -> Result<OperationSpec, PlanError> {
+    let name = format!("{}/{}", situation.subject.namespace, situation.subject.name);
+    let title = if situation.present.is_empty() { "Create" } else { "Resize" };
+    let mut plan = PlanBuilder::new(format!("{title} cluster {name}"), situation.subject.clone());
+    // A half-made cluster is kept: the next plan goes on from there, with a replacement for what failed.
+    plan.on_failure(FailurePolicy::Continue).parallelism(64);
+    let leaving = remove_hosts(&mut plan, &situation.leaving(), true);
+    let hosts: Vec<String> = situation.wanted.iter().map(|member| member.host.clone()).collect();
+    plan.action::<EnsureZone>("zone", &EnsureZone::parameters(&hosts))
+        .title(format!("Isolate {} hosts in a fabric zone", hosts.len()))
+        .after_all(leaving)
+        .estimate(Duration::from_secs(1))
+        .timeout(Duration::from_secs(120));
+    plan.action::<LeaseAddresses>("addresses", &LeaseAddresses::parameters(&hosts))
+        .title("Lease addresses")
+        .estimate(Duration::from_secs(1))
+        .timeout(Duration::from_secs(60));
+    bring_in(&mut plan, situation);
+    plan.build()
+}
+
+fn bring_in(plan: &mut PlanBuilder, situation: &Situation<'_>) {
+    let timing = situation.timing;
+    for member in situation.arriving() {
+        let host = &member.host;
+        let parameters = HostParameters {
+            host: host.clone(),
+            namespace: member.host_namespace.clone(),
+            role: role_of(member),
+            pool: if role_of(member) == MemberRole::Worker { member.group.clone() } else { String::new() },
+        };
+        plan.action::<Provision>(format!("provision/{host}"), &parameters)
+            .title(format!("Power on and boot {host}"))
+            .after("zone")
+            .after("addresses")
+            .estimate(timing.boot)
+            .timeout(timing.boot_limit)
+            .max_attempts(1);
+    }
+    let control_planes: Vec<String> = situation
+        .arriving()
+        .into_iter()
+        .filter(|member| role_of(member) == MemberRole::ControlPlane)
+        .map(|member| format!("provision/{}", member.host))
+        .collect();
+    plan.action::<AwaitApi>("api", &())
+        .title("Wait for the API server")
+        .after("addresses")
+        .after_all(control_planes)
+        .estimate(timing.start)
+        .timeout(timing.start_limit);
+    for member in situation.arriving() {
+        let host = &member.host;
+        plan.action::<AwaitNode>(format!("node/{host}"), &AwaitNode::parameters(host))
+            .title(format!("Wait for node {host}"))
+            .after(format!("provision/{host}"))
+            .after("api")
+            .estimate(timing.start)
+            .timeout(timing.start_limit)
+            .max_attempts(1);
+    }
+}
+
+/// Takes hosts out; returns the ids of the last steps.
+fn remove_hosts(plan: &mut PlanBuilder, leaving: &[&ClusterMember], api_is_up: bool) -> Vec<String> {
+    let mut last = Vec::new();
+    for member in leaving {
+        let host = &member.host;
+        let deprovision = format!("power-off/{host}");
+        if api_is_up {
+            plan.action::<RemoveNode>(format!("remove-node/{host}"), &RemoveNode::parameters(host))
+                .title(format!("Remove node {host}"))
+                .estimate(Duration::from_secs(1))
+                .timeout(Duration::from_secs(60));
+        }
+        let step = plan
+            .action::<Deprovision>(&deprovision, &Deprovision::parameters(host))
+            .title(format!("Power off {host}"))
+            .estimate(Duration::from_secs(3))
+            .timeout(Duration::from_secs(600));
+        if api_is_up {
+            step.after(format!("remove-node/{host}"));
+        }
+        last.push(deprovision);
+    }
+    last
+}
+
+/// The operation that takes a cluster apart and gives everything back.
+///
+/// # Errors
+/// As [`converge`].
+pub fn dissolve(
+    subject: &ObjectReference,
+    present: &[ClusterMember],
+    wanted: &[CompositionMember],
+) -> Result<OperationSpec, PlanError> {
+    let mut plan = PlanBuilder::new(format!("Delete cluster {}/{}", subject.namespace, subject.name), subject.clone());
+    plan.on_failure(FailurePolicy::Continue).parallelism(64);
+    let claimed = wanted.iter().map(|member| ClusterMember { host: member.host.clone(), ..Default::default() });
+    let mut members: Vec<ClusterMember> = present.iter().cloned().chain(claimed).collect();
+    members.sort_by(|a, b| a.host.cmp(&b.host));
+    members.dedup_by(|a, b| a.host == b.host);
+    let hosts: Vec<&ClusterMember> = members.iter().collect();
+    let off = remove_hosts(&mut plan, &hosts, false);
+    plan.action::<RemoveZone>("zone", &())
+        .title("Remove the fabric zone and its routes")
+        .after_all(off)
+        .estimate(Duration::from_secs(1))
+        .timeout(Duration::from_secs(120));
+    plan.action::<ReleaseAddresses>("addresses", &())
+        .title("Give addresses back")
+        .after("zone")
+        .estimate(Duration::from_secs(1))
+        .timeout(Duration::from_secs(60));
+    plan.action::<ForgetCluster>("release", &())
+        .title("Give hosts back to the pools")
+        .after("addresses")
+        .estimate(Duration::from_secs(1))
+        .timeout(Duration::from_secs(300));
+    plan.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(group: &str, host: &str) -> CompositionMember {
+        CompositionMember { group: group.into(), host: host.into(), host_namespace: "drystone-system".into() }
+    }
+
+    fn present(host: &str, ready: bool) -> ClusterMember {
+        ClusterMember { host: host.into(), ready, ..Default::default() }
+    }
+
+    fn subject() -> ObjectReference {
+        ObjectReference { kind: "Cluster".into(), namespace: "research".into(), name: "mlops".into(), ..Default::default() }
+    }
+
+    fn situation<'a>(wanted: &'a [CompositionMember], present: &'a [ClusterMember]) -> Situation<'a> {
+        Situation { subject: subject(), wanted, present, timing: Timing::default() }
+    }
+
+    fn step<'a>(spec: &'a OperationSpec, id: &str) -> &'a drystone_api::StepSpec {
+        spec.steps.iter().find(|step| step.id == id).unwrap_or_else(|| panic!("no step {id}"))
+    }
+
+    #[test]
+    fn a_new_cluster_boots_all_hosts_at_once() {
+        let wanted = [wanted("control-plane", "a"), wanted("train", "b"), wanted("train", "c")];
+        let spec = converge(&situation(&wanted, &[])).expect("valid");
+        assert_eq!(spec.title, "Create cluster research/mlops");
+        for host in ["a", "b", "c"] {
+            assert_eq!(step(&spec, &format!("provision/{host}")).depends_on, ["zone", "addresses"]);
+            assert_eq!(step(&spec, &format!("node/{host}")).depends_on, [format!("provision/{host}"), "api".into()]);
+        }
+        assert_eq!(step(&spec, "api").depends_on, ["addresses", "provision/a"]);
+    }
+
+    #[test]
+    fn growth_touches_only_the_new_host() {
+        let wanted = [wanted("control-plane", "a"), wanted("train", "b"), wanted("train", "c")];
+        let spec = converge(&situation(&wanted, &[present("a", true), present("b", true)])).expect("valid");
+        let ids: Vec<&str> = spec.steps.iter().map(|step| step.id.as_str()).collect();
+        assert_eq!(ids, ["zone", "addresses", "provision/c", "api", "node/c"]);
+    }
+
+    #[test]
+    fn a_replaced_host_leaves_before_the_zone_changes() {
+        let wanted = [wanted("control-plane", "a"), wanted("train", "d")];
+        let now = [present("a", true), present("b", false)];
+        let spec = converge(&situation(&wanted, &now)).expect("valid");
+        assert_eq!(step(&spec, "power-off/b").depends_on, ["remove-node/b"]);
+        assert_eq!(step(&spec, "zone").depends_on, ["power-off/b"]);
+    }
+
+    #[test]
+    fn deletion_switches_everything_off_first() {
+        let spec = dissolve(&subject(), &[present("a", true)], &[wanted("train", "b")]).expect("valid");
+        assert_eq!(step(&spec, "zone").depends_on, ["power-off/a", "power-off/b"]);
+        assert_eq!(step(&spec, "release").depends_on, ["addresses"]);
+    }
+
+    #[test]
+    fn nothing_to_do_is_settled() {
+        let wanted = [wanted("control-plane", "a")];
+        assert!(situation(&wanted, &[present("a", true)]).is_settled());
+        assert!(!situation(&wanted, &[present("a", false)]).is_settled());
+    }
+}

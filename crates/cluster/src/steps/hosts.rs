@@ -1,0 +1,340 @@
+//! Hosts: what they are booted with, powering them on, powering them off.
+
+use std::collections::BTreeMap;
+
+use drystone_api::{
+    BareMetalHost, CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, Cluster, GPU_RESOURCE, HostImage, ImageFormat, MemberRole,
+    OperationalStatus, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, SecretReference, Site, Taint,
+};
+use drystone_engine::action::{Action, StepContext, StepError};
+use drystone_identity::Secret as Hidden;
+use k8s_openapi::{
+    ByteString,
+    api::{
+        authentication::v1::{TokenRequest, TokenRequestSpec},
+        core::v1::{Secret, ServiceAccount},
+    },
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    StepDependencies,
+    addresses::LeaseOutput,
+    objects::{MANAGER, subject},
+    waiting::{Verdict, wait_until},
+};
+use crate::{
+    bootstrap::{
+        BootData, ClusterPki, ExternalAddresses, HostPlan, NodeCapacity, boot_data,
+        host::{AddressDaemonAccess, ClusterPlan},
+    },
+    model::Names,
+};
+
+/// Image URL that stands for "boot the medium made of the host's user data, and nothing else".
+pub const MEDIUM_IMAGE: &str = "medium:///";
+
+/// Label of nodes that names their worker pool.
+pub const POOL_LABEL: &str = "drystone.dev/pool";
+
+/// How often a host may fail in a row before it is given up.
+const MAX_HOST_ERRORS: u32 = 4;
+
+/// How long the hosts' token is valid: as long as a cluster may reasonably live between renewals by re-provisioning.
+const HOST_TOKEN_SECONDS: i64 = 365 * 24 * 3600;
+
+/// A host and its place in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostParameters {
+    /// BareMetalHost.
+    pub host: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Role.
+    pub role: MemberRole,
+    /// Worker pool; empty for the control plane.
+    #[serde(default)]
+    pub pool: String,
+}
+
+/// Powers a host on with the boot data of its role and waits until its operating system runs.
+pub struct Provision(pub(super) StepDependencies);
+
+impl Action for Provision {
+    const NAME: &'static str = "cluster.provision";
+    type Parameters = HostParameters;
+    type Output = ();
+
+    async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
+        let (cluster, names) = subject(context).await?;
+        let data = self.boot_data(context, &cluster, &names, &parameters).await?;
+        let secret = names.boot_secret(&parameters.host);
+        write_boot_secret(context, &names, &secret, &parameters, &data).await?;
+        let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &parameters.namespace);
+        let reference = SecretReference { name: secret, namespace: None };
+        let image =
+            HostImage { url: MEDIUM_IMAGE.to_owned(), format: Some(ImageFormat::LiveIso), ..Default::default() };
+        let patch = json!({"spec": {
+            "image": image, "userData": reference, "networkData": reference, "online": true,
+        }});
+        hosts
+            .patch(&parameters.host, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .map_err(|error| StepError::from_kube("declaring what the host boots", &error))?;
+        context.progress(10, "waiting for the host to boot");
+        wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| judge(host, &parameters.host)).await
+    }
+}
+
+fn judge(host: Option<&BareMetalHost>, name: &str) -> Verdict<()> {
+    let Some(host) = host else { return Verdict::Failed(format!("BareMetalHost {name} was deleted")) };
+    let Some(status) = &host.status else { return Verdict::Wait };
+    let booted = status.provisioning.image.as_ref().is_some_and(|image| image.url == MEDIUM_IMAGE);
+    if status.provisioning.state == ProvisioningState::Provisioned && status.powered_on && booted {
+        return Verdict::Done(());
+    }
+    if status.operational_status == OperationalStatus::Error && status.error_count >= MAX_HOST_ERRORS {
+        return Verdict::Failed(format!("host {name}: {}: {}", status.error_type, status.error_message));
+    }
+    Verdict::Wait
+}
+
+impl Provision {
+    async fn boot_data(
+        &self,
+        context: &StepContext,
+        cluster: &Cluster,
+        names: &Names,
+        parameters: &HostParameters,
+    ) -> Result<BootData, StepError> {
+        let client = context.client().clone();
+        let leased: LeaseOutput = context.input("addresses")?;
+        let hosts: Api<BareMetalHost> = Api::namespaced(client.clone(), &parameters.namespace);
+        let host =
+            hosts.get(&parameters.host).await.map_err(|error| StepError::from_kube("reading the host", &error))?;
+        let control_plane = control_plane_address(context, names, &leased).await?;
+        let pki = read_pki(context, names).await?;
+        let plan = ClusterPlan {
+            name: &names.cluster,
+            pki: &pki,
+            control_plane,
+            pod_cidr: cluster.spec.network.pod_cidr,
+            service_cidr: cluster.spec.network.service_cidr,
+            external: external(cluster, &leased),
+            address_daemon: self.address_daemon(context, names, &host).await?,
+            images: &self.0.images,
+        };
+        let host_plan = host_plan(context, cluster, parameters, &host, &leased).await?;
+        boot_data(&plan, &host_plan).map_err(StepError::permanent)
+    }
+
+    /// How the host will reach the address daemon: through its site's gateway, if there is one.
+    async fn address_daemon(
+        &self,
+        context: &StepContext,
+        names: &Names,
+        host: &BareMetalHost,
+    ) -> Result<AddressDaemonAccess, StepError> {
+        let client = context.client().clone();
+        let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let site = match host.labels().get(SITE_LABEL) {
+            Some(name) => {
+                sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))?
+            }
+            None => None,
+        };
+        let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
+        let address = gateway.filter(|address| !address.is_empty()).unwrap_or(self.0.controller_address.clone());
+        let request = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(HOST_TOKEN_SECONDS), ..Default::default() },
+            ..Default::default()
+        };
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, &names.namespace);
+        let token = accounts
+            .create_token_request(&names.host_account(), &PostParams::default(), &request)
+            .await
+            .map_err(|error| StepError::from_kube("requesting the hosts' token", &error))?;
+        let token = token.status.map(|status| status.token).unwrap_or_default();
+        Ok(AddressDaemonAccess {
+            url: format!("https://{address}"),
+            ca_pem: self.0.drystone_ca_pem.clone(),
+            token: Hidden::new(token),
+            namespace: names.namespace.clone(),
+            pool: names.pod_pool(),
+        })
+    }
+}
+
+/// Address of the control plane: the leased address of the host that has this role in the composition.
+async fn control_plane_address(
+    context: &StepContext,
+    names: &Names,
+    leased: &LeaseOutput,
+) -> Result<std::net::IpAddr, StepError> {
+    let compositions: Api<drystone_api::Composition> = Api::namespaced(context.client().clone(), &names.namespace);
+    let composition = compositions
+        .get(&names.composition())
+        .await
+        .map_err(|error| StepError::from_kube("reading the Composition", &error))?;
+    let members = composition.status.map(|status| status.members).unwrap_or_default();
+    let host = members.iter().find(|member| crate::plan::role_of(member) == MemberRole::ControlPlane);
+    let address = host.and_then(|host| leased.hosts.get(&host.host));
+    address.map(IpNet::addr).ok_or_else(|| StepError::transient("the control plane has no address yet"))
+}
+
+use ipnet::IpNet;
+
+fn external(cluster: &Cluster, leased: &LeaseOutput) -> Vec<ExternalAddresses> {
+    let pool = cluster.spec.network.external_pool.iter();
+    pool.map(|name| ExternalAddresses { name: name.clone(), ranges: leased.external.clone() }).collect()
+}
+
+pub(crate) async fn read_pki(context: &StepContext, names: &Names) -> Result<ClusterPki, StepError> {
+    let secrets: Api<Secret> = Api::namespaced(context.client().clone(), &names.namespace);
+    let secret =
+        secrets.get(&names.pki_secret()).await.map_err(|error| StepError::from_kube("reading the keys", &error))?;
+    ClusterPki::from_secret_data(&secret.data.unwrap_or_default()).map_err(StepError::permanent)
+}
+
+/// Everything about the host itself: hardware from its ResourceBlock, labels and taints from its pool.
+async fn host_plan(
+    context: &StepContext,
+    cluster: &Cluster,
+    parameters: &HostParameters,
+    host: &BareMetalHost,
+    leased: &LeaseOutput,
+) -> Result<HostPlan, StepError> {
+    let blocks: Api<ResourceBlock> = Api::namespaced(context.client().clone(), &parameters.namespace);
+    let block =
+        blocks.get(&parameters.host).await.map_err(|error| StepError::from_kube("reading the ResourceBlock", &error))?;
+    let address = *leased
+        .hosts
+        .get(&parameters.host)
+        .ok_or_else(|| StepError::permanent(format!("no address was leased for {}", parameters.host)))?;
+    let boot_mac = host.spec.boot_mac_address.to_ascii_lowercase();
+    let status = block.status.unwrap_or_default();
+    let first_nic = status.nics.first().map(|nic| nic.mac.clone()).unwrap_or_default();
+    let pool = cluster.spec.workers.iter().find(|pool| pool.name == parameters.pool);
+    let mut labels = pool.map(|pool| pool.labels.clone()).unwrap_or_default();
+    let mut taints: Vec<Taint> = pool.map(|pool| pool.taints.clone()).unwrap_or_default();
+    if parameters.role == MemberRole::ControlPlane {
+        labels.insert("node-role.kubernetes.io/control-plane".to_owned(), String::new());
+        taints.push(Taint {
+            key: "node-role.kubernetes.io/control-plane".to_owned(),
+            value: String::new(),
+            effect: "NoSchedule".to_owned(),
+        });
+    } else {
+        labels.insert(POOL_LABEL.to_owned(), parameters.pool.clone());
+    }
+    if !status.chassis.is_empty() {
+        labels.insert("topology.kubernetes.io/zone".to_owned(), status.chassis.clone());
+    }
+    Ok(HostPlan {
+        name: parameters.host.clone(),
+        role: parameters.role,
+        address,
+        gateway: leased.gateway,
+        mac: if boot_mac.is_empty() { first_nic } else { boot_mac },
+        capacity: capacity(&status),
+        labels,
+        taints,
+    })
+}
+
+/// What a node on this hardware offers.
+pub(crate) fn capacity(hardware: &drystone_api::ResourceBlockStatus) -> NodeCapacity {
+    let mut capacity = BTreeMap::from([
+        ("cpu".to_owned(), hardware.cores.to_string()),
+        ("memory".to_owned(), format!("{}Mi", hardware.memory.mebibytes())),
+        ("pods".to_owned(), "110".to_owned()),
+    ]);
+    if hardware.gpu_count > 0 {
+        capacity.insert(GPU_RESOURCE.to_owned(), hardware.gpu_count.to_string());
+    }
+    capacity
+}
+
+async fn write_boot_secret(
+    context: &StepContext,
+    names: &Names,
+    name: &str,
+    parameters: &HostParameters,
+    data: &BootData,
+) -> Result<(), StepError> {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let labels = [
+        (CLUSTER_LABEL.to_owned(), names.cluster.clone()),
+        (CLUSTER_NAMESPACE_LABEL.to_owned(), names.namespace.clone()),
+    ];
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels.into()), ..Default::default() },
+        data: Some(
+            [
+                ("userData".to_owned(), bytes(data.user_data.expose())),
+                ("networkData".to_owned(), bytes(&data.network_config)),
+            ]
+            .into(),
+        ),
+        ..Default::default()
+    };
+    let secrets: Api<Secret> = Api::namespaced(context.client().clone(), &parameters.namespace);
+    // A host that is provisioned already must not see new boot data: a token in it differs each time it is made.
+    let existing =
+        secrets.get_opt(name).await.map_err(|error| StepError::from_kube("reading the boot Secret", &error))?;
+    if existing.is_some() {
+        return Ok(());
+    }
+    secrets
+        .patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret))
+        .await
+        .map_err(|error| StepError::from_kube("writing the boot Secret", &error))?;
+    Ok(())
+}
+
+/// Powers a host off and waits until nothing of the cluster runs on it any more.
+pub struct Deprovision;
+
+/// The host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeprovisionParameters {
+    host: String,
+}
+
+impl Deprovision {
+    /// For this host.
+    pub fn parameters(host: &str) -> DeprovisionParameters {
+        DeprovisionParameters { host: host.to_owned() }
+    }
+}
+
+impl Action for Deprovision {
+    const NAME: &'static str = "cluster.deprovision";
+    type Parameters = DeprovisionParameters;
+    type Output = ();
+
+    async fn run(&self, context: &StepContext, parameters: DeprovisionParameters) -> Result<(), StepError> {
+        let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+        let patch = json!({"spec": {"image": null, "userData": null, "networkData": null, "online": false}});
+        match hosts.patch(&parameters.host, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            Err(error) => return Err(StepError::from_kube("declaring that the host is to be off", &error)),
+        }
+        wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| {
+            let Some(status) = host.and_then(|host| host.status.as_ref()) else { return Verdict::Done(()) };
+            let clean = !matches!(
+                status.provisioning.state,
+                ProvisioningState::Provisioned | ProvisioningState::Provisioning | ProvisioningState::Deprovisioning
+            );
+            if clean && !status.powered_on { Verdict::Done(()) } else { Verdict::Wait }
+        })
+        .await
+    }
+}
