@@ -1,1 +1,3 @@
 //! The Kubernetes API over a store.
+
+pub mod machinery;
