@@ -252,6 +252,9 @@ pub struct ClusterStatus {
     /// Hosts that failed while they were brought in and were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_hosts: Vec<String>,
+    /// How often taking it apart was started.
+    #[serde(default)]
+    pub deletion_attempts: u32,
     /// URL of the API server.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub endpoint: String,

@@ -130,7 +130,8 @@ pub async fn kubeconfig(
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &names.namespace);
     let name = names.kubeconfig_secret();
     let existing = secrets.get_opt(&name).await.map_err(api_error(format!("reading Secret {name}")))?;
-    let is_current = |secret: &Secret| secret.annotations().get(SERVER_ANNOTATION).is_some_and(|now| now == server);
+    let is_current =
+        |secret: &Secret| secret.annotations().get(SERVER_ANNOTATION).is_some_and(|now| now == server);
     if existing.as_ref().is_some_and(is_current) {
         return Ok(());
     }
@@ -151,8 +152,7 @@ const SERVER_ANNOTATION: &str = "drystone.dev/server";
 /// [`EnsureError`] when an object cannot be written.
 pub async fn host_account(client: &Client, cluster: &Cluster, names: &Names) -> Result<(), EnsureError> {
     let name = names.host_account();
-    let account =
-        ServiceAccount { metadata: metadata(cluster, names, name.clone()), ..Default::default() };
+    let account = ServiceAccount { metadata: metadata(cluster, names, name.clone()), ..Default::default() };
     apply(client, names, &account).await?;
     let role = Role {
         metadata: metadata(cluster, names, name.clone()),
@@ -212,7 +212,8 @@ pub async fn composition(
     grown: &BTreeMap<String, u32>,
     excluded: &BTreeSet<String>,
 ) -> Result<Composition, EnsureError> {
-    let mut composition = Composition::new(&names.composition(), model::composition(&cluster.spec, grown, excluded));
+    let mut composition =
+        Composition::new(&names.composition(), model::composition(&cluster.spec, grown, excluded));
     composition.metadata = metadata(cluster, names, names.composition());
     apply(client, names, &composition).await
 }

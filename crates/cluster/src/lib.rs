@@ -6,6 +6,7 @@
 pub mod access;
 pub mod bootstrap;
 pub mod controller;
+pub mod ensure;
 pub mod growth;
 pub mod model;
 pub mod plan;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drystone_api::{
-    Cluster, ClusterSpec, CompositionGroup, CompositionSpec, HostRequirement, MemberRole, NodeNetwork, WorkerPool,
+    Cluster, ClusterSpec, CompositionGroup, CompositionSpec, HostRequirement, MemberRole, NodeNetwork,
+    WorkerPool,
 };
 use ipnet::IpNet;
 
@@ -97,7 +98,11 @@ pub fn pool_size(pool: &WorkerPool, grown: &BTreeMap<String, u32>) -> u32 {
 }
 
 /// The composition that a cluster needs.
-pub fn composition(spec: &ClusterSpec, grown: &BTreeMap<String, u32>, excluded: &BTreeSet<String>) -> CompositionSpec {
+pub fn composition(
+    spec: &ClusterSpec,
+    grown: &BTreeMap<String, u32>,
+    excluded: &BTreeSet<String>,
+) -> CompositionSpec {
     let control_plane = CompositionGroup {
         name: CONTROL_PLANE_GROUP.to_owned(),
         role: MemberRole::ControlPlane,
@@ -126,14 +131,18 @@ pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(),
     for (index, pool) in spec.workers.iter().enumerate() {
         let path = format!("spec.workers[{index}]");
         if pool.name == CONTROL_PLANE_GROUP {
-            return Err(InvalidCluster::new(format!("{path}.name"), "`control-plane` is taken, choose another name"));
+            return Err(InvalidCluster::new(
+                format!("{path}.name"),
+                "`control-plane` is taken, choose another name",
+            ));
         }
         if !names.insert(pool.name.as_str()) {
             let reason = format!("`{}` is the name of an earlier pool, choose another", pool.name);
             return Err(InvalidCluster::new(format!("{path}.name"), reason));
         }
         if let Some(max) = pool.max_replicas.filter(|max| *max < pool.replicas) {
-            let reason = format!("{max} is less than replicas ({}); leave it out to forbid growth", pool.replicas);
+            let reason =
+                format!("{max} is less than replicas ({}); leave it out to forbid growth", pool.replicas);
             return Err(InvalidCluster::new(format!("{path}.maxReplicas"), reason));
         }
         check_host(&pool.host, &format!("{path}.host"))?;
@@ -163,7 +172,10 @@ fn check_networks(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(
             return Err(InvalidCluster::new(path, format!("{cidr} is IPv6; only IPv4 ranges are supported")));
         }
         if cidr.prefix_len() > longest {
-            return Err(InvalidCluster::new(path, format!("{cidr} is too small, give at least a /{longest}")));
+            return Err(InvalidCluster::new(
+                path,
+                format!("{cidr} is too small, give at least a /{longest}"),
+            ));
         }
         if cidr.trunc() != cidr {
             let reason = format!("{cidr} has host bits set, write {}", cidr.trunc());
@@ -193,7 +205,8 @@ mod tests {
     use super::*;
 
     fn pool(name: &str, replicas: u32, max: Option<u32>) -> WorkerPool {
-        let host = HostRequirement { cores: 8, memory: Some(Memory::from_mebibytes(1024)), ..Default::default() };
+        let host =
+            HostRequirement { cores: 8, memory: Some(Memory::from_mebibytes(1024)), ..Default::default() };
         WorkerPool { name: name.to_owned(), replicas, max_replicas: max, host, ..Default::default() }
     }
 
@@ -211,8 +224,10 @@ mod tests {
 
     #[test]
     fn a_composition_has_the_control_plane_first() {
-        let composition = composition(&spec(vec![pool("train", 2, None)]), &BTreeMap::new(), &BTreeSet::new());
-        let groups: Vec<_> = composition.groups.iter().map(|group| (group.name.as_str(), group.count)).collect();
+        let composition =
+            composition(&spec(vec![pool("train", 2, None)]), &BTreeMap::new(), &BTreeSet::new());
+        let groups: Vec<_> =
+            composition.groups.iter().map(|group| (group.name.as_str(), group.count)).collect();
         assert_eq!(groups, [("control-plane", 1), ("train", 2)]);
     }
 
@@ -227,7 +242,8 @@ mod tests {
         overlapping.network.service_cidr = overlapping.network.pod_cidr;
         assert!(check(&overlapping).starts_with("spec.network.serviceCIDR: 10.42.0.0/16 overlaps"));
         let mut sloppy = spec(vec![]);
-        sloppy.network = ClusterNetwork { pod_cidr: "10.42.1.1/16".parse().expect("valid"), ..Default::default() };
+        sloppy.network =
+            ClusterNetwork { pod_cidr: "10.42.1.1/16".parse().expect("valid"), ..Default::default() };
         assert!(check(&sloppy).contains("write 10.42.0.0/16"));
     }
 

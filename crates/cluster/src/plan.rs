@@ -4,7 +4,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use drystone_api::{ClusterMember, CompositionMember, FailurePolicy, MemberRole, ObjectReference, OperationSpec};
+use drystone_api::{
+    ClusterMember, CompositionMember, FailurePolicy, MemberRole, ObjectReference, OperationSpec,
+};
 use drystone_engine::plan::{PlanBuilder, PlanError};
 
 use crate::{
@@ -179,9 +181,11 @@ pub fn dissolve(
     present: &[ClusterMember],
     wanted: &[CompositionMember],
 ) -> Result<OperationSpec, PlanError> {
-    let mut plan = PlanBuilder::new(format!("Delete cluster {}/{}", subject.namespace, subject.name), subject.clone());
+    let mut plan =
+        PlanBuilder::new(format!("Delete cluster {}/{}", subject.namespace, subject.name), subject.clone());
     plan.on_failure(FailurePolicy::Continue).parallelism(64);
-    let claimed = wanted.iter().map(|member| ClusterMember { host: member.host.clone(), ..Default::default() });
+    let claimed =
+        wanted.iter().map(|member| ClusterMember { host: member.host.clone(), ..Default::default() });
     let mut members: Vec<ClusterMember> = present.iter().cloned().chain(claimed).collect();
     members.sort_by(|a, b| a.host.cmp(&b.host));
     members.dedup_by(|a, b| a.host == b.host);
@@ -218,7 +222,12 @@ mod tests {
     }
 
     fn subject() -> ObjectReference {
-        ObjectReference { kind: "Cluster".into(), namespace: "research".into(), name: "mlops".into(), ..Default::default() }
+        ObjectReference {
+            kind: "Cluster".into(),
+            namespace: "research".into(),
+            name: "mlops".into(),
+            ..Default::default()
+        }
     }
 
     fn situation<'a>(wanted: &'a [CompositionMember], present: &'a [ClusterMember]) -> Situation<'a> {
@@ -236,7 +245,10 @@ mod tests {
         assert_eq!(spec.title, "Create cluster research/mlops");
         for host in ["a", "b", "c"] {
             assert_eq!(step(&spec, &format!("provision/{host}")).depends_on, ["zone", "addresses"]);
-            assert_eq!(step(&spec, &format!("node/{host}")).depends_on, [format!("provision/{host}"), "api".into()]);
+            assert_eq!(
+                step(&spec, &format!("node/{host}")).depends_on,
+                [format!("provision/{host}"), "api".into()]
+            );
         }
         assert_eq!(step(&spec, "api").depends_on, ["addresses", "provision/a"]);
     }

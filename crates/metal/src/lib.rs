@@ -2,5 +2,7 @@
 //!
 //! Rooms: [`model`] (addresses, inventory), [`plan`] (pure state machine).
 
+pub mod http;
+pub mod medium;
 pub mod model;
 pub mod plan;

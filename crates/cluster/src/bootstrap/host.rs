@@ -95,7 +95,10 @@ pub fn boot_data(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Result<BootData,
     let mut data = UserData::new(&host.name);
     let authority = cluster.pki.authority.certificate_pem();
     data.file(&format!("{CONFIG_DIR}/pki/ca.crt"), authority.as_bytes());
-    data.secret_file(&format!("{CONFIG_DIR}/bootstrap-token"), cluster.pki.bootstrap_token.expose().as_bytes());
+    data.secret_file(
+        &format!("{CONFIG_DIR}/bootstrap-token"),
+        cluster.pki.bootstrap_token.expose().as_bytes(),
+    );
     if host.role == MemberRole::ControlPlane {
         control_plane(cluster, &mut data)?;
     }
@@ -104,7 +107,11 @@ pub fn boot_data(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Result<BootData,
     data.secret_file(&format!("{CONFIG_DIR}/address-daemon-token"), daemon.token.expose().as_bytes());
     let config = serde_json::to_vec_pretty(&node_config(cluster, host))?;
     data.file(&format!("{CONFIG_DIR}/node.yaml"), &config);
-    data.service("drystone-node", "Drystone node agent", &format!("{PROGRAM} node --config {CONFIG_DIR}/node.yaml"));
+    data.service(
+        "drystone-node",
+        "Drystone node agent",
+        &format!("{PROGRAM} node --config {CONFIG_DIR}/node.yaml"),
+    );
     let network = network_config(&host.mac, host.address, host.gateway);
     Ok(BootData {
         user_data: Secret::new(data.render()?),

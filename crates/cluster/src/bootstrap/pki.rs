@@ -23,7 +23,9 @@ pub enum PkiError {
     #[error("a key of the cluster: {0}")]
     Key(#[from] drystone_identity::KeyError),
     /// The Secret lacks something.
-    #[error("the cluster's keys lack `{0}`; the Secret was changed by hand, delete the cluster and create it again")]
+    #[error(
+        "the cluster's keys lack `{0}`; the Secret was changed by hand, delete the cluster and create it again"
+    )]
     Missing(&'static str),
     /// A kubeconfig could not be written.
     #[error(transparent)]
@@ -48,7 +50,11 @@ impl ClusterPki {
     /// [`PkiError`] if there is no randomness.
     pub fn generate(cluster: &str, now: Timestamp) -> Result<Self, PkiError> {
         Ok(Self {
-            authority: CertificateAuthority::generate(&format!("drystone-{cluster}"), AUTHORITY_VALIDITY, now)?,
+            authority: CertificateAuthority::generate(
+                &format!("drystone-{cluster}"),
+                AUTHORITY_VALIDITY,
+                now,
+            )?,
             service_account_key: PrivateKey::generate()?.to_pem(),
             bootstrap_token: BootstrapToken::generate(None, Vec::new()).token(),
         })
@@ -92,10 +98,16 @@ impl ClusterPki {
         proxy_url: Option<Secret>,
         now: Timestamp,
     ) -> Result<Secret, PkiError> {
-        let identity = self.authority.issue(&CertificateProfile::client("kubernetes-admin", ["system:masters"]), now)?;
+        let identity =
+            self.authority.issue(&CertificateProfile::client("kubernetes-admin", ["system:masters"]), now)?;
         let authority = self.authority.certificate_pem();
-        let mut config =
-            Kubeconfig::new(cluster, "kubernetes-admin", server, authority, Credential::Certificate(identity));
+        let mut config = Kubeconfig::new(
+            cluster,
+            "kubernetes-admin",
+            server,
+            authority,
+            Credential::Certificate(identity),
+        );
         config.proxy_url = proxy_url;
         Ok(config.to_yaml()?)
     }

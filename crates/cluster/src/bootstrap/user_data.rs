@@ -79,10 +79,15 @@ mod tests {
     #[test]
     fn renders_cloud_config() {
         let mut data = UserData::new("rack-01");
-        data.secret_file("/etc/drystone/pki/ca.key", b"key").service("drystone-node", "Node", "/usr/local/bin/drystone node");
+        data.secret_file("/etc/drystone/pki/ca.key", b"key").service(
+            "drystone-node",
+            "Node",
+            "/usr/local/bin/drystone node",
+        );
         let text = data.render().expect("plain data");
         assert!(text.starts_with("#cloud-config\n{"));
-        let document: serde_json::Value = serde_json::from_str(&text["#cloud-config\n".len()..]).expect("JSON");
+        let document: serde_json::Value =
+            serde_json::from_str(&text["#cloud-config\n".len()..]).expect("JSON");
         assert_eq!(document["write_files"][0]["permissions"], "0600");
         assert_eq!(document["write_files"][0]["content"], "a2V5");
         assert_eq!(document["runcmd"][0][3], "drystone-node.service");

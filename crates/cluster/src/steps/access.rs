@@ -2,7 +2,7 @@
 
 use drystone_engine::action::{Action, StepContext, StepError};
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client, ResourceExt as _, api::DeleteParams};
+use kube::{Api, Client, api::DeleteParams};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,7 +13,9 @@ use crate::access::client_of;
 
 async fn inside(context: &StepContext) -> Result<Client, StepError> {
     let (_, names) = subject(context).await?;
-    client_of(context.client(), &names.namespace, &names.kubeconfig_secret()).await.map_err(StepError::transient)
+    client_of(context.client(), &names.namespace, &names.kubeconfig_secret())
+        .await
+        .map_err(StepError::transient)
 }
 
 /// Waits until the cluster's API server says that it is ready.
@@ -36,7 +38,9 @@ impl Action for AwaitApi {
                 };
                 match answer {
                     Ok(_) => return,
-                    Err(error) => context.progress(10, format!("the API server does not answer yet: {error}")),
+                    Err(error) => {
+                        context.progress(10, format!("the API server does not answer yet: {error}"))
+                    }
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(std::time::Duration::from_secs(1));
@@ -64,7 +68,7 @@ impl AwaitNode {
 }
 
 /// Whether a node says that it is ready.
-pub(crate) fn is_ready(node: &Node) -> bool {
+fn is_ready(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
@@ -107,9 +111,4 @@ impl Action for RemoveNode {
             Err(error) => Err(StepError::from_kube(&format!("deleting node {}", parameters.node), &error)),
         }
     }
-}
-
-/// Names of the nodes that are ready.
-pub(crate) fn ready_nodes(nodes: &[Node]) -> Vec<String> {
-    nodes.iter().filter(|node| is_ready(node)).map(ResourceExt::name_any).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use drystone_api::{AddressPool, AddressPoolPurpose, BareMetalHost, CompositionMember, SITE_LABEL, SYSTEM_NAMESPACE};
+use drystone_api::{AddressPool, AddressPoolPurpose, BareMetalHost, SITE_LABEL, SYSTEM_NAMESPACE};
 use drystone_engine::action::{Action, StepContext, StepError};
 use ipnet::IpNet;
 use kube::{Api, ResourceExt as _, api::ListParams};
@@ -47,11 +47,13 @@ impl LeaseAddresses {
 /// The pool that the hosts of a site get their addresses from.
 pub(crate) async fn node_pool(context: &StepContext, host: &str) -> Result<AddressPool, StepError> {
     let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
-    let host = hosts.get(host).await.map_err(|error| StepError::from_kube("reading the BareMetalHost", &error))?;
+    let host =
+        hosts.get(host).await.map_err(|error| StepError::from_kube("reading the BareMetalHost", &error))?;
     let site = host.labels().get(SITE_LABEL).cloned().unwrap_or_default();
     let pools: Api<AddressPool> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
     let selector = ListParams::default().labels(&format!("{SITE_LABEL}={site}"));
-    let found = pools.list(&selector).await.map_err(|error| StepError::from_kube("listing AddressPools", &error))?;
+    let found =
+        pools.list(&selector).await.map_err(|error| StepError::from_kube("listing AddressPools", &error))?;
     let pool = found.into_iter().find(|pool| pool.spec.purpose == AddressPoolPurpose::Node);
     pool.ok_or_else(|| {
         StepError::transient(format!(
@@ -66,7 +68,11 @@ impl Action for LeaseAddresses {
     type Parameters = LeaseParameters;
     type Output = LeaseOutput;
 
-    async fn run(&self, context: &StepContext, parameters: LeaseParameters) -> Result<LeaseOutput, StepError> {
+    async fn run(
+        &self,
+        context: &StepContext,
+        parameters: LeaseParameters,
+    ) -> Result<LeaseOutput, StepError> {
         let (cluster, names) = subject(context).await?;
         let mut output = LeaseOutput::default();
         if let Some(first) = parameters.hosts.first() {
@@ -76,8 +82,9 @@ impl Action for LeaseAddresses {
                 let blocks = self.lease(&pool.name_any(), &names.host_holder(host)).await?;
                 let Some(block) = blocks.first() else { continue };
                 let prefix = pool.spec.interface_prefix_length.unwrap_or(block.prefix_len());
-                let address = IpNet::new(block.addr(), prefix)
-                    .map_err(|_| StepError::permanent(format!("pool {}: /{prefix} is no prefix", pool.name_any())))?;
+                let address = IpNet::new(block.addr(), prefix).map_err(|_| {
+                    StepError::permanent(format!("pool {}: /{prefix} is no prefix", pool.name_any()))
+                })?;
                 output.hosts.insert(host.clone(), address);
             }
         }
@@ -112,8 +119,10 @@ impl Action for ReleaseAddresses {
             .map_err(|error| StepError::from_kube("listing AddressPools", &error))?;
         for pool in found {
             let leases = pool.status.iter().flat_map(|status| &status.leases);
-            let holders: Vec<&str> =
-                leases.map(|lease| lease.holder.as_str()).filter(|holder| Self::is_ours(&names, holder)).collect();
+            let holders: Vec<&str> = leases
+                .map(|lease| lease.holder.as_str())
+                .filter(|holder| Self::is_ours(&names, holder))
+                .collect();
             for holder in holders {
                 let released = self.0.addresses.release(SYSTEM_NAMESPACE, &pool.name_any(), holder).await;
                 released.map_err(|error| StepError::transient(format!("giving back {holder}: {error}")))?;
@@ -121,9 +130,4 @@ impl Action for ReleaseAddresses {
         }
         Ok(())
     }
-}
-
-/// Hosts of a composition, by name.
-pub(crate) fn names_of(members: &[CompositionMember]) -> Vec<String> {
-    members.iter().map(|member| member.host.clone()).collect()
 }

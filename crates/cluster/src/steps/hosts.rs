@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use drystone_api::{
-    BareMetalHost, CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, Cluster, GPU_RESOURCE, HostImage, ImageFormat, MemberRole,
-    OperationalStatus, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, SecretReference, Site, Taint,
+    BareMetalHost, CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, Cluster, GPU_RESOURCE, HostImage, ImageFormat,
+    MemberRole, OperationalStatus, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE,
+    SecretReference, Site, Taint,
 };
 use drystone_engine::action::{Action, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
@@ -78,8 +79,11 @@ impl Action for Provision {
         write_boot_secret(context, &names, &secret, &parameters, &data).await?;
         let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &parameters.namespace);
         let reference = SecretReference { name: secret, namespace: None };
-        let image =
-            HostImage { url: MEDIUM_IMAGE.to_owned(), format: Some(ImageFormat::LiveIso), ..Default::default() };
+        let image = HostImage {
+            url: MEDIUM_IMAGE.to_owned(),
+            format: Some(ImageFormat::LiveIso),
+            ..Default::default()
+        };
         let patch = json!({"spec": {
             "image": image, "userData": reference, "networkData": reference, "online": true,
         }});
@@ -88,7 +92,10 @@ impl Action for Provision {
             .await
             .map_err(|error| StepError::from_kube("declaring what the host boots", &error))?;
         context.progress(10, "waiting for the host to boot");
-        wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| judge(host, &parameters.host)).await
+        wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| {
+            judge(host, &parameters.host)
+        })
+        .await
     }
 }
 
@@ -116,8 +123,10 @@ impl Provision {
         let client = context.client().clone();
         let leased: LeaseOutput = context.input("addresses")?;
         let hosts: Api<BareMetalHost> = Api::namespaced(client.clone(), &parameters.namespace);
-        let host =
-            hosts.get(&parameters.host).await.map_err(|error| StepError::from_kube("reading the host", &error))?;
+        let host = hosts
+            .get(&parameters.host)
+            .await
+            .map_err(|error| StepError::from_kube("reading the host", &error))?;
         let control_plane = control_plane_address(context, names, &leased).await?;
         let pki = read_pki(context, names).await?;
         let plan = ClusterPlan {
@@ -150,7 +159,8 @@ impl Provision {
             None => None,
         };
         let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
-        let address = gateway.filter(|address| !address.is_empty()).unwrap_or(self.0.controller_address.clone());
+        let address =
+            gateway.filter(|address| !address.is_empty()).unwrap_or(self.0.controller_address.clone());
         let request = TokenRequest {
             spec: TokenRequestSpec { expiration_seconds: Some(HOST_TOKEN_SECONDS), ..Default::default() },
             ..Default::default()
@@ -177,7 +187,8 @@ async fn control_plane_address(
     names: &Names,
     leased: &LeaseOutput,
 ) -> Result<std::net::IpAddr, StepError> {
-    let compositions: Api<drystone_api::Composition> = Api::namespaced(context.client().clone(), &names.namespace);
+    let compositions: Api<drystone_api::Composition> =
+        Api::namespaced(context.client().clone(), &names.namespace);
     let composition = compositions
         .get(&names.composition())
         .await
@@ -197,8 +208,10 @@ fn external(cluster: &Cluster, leased: &LeaseOutput) -> Vec<ExternalAddresses> {
 
 pub(crate) async fn read_pki(context: &StepContext, names: &Names) -> Result<ClusterPki, StepError> {
     let secrets: Api<Secret> = Api::namespaced(context.client().clone(), &names.namespace);
-    let secret =
-        secrets.get(&names.pki_secret()).await.map_err(|error| StepError::from_kube("reading the keys", &error))?;
+    let secret = secrets
+        .get(&names.pki_secret())
+        .await
+        .map_err(|error| StepError::from_kube("reading the keys", &error))?;
     ClusterPki::from_secret_data(&secret.data.unwrap_or_default()).map_err(StepError::permanent)
 }
 
@@ -211,8 +224,10 @@ async fn host_plan(
     leased: &LeaseOutput,
 ) -> Result<HostPlan, StepError> {
     let blocks: Api<ResourceBlock> = Api::namespaced(context.client().clone(), &parameters.namespace);
-    let block =
-        blocks.get(&parameters.host).await.map_err(|error| StepError::from_kube("reading the ResourceBlock", &error))?;
+    let block = blocks
+        .get(&parameters.host)
+        .await
+        .map_err(|error| StepError::from_kube("reading the ResourceBlock", &error))?;
     let address = *leased
         .hosts
         .get(&parameters.host)
@@ -274,7 +289,11 @@ async fn write_boot_secret(
         (CLUSTER_NAMESPACE_LABEL.to_owned(), names.namespace.clone()),
     ];
     let secret = Secret {
-        metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels.into()), ..Default::default() },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(labels.into()),
+            ..Default::default()
+        },
         data: Some(
             [
                 ("userData".to_owned(), bytes(data.user_data.expose())),
@@ -286,8 +305,10 @@ async fn write_boot_secret(
     };
     let secrets: Api<Secret> = Api::namespaced(context.client().clone(), &parameters.namespace);
     // A host that is provisioned already must not see new boot data: a token in it differs each time it is made.
-    let existing =
-        secrets.get_opt(name).await.map_err(|error| StepError::from_kube("reading the boot Secret", &error))?;
+    let existing = secrets
+        .get_opt(name)
+        .await
+        .map_err(|error| StepError::from_kube("reading the boot Secret", &error))?;
     if existing.is_some() {
         return Ok(());
     }
@@ -331,7 +352,9 @@ impl Action for Deprovision {
             let Some(status) = host.and_then(|host| host.status.as_ref()) else { return Verdict::Done(()) };
             let clean = !matches!(
                 status.provisioning.state,
-                ProvisioningState::Provisioned | ProvisioningState::Provisioning | ProvisioningState::Deprovisioning
+                ProvisioningState::Provisioned
+                    | ProvisioningState::Provisioning
+                    | ProvisioningState::Deprovisioning
             );
             if clean && !status.powered_on { Verdict::Done(()) } else { Verdict::Wait }
         })

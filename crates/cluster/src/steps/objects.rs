@@ -1,8 +1,6 @@
 //! Zone and Composition: declared here, carried out by the fabric manager and the composing manager.
 
-use drystone_api::{
-    CLUSTER_LABEL, Cluster, Composition, Isolation, Zone, ZoneMember, ZonePhase, ZoneSpec,
-};
+use drystone_api::{CLUSTER_LABEL, Cluster, Composition, Isolation, Zone, ZoneMember, ZonePhase, ZoneSpec};
 use drystone_engine::action::{Action, StepContext, StepError};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -21,7 +19,10 @@ pub(crate) const MANAGER: &str = "drystone-cluster";
 pub(super) async fn subject(context: &StepContext) -> Result<(Cluster, Names), StepError> {
     let subject = context.subject();
     let clusters: Api<Cluster> = Api::namespaced(context.client().clone(), &subject.namespace);
-    let cluster = clusters.get(&subject.name).await.map_err(|error| StepError::from_kube("reading the Cluster", &error))?;
+    let cluster = clusters
+        .get(&subject.name)
+        .await
+        .map_err(|error| StepError::from_kube("reading the Cluster", &error))?;
     let names = Names::of(&cluster);
     Ok((cluster, names))
 }
@@ -86,9 +87,12 @@ impl Action for EnsureZone {
                 return Verdict::Wait;
             }
             match status.phase {
-                ZonePhase::Ready if status.isolation.as_ref().is_some_and(|proof| proof.proven) => Verdict::Done(
-                    ZoneOutput { tag: status.tag.unwrap_or_default(), endpoints: status.endpoint_count },
-                ),
+                ZonePhase::Ready if status.isolation.as_ref().is_some_and(|proof| proof.proven) => {
+                    Verdict::Done(ZoneOutput {
+                        tag: status.tag.unwrap_or_default(),
+                        endpoints: status.endpoint_count,
+                    })
+                }
                 ZonePhase::Failed => Verdict::Failed(format!("zone {}: {}", names.zone(), status.message)),
                 _ => Verdict::Wait,
             }

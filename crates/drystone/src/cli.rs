@@ -1,0 +1,111 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{command, demo, personality, up};
+
+/// From powered-off racks to running applications.
+#[derive(Debug, Parser)]
+#[command(name = "drystone", version, about, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run Drystone: the API, all controllers, and emulated sites if asked for
+    Up(up::UpArgs),
+    /// Show the main job from powered-off racks to running pods
+    Demo(demo::DemoArgs),
+    /// Show operations and their progress
+    Ops(command::ops::OpsArgs),
+    /// Say why hosts were chosen for a Cluster or Composition, and others not
+    Explain(command::explain::ExplainArgs),
+    /// Compose without reserving anything
+    Compose(command::compose::ComposeArgs),
+    /// Print the administrator's kubeconfig of a cluster
+    Kubeconfig(command::kubeconfig::KubeconfigArgs),
+    /// Delete what files declare (also as `kubectl destroy`)
+    #[command(name = "kubectl-destroy")]
+    Destroy(command::destroy::DestroyArgs),
+    /// Emulate a site
+    Emulator(personality::emulator::EmulatorArgs),
+    /// Run the embedded control plane of a cluster (on its control-plane host)
+    ControlPlane(ConfigArgs),
+    /// Run the node agent (on every host of a cluster)
+    Node(ConfigArgs),
+    /// What an emulated host runs first
+    #[command(hide = true)]
+    Guest(personality::guest::GuestArgs),
+}
+
+/// A configuration file.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file (YAML)
+    #[arg(long)]
+    pub(crate) config: PathBuf,
+}
+
+/// How commands reach Drystone.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Access {
+    /// kubeconfig of Drystone's API (written by `drystone up` into its data directory)
+    #[arg(long, env = "KUBECONFIG", global = true)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+/// Default of `--listen`.
+pub(crate) const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 6443);
+
+impl Cli {
+    /// From the process's arguments; prints help or an error and ends the process if that is what they ask for.
+    pub(crate) fn from_arguments() -> Self {
+        Self::parse()
+    }
+
+    /// As `kubectl-destroy`: the arguments are those of the subcommand.
+    pub(crate) fn destroy() -> Self {
+        let rest = std::env::args_os().skip(1);
+        Self::parse_from(["drystone".into(), "kubectl-destroy".into()].into_iter().chain(rest))
+    }
+}
+
+/// Runs a command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrongly called.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let long_running = matches!(cli.command, Command::Up(_) | Command::Emulator(_) | Command::ControlPlane(_) | Command::Node(_));
+    personality::start_logging(if long_running { "info" } else { "warn" });
+    if let Err(error) = personality::install_crypto() {
+        eprintln!("drystone: {error}");
+        return ExitCode::FAILURE;
+    }
+    let outcome = match cli.command {
+        Command::Guest(args) => return personality::guest::run(args),
+        Command::Up(args) => personality::block_on(up::run(args)),
+        Command::Demo(args) => personality::block_on(demo::run(args)),
+        Command::Ops(args) => personality::block_on(command::ops::run(args)),
+        Command::Explain(args) => personality::block_on(command::explain::run(args)),
+        Command::Compose(args) => personality::block_on(command::compose::run(args)),
+        Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
+        Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
+        Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),
+        Command::ControlPlane(args) => personality::block_on(personality::control_plane::run(args)),
+        Command::Node(args) => personality::block_on(personality::node::run(args)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("drystone: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                eprintln!("  because {cause}");
+                source = cause.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
