@@ -229,7 +229,7 @@ impl ClusterReconciler {
         if !situation::is_final(operation) {
             let message = format!("{} % – {}", state.progress_percent, state.message);
             update_status(clusters, cluster, |status: &mut ClusterStatus| {
-                status.message.clone_from(&message)
+                status.message.clone_from(&message);
             })
             .await?;
             return Ok(Requeue::OnChange);

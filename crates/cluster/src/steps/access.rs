@@ -39,7 +39,7 @@ impl Action for AwaitApi {
                 match answer {
                     Ok(_) => return,
                     Err(error) => {
-                        context.progress(10, format!("the API server does not answer yet: {error}"))
+                        context.progress(10, format!("the API server does not answer yet: {error}"));
                     }
                 }
                 tokio::time::sleep(pause).await;

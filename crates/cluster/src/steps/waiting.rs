@@ -27,7 +27,7 @@ where
 {
     let settled = |object: Option<&K>| !matches!(judge(object), Verdict::Wait);
     let object = context
-        .wait_for(await_condition(api, name, settled))
+        .wait_for(Box::pin(await_condition(api, name, settled)))
         .await?
         .map_err(|error| StepError::transient(format!("waiting for {name}: {error}")))?;
     match judge(object.as_ref()) {
