@@ -101,7 +101,8 @@ impl Engine {
     }
 }
 
-fn initialize(database: &Database) -> Result<(), StoreError> {
+/// Makes the tables unless they exist, and refuses data of another version.
+pub(super) fn initialize(database: &Database) -> Result<(), StoreError> {
     let transaction = database.begin_write().map_err(backend)?;
     let fresh = {
         let mut meta = transaction.open_table(META).map_err(backend)?;

@@ -3,9 +3,10 @@
 //! | module | what it does |
 //! |---|---|
 //! | `writer` | the one thread that commits: batches, replies, leases, compaction |
+//! | `gather` | letting a batch fill up |
 //! | `staging` | what a batch changes (pure) |
 //! | `commit` | writing a batch to disk, and the removal of compacted history |
-//! | `engine`, `observer`, `recovery` | the database, its failures, and getting over them |
+//! | `engine`, `file`, `observer`, `recovery` | the database, its file, its failures, and getting over them |
 //! | `state`, `keymap`, `record` | the latest state in memory |
 //! | `history` | reads at old revisions |
 //! | `watch` | feeding watchers |
@@ -14,6 +15,8 @@
 mod commit;
 mod compaction;
 mod engine;
+mod file;
+mod gather;
 mod history;
 mod keymap;
 mod leases;
@@ -24,11 +27,13 @@ mod recovery;
 mod shared;
 mod staging;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod writer;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -74,11 +79,12 @@ impl EmbeddedStore {
     /// [`StoreError::Backend`] if the file cannot be opened, is open elsewhere, or is not a store of this version.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let path = path.as_ref().to_path_buf();
+        file::ensure(&path)?;
         let cache_bytes = options.cache_bytes;
         let faults = Faults::default();
         let noted = faults.clone();
         let opener = move || {
-            let backend = Observed::new(FileBackend::new(open_file(&path)?)?, noted.clone());
+            let backend = Observed::new(FileBackend::new(file::open(&path)?)?, noted.clone());
             open_database(backend, cache_bytes)
         };
         Self::start(Box::new(opener), faults, options)
@@ -211,14 +217,6 @@ impl Store for EmbeddedStore {
     async fn revision(&self) -> Result<Revision, StoreError> {
         Ok(self.shared.state().revision)
     }
-}
-
-fn open_file(path: &PathBuf) -> std::io::Result<std::fs::File> {
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn open_database(backend: impl StorageBackend, cache_bytes: usize) -> Result<Database, DatabaseError> {

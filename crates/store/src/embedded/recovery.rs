@@ -39,9 +39,12 @@ impl Health {
         self.trouble.is_none()
     }
 
-    /// When a failed storage is tried again.
-    pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.trouble.as_ref().and_then(|trouble| trouble.retry_at)
+    /// When something that is to be written at `wanted` can be tried; `None` for never.
+    pub(super) fn earliest_write(&self, wanted: Instant) -> Option<Instant> {
+        match &self.trouble {
+            None => Some(wanted),
+            Some(trouble) => trouble.retry_at.map(|retry| retry.max(wanted)),
+        }
     }
 
     /// Whether a write may be tried now.

@@ -135,6 +135,11 @@ impl Watcher {
     }
 }
 
+/// Tells that nothing of the range has changed up to a revision.
+fn mark(revision: Revision) -> WatchBatch {
+    WatchBatch { revision, events: Vec::new() }
+}
+
 fn wake(buffer: &mut Buffer) {
     if let Some(waker) = buffer.waker.take() {
         waker.wake();
@@ -213,7 +218,7 @@ impl Watch {
         }
         if published > self.reached {
             self.reached = published;
-            return Poll::Ready(Ok(WatchBatch { revision: published, events: Vec::new() }));
+            return Poll::Ready(Ok(mark(published)));
         }
         buffer.waker = Some(context.waker().clone());
         Poll::Pending
@@ -246,8 +251,12 @@ impl Stream for Watch {
                         this.reached = batch.revision;
                         return Poll::Ready(Some(Ok(batch)));
                     }
-                    this.reached = *reached;
+                    let reached = *reached;
                     this.phase = Phase::Joining;
+                    if reached > this.reached {
+                        this.reached = reached;
+                        return Poll::Ready(Some(Ok(mark(reached))));
+                    }
                 }
                 Phase::Live(watcher) => {
                     let watcher = Arc::clone(watcher);

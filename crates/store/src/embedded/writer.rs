@@ -1,18 +1,20 @@
 //! The writer: one thread that turns waiting requests into durable commits.
 //!
 //! It takes what waits in the queue, stages it against memory, commits it with one flush to disk, and only then
-//! swaps memory, feeds the watchers and replies. It never waits for more requests to come: an idle store commits at
-//! once, a busy one finds the next batch in the queue when the last has been flushed.
+//! swaps memory, feeds the watchers and replies. An idle store commits at once; a busy one finds the next batch in the
+//! queue when the last has been flushed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::commit::{Scrub, persist};
 use super::compaction::Compactor;
+use super::gather::Gathering;
 use super::leases::Deadlines;
 use super::options::Options;
 use super::recovery::Health;
@@ -61,6 +63,7 @@ pub(super) struct Writer {
     deadlines: Deadlines,
     health: Health,
     compactor: Compactor,
+    gathering: Gathering,
 }
 
 impl Writer {
@@ -74,6 +77,7 @@ impl Writer {
             deadlines: Deadlines::default(),
             health: Health::default(),
             compactor,
+            gathering: Gathering::default(),
         }
     }
 
@@ -84,7 +88,7 @@ impl Writer {
             self.deadlines.start(*lease, now, *time_to_live);
         }
         while self.wait(&mut queue).await {
-            self.serve_batch(Instant::now());
+            self.serve_batch(Instant::now(), &queue);
         }
         self.shared.close();
     }
@@ -102,11 +106,15 @@ impl Writer {
                 Err(_elapsed) => {}
             }
         }
+        let since = std::time::Instant::now();
         while self.backlog.len() < self.options.batch_requests {
             match queue.try_recv() {
                 Ok(command) => self.backlog.push_back(command),
-                Err(mpsc::error::TryRecvError::Empty) => break,
-                Err(mpsc::error::TryRecvError::Disconnected) => return !self.backlog.is_empty(),
+                Err(TryRecvError::Empty) if self.gathering.goes_on(self.backlog.len(), since) => {
+                    std::thread::yield_now();
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return !self.backlog.is_empty(),
             }
         }
         true
@@ -114,12 +122,11 @@ impl Writer {
 
     /// When to look after leases even if nobody asks for anything.
     fn wake_at(&self) -> Option<Instant> {
-        let lease = self.deadlines.next()?;
-        Some(self.health.retry_at().map_or(lease, |retry| lease.max(retry)))
+        self.health.earliest_write(self.deadlines.next()?)
     }
 
     /// Stages what waits, commits it and answers.
-    fn serve_batch(&mut self, now: Instant) {
+    fn serve_batch(&mut self, now: Instant, queue: &mpsc::Receiver<Command>) {
         let shared = Arc::clone(&self.shared);
         let state = shared.state();
         let mut staging = Staging::new(&state, &self.options);
@@ -142,7 +149,9 @@ impl Writer {
         }
         let changes = staging.finish();
         drop(state);
+        let begun = std::time::Instant::now();
         let result = self.commit(&changes, now);
+        self.gathering.committed(outcomes.len(), self.backlog.len() + queue.len(), begun.elapsed());
         for outcome in outcomes {
             outcome.send(result.clone());
         }

@@ -1,0 +1,114 @@
+//! Leases: expiry, keeping alive, ending, and surviving a restart.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use drystone_store::embedded::{EmbeddedStore, Options};
+use drystone_store::{EventKind, KeyRange, LeaseId, Operation, Store, StoreError, Txn, WatchRequest};
+use futures::StreamExt;
+
+use crate::basics::{put, values};
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn leased(key: &str, lease: LeaseId) -> Txn {
+    let operation =
+        Operation::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::from("v"), lease };
+    Txn { success: vec![operation], ..Txn::default() }
+}
+
+async fn keys(store: &EmbeddedStore) -> Vec<String> {
+    values(store, "/", None).await.into_iter().map(|(key, _)| key).collect()
+}
+
+async fn until_gone(store: &EmbeddedStore, key: &str) {
+    let begun = Instant::now();
+    while keys(store).await.iter().any(|other| other == key) {
+        assert!(begun.elapsed() < PATIENCE, "{key} does not expire");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn keys_go_with_their_lease_in_one_transaction() {
+    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+    let request = WatchRequest { range: KeyRange::prefix("/"), start_revision: None };
+    let mut watch = store.watch(request).await.unwrap();
+    let lease = store.lease_grant(1).await.unwrap();
+    let mut txn = leased("/a", lease);
+    txn.success.extend(leased("/b", lease).success);
+    store.txn(txn).await.unwrap();
+    store.txn(put("/c", "stays")).await.unwrap();
+    until_gone(&store, "/a").await;
+    assert_eq!(keys(&store).await, ["/c"]);
+    assert!(matches!(store.lease_keep_alive(lease).await, Err(StoreError::LeaseNotFound(id)) if id == lease));
+    assert!(matches!(store.txn(leased("/d", lease)).await, Err(StoreError::LeaseNotFound(_))));
+    let mut last = None;
+    while last.as_ref().is_none_or(|batch: &drystone_store::WatchBatch| batch.revision < 4) {
+        last = Some(watch.next().await.unwrap().unwrap());
+    }
+    let events = last.unwrap().events;
+    assert!(events.len() == 2 && events.iter().all(|event| event.kind == EventKind::Delete), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_lease_that_is_kept_alive_lives() {
+    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+    let lease = store.lease_grant(60).await.unwrap();
+    let brief = store.lease_grant(1).await.unwrap();
+    store.txn(leased("/kept", lease)).await.unwrap();
+    store.txn(leased("/brief", brief)).await.unwrap();
+    store.lease_keep_alive(lease).await.unwrap();
+    until_gone(&store, "/brief").await;
+    assert_eq!(keys(&store).await, ["/kept"]);
+    store.lease_revoke(lease).await.unwrap();
+    assert_eq!(keys(&store).await, [""; 0]);
+    assert!(matches!(store.lease_revoke(lease).await, Err(StoreError::LeaseNotFound(_))));
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_its_last_lease() {
+    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+    let (first, second) = (store.lease_grant(60).await.unwrap(), store.lease_grant(60).await.unwrap());
+    store.txn(leased("/moved", first)).await.unwrap();
+    store.txn(leased("/freed", first)).await.unwrap();
+    store.txn(leased("/moved", second)).await.unwrap();
+    store.txn(put("/freed", "v")).await.unwrap();
+    store.lease_revoke(first).await.unwrap();
+    assert_eq!(keys(&store).await, ["/freed", "/moved"]);
+    store.lease_revoke(second).await.unwrap();
+    assert_eq!(keys(&store).await, ["/freed"]);
+}
+
+#[tokio::test]
+async fn leases_survive_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let (long, brief, ended) = {
+        let store = EmbeddedStore::open(&path, Options::default()).unwrap();
+        let long = store.lease_grant(3600).await.unwrap();
+        let brief = store.lease_grant(1).await.unwrap();
+        let ended = store.lease_grant(3600).await.unwrap();
+        store.txn(leased("/long", long)).await.unwrap();
+        store.txn(leased("/brief", brief)).await.unwrap();
+        store.lease_revoke(ended).await.unwrap();
+        (long, brief, ended)
+    };
+    let store = EmbeddedStore::open(&path, Options::default()).unwrap();
+    store.lease_keep_alive(long).await.unwrap();
+    assert!(store.lease_keep_alive(ended).await.is_err());
+    until_gone(&store, "/brief").await;
+    assert!(store.lease_keep_alive(brief).await.is_err());
+    assert_eq!(keys(&store).await, ["/long"]);
+    store.lease_revoke(long).await.unwrap();
+    assert_eq!(keys(&store).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_time_to_live_of_nothing_is_refused() {
+    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+    for seconds in [0, u64::MAX] {
+        assert!(matches!(store.lease_grant(seconds).await, Err(StoreError::InvalidRequest(_))));
+    }
+}
