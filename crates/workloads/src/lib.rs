@@ -25,7 +25,9 @@ pub mod pod;
 pub mod quantity;
 pub mod queue;
 pub mod replicaset;
+pub mod scheduler;
 pub mod template;
+pub mod volumes;
 pub mod writer;
 
 pub use config::WorkloadsConfig;

@@ -51,6 +51,22 @@ impl Writer {
         bounded::<K, _>("create", shown, api.create(&PostParams::default(), object)).await
     }
 
+    /// Posts to a subresource of an object, such as `binding`, and ignores the answer's body.
+    ///
+    /// # Errors
+    /// As the API answers.
+    pub async fn create_subresource<K: Kind, B: Serialize>(
+        &self,
+        key: &ObjectKey,
+        subresource: &str,
+        body: &B,
+    ) -> Result<(), ReconcileError> {
+        let api = K::api(self.client(), &key.namespace);
+        let params = PostParams::default();
+        let sent = api.create_subresource::<B, Value>(subresource, &key.name, &params, body);
+        bounded::<K, _>(&format!("create {subresource} of"), key.to_string(), sent).await.map(|_| ())
+    }
+
     /// Reads an object from the API rather than from a cache; `None` if it does not exist.
     ///
     /// # Errors

@@ -1,0 +1,3 @@
+//! PersistentVolumes and their claims.
+
+pub mod matching;
