@@ -1,1 +1,16 @@
-//! The pure half of the API server: schemas, validation, patches, server-side apply, tables, selectors, Status errors.
+//! The pure half of the API server: what Kubernetes calls API machinery.
+//!
+//! Everything here works on [`serde_json::Value`] and on schemas, deterministically and without I/O: the clock and
+//! randomness are arguments. The rest of the crate adds storage, HTTP and controllers.
+
+pub mod age;
+pub mod field_error;
+pub mod group;
+pub mod names;
+pub mod quantity;
+pub mod selector;
+pub mod status;
+
+pub use field_error::{FieldError, FieldErrorKind};
+pub use group::{GroupKind, GroupResource};
+pub use status::{ApiError, FieldConflict};
