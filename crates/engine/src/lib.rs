@@ -23,3 +23,6 @@ pub mod plan;
 pub mod reference;
 pub mod runner;
 pub mod view;
+
+#[cfg(test)]
+mod fake_api;

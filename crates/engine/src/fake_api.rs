@@ -1,0 +1,296 @@
+//! For tests: as much of a Kubernetes API in memory as this crate uses, with faults on demand.
+//!
+//! Objects are kept by path, without any knowledge of their kinds: optimistic concurrency, the status subresource, merge
+//! patches, finalizers, lists and watches.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What goes wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is not carried out: 503.
+    Unavailable,
+    /// It is carried out, and the answer is lost: 504.
+    AnswerLost,
+    /// It is never answered.
+    Hangs,
+}
+
+/// Decides about faults: method and path.
+type FaultPlan = Box<dyn FnMut(&str, &str) -> Option<Fault> + Send>;
+
+/// The API; clones are the same.
+#[derive(Clone)]
+pub(crate) struct FakeApi {
+    state: Arc<Mutex<State>>,
+    changes: broadcast::Sender<(String, Value)>,
+}
+
+struct State {
+    objects: BTreeMap<String, Value>,
+    revision: u64,
+    faults: FaultPlan,
+    requests: Vec<String>,
+}
+
+impl FakeApi {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            objects: BTreeMap::new(),
+            revision: 0,
+            faults: Box::new(|_, _| None),
+            requests: Vec::new(),
+        };
+        Self { state: Arc::new(Mutex::new(state)), changes: broadcast::Sender::new(10_000) }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.answer(request).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// From now on, requests go wrong as `plan` says.
+    pub(crate) fn set_faults(&self, plan: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
+        self.state().faults = Box::new(plan);
+    }
+
+    /// `METHOD path` of every request so far.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.state().requests.clone()
+    }
+
+    /// All objects whose path contains `part`.
+    pub(crate) fn objects(&self, part: &str) -> Vec<Value> {
+        let state = self.state();
+        state
+            .objects
+            .iter()
+            .filter(|(path, _)| path.contains(part))
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// Changes, or creates, an object behind everybody's back. `path` is that of the object.
+    pub(crate) fn meddle(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        let mut state = self.state();
+        let mut object = state.objects.get(path).cloned().unwrap_or_else(|| json!({"metadata": {}}));
+        change(&mut object);
+        self.store(&mut state, path, object);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("not poisoned")
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().unwrap_or_default().to_owned());
+        let fault = {
+            let mut state = self.state();
+            state.requests.push(format!("{} {path}", parts.method));
+            (state.faults)(parts.method.as_str(), &path)
+        };
+        match fault {
+            Some(Fault::Unavailable) => return failure(503, "ServiceUnavailable", "try later"),
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::AnswerLost) | None => {}
+        }
+        let answer = if parts.method == Method::GET && query.contains("watch=true") {
+            self.watch(&path)
+        } else {
+            self.carry_out(&parts.method, &path, body)
+        };
+        if fault == Some(Fault::AnswerLost) { failure(504, "Timeout", "the answer was lost") } else { answer }
+    }
+
+    fn carry_out(&self, method: &Method, path: &str, body: Value) -> Response<ResponseBody> {
+        let (target, status_only) = match path.strip_suffix("/status") {
+            Some(target) => (target, true),
+            None => (path, false),
+        };
+        let mut state = self.state();
+        let current = state.objects.get(target).cloned();
+        match (method, current) {
+            (&Method::POST, _) => self.create(&mut state, path, body),
+            (&Method::GET, Some(object)) => success(&object),
+            (&Method::GET, None) if is_collection(path) => {
+                let items: Vec<&Value> = state
+                    .objects
+                    .iter()
+                    .filter(|(name, _)| is_in(name, path))
+                    .map(|(_, object)| object)
+                    .collect();
+                let version = state.revision.to_string();
+                success(
+                    &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
+                )
+            }
+            (_, None) => failure(404, "NotFound", "not found"),
+            (&Method::PUT, Some(current)) => {
+                let mut next = if status_only { current.clone() } else { body.clone() };
+                next["status"] = if status_only { body["status"].clone() } else { current["status"].clone() };
+                self.update(&mut state, target, &current, next, &body)
+            }
+            (&Method::PATCH, Some(current)) => {
+                let mut next = current.clone();
+                merge(&mut next, &body);
+                self.update(&mut state, target, &current, next, &body)
+            }
+            (&Method::DELETE, Some(mut current)) => {
+                if has_finalizers(&current) {
+                    current["metadata"]["deletionTimestamp"] = json!("2027-01-01T00:00:00Z");
+                    success(&self.store(&mut state, target, current))
+                } else {
+                    self.remove(&mut state, target, &current);
+                    success(
+                        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
+                    )
+                }
+            }
+            _ => failure(405, "MethodNotAllowed", "not allowed"),
+        }
+    }
+
+    fn create(&self, state: &mut State, collection: &str, mut object: Value) -> Response<ResponseBody> {
+        let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+        if state.objects.contains_key(&path) {
+            return failure(409, "AlreadyExists", "already exists");
+        }
+        if let Some((_, rest)) = collection.split_once("/namespaces/") {
+            object["metadata"]["namespace"] = json!(rest.split('/').next());
+        }
+        object["metadata"]["creationTimestamp"] = json!("2026-11-21T10:00:00Z");
+        object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
+        object.as_object_mut().expect("an object").remove("status");
+        success(&self.store(state, &path, object))
+    }
+
+    fn update(
+        &self,
+        state: &mut State,
+        path: &str,
+        current: &Value,
+        next: Value,
+        given: &Value,
+    ) -> Response<ResponseBody> {
+        for field in ["resourceVersion", "uid"] {
+            let given = &given["metadata"][field];
+            if !given.is_null() && given != &current["metadata"][field] {
+                return failure(409, "Conflict", "the object has been modified");
+            }
+        }
+        if !next["metadata"]["deletionTimestamp"].is_null() && !has_finalizers(&next) {
+            self.remove(state, path, &next);
+            return success(&next);
+        }
+        if &next == current {
+            return success(current);
+        }
+        success(&self.store(state, path, next))
+    }
+
+    fn store(&self, state: &mut State, path: &str, mut object: Value) -> Value {
+        state.revision += 1;
+        let kind = if state.objects.contains_key(path) { "MODIFIED" } else { "ADDED" };
+        object["metadata"]["resourceVersion"] = json!(state.revision.to_string());
+        state.objects.insert(path.to_owned(), object.clone());
+        let _ = self.changes.send((path.to_owned(), json!({"type": kind, "object": object})));
+        object
+    }
+
+    fn remove(&self, state: &mut State, path: &str, last: &Value) {
+        state.revision += 1;
+        state.objects.remove(path);
+        let _ = self.changes.send((path.to_owned(), json!({"type": "DELETED", "object": last})));
+    }
+
+    /// Changes from now on. What happened between the list and this is lost: in tests, nothing happens there unnoticed.
+    fn watch(&self, collection: &str) -> Response<ResponseBody> {
+        let changes = self.changes.subscribe();
+        let collection = collection.to_owned();
+        let lines = stream::unfold(changes, |mut changes| async move {
+            changes.recv().await.ok().map(|change| (change, changes))
+        })
+        .filter_map(move |(path, event)| {
+            let wanted = is_in(&path, &collection);
+            futures::future::ready(
+                wanted.then(|| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n"))))),
+            )
+        });
+        Response::new(StreamBody::new(lines).boxed_unsync())
+    }
+}
+
+/// Whether the path ends in a resource's name, not in an object's.
+fn is_collection(path: &str) -> bool {
+    let after_version: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let skip = if after_version.first() == Some(&"api") { 2 } else { 3 };
+    matches!(&after_version[skip.min(after_version.len())..], [_] | ["namespaces", _, _])
+}
+
+/// Whether an object belongs to a collection, which may span all namespaces.
+fn is_in(object: &str, collection: &str) -> bool {
+    let (base, resource) = collection.rsplit_once('/').unwrap_or_default();
+    let Some((parent, _)) = object.rsplit_once('/') else { return false };
+    parent == collection
+        || (parent.starts_with(&format!("{base}/namespaces/")) && parent.ends_with(&format!("/{resource}")))
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Some(patch) = patch.as_object() else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().expect("made one").remove(key);
+        } else if key != "resourceVersion" {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+fn success(object: &Value) -> Response<ResponseBody> {
+    respond(200, object)
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> Response<ResponseBody> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "code": code, "reason": reason, "message": message,
+    });
+    respond(code, &status)
+}
+
+fn respond(code: u16, body: &Value) -> Response<ResponseBody> {
+    let body = http_body_util::Full::new(Bytes::from(body.to_string())).boxed_unsync();
+    Response::builder().status(code).header("content-type", "application/json").body(body).expect("valid")
+}
