@@ -82,7 +82,11 @@ impl BootMedia {
     }
 }
 
-async fn serve(State(media): State<BootMedia>, Path(token): Path<String>, headers: HeaderMap) -> Response<Body> {
+async fn serve(
+    State(media): State<BootMedia>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
     let Some(bytes) = media.find(&token) else { return empty(StatusCode::NOT_FOUND) };
     let total = bytes.len();
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());

@@ -114,7 +114,8 @@ mod tests {
         assert_eq!(id, seed().instance_id());
         assert_ne!(id, Seed { user_data: b"x".to_vec(), ..seed() }.instance_id());
         assert_ne!(id, Seed { network_data: b"x".to_vec(), ..seed() }.instance_id());
-        let shifted = Seed { user_data: b"#cloud-config\n{}\n{".to_vec(), network_data: b"}".to_vec(), ..seed() };
+        let shifted =
+            Seed { user_data: b"#cloud-config\n{}\n{".to_vec(), network_data: b"}".to_vec(), ..seed() };
         assert_ne!(id, shifted.instance_id());
     }
 

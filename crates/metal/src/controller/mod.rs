@@ -1,0 +1,60 @@
+//! Controllers of the metal domain: BareMetalHosts, and the half of a Site that is about servers.
+
+mod blocks;
+mod host;
+mod seed;
+mod site;
+
+use std::sync::Arc;
+
+use drystone_api::BareMetalHost;
+use drystone_engine::{
+    events::EventSink,
+    harness::{Controller, ControllerConfig},
+    reference::ObjectKey,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Client, ResourceExt as _, runtime::watcher};
+use tokio_util::sync::CancellationToken;
+
+use crate::{driver::Drivers, http::BootMedia};
+
+/// Finalizer on every BareMetalHost; Metal3's own.
+pub const FINALIZER: &str = "baremetalhost.metal3.io";
+
+/// What the controllers are given.
+#[derive(Clone)]
+pub struct MetalConfig {
+    /// Makes drivers.
+    pub drivers: Arc<dyn Drivers>,
+    /// Serves boot media.
+    pub media: BootMedia,
+    /// Where events go.
+    pub events: Arc<dyn EventSink>,
+}
+
+/// Runs the controllers until `shutdown`.
+pub async fn run(client: Client, config: MetalConfig, shutdown: CancellationToken) {
+    let settings =
+        ControllerConfig { events: config.events.clone(), concurrency: 256, ..ControllerConfig::default() };
+    let hosts = host::HostReconciler { client: client.clone(), config: config.clone() };
+    let hosts = Controller::new(client.clone(), hosts, settings.clone()).watches::<Secret>(
+        watcher::Config::default(),
+        |secret: &Secret, objects| {
+            let namespace = secret.namespace().unwrap_or_default();
+            let name = secret.name_any();
+            objects.keys_where(|host: &BareMetalHost| {
+                host.namespace().as_deref() == Some(namespace.as_str()) && host::mentions(host, &name)
+            })
+        },
+    );
+    let sites = site::SiteReconciler { client: client.clone() };
+    let sites = Controller::new(client, sites, settings).watches::<BareMetalHost>(
+        watcher::Config::default(),
+        |host: &BareMetalHost, _| {
+            let site = host.labels().get(drystone_api::SITE_LABEL);
+            site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()
+        },
+    );
+    tokio::join!(hosts.run(shutdown.clone()), sites.run(shutdown));
+}

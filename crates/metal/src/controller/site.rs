@@ -1,0 +1,138 @@
+//! The half of a Site that is about servers: a BareMetalHost for each management controller it lists.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use drystone_api::{
+    BareMetalHost, BareMetalHostSpec, BmcDetails, SITE_LABEL, Site, SiteStatus, condition, set_condition,
+};
+use drystone_engine::harness::{Reconciler, Requeue, StatusError, is_deleted, update_status};
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Client, Resource as _, ResourceExt as _,
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+/// What went wrong in a pass.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SiteError {
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    #[error("{doing}: {source}")]
+    Api { doing: String, source: kube::Error },
+}
+
+fn api_error(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> SiteError {
+    let doing = doing.into();
+    move |source| SiteError::Api { doing, source }
+}
+
+pub(super) struct SiteReconciler {
+    pub(super) client: Client,
+}
+
+impl Reconciler for SiteReconciler {
+    type Object = Site;
+    type Error = SiteError;
+
+    const NAME: &'static str = "site-hosts";
+
+    async fn reconcile(&self, site: Arc<Site>) -> Result<Requeue, SiteError> {
+        if is_deleted(site.as_ref()) {
+            return Ok(Requeue::OnChange);
+        }
+        let namespace = site.namespace().unwrap_or_default();
+        let name = site.name_any();
+        let hosts: Api<BareMetalHost> = Api::namespaced(self.client.clone(), &namespace);
+        let selector = ListParams::default().labels(&format!("{SITE_LABEL}={name}"));
+        let present = hosts.list(&selector).await.map_err(api_error("listing BareMetalHosts"))?.items;
+        self.declare(&hosts, &site, &present).await?;
+        self.forget(&hosts, &site, &present).await?;
+        let inspected = present
+            .iter()
+            .filter(|host| host.status.as_ref().is_some_and(|status| status.hardware.is_some()))
+            .count();
+        let all = inspected >= site.spec.bmcs.len();
+        let sites: Api<Site> = Api::namespaced(self.client.clone(), &namespace);
+        let (total, inspected) = (count(site.spec.bmcs.len()), count(inspected));
+        update_status(&sites, site.as_ref(), |status: &mut SiteStatus| {
+            status.hosts = total;
+            status.inspected_hosts = inspected;
+            status.fabric_services = count(site.spec.fabric_services.len());
+            let message = format!("{inspected} of {total} hosts inspected");
+            let ready = condition("Ready", all, if all { "Inspected" } else { "Inspecting" }, message);
+            set_condition(&mut status.conditions, ready, Timestamp::now());
+        })
+        .await?;
+        Ok(Requeue::After(Duration::from_secs(60)))
+    }
+}
+
+impl SiteReconciler {
+    /// Hosts on the list that are not there yet, or are addressed differently.
+    async fn declare(
+        &self,
+        hosts: &Api<BareMetalHost>,
+        site: &Site,
+        present: &[BareMetalHost],
+    ) -> Result<(), SiteError> {
+        for bmc in &site.spec.bmcs {
+            let wanted = BmcDetails {
+                address: bmc.address.clone(),
+                credentials_name: bmc.credentials_name.clone(),
+                disable_certificate_verification: false,
+            };
+            match present.iter().find(|host| host.name_any() == bmc.name) {
+                Some(host) if host.spec.bmc.as_ref() == Some(&wanted) => {}
+                Some(host) => {
+                    let patch = json!({"spec": {"bmc": wanted}});
+                    let patched =
+                        hosts.patch(&host.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+                    patched.map_err(api_error(format!("changing the address of {}", bmc.name)))?;
+                }
+                None => {
+                    let mut host = BareMetalHost::new(
+                        &bmc.name,
+                        BareMetalHostSpec { bmc: Some(wanted), ..Default::default() },
+                    );
+                    host.metadata = ObjectMeta {
+                        name: Some(bmc.name.clone()),
+                        labels: Some([(SITE_LABEL.to_owned(), site.name_any())].into()),
+                        owner_references: site.owner_ref(&()).map(|owner| vec![owner]),
+                        ..Default::default()
+                    };
+                    match hosts.create(&PostParams::default(), &host).await {
+                        Ok(_) => {}
+                        Err(kube::Error::Api(status)) if status.code == 409 => {}
+                        Err(error) => return Err(api_error(format!("creating host {}", bmc.name))(error)),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hosts that were taken off the list go, unless somebody uses them.
+    async fn forget(
+        &self,
+        hosts: &Api<BareMetalHost>,
+        site: &Site,
+        present: &[BareMetalHost],
+    ) -> Result<(), SiteError> {
+        let listed: BTreeSet<&str> = site.spec.bmcs.iter().map(|bmc| bmc.name.as_str()).collect();
+        let idle = |host: &&BareMetalHost| host.spec.consumer_ref.is_none() && !is_deleted(*host);
+        for host in present.iter().filter(|host| !listed.contains(host.name_any().as_str())).filter(idle) {
+            let name = host.name_any();
+            match hosts.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(api_error(format!("deleting host {name}"))(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
