@@ -17,6 +17,9 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
+/// In place of a path: the watch has expired.
+const EXPIRED: &str = "expired";
+
 type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What goes wrong with a request.
@@ -94,6 +97,16 @@ impl FakeApi {
         let mut object = state.objects.get(path).cloned().unwrap_or_else(|| json!({"metadata": {}}));
         change(&mut object);
         self.store(&mut state, path, object);
+    }
+
+    /// Removes an object without telling the watches, as if it had happened while they were interrupted.
+    pub(crate) fn remove_unnoticed(&self, path: &str) {
+        self.state().objects.remove(path);
+    }
+
+    /// Ends all watches with "too old resource version", so that they list anew.
+    pub(crate) fn expire_watches(&self) {
+        let _ = self.changes.send((EXPIRED.to_owned(), Value::Null));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -228,11 +241,17 @@ impl FakeApi {
     fn watch(&self, collection: &str) -> Response<ResponseBody> {
         let changes = self.changes.subscribe();
         let collection = collection.to_owned();
-        let lines = stream::unfold(changes, |mut changes| async move {
-            changes.recv().await.ok().map(|change| (change, changes))
+        let lines = stream::unfold(Some(changes), |changes| async move {
+            let mut changes = changes?;
+            let (path, event) = changes.recv().await.ok()?;
+            if path == EXPIRED {
+                let status = json!({"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": ""});
+                return Some(((path, json!({"type": "ERROR", "object": status})), None));
+            }
+            Some(((path, event), Some(changes)))
         })
         .filter_map(move |(path, event)| {
-            let wanted = is_in(&path, &collection);
+            let wanted = path == EXPIRED || is_in(&path, &collection);
             futures::future::ready(
                 wanted.then(|| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n"))))),
             )

@@ -1,6 +1,6 @@
 //! The controller: watches, calls the reconciler, backs off.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{any::TypeId, convert::Infallible, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt, Stream, StreamExt,
@@ -9,6 +9,7 @@ use futures::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::ClusterResourceScope,
     runtime::{
         WatchStreamExt, applier,
         controller::{self, Action, ReconcileRequest},
@@ -133,10 +134,9 @@ impl<R: Reconciler> Controller<R> {
                     && owner.kind == R::Object::kind(&())
                     && owner.api_version == R::Object::api_version(&())
             });
-            owner
-                .map(|owner| ObjectKey::new(child.namespace().unwrap_or_default(), &owner.name))
-                .into_iter()
-                .collect()
+            let namespace = if is_cluster_scoped::<R::Object>() { None } else { child.namespace() };
+            let key = owner.map(|owner| ObjectKey::new(namespace.unwrap_or_default(), &owner.name));
+            key.into_iter().collect()
         })
     }
 
@@ -216,6 +216,10 @@ impl<R: Reconciler> Controller<R> {
             () = too_late => tracing::warn!(controller = R::NAME, "reconciliations did not end in time; dropped"),
         }
     }
+}
+
+fn is_cluster_scoped<K: WatchedObject>() -> bool {
+    TypeId::of::<K::Scope>() == TypeId::of::<ClusterResourceScope>()
 }
 
 /// The objects that come out of a watch; its errors are logged, and it goes on after a back-off.

@@ -18,3 +18,6 @@ pub use finalizer::{add_finalizer, has_finalizer, is_deleted, remove_finalizer};
 pub use guarded::{Guarded, InvalidObject};
 pub use reconciler::{Reconciler, Requeue, WatchedObject};
 pub use status::{StatusError, update_status};
+
+#[cfg(test)]
+mod tests;

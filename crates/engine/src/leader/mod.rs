@@ -7,6 +7,8 @@
 
 mod candidate;
 mod decide;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

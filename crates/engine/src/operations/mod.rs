@@ -5,6 +5,8 @@ mod follow;
 pub mod prune;
 mod running;
 mod start;
+#[cfg(test)]
+mod tests;
 
 pub use controller::{OperationController, OperationControllerConfig, UnknownActions};
 pub use follow::{FollowError, await_final, cancel, follow};
