@@ -47,19 +47,26 @@ impl Health {
         }
     }
 
-    /// Whether a write may be tried now.
-    pub(super) fn may_write(&self, now: Instant) -> bool {
+    fn is_rested(&self, now: Instant) -> bool {
         self.trouble.as_ref().is_none_or(|trouble| trouble.retry_at.is_some_and(|at| at <= now))
     }
 
-    /// Refuses a write while the storage rests, or gets it ready for one.
-    pub(super) fn check(&mut self, shared: &Shared, now: Instant) -> Result<(), StoreError> {
-        let may_write = self.may_write(now);
-        let Some(trouble) = &mut self.trouble else { return Ok(()) };
-        if may_write && !trouble.open {
+    /// Opens a failed database again when its time has come. Has to be done before anything is staged, because it may
+    /// find changes that memory does not know.
+    pub(super) fn prepare(&mut self, shared: &Shared, now: Instant) {
+        if self.is_rested(now)
+            && let Some(trouble) = self.trouble.as_mut().filter(|trouble| !trouble.open)
+        {
             trouble.reopen(shared, now);
         }
-        if may_write && trouble.open { Ok(()) } else { Err(trouble.error.clone()) }
+    }
+
+    /// Refuses a write while the storage rests or is not open.
+    pub(super) fn check(&self, now: Instant) -> Result<(), StoreError> {
+        match &self.trouble {
+            Some(trouble) if !trouble.open || !self.is_rested(now) => Err(trouble.error.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// Takes note of a failed commit; returns what to tell its requests.

@@ -128,9 +128,10 @@ impl Writer {
     /// Stages what waits, commits it and answers.
     fn serve_batch(&mut self, now: Instant, queue: &mpsc::Receiver<Command>) {
         let shared = Arc::clone(&self.shared);
+        self.health.prepare(&shared, now);
         let state = shared.state();
         let mut staging = Staging::new(&state, &self.options);
-        if self.health.may_write(now) {
+        if self.health.check(now).is_ok() {
             for lease in self.deadlines.due(now) {
                 if staging.revoke(lease).is_err() {
                     self.deadlines.stop(lease);
@@ -162,7 +163,7 @@ impl Writer {
         if changes.is_empty() && !(self.scrub.is_pending() && self.health.is_good()) {
             return Ok(());
         }
-        self.health.check(&self.shared, now)?;
+        self.health.check(now)?;
         let mut scrub = self.scrub;
         let written = self.shared.engine.write(|transaction| {
             scrub = persist(transaction, changes, scrub)?;

@@ -1,6 +1,7 @@
 //! Watches under load: nothing is skipped, nothing told twice, the slow are told so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use drystone_store::embedded::{EmbeddedStore, Options};
 use drystone_store::{KeyRange, Store, StoreError, WatchRequest, WatchStream};
@@ -84,6 +85,16 @@ async fn a_slow_watcher_gets_what_was_buffered_and_then_an_error() {
     // What does not concern a watcher fills no buffer; it is told how far the store has come.
     let mark = elsewhere.next().await.unwrap().unwrap();
     assert_eq!((mark.revision, mark.events.len()), (21, 0));
+}
+
+#[tokio::test]
+async fn a_watch_from_the_latest_revision_tells_it_again() {
+    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+    store.txn(put("/k", "1")).await.unwrap();
+    store.txn(put("/k", "2")).await.unwrap();
+    let mut latest = watch(&store, "/", Some(3)).await;
+    let first = tokio::time::timeout(Duration::from_secs(60), latest.next()).await.unwrap();
+    assert_eq!(first.unwrap().unwrap().events[0].kv.value, "2");
 }
 
 #[tokio::test]

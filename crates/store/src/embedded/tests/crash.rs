@@ -9,6 +9,9 @@ use super::disk::Disk;
 use super::{everything, open, options, put, write};
 use crate::{KeyRange, KeyValue, Operation, Revision, Store};
 
+/// Far more writes than the disk is given flushes.
+const MOST_WRITES: usize = 200;
+
 /// The pairs at each revision, as far as it is known.
 type Past = BTreeMap<Revision, BTreeMap<String, Vec<u8>>>;
 
@@ -47,7 +50,7 @@ fn contents(kvs: &[KeyValue]) -> BTreeMap<String, Vec<u8>> {
 async fn live(disk: &Disk, past: &mut Past, rng: &mut StdRng) -> Vec<Operation> {
     // The power may fail already while the store is opened.
     let Ok(store) = open(disk, options()) else { return Vec::new() };
-    loop {
+    for _ in 0..MOST_WRITES {
         let operations = transaction(rng);
         if rng.random_bool(0.05) {
             let revision = store.revision().await.unwrap();
@@ -62,6 +65,7 @@ async fn live(disk: &Disk, past: &mut Past, rng: &mut StdRng) -> Vec<Operation> 
             Err(_) => return operations,
         }
     }
+    panic!("{MOST_WRITES} writes were acknowledged in fewer flushes than that");
 }
 
 /// Opens the store after a power failure and compares it with what was acknowledged.
@@ -122,6 +126,7 @@ async fn concurrent_writers_lose_nothing_either() {
                     let key = format!("/writer/{writer:02}");
                     while write(&store, vec![put(&key, &(acknowledged + 1).to_le_bytes())]).await.is_ok() {
                         acknowledged += 1;
+                        assert!(acknowledged < 10_000, "no flush fails");
                     }
                     (key, acknowledged)
                 })

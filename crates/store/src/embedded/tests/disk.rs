@@ -33,6 +33,7 @@ struct Platter {
     /// The next flush does nothing and reports this.
     flush_failure: Option<io::ErrorKind>,
     flushes: usize,
+    unreadable: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,11 @@ impl Disk {
     /// The next flush makes everything durable, but reports an error.
     pub(super) fn report_failure_of_next_flush(&self, kind: io::ErrorKind) {
         self.platter().flush_error = Some(kind);
+    }
+
+    /// Whether reading fails.
+    pub(super) fn set_unreadable(&self, unreadable: bool) {
+        self.platter().unreadable = unreadable;
     }
 
     /// The next flush fails.
@@ -139,7 +145,11 @@ impl StorageBackend for Mounted {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut platter = self.0.platter();
-        let contents = &platter.powered()?.cached;
+        let platter = platter.powered()?;
+        if platter.unreadable {
+            return Err(io::Error::other("a bad sector"));
+        }
+        let contents = &platter.cached;
         let found = contents.get(index(offset)..index(offset) + out.len());
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())

@@ -47,14 +47,26 @@ async fn a_full_disk_refuses_writes_keeps_reading_and_recovers() {
 
 #[tokio::test]
 async fn a_commit_that_landed_in_spite_of_its_error_is_told_to_watchers() {
+    landed_commit(true).await;
+}
+
+#[tokio::test]
+async fn a_landed_commit_that_is_found_late_is_told_too() {
+    landed_commit(false).await;
+}
+
+async fn landed_commit(opens_at_once: bool) {
     let disk = Disk::default();
     let store = open(&disk, options()).unwrap();
     write(&store, vec![put("/a", b"1")]).await.unwrap();
     let request = WatchRequest { range: KeyRange::prefix("/"), start_revision: None };
     let mut watch = store.watch(request).await.unwrap();
     disk.report_failure_of_next_flush(ErrorKind::StorageFull);
+    disk.set_unreadable(!opens_at_once);
     let error = write(&store, vec![put("/a", b"2")]).await.unwrap_err();
     assert!(matches!(error, StoreError::NoSpace(_)), "{error}");
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    disk.set_unreadable(false);
     let begun = Instant::now();
     while write(&store, vec![put("/b", b"3")]).await.is_err() {
         assert!(begun.elapsed() < PATIENCE, "it does not recover");
