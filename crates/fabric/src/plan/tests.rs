@@ -13,7 +13,7 @@ use super::{
     proof::{Tables, prove},
     zone::{ZoneError, ZoneRequest, tables, validate},
 };
-use crate::model::{Fabric, ForwardingTable, merge};
+use crate::model::{Fabric, merge};
 
 /// A connected fabric: a random tree of switches, some extra links, and endpoints dealt round.
 fn topology(parents: &[usize], extra: &[(usize, usize)], endpoints: usize, shared: usize) -> FabricTopology {
@@ -76,7 +76,7 @@ fn program(fabric: &Fabric, zones: &[ZoneRequest]) -> Tables {
     let mut all: Tables = BTreeMap::new();
     for zone in zones {
         for (switch, entry) in tables(fabric, zone).expect("connected") {
-            all.entry(switch).or_insert_with(ForwardingTable::default).zones.insert(zone.id.clone(), entry);
+            all.entry(switch).or_default().zones.insert(zone.id.clone(), entry);
         }
     }
     all
