@@ -4,4 +4,5 @@
 //! [`backend::Backend`]. [`site`] is the file that describes it.
 
 pub mod backend;
+pub mod netns;
 pub mod site;

@@ -1,0 +1,97 @@
+//! Zones are walls: proven by packets that do and do not arrive.
+
+use std::time::Duration;
+
+use drystone_emulator::backend::{Backend, ForwardingZones};
+
+use super::site::{
+    PATIENCE, TestSite, cannot_run, count_frames_from, counted_frames, ip, mac, received, send_datagrams,
+    tcp_reaches,
+};
+
+/// How long to wait for what must not arrive; refused frames vanish at once, so this only bounds the test.
+const SHORT: Duration = Duration::from_millis(400);
+
+const HOSTS: [(&str, &str); 4] =
+    [("a1", "10.20.0.11"), ("a2", "10.20.0.12"), ("b1", "10.20.0.21"), ("b2", "10.20.0.22")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_are_walls() {
+    if cannot_run() {
+        return;
+    }
+    let site = TestSite::start().await;
+    site.cable_up(&HOSTS).await;
+    let [a1, a2, b1, b2] = ["a1", "a2", "b1", "b2"].map(|host| site.namespace(host));
+
+    // No zone, no packet; not even on one switch.
+    let before = received(&a2);
+    assert!(!tcp_reaches(&a1, &a2, "10.20.0.12", SHORT), "without a zone nothing passes");
+    assert_eq!(received(&a2), before);
+
+    // From here on b1 and b2 say nothing, so that whatever they receive has crossed the wall.
+    site.zone_off().await;
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE), "one zone, across switches");
+    let before = [received(&b1), received(&b2)];
+    // Asking by broadcast, and by unicast with the address known.
+    assert!(!tcp_reaches(&a1, &b1, "10.20.0.21", SHORT), "same switch, other zone");
+    assert!(!tcp_reaches(&a1, &b2, "10.20.0.22", SHORT), "other switch, other zone");
+    for (host, address) in [("b1", "10.20.0.21"), ("b2", "10.20.0.22")] {
+        for from in [&a1, &a2] {
+            ip(from, &format!("neigh replace {address} lladdr {} nud permanent dev eth0", mac(host)));
+            send_datagrams(from, address);
+        }
+    }
+    send_datagrams(&a1, "10.20.255.255");
+    send_datagrams(&a1, "255.255.255.255");
+    // In the guise of a member of the other zone, to that zone and to its own.
+    count_frames_from(&a2, &mac("b2"));
+    ip(&a1, &format!("link set eth0 address {}", mac("b2")));
+    ip(&a1, "neigh flush dev eth0 nud all");
+    for (host, address) in [("b1", "10.20.0.21"), ("a2", "10.20.0.12")] {
+        ip(&a1, &format!("neigh replace {address} lladdr {} nud permanent dev eth0", mac(host)));
+        send_datagrams(&a1, address);
+    }
+    send_datagrams(&a1, "10.20.255.255");
+    assert_eq!([received(&b1), received(&b2)], before, "not a single frame crossed");
+    assert_eq!(counted_frames(&a2), 0, "a forged source is not even heard in its own zone");
+
+    // And nobody was confused by the attempt.
+    ip(&a1, &format!("link set eth0 address {}", mac("a1")));
+    ip(&a1, "neigh flush dev eth0 nud all");
+    assert!(tcp_reaches(&b1, &b2, "10.20.0.22", PATIENCE), "the other zone");
+    assert!(tcp_reaches(&a2, &a1, "10.20.0.11", PATIENCE));
+
+    // Taking the zones away takes the packets away at once.
+    site.backend.program_switch("eth-a", &ForwardingZones::new()).await.unwrap();
+    count_frames_from(&a2, &mac("a1"));
+    assert!(!tcp_reaches(&a1, &a2, "10.20.0.12", SHORT));
+    send_datagrams(&a1, "10.20.255.255");
+    assert_eq!(counted_frames(&a2), 0);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_go_down_and_up() {
+    if cannot_run() {
+        return;
+    }
+    let site = TestSite::start().await;
+    site.cable_up(&HOSTS[..2]).await;
+    site.zone_off().await;
+    let [a1, a2] = ["a1", "a2"].map(|host| site.namespace(host));
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE));
+
+    site.backend.set_port("eth-b", "p1", false).await.unwrap();
+    assert!(!tcp_reaches(&a1, &a2, "10.20.0.12", SHORT));
+    // A port that is down stays down when its cable is plugged in again.
+    site.backend.power_off(site.host("a2")).await.unwrap();
+    site.cable_up(&HOSTS[1..2]).await;
+    assert!(!tcp_reaches(&a1, &a2, "10.20.0.12", SHORT));
+    site.backend.set_port("eth-b", "p1", true).await.unwrap();
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE));
+
+    let error = site.backend.set_port("eth-b", "p77", true).await.unwrap_err().to_string();
+    assert_eq!(error, "port p77 of switch eth-b: the switch has no such port");
+    site.stop().await;
+}

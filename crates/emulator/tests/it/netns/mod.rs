@@ -1,0 +1,8 @@
+//! The network-namespace backend on this machine's kernel: real bridges, rules, processes and containers.
+
+mod boot;
+mod containers;
+mod gateway;
+mod isolation;
+mod restart;
+mod site;

@@ -1,0 +1,81 @@
+//! The emulator may be killed: a new one finds the site as it is.
+
+use std::path::PathBuf;
+
+use drystone_emulator::{
+    backend::{Backend, BootState, GatewayConfig},
+    netns::inspect_leftovers,
+};
+
+use super::site::{PATIENCE, TestSite, backend, cannot_run, network_config, tcp_reaches};
+
+fn progress(site: &TestSite) -> serde_json::Value {
+    let path: PathBuf = site.state.path().join("hosts/a1/progress");
+    serde_json::from_str(std::fs::read_to_string(path).unwrap().lines().last().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_backend_finds_running_hosts() {
+    if cannot_run() {
+        return;
+    }
+    let mut site = TestSite::start().await;
+    site.zone_off().await;
+    site.boot("a1", "i-1", "", &network_config("a1", "10.20.0.11")).await;
+    site.boot("b1", "i-2", "", &network_config("b1", "10.20.0.21")).await;
+    site.cable_up(&[("a2", "10.20.0.12")]).await;
+    site.wait_for("a1", BootState::OsRunning).await;
+    site.wait_for("b1", BootState::OsRunning).await;
+    let [a1, a2] = ["a1", "a2"].map(|host| site.namespace(host));
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE));
+    let before = progress(&site);
+
+    site.restart().await;
+    assert_eq!(progress(&site), before, "the same process");
+    assert_eq!(site.state_of("a1").await, BootState::OsRunning);
+    assert_eq!(site.state_of("a2").await, BootState::NoBoot);
+    assert_eq!(site.state_of("b2").await, BootState::Off);
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE), "switches forward as before");
+
+    // A host that shuts down under the new backend, and one that ended while there was none.
+    site.backend.shut_down(site.host("a1")).await.unwrap();
+    site.wait_for("a1", BootState::Off).await;
+    let init = serde_json::from_str::<serde_json::Value>(
+        std::fs::read_to_string(site.state.path().join("hosts/b1/progress")).unwrap().lines().last().unwrap(),
+    )
+    .unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(init["init"]["pid"].as_i64().unwrap()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    site.restart().await;
+    site.wait_for("b1", BootState::Off).await;
+    let left = inspect_leftovers(&site.file, site.state.path());
+    for host in ["a1", "b1"] {
+        assert!(!left.contains(&format!("network namespace {}", site.namespace(host))), "{left:?}");
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_emulators_do_not_share_a_site() {
+    if cannot_run() {
+        return;
+    }
+    let site = TestSite::start().await;
+    let config = || GatewayConfig {
+        controller: "127.0.0.1:1".parse().unwrap(),
+        proxy_listen: "127.0.0.1:0".parse().unwrap(),
+        proxy_user: "u".into(),
+        proxy_password: "p".into(),
+    };
+    let other = tempfile::tempdir().unwrap();
+    let error = backend(other.path()).start(&site.file, &config()).await.unwrap_err().to_string();
+    assert!(error.contains(&site.state.path().canonicalize().unwrap().display().to_string()), "{error}");
+
+    // But what an emulator left whose directory is gone may be taken over.
+    let file = site.file.clone();
+    drop(site);
+    let heir = backend(other.path());
+    heir.start(&file, &config()).await.unwrap();
+    heir.stop().await.unwrap();
+    assert_eq!(inspect_leftovers(&file, other.path()), Vec::<String>::new());
+}
