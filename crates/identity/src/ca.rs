@@ -219,8 +219,11 @@ fn is_dns_name(name: &str) -> bool {
         })
 }
 
+/// The period of validity, in whole seconds as certificates have it.
 fn period(now: Timestamp, validity: Duration) -> Result<(Timestamp, Timestamp), CaError> {
     let beyond = |error: jiff::Error| CaError::Profile(format!("its validity cannot be expressed: {error}"));
+    let now = Timestamp::from_second(now.as_second()).map_err(beyond)?;
+    let validity = Duration::from_secs(validity.as_secs());
     Ok((now.checked_sub(BACKDATED).map_err(beyond)?, now.checked_add(validity).map_err(beyond)?))
 }
 
@@ -229,4 +232,76 @@ fn serial() -> [u8; 16] {
     let mut serial: [u8; 16] = rand::rng().random();
     serial[0] = serial[0] & 0x7f | 0x40;
     serial
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn certificates_begin_a_little_in_the_past_and_end_with_their_authority() {
+        let authority = CertificateAuthority::generate("ca", Duration::from_secs(7200), now()).unwrap();
+        assert_eq!(authority.not_after(), at("2026-11-01T14:00:00Z"));
+        let profile = CertificateProfile::client("jane", ["dev"]).valid_for(Duration::from_secs(3600));
+        let issued = authority.issue(&profile, now()).unwrap();
+        assert_eq!(crate::tls::not_after(&issued.certificate_pem), Ok(at("2026-11-01T13:00:00Z")));
+        let issued = authority.issue(&CertificateProfile::client("jane", ["dev"]), now()).unwrap();
+        assert_eq!(crate::tls::not_after(&issued.certificate_pem), Ok(authority.not_after()));
+        let chain = pem::certificates(&issued.certificate_pem).unwrap();
+        assert!(crate::tls::peer_user(&chain, at("2026-11-01T11:56:00Z")).is_ok());
+        assert!(crate::tls::peer_user(&chain, at("2026-11-01T11:54:00Z")).is_err());
+    }
+
+    #[test]
+    fn serial_numbers_are_random() {
+        let authority = CertificateAuthority::generate("ca", Duration::from_secs(7200), now()).unwrap();
+        let profile = CertificateProfile::client("jane", ["dev"]);
+        let serials: std::collections::HashSet<Vec<u8>> = (0..20)
+            .map(|_| {
+                let pem = authority.issue(&profile, now()).unwrap().certificate_pem;
+                let chain = pem::certificates(&pem).unwrap();
+                let (_, certificate) = X509Certificate::from_der(&chain[0]).unwrap();
+                certificate.raw_serial().to_vec()
+            })
+            .collect();
+        assert_eq!(serials.len(), 20);
+        assert!(serials.iter().all(|serial| serial.len() == 16));
+    }
+
+    #[test]
+    fn what_no_certificate_can_say_is_refused() {
+        let authority = CertificateAuthority::generate("ca", Duration::from_secs(7200), now()).unwrap();
+        let long = "x".repeat(1025);
+        for profile in [
+            CertificateProfile::client("", ["dev"]),
+            CertificateProfile::client("jane", [""]),
+            CertificateProfile::client("jane\n", ["dev"]),
+            CertificateProfile::client(long, ["dev"]),
+            CertificateProfile::server("api").dns(["no host"]),
+            CertificateProfile::server("api").dns(["-x.test"]),
+            CertificateProfile::server("api").dns(["a..b"]),
+            CertificateProfile::server("api").dns(["a.*.b"]),
+            CertificateProfile::server("api").valid_for(Duration::MAX),
+        ] {
+            let error = authority.issue(&profile, now()).unwrap_err();
+            assert!(matches!(error, CaError::Profile(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_not_printed() {
+        let authority = CertificateAuthority::generate("ca", Duration::from_secs(7200), now()).unwrap();
+        let key = authority.key_pem();
+        let line = key.expose().lines().nth(1).unwrap();
+        assert!(!format!("{authority:?}").contains(line));
+        assert!(format!("{authority:?}").contains("[redacted]"));
+    }
 }

@@ -69,13 +69,13 @@ impl CertificateSigningRequest {
         if !rest.is_empty() {
             return Err(CsrError::Malformed("there is something behind it".into()));
         }
-        parsed.verify_signature().map_err(|_| CsrError::Signature)?;
         let info = &parsed.certification_request_info;
         if let Ok(PublicKey::RSA(key)) = info.subject_pki.parsed()
             && key.key_size() < 2048
         {
             return Err(CsrError::WeakKey(format!("RSA with {} bits, 2048 are needed", key.key_size())));
         }
+        parsed.verify_signature().map_err(|_| CsrError::Signature)?;
         let mut request = Self {
             subject: Subject::default(),
             dns_names: Vec::new(),
@@ -168,4 +168,56 @@ pub fn create(
         der::constructed(der::context_constructed(0), &attributes),
     ]);
     Ok(pem::encode(pem::CERTIFICATE_REQUEST, &signed(body, key)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn der_of(pem: &str) -> Vec<u8> {
+        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        STANDARD.decode(base64).unwrap()
+    }
+
+    #[test]
+    fn a_request_survives_its_encoding() {
+        let key = PrivateKey::generate().unwrap();
+        let subject = Subject::new("system:node:n1", ["system:nodes", "zwei", "три"]);
+        let addresses: [IpAddr; 2] = ["10.0.0.7".parse().unwrap(), "::1".parse().unwrap()];
+        let pem = create(&key, &subject, &["n1".into(), "n1.test".into()], &addresses).unwrap();
+        let request = CertificateSigningRequest::from_pem(&pem).unwrap();
+        assert_eq!(request.subject, subject);
+        assert_eq!(request.dns_names, ["n1", "n1.test"]);
+        assert_eq!(request.ip_addresses, addresses);
+        assert_eq!(request.public_key(), key.public_key());
+        assert!(request.other_names.is_empty());
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        assert!(matches!(CertificateSigningRequest::from_pem("x"), Err(CsrError::Pem(_))));
+        let garbage = pem::encode(pem::CERTIFICATE_REQUEST, b"garbage");
+        assert!(matches!(CertificateSigningRequest::from_pem(&garbage), Err(CsrError::Malformed(_))));
+    }
+
+    proptest! {
+        /// Whatever is changed in a request, it is refused, or says the same as before.
+        #[test]
+        fn a_changed_request_is_not_believed(at in any::<prop::sample::Index>(), bits in 1..=255_u8) {
+            let key = PrivateKey::generate().unwrap();
+            let subject = Subject::new("jane", ["dev"]);
+            let mut request = der_of(&create(&key, &subject, &["n1".into()], &[]).unwrap());
+            let at = at.index(request.len());
+            request[at] ^= bits;
+            if let Ok(request) = CertificateSigningRequest::from_der(&request) {
+                prop_assert_eq!(&request.subject, &subject);
+                prop_assert_eq!(&request.dns_names, &["n1"]);
+                prop_assert_eq!(request.public_key(), key.public_key());
+            }
+        }
+    }
 }

@@ -137,3 +137,86 @@ fn check_usages(usages: &[String], required: &str, allowed: &[&str]) -> Result<(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::certificate::Subject;
+    use crate::csr;
+    use crate::key::PrivateKey;
+
+    fn request(common_name: &str, organizations: &[&str], names: &[&str]) -> CertificateSigningRequest {
+        let key = PrivateKey::generate().unwrap();
+        let subject = Subject::new(common_name, organizations.iter().copied());
+        let addresses: Vec<IpAddr> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let names: Vec<String> = names
+            .iter()
+            .filter(|name| name.parse::<IpAddr>().is_err())
+            .map(|name| (*name).to_owned())
+            .collect();
+        let pem = csr::create(&key, &subject, &names, &addresses).unwrap();
+        CertificateSigningRequest::from_pem(&pem).unwrap()
+    }
+
+    fn usages(usages: &[&str]) -> Vec<String> {
+        usages.iter().map(|usage| (*usage).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_nodes_client_certificate() {
+        let signer = Signer::from_name("kubernetes.io/kube-apiserver-client-kubelet").unwrap();
+        let requester = UserInfo::new("system:bootstrap:abcdef", [BOOTSTRAPPERS]);
+        let client = usages(&["digital signature", "client auth"]);
+        let check = |request: &CertificateSigningRequest, usages: &[String]| {
+            signer.check(request, usages, &requester)
+        };
+        let good = request("system:node:n1", &["system:nodes"], &[]);
+        assert_eq!(check(&good, &client), Ok(vec![Usage::ClientAuth]));
+        for (bad, why) in [
+            (request("n1", &["system:nodes"], &[]), "common name"),
+            (request("system:node:", &["system:nodes"], &[]), "common name"),
+            (request("system:node:n1", &[], &[]), "organization"),
+            (request("system:node:n1", &["system:nodes", "system:masters"], &[]), "organization"),
+            (request("system:node:n1", &["system:nodes"], &["n1"]), "subject alternative"),
+        ] {
+            let refusal = check(&bad, &client).unwrap_err();
+            assert!(refusal.to_string().contains(why), "{refusal}");
+        }
+        for bad in [usages(&["digital signature"]), usages(&["client auth", "server auth"])] {
+            assert!(check(&good, &bad).unwrap_err().to_string().contains("usage"));
+        }
+    }
+
+    #[test]
+    fn a_nodes_server_certificate_is_for_itself() {
+        let signer = Signer::KubeletServing;
+        let server = usages(&["server auth", "digital signature", "key encipherment"]);
+        let good = request("system:node:n1", &["system:nodes"], &["n1", "10.0.0.7"]);
+        assert_eq!(signer.check(&good, &server, &UserInfo::node("n1")), Ok(vec![Usage::ServerAuth]));
+        assert!(signer.check(&good, &server, &UserInfo::node("n2")).is_err());
+        let nameless = request("system:node:n1", &["system:nodes"], &[]);
+        assert!(signer.check(&nameless, &server, &UserInfo::node("n1")).is_err());
+    }
+
+    #[test]
+    fn no_user_certificate_makes_a_master() {
+        let signer = Signer::ApiServerClient;
+        let client = usages(&["client auth"]);
+        let jane = UserInfo::new("jane", [""; 0]);
+        assert!(signer.check(&request("anyone", &["dev"], &[]), &client, &jane).is_ok());
+        assert!(signer.check(&request("anyone", &["system:masters"], &[]), &client, &jane).is_err());
+        assert_eq!(Signer::from_name("example.com/other"), None);
+    }
+
+    #[test]
+    fn who_may_be_approved_without_a_human() {
+        let request = request("system:node:n1", &["system:nodes"], &[]);
+        let bootstrap = UserInfo::new("system:bootstrap:abcdef", [BOOTSTRAPPERS]);
+        assert_eq!(AutoApproval::of(&request, &bootstrap), Some(AutoApproval::NewNode));
+        assert_eq!(AutoApproval::of(&request, &UserInfo::node("n1")), Some(AutoApproval::Renewal));
+        assert_eq!(AutoApproval::of(&request, &UserInfo::node("n2")), None);
+        assert_eq!(AutoApproval::of(&request, &UserInfo::new("jane", ["dev"])), None);
+    }
+}

@@ -7,6 +7,8 @@ mod bootstrap;
 mod password;
 mod service_account;
 mod static_token;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
