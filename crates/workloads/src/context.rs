@@ -22,6 +22,14 @@ pub struct Context {
 }
 
 impl Context {
+    /// Waits until the caches show the whole cluster; before that nothing may be decided. `false`: shutdown came first.
+    pub async fn ready(&self) -> bool {
+        tokio::select! {
+            () = self.shutdown.cancelled() => false,
+            () = self.caches.synced() => true,
+        }
+    }
+
     /// The same, reporting events under a controller's name.
     pub fn named(&self, component: &'static str) -> Self {
         Self { recorder: self.recorder.named(component), ..self.clone() }

@@ -3,9 +3,8 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::{error::ReconcileError, kind::ObjectKey, queue::WorkQueue};
+use crate::{context::Context, error::ReconcileError, kind::ObjectKey, queue::WorkQueue};
 
 /// No single reconciliation may take longer; it is then abandoned and retried.
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(120);
@@ -35,20 +34,23 @@ pub trait Reconcile: Send + Sync + 'static {
     fn reconcile(&self, key: &ObjectKey) -> impl Future<Output = Result<Next, ReconcileError>> + Send;
 }
 
-/// Starts `workers` workers for a controller; they end on `shutdown`.
+/// Starts `workers` workers for a controller. They begin when the caches are filled and end on shutdown.
 pub fn spawn<R: Reconcile>(
     tasks: &mut JoinSet<()>,
     reconciler: &Arc<R>,
     queue: &WorkQueue<ObjectKey>,
     workers: usize,
-    shutdown: &CancellationToken,
+    context: &Context,
 ) {
     for _ in 0..workers.max(1) {
-        let (reconciler, queue, shutdown) = (reconciler.clone(), queue.clone(), shutdown.clone());
+        let (reconciler, queue, context) = (reconciler.clone(), queue.clone(), context.clone());
         tasks.spawn(async move {
+            if !context.ready().await {
+                return;
+            }
             loop {
                 let key = tokio::select! {
-                    () = shutdown.cancelled() => return,
+                    () = context.shutdown.cancelled() => return,
                     key = queue.next() => key,
                 };
                 // Not cancelled half-way by a shutdown: every step is bounded by the writer's own deadlines.

@@ -28,6 +28,7 @@ pub mod podgc;
 pub mod quantity;
 pub mod queue;
 pub mod replicaset;
+mod run;
 pub mod scheduler;
 pub mod template;
 pub mod volumes;
@@ -35,3 +36,4 @@ pub mod writer;
 
 pub use config::WorkloadsConfig;
 pub use error::{ConfigError, WorkloadsError};
+pub use run::run;

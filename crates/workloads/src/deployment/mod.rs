@@ -44,7 +44,7 @@ pub fn start(context: &Context, tasks: &mut JoinSet<()>) {
     follow_replica_sets(caches, &queue);
     follow_vanishing_pods(caches, &queue);
     let controller = Arc::new(DeploymentController { context: context.named(DeploymentController::NAME) });
-    harness::spawn(tasks, &controller, &queue, context.config.concurrency.workers, &context.shutdown);
+    harness::spawn(tasks, &controller, &queue, context.config.concurrency.workers, context);
 }
 
 fn follow_replica_sets(caches: &Caches, queue: &WorkQueue<ObjectKey>) {

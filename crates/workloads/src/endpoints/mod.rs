@@ -49,7 +49,7 @@ pub fn start(context: &Context, tasks: &mut JoinSet<()>) {
     follow_pods(caches, &queue);
     follow_slices(caches, &queue);
     let controller = Arc::new(EndpointsController { context: context.named(EndpointsController::NAME) });
-    harness::spawn(tasks, &controller, &queue, context.config.concurrency.workers, &context.shutdown);
+    harness::spawn(tasks, &controller, &queue, context.config.concurrency.workers, context);
 }
 
 /// Wakes the Services that select, or selected, a pod whose endpoint changed.

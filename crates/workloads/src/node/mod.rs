@@ -58,7 +58,7 @@ pub fn start(context: &Context, tasks: &mut JoinSet<()>) {
         context: context.named(NodeController::NAME),
         memory: Mutex::new(Memory::default()),
     });
-    harness::spawn(tasks, &controller, &queue, 1, &context.shutdown);
+    harness::spawn(tasks, &controller, &queue, 1, context);
 }
 
 fn follow_nodes(caches: &Caches, queue: &WorkQueue<ObjectKey>) {

@@ -31,6 +31,9 @@ struct PodGarbageCollector {
 
 impl PodGarbageCollector {
     async fn run(self) {
+        if !self.context.ready().await {
+            return;
+        }
         let config = &self.context.config.pods;
         let mut quarantine = Quarantine::new(Duration::from_secs(config.orphan_quarantine_seconds));
         loop {

@@ -44,7 +44,7 @@ pub fn start(context: &Context, tasks: &mut JoinSet<()>) {
     follow_pods(&caches.pods, &caches.replica_sets, &queue, Some(expectations.clone()), pod_selector);
     let controller =
         Arc::new(ReplicaSetController { context: context.named(ReplicaSetController::NAME), expectations });
-    harness::spawn(tasks, &controller, &queue, context.config.concurrency.workers, &context.shutdown);
+    harness::spawn(tasks, &controller, &queue, context.config.concurrency.workers, context);
 }
 
 fn pod_selector(replica_set: &ReplicaSet) -> Option<LabelSelector> {

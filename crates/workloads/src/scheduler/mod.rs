@@ -91,6 +91,9 @@ impl Scheduler {
     }
 
     async fn run(self: Arc<Self>) {
+        if !self.context.ready().await {
+            return;
+        }
         let shutdown = self.context.shutdown.clone();
         loop {
             let changed = self.wake.notified();
