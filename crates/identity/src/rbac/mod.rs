@@ -9,6 +9,8 @@ pub mod bootstrap;
 mod escalation;
 mod matching;
 mod policy;
+#[cfg(test)]
+mod tests;
 
 pub use aggregation::{aggregate, selector_matches};
 pub use attributes::{Attributes, ResourceAttributes, Target};
