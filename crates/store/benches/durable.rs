@@ -52,6 +52,14 @@ async fn run(path: PathBuf) -> Result<(), Box<dyn Error>> {
     list(&store).await?;
     let size = std::fs::metadata(&path)?.len();
     println!("the file has {} bytes per change", size / total);
+    if let Some(resident) = resident_bytes() {
+        println!("the process has {resident} bytes resident, {} per key", resident / total);
+    }
+    drop(store);
+    let begun = Instant::now();
+    let store = EmbeddedStore::open(&path, Options::default())?;
+    println!("opening a store of {total} keys: {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0);
+    drop(store);
     Ok(())
 }
 
@@ -90,6 +98,12 @@ async fn round(store: &Arc<EmbeddedStore>, writers: usize) -> Result<u64, Box<dy
     let rate = latencies.len() as f64 / elapsed;
     println!("{writers:>8} {rate:>10.0} {:>9.2} {:>9.2} {:>9.2}", at(0.5), at(0.99), at(1.0));
     Ok(latencies.len() as u64)
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }
 
 fn create(key: &str) -> Txn {

@@ -207,8 +207,8 @@ pub struct WatchRequest {
 }
 
 /// All changes of one transaction that fall into a watch's range, or a progress mark when empty: nothing of the range
-/// changed up to that revision. The embedded store gives a mark when a stream that has nothing to tell is polled and other keys have
-/// changed meanwhile; it does not wake a stream for that.
+/// changed up to that revision. The embedded store gives a mark when a stream that has nothing to tell is polled and
+/// other keys have changed meanwhile; it does not wake a stream for that.
 #[derive(Debug, Clone)]
 pub struct WatchBatch {
     /// The revision that the stream has reached with this batch.

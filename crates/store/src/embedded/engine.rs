@@ -74,7 +74,8 @@ impl Engine {
         read(&transaction)
     }
 
-    /// Runs `write` in a transaction and commits it durably. After an error the database has to be [reopened](Self::reopen).
+    /// Runs `write` in a transaction and commits it durably. After an error the database has to be
+    /// [reopened](Self::reopen).
     pub(super) fn write(
         &self,
         write: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,

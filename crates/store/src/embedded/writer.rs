@@ -83,6 +83,7 @@ impl Writer {
 
     /// Serves requests until all senders are gone, then closes the database.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let _closing = Closing(Arc::clone(&self.shared));
         let now = Instant::now();
         for (lease, time_to_live) in &self.shared.state().leases {
             self.deadlines.start(*lease, now, *time_to_live);
@@ -90,7 +91,6 @@ impl Writer {
         while self.wait(&mut queue).await {
             self.serve_batch(Instant::now(), &queue);
         }
-        self.shared.close();
     }
 
     /// Waits until there is something to do and takes what is queued; false when the store is closed.
@@ -139,10 +139,11 @@ impl Writer {
             }
         }
         let mut outcomes = Vec::with_capacity(self.backlog.len());
-        while staging.bytes() < self.options.batch_bytes
-            && let Some(command) = self.backlog.pop_front()
-        {
+        while let Some(command) = self.backlog.pop_front() {
             outcomes.extend(stage(command, &mut staging, &mut self.deadlines, now));
+            if staging.bytes() >= self.options.batch_bytes {
+                break;
+            }
         }
         if let Some(revision) = self.compactor.due(now, staging.revision(), state.compacted) {
             // Never ahead of the revision just read.
@@ -182,6 +183,15 @@ impl Writer {
         }
         self.shared.publish(changes);
         Ok(())
+    }
+}
+
+/// Closes the store when the writer ends, however it ends.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
