@@ -47,6 +47,10 @@ pub(super) enum HostError {
     DiedAtStart { status: String, console: String, last: String },
     #[error("its PID 1 gave no sign of life within {seconds} s; see {console}")]
     Silent { seconds: u64, console: String },
+    #[error(
+        "network namespace {namespace} belongs to the emulator that runs from {owner}; rename the host or the site"
+    )]
+    Foreign { namespace: String, owner: String },
     #[error("processes {0:?} do not end although they were killed")]
     Unkillable(Vec<i32>),
 }
@@ -63,6 +67,8 @@ pub(super) struct Host {
     pub(super) nics: Vec<NicPlan>,
     pub(super) files: HostFiles,
     pub(super) cgroups: Hierarchies,
+    /// Whom its namespace is marked with.
+    pub(super) owner: String,
 }
 
 /// What a host boots with, beside its boot source.
@@ -147,6 +153,7 @@ impl Host {
     async fn plug_in(&self, down: &DownPorts) -> Result<(), HostError> {
         let namespace = self.namespace();
         namespace::create(&namespace).await?;
+        namespace::mark(&namespace, &self.owner).await?;
         let mut cables = Vec::new();
         for NicPlan { interface, mac, port } in &self.nics {
             cables.push(format!(
@@ -223,15 +230,36 @@ impl Host {
 
     /// Switches it off at once and tidies up; nothing happens if it is off and tidy.
     pub(super) async fn power_off(&self) -> Result<(), HostError> {
-        let namespace = self.namespace();
-        self.kill_all(&namespace).await?;
+        self.end_processes().await?;
         let switches: BTreeSet<&str> = self.nics.iter().map(|nic| nic.port.namespace.as_str()).collect();
         for switch in switches {
             // The kernel takes a namespace apart at its leisure; the ports shall be free now.
             let ports = self.nics.iter().map(|nic| &nic.port).filter(|port| port.namespace == switch);
             switch::detach(switch, &ports.map(|port| port.interface.as_str()).collect()).await?;
         }
-        namespace::delete(&namespace).await?;
+        self.tidy_up().await
+    }
+
+    /// Switches it off when its switches are about to go too, and with them its cables, which saves unplugging them.
+    pub(super) async fn power_off_with_site(&self) -> Result<(), HostError> {
+        self.end_processes().await?;
+        self.tidy_up().await
+    }
+
+    async fn end_processes(&self) -> Result<(), HostError> {
+        let namespace = self.namespace();
+        if let Some(owner) = namespace::owner(&namespace).await
+            && owner != self.owner
+            && Path::new(&owner).exists()
+        {
+            return Err(HostError::Foreign { namespace, owner });
+        }
+        self.kill_all(&namespace).await
+    }
+
+    /// Removes what is left of it in the kernel and among the files.
+    async fn tidy_up(&self) -> Result<(), HostError> {
+        namespace::delete(&self.namespace()).await?;
         self.cgroups
             .remove(&names::cgroup(&self.site), &self.name)
             .map_err(io_error(format!("removing cgroup {}", self.cgroup().display())))?;

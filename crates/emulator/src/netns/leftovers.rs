@@ -10,7 +10,10 @@ use crate::site::SiteFile;
 /// of text each, sorted; empty if nothing is left. Hosts' disks stay by design and are not listed.
 #[must_use]
 pub fn inspect_leftovers(site: &SiteFile, state_directory: &Path) -> Vec<String> {
-    let Ok(plan) = plan::of_site(site) else { return Vec::new() };
+    let plan = match plan::of_site(site) {
+        Ok(plan) => plan,
+        Err(reason) => return vec![format!("unknown, since the site cannot be planned: {reason}")],
+    };
     let mut found = Vec::new();
     let known = plan.namespaces();
     found.extend(

@@ -18,9 +18,9 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
@@ -33,6 +33,7 @@ use crate::{
     site::{HostSpec, SiteFile},
 };
 
+mod assembly;
 mod boot_spec;
 mod cgroup;
 mod command;
@@ -51,17 +52,16 @@ mod switch;
 
 pub use leftovers::inspect_leftovers;
 
-use boot_spec::HostFiles;
 use cgroup::Hierarchies;
 use gateway::GatewayServices;
-use host::{Host, Program};
+use host::Program;
 use plan::SitePlan;
 use switch::DownPorts;
 
 /// How the backend works.
 #[derive(Debug, Clone)]
 pub struct NetnsConfig {
-    /// Where the site's state lies; an absolute path on a file system that can be the upper layer of an overlay (ext4,
+    /// Where the site's state lies; a path on a file system that can be the upper layer of an overlay (ext4,
     /// xfs, btrfs, tmpfs; not an overlay itself).
     pub state_directory: PathBuf,
     /// The program that hosts run as PID 1 and find as `/usr/local/bin/drystone`; the running one if not given.
@@ -105,8 +105,8 @@ impl NetnsBackend {
     /// A backend; nothing is built yet.
     ///
     /// # Errors
-    /// The machine or the state directory cannot serve: not root, no cgroups, a state directory that is relative or on an
-    /// overlay.
+    /// The machine or the state directory cannot serve: not root, no cgroups, a state directory on an overlay or with a
+    /// path that overlays cannot take.
     pub fn new(config: NetnsConfig) -> Result<Self, BackendError> {
         let what = "network-namespace backend";
         if !nix::unistd::geteuid().is_root() {
@@ -146,7 +146,11 @@ impl NetnsBackend {
 fn check_state_directory(path: &Path) -> Result<PathBuf, String> {
     std::fs::create_dir_all(path).map_err(|reason| reason.to_string())?;
     let path = path.canonicalize().map_err(|reason| reason.to_string())?;
-    // Both would end an option of mount(8)'s overlay early.
+    // Namespaces are marked with it, and Linux keeps 255 bytes of a mark.
+    if path.as_os_str().len() > 200 {
+        return Err("is longer than 200 bytes; choose a shorter path".to_owned());
+    }
+    // These would end an option of mount(8)'s overlay early.
     if path.to_string_lossy().contains([',', ':', '\\']) {
         return Err(
             "must not contain commas, colons or backslashes, which overlay mounts treat specially".to_owned()
@@ -160,193 +164,12 @@ fn check_state_directory(path: &Path) -> Result<PathBuf, String> {
                 .to_owned(),
         );
     }
+    // Hosts' disks hold what their boot media said, secrets too.
+    let hosts = path.join("hosts");
+    std::fs::create_dir_all(&hosts)
+        .and_then(|()| std::fs::set_permissions(&hosts, std::fs::Permissions::from_mode(0o700)))
+        .map_err(|reason| reason.to_string())?;
     Ok(path)
-}
-
-impl Inner {
-    /// What the namespaces of this site are marked with.
-    fn owner(&self) -> String {
-        // Linux keeps 255 bytes of an interface's alias.
-        let path = self.state_directory.to_string_lossy();
-        if path.len() <= 200 {
-            path.into_owned()
-        } else {
-            format!("…{}", &path[path.ceil_char_boundary(path.len() - 190)..])
-        }
-    }
-
-    fn host(&self, plan: &SitePlan, name: &str) -> Result<Host, BackendError> {
-        let nics = plan
-            .hosts
-            .get(name)
-            .cloned()
-            .ok_or_else(|| error(format!("host {name}"), "the site has no such host"))?;
-        let files = HostFiles { directory: self.state_directory.join("hosts").join(name) };
-        Ok(Host {
-            site: plan.site.clone(),
-            name: name.to_owned(),
-            nics,
-            files,
-            cgroups: self.cgroups.clone(),
-        })
-    }
-
-    async fn started_host(&self, name: &str) -> Result<Host, BackendError> {
-        let site = self.site.read().await;
-        let running =
-            site.as_ref().ok_or_else(|| error(format!("host {name}"), "the site has not been started"))?;
-        self.host(&running.plan, name)
-    }
-
-    async fn host_lock(&self, name: &str) -> Arc<Mutex<()>> {
-        self.host_locks.lock().await.entry(name.to_owned()).or_default().clone()
-    }
-
-    /// The namespace and the interface of a switch port.
-    async fn port(&self, switch: &str, port: &str) -> Result<(String, String), BackendError> {
-        let what = || format!("port {port} of switch {switch}");
-        let site = self.site.read().await;
-        let running = site.as_ref().ok_or_else(|| error(what(), "the site has not been started"))?;
-        let switch =
-            running.plan.switches.get(switch).ok_or_else(|| error(what(), "the site has no such switch"))?;
-        let interface = names::interface(port);
-        let ports = &switch.ports;
-        if ports.edge.contains_key(&interface) || ports.interswitch.contains(&interface) {
-            Ok((switch.namespace.clone(), interface))
-        } else {
-            Err(error(what(), "the switch has no such port"))
-        }
-    }
-
-    /// Refuses to build over a site that an emulator runs from another directory; tidies up after one whose directory
-    /// is gone.
-    async fn claim(&self, plan: &SitePlan) -> Result<(), BackendError> {
-        let owner = self.owner();
-        let mut abandoned = false;
-        for name in plan.namespaces() {
-            match namespace::owner(&name).await {
-                Some(other) if other != owner && Path::new(&other).exists() => {
-                    return Err(error(
-                        format!("site {}", plan.site),
-                        format!(
-                            "network namespace {name} belongs to the emulator that runs from {other}; stop that \
-                                 one or give this site another name"
-                        ),
-                    ));
-                }
-                Some(other) if other != owner => abandoned = true,
-                _ => {}
-            }
-        }
-        if abandoned {
-            tracing::warn!(site = plan.site, "tidying up after an emulator whose state directory is gone");
-            self.take_down(plan).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes what is missing of switches and the cables between them.
-    async fn build_switches(&self, plan: &SitePlan) -> Result<(), BackendError> {
-        let owner = self.owner();
-        for (name, switch) in &plan.switches {
-            if namespace::owner(&switch.namespace).await.as_deref() != Some(&owner) {
-                switch::create(&switch.namespace, &switch.ports, &owner)
-                    .await
-                    .map_err(|reason| error(format!("building switch {name}"), reason))?;
-            }
-        }
-        for link in &plan.links {
-            self.build_link(link).await.map_err(|reason| {
-                error(format!("cable {} – {}", link[0].interface, link[1].interface), reason)
-            })?;
-        }
-        Ok(())
-    }
-
-    async fn build_link(&self, link: &[plan::Port; 2]) -> Result<(), command::ToolError> {
-        let mut plugged = 0;
-        for port in link {
-            let links = namespace::links(&port.namespace).await?;
-            plugged += usize::from(links.iter().any(|link| link.name == port.interface));
-        }
-        if plugged == 2 {
-            return Ok(());
-        }
-        let [a, b] = link;
-        for port in link {
-            switch::detach(&port.namespace, &[port.interface.as_str()].into()).await?;
-        }
-        let cable =
-            format!("link add {} type veth peer name {} netns {}", a.interface, b.interface, b.namespace);
-        command::Tool::ip_batch_in(&a.namespace, &[cable]).run().await?;
-        let down = self.down_ports.lock().await;
-        for port in link {
-            let plug = switch::attach(&port.interface, down.is_up(&port.namespace, &port.interface));
-            command::Tool::ip_batch_in(&port.namespace, &plug).run().await?;
-        }
-        Ok(())
-    }
-
-    /// Tidies up hosts whose PID 1 ended while no emulator watched.
-    async fn tidy_hosts(&self, plan: &SitePlan) -> Result<(), BackendError> {
-        for name in plan.hosts.keys() {
-            let host = self.host(plan, name)?;
-            if host.is_untidy() {
-                host.power_off().await.map_err(|reason| error(format!("tidying up host {name}"), reason))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Switches off every host and removes every namespace; goes on after a failure and reports the first.
-    async fn take_down(&self, plan: &SitePlan) -> Result<(), BackendError> {
-        let mut first_failure = None;
-        let hosts: Vec<Host> = plan.hosts.keys().filter_map(|name| self.host(plan, name).ok()).collect();
-        let switched_off = futures::future::join_all(hosts.iter().map(|host| async {
-            let lock = self.host_lock(&host.name).await;
-            let _alone = lock.lock().await;
-            host.power_off()
-                .await
-                .map_err(|reason| error(format!("switching off host {}", host.name), reason))?;
-            let console = host.files.console();
-            match std::fs::remove_file(&console) {
-                Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
-                    Err(error(console.display().to_string(), reason))
-                }
-                _ => Ok(()),
-            }
-        }))
-        .await;
-        for outcome in switched_off {
-            first_failure = first_failure.or(outcome.err());
-        }
-        for name in plan.namespaces() {
-            if let Err(reason) = namespace::delete(&name).await {
-                first_failure =
-                    first_failure.or(Some(error(format!("removing network namespace {name}"), reason)));
-            }
-        }
-        first_failure.map_or(Ok(()), Err)
-    }
-
-    /// Tidies up a host once its PID 1 has ended, if this backend is still there.
-    async fn tidy_when_ended(this: Weak<Self>, host: Host, mut child: tokio::process::Child) {
-        // Whatever the status: the host is off.
-        let _ = child.wait().await;
-        if let Some(this) = this.upgrade() {
-            this.tidy(&host).await;
-        }
-    }
-
-    async fn tidy(&self, host: &Host) {
-        let lock = self.host_lock(&host.name).await;
-        let _alone = lock.lock().await;
-        if host.is_untidy()
-            && let Err(reason) = host.power_off().await
-        {
-            tracing::warn!(host = host.name, %reason, "tidying up after a host that shut down");
-        }
-    }
 }
 
 #[async_trait::async_trait]

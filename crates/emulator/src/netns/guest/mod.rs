@@ -12,10 +12,26 @@
 //! It has no threads until step 5, since namespaces are entered by thread.
 //!
 //! ## containerd inside a host
-//! Works with runc and crun, through `ctr` and CRI. What it takes: `restrict_oom_score_adj = true` and
-//! `disable_apparmor = true` in the CRI plugin's configuration; root and state directory at their defaults; the cgroupfs
-//! driver (`SystemdCgroup = false`). Pod cgroups are absolute (`/kubepods/…`): the host's own cgroup is `/` inside. A pod
-//! on the host's network must come without `PodSandboxConfig.hostname`.
+//! Runs as on any machine, by `ctr` and by CRI, with runc and with crun. What its configuration has to say:
+//!
+//! ```toml
+//! version = 2
+//! [plugins."io.containerd.grpc.v1.cri"]
+//!   restrict_oom_score_adj = true   # the host may lack CAP_SYS_RESOURCE; runc fails without this
+//!   disable_apparmor = true
+//!   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]
+//!     runtime_type = "io.containerd.runc.v2"
+//!     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
+//!       BinaryName = "/usr/bin/crun"
+//!       SystemdCgroup = false
+//! ```
+//!
+//! - Its root and state directory stay at their defaults: `/var/lib/containerd` is not on the overlay, `/run` is a tmpfs.
+//! - The host's own cgroup is `/` inside, so pod cgroups are absolute (`/kubepods/pod…`) and go with the host. A machine
+//!   with the hybrid layout shows the host version 1 only, which is what crun needs.
+//! - A pod on the host's network must come without `PodSandboxConfig.hostname`: runc and crun refuse to set it.
+//! - CNI plugins: `/opt/cni/bin/drystone-cni` is this binary; Debian's are in `/usr/lib/cni`. `/etc/cni` and
+//!   `/etc/containerd` start empty, whatever the machine has there.
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 

@@ -103,6 +103,10 @@ pub(super) fn make_directory(path: &Path) -> Result<(), RootError> {
 
 /// Shows `source` (file or directory) at `target`, which is made if it is missing.
 pub(super) fn bind(source: &Path, target: &Path) -> Result<(), RootError> {
+    // A link of the machine's would lead out of the host's root.
+    if target.is_symlink() {
+        fs::remove_file(target).map_err(failed("removing the link", target))?;
+    }
     if source.is_dir() {
         make_directory(target)?;
     } else if fs::symlink_metadata(target).is_err() {

@@ -4,5 +4,6 @@ mod boot;
 mod containers;
 mod gateway;
 mod isolation;
+mod rack;
 mod restart;
 mod site;

@@ -1,13 +1,13 @@
 //! The emulator may be killed: a new one finds the site as it is.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use drystone_emulator::{
-    backend::{Backend, BootState, GatewayConfig},
+    backend::{Backend, BootSource, BootState, GatewayConfig},
     netns::inspect_leftovers,
 };
 
-use super::site::{PATIENCE, TestSite, backend, cannot_run, network_config, tcp_reaches};
+use super::site::{PATIENCE, SITE, TestSite, backend, cannot_run, network_config, tcp_reaches};
 
 fn progress(site: &TestSite) -> serde_json::Value {
     let path: PathBuf = site.state.path().join("hosts/a1/progress");
@@ -52,6 +52,34 @@ async fn a_new_backend_finds_running_hosts() {
     for host in ["a1", "b1"] {
         assert!(!left.contains(&format!("network namespace {}", site.namespace(host))), "{left:?}");
     }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_start_is_carried_on() {
+    if cannot_run() {
+        return;
+    }
+    let interruptions = [1, 10, 25, 50, 75, 100, 150, 200, 300, 400].map(Duration::from_millis);
+    let site = TestSite::start_with(SITE, &interruptions).await;
+    site.zone_off().await;
+    // Switching on is interrupted too.
+    for patience in [1, 5, 10, 20, 40, 80].map(Duration::from_millis) {
+        let medium = site.state.path().join("medium.tar");
+        std::fs::write(&medium, super::site::medium("i-1", "a1", "", &network_config("a1", "10.20.0.11")))
+            .unwrap();
+        let boot = site.backend.power_on(site.host("a1"), BootSource::Medium(medium));
+        if tokio::time::timeout(patience, boot).await.is_err() {
+            site.backend.power_off(site.host("a1")).await.unwrap();
+        }
+    }
+    site.backend.power_off(site.host("a1")).await.unwrap();
+    site.boot("a1", "i-1", "", &network_config("a1", "10.20.0.11")).await;
+    site.wait_for("a1", BootState::OsRunning).await;
+    site.cable_up(&[("a2", "10.20.0.12")]).await;
+    let [a1, a2] = ["a1", "a2"].map(|host| site.namespace(host));
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE));
+    assert!(tcp_reaches(&site.own_namespace("campus.laptop"), &a1, "10.20.0.11", PATIENCE));
     site.stop().await;
 }
 

@@ -24,7 +24,7 @@ use nix::sched::{CloneFlags, setns};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The site: two switches, hosts that the zones `red` and `blue` will have, and a gateway.
-const SITE: &str = "
+pub(super) const SITE: &str = "
 name: NAME
 fabrics:
 - {id: Ethernet, switches: [{name: eth-a, ports: 9, speedGbps: 25}, {name: eth-b, ports: 9, speedGbps: 25}],
@@ -96,11 +96,24 @@ fn gateway_config(controller: SocketAddr) -> GatewayConfig {
 impl TestSite {
     /// Builds the site; its name is this test's own.
     pub(super) async fn start() -> Self {
+        Self::start_with(SITE, &[]).await
+    }
+
+    /// Builds a site from the text of a site file, whose first `name: …` is replaced by a name of this test's own. Before
+    /// that, tries as often as `interruptions` has entries and is stopped in the middle, after that long.
+    pub(super) async fn start_with(text: &str, interruptions: &[Duration]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let state = tempfile::tempdir().unwrap();
+        let (before, after) = text.split_once("\nname: ").unwrap();
+        let (_, after) = after.split_once('\n').unwrap();
         let name = format!("t{}-{number}", std::process::id());
-        let file = SiteFile::parse(&SITE.replace("NAME", &name)).unwrap();
+        let file = SiteFile::parse(&format!("{before}\nname: {name}\n{after}")).unwrap();
+        for patience in interruptions {
+            let config = gateway_config("127.0.0.1:9".parse().unwrap());
+            // Dropping the future kills whatever tool is at work.
+            let _ = tokio::time::timeout(*patience, backend(state.path()).start(&file, &config)).await;
+        }
         let controller = TcpListener::bind("127.0.0.1:0").unwrap();
         let backend = backend(state.path());
         let endpoints =
