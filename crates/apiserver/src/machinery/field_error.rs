@@ -99,7 +99,8 @@ impl FieldError {
         value: impl Into<Value>,
         supported: impl IntoIterator<Item = S>,
     ) -> Self {
-        let mut names: Vec<String> = supported.into_iter().map(|name| format!("{:?}", name.as_ref())).collect();
+        let mut names: Vec<String> =
+            supported.into_iter().map(|name| format!("{:?}", name.as_ref())).collect();
         names.sort();
         let message =
             if names.is_empty() { String::new() } else { format!("supported values: {}", names.join(", ")) };

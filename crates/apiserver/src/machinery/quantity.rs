@@ -321,7 +321,9 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity() {
-        for wrong in ["", " 1", "1 ", "Gi", "1gi", "1.2.3", "1e", "1e+", "--1", "1KB", "0x10", ".", "1Mi2", "1m m"] {
+        for wrong in
+            ["", " 1", "1 ", "Gi", "1gi", "1.2.3", "1e", "1e+", "--1", "1KB", "0x10", ".", "1Mi2", "1m m"]
+        {
             assert!(wrong.parse::<Quantity>().is_err(), "{wrong}");
         }
     }

@@ -148,7 +148,8 @@ pub enum ApiError {
 }
 
 /// The usual reason of a [`ApiError::Conflict`].
-const STALE: &str = "the object has been modified; please apply your changes to the latest version and try again";
+const STALE: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
 
 impl ApiError {
     /// A 400 with `message`.
@@ -197,7 +198,9 @@ impl ApiError {
         match self {
             Self::BadRequest(_) => "BadRequest",
             Self::Unauthorized => "Unauthorized",
-            Self::Forbidden { .. } | Self::ForbiddenPath { .. } | Self::NamespaceTerminating { .. } => "Forbidden",
+            Self::Forbidden { .. } | Self::ForbiddenPath { .. } | Self::NamespaceTerminating { .. } => {
+                "Forbidden"
+            }
             Self::NotFound { .. } | Self::NoSuchResource => "NotFound",
             Self::MethodNotAllowed(_) => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",

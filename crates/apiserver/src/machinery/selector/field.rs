@@ -31,8 +31,9 @@ impl FieldSelector {
         for term in split_unescaped(text).into_iter().filter(|term| !term.trim().is_empty()) {
             let (field, value, equal) = split_term(term)
                 .ok_or_else(|| syntax(format!("found '{term}', expected: field=value or field!=value")))?;
-            let value = unescape(value)
-                .ok_or_else(|| syntax(format!("found '{value}', expected: only '\\,', '\\=' and '\\\\' escaped")))?;
+            let value = unescape(value).ok_or_else(|| {
+                syntax(format!("found '{value}', expected: only '\\,', '\\=' and '\\\\' escaped"))
+            })?;
             requirements.push(FieldRequirement { field: field.trim().to_owned(), value, equal });
         }
         Ok(Self { requirements })
@@ -41,7 +42,8 @@ impl FieldSelector {
     /// Refuses requirements on other fields than `supported`; `metadata.name` and `metadata.namespace` always are.
     pub fn check_supported<S: AsRef<str>>(&self, supported: &[S]) -> Result<(), SelectorError> {
         let known = |field: &str| {
-            matches!(field, "metadata.name" | "metadata.namespace") || supported.iter().any(|s| s.as_ref() == field)
+            matches!(field, "metadata.name" | "metadata.namespace")
+                || supported.iter().any(|s| s.as_ref() == field)
         };
         match self.requirements.iter().find(|requirement| !known(&requirement.field)) {
             Some(requirement) => Err(SelectorError::UnsupportedField(requirement.field.clone())),
@@ -226,6 +228,9 @@ mod tests {
             selector.check_supported(supported_fields("", "Pod")),
             Err(SelectorError::UnsupportedField("spec.color".into()))
         );
-        assert_eq!(FieldSelector::parse("metadata.name=a\\,b").expect("valid").exact("metadata.name"), Some("a,b"));
+        assert_eq!(
+            FieldSelector::parse("metadata.name=a\\,b").expect("valid").exact("metadata.name"),
+            Some("a,b")
+        );
     }
 }

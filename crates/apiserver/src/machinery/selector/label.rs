@@ -53,7 +53,9 @@ impl LabelRequirement {
             None => Ok(()),
         };
         invalid("key".into(), &self.key, names::qualified_name(&self.key))?;
-        let (LabelOperator::In(values) | LabelOperator::NotIn(values)) = &self.operator else { return Ok(()) };
+        let (LabelOperator::In(values) | LabelOperator::NotIn(values)) = &self.operator else {
+            return Ok(());
+        };
         for (index, value) in values.iter().enumerate() {
             invalid(format!("values[{index}][{}]", self.key), value, names::label_value(value))?;
         }
@@ -342,7 +344,9 @@ mod tests {
 
     #[test]
     fn wrong_selectors_are_refused() {
-        for wrong in ["app=web,", ",", "app in a", "app in (a", "=x", "a b", "a=b c", "size>x", "-a=b", "a=b!", "a=?"] {
+        for wrong in
+            ["app=web,", ",", "app in a", "app in (a", "=x", "a b", "a=b c", "size>x", "-a=b", "a=b!", "a=?"]
+        {
             assert!(LabelSelector::parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -355,7 +359,10 @@ mod tests {
         assert!(selector.matches(&json!({"app": "web", "tier": "a"})));
         assert!(!selector.matches(&json!({"app": "web", "tier": "a", "x": ""})));
         assert_eq!(LabelSelector::from_object(&Value::Null), Ok(None));
-        assert!(LabelSelector::from_object(&json!({"matchExpressions": [{"key": "a", "operator": "Like"}]})).is_err());
+        assert!(
+            LabelSelector::from_object(&json!({"matchExpressions": [{"key": "a", "operator": "Like"}]}))
+                .is_err()
+        );
     }
 
     proptest! {
