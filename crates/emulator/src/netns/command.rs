@@ -31,6 +31,14 @@ pub(super) enum ToolError {
         /// The end of what it wrote to standard error.
         stderr: String,
     },
+    /// The tool answered in another form than the one it is known for.
+    #[error("`{command}` answered in an unknown form: {error}")]
+    Output {
+        /// The command line.
+        command: String,
+        /// What is wrong with the answer.
+        error: serde_json::Error,
+    },
     /// The tool did not end in time and was killed.
     #[error("`{command}` did not end within {seconds} s and was killed")]
     TimedOut {

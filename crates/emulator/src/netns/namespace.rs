@@ -88,5 +88,6 @@ pub(super) struct Link {
 /// The interfaces in a namespace.
 pub(super) async fn links(name: &str) -> Result<Vec<Link>, ToolError> {
     let text = Tool::ip_in(name, ["-json", "link", "show"]).run().await?;
-    Ok(serde_json::from_str(&text).unwrap_or_default())
+    serde_json::from_str(&text)
+        .map_err(|error| ToolError::Output { command: format!("ip -n {name} -json link show"), error })
 }

@@ -55,6 +55,13 @@ pub(super) struct TestSite {
     pub(super) state: tempfile::TempDir,
 }
 
+/// A site file under another name: its first `name: …` is replaced.
+pub(super) fn site_file(text: &str, name: &str) -> SiteFile {
+    let (before, after) = text.split_once("\nname: ").unwrap();
+    let (_, after) = after.split_once('\n').unwrap();
+    SiteFile::parse(&format!("{before}\nname: {name}\n{after}")).unwrap()
+}
+
 /// Says why a test cannot run here, if it cannot.
 pub(super) fn cannot_run() -> bool {
     let missing = ["ip", "nft", "nsenter", "unshare"].into_iter().find(|tool| which(tool).is_none());
@@ -84,7 +91,7 @@ pub(super) fn backend(state: &std::path::Path) -> NetnsBackend {
     .unwrap()
 }
 
-fn gateway_config(controller: SocketAddr) -> GatewayConfig {
+pub(super) fn gateway_config(controller: SocketAddr) -> GatewayConfig {
     GatewayConfig {
         controller,
         proxy_listen: "127.0.0.1:0".parse().unwrap(),
@@ -99,25 +106,27 @@ impl TestSite {
         Self::start_with(SITE, &[]).await
     }
 
-    /// Builds a site from the text of a site file, whose first `name: …` is replaced by a name of this test's own. Before
-    /// that, tries as often as `interruptions` has entries and is stopped in the middle, after that long.
+    /// Builds a site from the text of a site file, under a name of this test's own. Before that, tries as often as
+    /// `interruptions` has entries and is stopped in the middle, after that long.
     pub(super) async fn start_with(text: &str, interruptions: &[Duration]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = site_file(text, &format!("t{}-{number}", std::process::id()));
         let state = tempfile::tempdir().unwrap();
-        let (before, after) = text.split_once("\nname: ").unwrap();
-        let (_, after) = after.split_once('\n').unwrap();
-        let name = format!("t{}-{number}", std::process::id());
-        let file = SiteFile::parse(&format!("{before}\nname: {name}\n{after}")).unwrap();
         for patience in interruptions {
             let config = gateway_config("127.0.0.1:9".parse().unwrap());
             // Dropping the future kills whatever tool is at work.
             let _ = tokio::time::timeout(*patience, backend(state.path()).start(&file, &config)).await;
         }
+        Self::open(state, file).await
+    }
+
+    /// Builds a site in a state directory, or finds it again.
+    pub(super) async fn open(state: tempfile::TempDir, file: SiteFile) -> Self {
         let controller = TcpListener::bind("127.0.0.1:0").unwrap();
         let backend = backend(state.path());
-        let endpoints =
-            backend.start(&file, &gateway_config(controller.local_addr().unwrap())).await.unwrap();
+        let config = gateway_config(controller.local_addr().unwrap());
+        let endpoints = backend.start(&file, &config).await.unwrap();
         Self { backend, file, endpoints, controller, state }
     }
 
