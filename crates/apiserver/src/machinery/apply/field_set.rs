@@ -63,9 +63,10 @@ impl FieldSet {
     pub fn reaches(&self, path: &[PathElement]) -> bool {
         match path.split_first() {
             None => !self.is_empty(),
-            Some((first, rest)) => self.nodes.get(first).is_some_and(|entry| {
-                if rest.is_empty() { true } else { entry.children.reaches(rest) }
-            }),
+            Some((first, rest)) => self
+                .nodes
+                .get(first)
+                .is_some_and(|entry| if rest.is_empty() { true } else { entry.children.reaches(rest) }),
         }
     }
 

@@ -40,7 +40,8 @@ const ANCIENT: &str = "ancient-changes";
 impl ManagerEntry {
     /// Whether two entries are one manager's: updaters are told apart by version too.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        (&self.manager, self.operation, &self.subresource) == (&other.manager, other.operation, &other.subresource)
+        (&self.manager, self.operation, &self.subresource)
+            == (&other.manager, other.operation, &other.subresource)
             && (self.operation == Operation::Apply || self.api_version == other.api_version)
     }
 
@@ -108,7 +109,12 @@ impl Managers {
         self.entries.retain(|entry| !entry.fields.is_empty());
         self.merge_ancient();
         self.entries.sort_by(|a, b| {
-            (a.operation, &a.time, &a.manager, &a.subresource).cmp(&(b.operation, &b.time, &b.manager, &b.subresource))
+            (a.operation, &a.time, &a.manager, &a.subresource).cmp(&(
+                b.operation,
+                &b.time,
+                &b.manager,
+                &b.subresource,
+            ))
         });
         let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
         if self.entries.is_empty() {
@@ -126,13 +132,17 @@ impl Managers {
                 return;
             }
             let mut oldest: Vec<usize> = (0..self.entries.len())
-                .filter(|i| self.entries[*i].operation == Operation::Update && self.entries[*i].manager != ANCIENT)
+                .filter(|i| {
+                    self.entries[*i].operation == Operation::Update && self.entries[*i].manager != ANCIENT
+                })
                 .collect();
             oldest.sort_by(|a, b| self.entries[*a].time.cmp(&self.entries[*b].time));
             let Some(first) = oldest.first().copied() else { return };
             let entry = self.entries.remove(first);
             let bucket = |other: &ManagerEntry| {
-                other.manager == ANCIENT && other.api_version == entry.api_version && other.subresource == entry.subresource
+                other.manager == ANCIENT
+                    && other.api_version == entry.api_version
+                    && other.subresource == entry.subresource
             };
             match self.entries.iter_mut().find(|other| bucket(other)) {
                 Some(bucket) => {

@@ -25,7 +25,9 @@ pub(super) fn merge(schema: Option<SchemaNode<'_>>, live: &Value, config: &Value
             }
             Value::Object(merged)
         }
-        (Shape::Keyed(list), Value::Array(before), Value::Array(wanted)) => Value::Array(merge_keyed(list, before, wanted)),
+        (Shape::Keyed(list), Value::Array(before), Value::Array(wanted)) => {
+            Value::Array(merge_keyed(list, before, wanted))
+        }
         (Shape::Set, Value::Array(before), Value::Array(wanted)) => {
             let mut merged = before.clone();
             merged.extend(wanted.iter().filter(|item| !before.contains(item)).cloned());
@@ -36,7 +38,8 @@ pub(super) fn merge(schema: Option<SchemaNode<'_>>, live: &Value, config: &Value
 }
 
 fn merge_keyed(list: SchemaNode<'_>, before: &[Value], wanted: &[Value]) -> Vec<Value> {
-    let mut merged: Vec<(PathElement, Value)> = before.iter().map(|item| (key_of(list, item), item.clone())).collect();
+    let mut merged: Vec<(PathElement, Value)> =
+        before.iter().map(|item| (key_of(list, item), item.clone())).collect();
     for item in wanted {
         let key = key_of(list, item);
         match merged.iter_mut().find(|(present, _)| *present == key) {
@@ -63,7 +66,9 @@ pub(super) fn remove(schema: Option<SchemaNode<'_>>, value: &mut Value, gone: &F
                 true
             });
         }
-        (Shape::Set, Value::Array(items)) => items.retain(|item| !is_gone(&PathElement::of_value(item), gone, kept)),
+        (Shape::Set, Value::Array(items)) => {
+            items.retain(|item| !is_gone(&PathElement::of_value(item), gone, kept))
+        }
         _ => {}
     }
 }
@@ -73,7 +78,12 @@ fn is_gone(element: &PathElement, gone: &FieldSet, kept: &FieldSet) -> bool {
     gone.contains(path) && !kept.reaches(path)
 }
 
-fn remove_fields(schema: Option<SchemaNode<'_>>, fields: &mut Map<String, Value>, gone: &FieldSet, kept: &FieldSet) {
+fn remove_fields(
+    schema: Option<SchemaNode<'_>>,
+    fields: &mut Map<String, Value>,
+    gone: &FieldSet,
+    kept: &FieldSet,
+) {
     let nothing = FieldSet::default();
     fields.retain(|name, value| {
         let element = PathElement::Field(name.clone());

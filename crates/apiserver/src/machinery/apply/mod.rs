@@ -114,7 +114,13 @@ pub fn apply(
     let before = live.unwrap_or(&empty);
     let mut managers = Managers::of(before)?;
     if managers.entries.is_empty() && live.is_some() {
-        managers.entries.push(entry(BEFORE_FIRST_APPLY, Operation::Update, writer, owned(schema, before), None));
+        managers.entries.push(entry(
+            BEFORE_FIRST_APPLY,
+            Operation::Update,
+            writer,
+            owned(schema, before),
+            None,
+        ));
     }
     let wanted = owned(schema, config);
     let me = entry(writer.manager, Operation::Apply, writer, wanted.clone(), None);
@@ -133,7 +139,8 @@ pub fn apply(
         return Err(ApplyError::Conflicts(conflicts));
     }
     for other in managers.entries.iter_mut().filter(|other| !other.is_same(&me)) {
-        other.fields = other.fields.difference(&taken.intersection(&wanted)).without_subtrees(&changed.removed);
+        other.fields =
+            other.fields.difference(&taken.intersection(&wanted)).without_subtrees(&changed.removed);
     }
     managers.entries.retain(|entry| !entry.is_same(&me));
     let unchanged_set = previous.as_ref().is_some_and(|previous| previous.fields == wanted);
@@ -154,7 +161,13 @@ fn without_managed_fields(config: &Value) -> Value {
     config
 }
 
-fn entry(manager: &str, operation: Operation, writer: Writer<'_>, fields: FieldSet, time: Option<String>) -> ManagerEntry {
+fn entry(
+    manager: &str,
+    operation: Operation,
+    writer: Writer<'_>,
+    fields: FieldSet,
+    time: Option<String>,
+) -> ManagerEntry {
     ManagerEntry {
         manager: manager.to_owned(),
         operation,
@@ -207,7 +220,11 @@ pub fn track(
         for other in managers.entries.iter_mut().filter(|other| !other.is_same(&me)) {
             other.fields = other.fields.difference(&taken).without_subtrees(&changed.removed);
         }
-        let mine = managers.entries.iter().position(|other| other.is_same(&me)).map(|at| managers.entries.remove(at));
+        let mine = managers
+            .entries
+            .iter()
+            .position(|other| other.is_same(&me))
+            .map(|at| managers.entries.remove(at));
         let held = mine.as_ref().map(|mine| mine.fields.clone()).unwrap_or_default();
         me.fields = held.without_subtrees(&changed.removed).union(&taken);
         if let Some(mine) = mine.filter(|mine| mine.fields == me.fields) {

@@ -27,7 +27,9 @@ pub(super) fn canonical(value: &Value) -> String {
         Value::Object(fields) => {
             let mut names: Vec<&String> = fields.keys().collect();
             names.sort_unstable();
-            let each = names.into_iter().map(|name| format!("{}:{}", Value::from(name.as_str()), canonical(&fields[name])));
+            let each = names
+                .into_iter()
+                .map(|name| format!("{}:{}", Value::from(name.as_str()), canonical(&fields[name])));
             format!("{{{}}}", each.collect::<Vec<_>>().join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
@@ -43,8 +45,10 @@ impl PathElement {
 
     /// The entry of a list of objects; absent keys are left out of the element.
     pub fn of_keys<'a>(item: &Value, keys: impl IntoIterator<Item = &'a str>) -> Self {
-        let present: Map<String, Value> =
-            keys.into_iter().filter_map(|key| item.get(key).map(|value| (key.to_owned(), value.clone()))).collect();
+        let present: Map<String, Value> = keys
+            .into_iter()
+            .filter_map(|key| item.get(key).map(|value| (key.to_owned(), value.clone())))
+            .collect();
         Self::Key(canonical(&Value::Object(present)))
     }
 

@@ -43,7 +43,9 @@ pub(super) fn key_of(list: SchemaNode<'_>, item: &Value) -> PathElement {
     let items = list.items();
     let mut complete = serde_json::Map::new();
     for key in keys {
-        let default = || items.and_then(|node| node.property(key)).and_then(|node| node.node().default.as_deref().cloned());
+        let default = || {
+            items.and_then(|node| node.property(key)).and_then(|node| node.node().default.as_deref().cloned())
+        };
         if let Some(value) = item.get(key).cloned().or_else(default) {
             complete.insert(key.to_owned(), value);
         }
@@ -126,7 +128,11 @@ fn compare_at(
                 let schema = schema.and_then(|node| node.field(name));
                 match after.get(name) {
                     Some(other) => compare_at(schema, inner, other, path, difference),
-                    None => collect(schema, inner, path, &mut difference.removed),
+                    // The field itself and all that was in it: somebody may hold it as an empty container.
+                    None => {
+                        difference.removed.insert(path);
+                        collect(schema, inner, path, &mut difference.removed);
+                    }
                 }
                 path.pop();
             }
