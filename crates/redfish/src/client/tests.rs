@@ -1,0 +1,239 @@
+//! The client against real HTTP: a Redfish service of ours, and services that misbehave.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, Request, StatusCode},
+    response::IntoResponse,
+    routing::{any, get, post},
+};
+use serde_json::{Value, json};
+
+use super::{AuthenticationMode, Client, CrawlOptions, Options, Outcome, RedfishError, RetryPolicy};
+use crate::{
+    server::{self, tests::Depot},
+    types::{Chassis, Event},
+};
+
+/// Serves a router on a free loopback port as long as the test runs.
+async fn serve(router: Router) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+fn options(address: SocketAddr) -> Options {
+    let retry = RetryPolicy {
+        attempts: 3,
+        first_pause: Duration::from_millis(5),
+        longest_pause: Duration::from_millis(20),
+    };
+    Options::new(format!("http://{address}"))
+        .retry(retry)
+        .timeouts(Duration::from_secs(5), Duration::from_secs(5))
+        .credentials("admin", "secret:1")
+}
+
+async fn depot() -> Client {
+    Client::new(options(serve(server::router(Arc::new(Depot::default()))).await)).unwrap()
+}
+
+#[tokio::test]
+async fn reads_changes_creates_and_deletes() {
+    let client = depot().await;
+    let before = client.get_as::<Chassis>("/redfish/v1/Chassis/s1").await.unwrap();
+    assert_eq!(before.value.id, "s1");
+    client.patch("/redfish/v1/Chassis/s1", &json!({"Model": "a"}), before.etag.as_ref()).await.unwrap();
+    let stale = client
+        .patch("/redfish/v1/Chassis/s1", &json!({"Model": "b"}), before.etag.as_ref())
+        .await
+        .unwrap_err();
+    assert_eq!(stale.status(), Some(412));
+    assert!(stale.says("PreconditionFailed"));
+    let created = client.create("/redfish/v1/Chassis", &json!({"Id": "s9"})).await.unwrap();
+    assert_eq!(created.location(), Some("/redfish/v1/Chassis/s9"));
+    assert_eq!(client.members("/redfish/v1/Chassis").await.unwrap().len(), 6);
+    client.delete("/redfish/v1/Chassis/s9").await.unwrap();
+    client.delete("/redfish/v1/Chassis/s9").await.unwrap();
+    assert_eq!(client.members("/redfish/v1/Chassis").await.unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn concurrent_modifications_all_arrive() {
+    let client = depot().await;
+    let add = |letter: char| {
+        let client = client.clone();
+        async move {
+            let change = |body: &Value| {
+                let old = body.get("Model").and_then(Value::as_str).unwrap_or_default();
+                Some(json!({"Model": format!("{old}{letter}")}))
+            };
+            client.modify("/redfish/v1/Chassis/s1", change).await.unwrap()
+        }
+    };
+    futures::future::join_all("abcd".chars().map(add)).await;
+    let model = client.get_as::<Chassis>("/redfish/v1/Chassis/s1").await.unwrap().value.model.unwrap();
+    let mut letters: Vec<char> = model.chars().collect();
+    letters.sort_unstable();
+    assert_eq!(letters, ['a', 'b', 'c', 'd']);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_apart_and_never_shown() {
+    let client = depot().await;
+    let address = client.base().to_string();
+    for mode in [AuthenticationMode::Session, AuthenticationMode::Basic] {
+        let options = Options::new(address.replace("http://", "http://u:hush@"))
+            .credentials("admin", "hush")
+            .authentication(mode);
+        assert!(!format!("{options:?}").contains("hush"));
+        let client = Client::new(options).unwrap();
+        assert!(!format!("{client:?}").contains("hush"));
+        let error = client.get("/redfish/v1/Chassis").await.unwrap_err();
+        assert!(matches!(error, RedfishError::Unauthorized { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_ended_session_is_opened_again() {
+    let client = depot().await;
+    client.get("/redfish/v1/Chassis").await.unwrap();
+    let sessions = client.members("/redfish/v1/SessionService/Sessions").await.unwrap();
+    assert_eq!(sessions.len(), 1, "one login serves all requests");
+    client.delete(&sessions[0]).await.unwrap();
+    client.get("/redfish/v1/Chassis").await.unwrap();
+    client.log_out().await;
+    let other = Client::new(
+        Options::new(client.base().to_string())
+            .credentials("admin", "secret:1")
+            .authentication(AuthenticationMode::Basic),
+    );
+    assert!(other.unwrap().members("/redfish/v1/SessionService/Sessions").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn crawls_everything_once() {
+    let client = depot().await;
+    let crawl = client.crawl(&CrawlOptions::new(["/redfish/v1"]).concurrency(4)).await.unwrap();
+    let found: Vec<&str> = crawl.resources.keys().map(String::as_str).collect();
+    assert_eq!(found.len(), 7, "{found:?}");
+    assert_eq!(crawl.failed.keys().collect::<Vec<_>>(), ["/redfish/v1/Managers/elsewhere"]);
+    let limited = client.crawl(&CrawlOptions::new(["/redfish/v1/Chassis"]).limit(3)).await.unwrap();
+    assert!(limited.truncated && limited.resources.len() == 3);
+    let nothing = client.crawl(&CrawlOptions::new(["/redfish/v1/Fabrics"])).await.unwrap_err();
+    assert_eq!(nothing.status(), Some(404));
+}
+
+/// Fails as often as told, then answers.
+async fn flaky(State(left): State<Arc<AtomicU32>>, request: Request<Body>) -> impl IntoResponse {
+    if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        let status = if request.uri().path().ends_with("busy") { 503 } else { 500 };
+        return (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")], Json(json!({})));
+    }
+    (StatusCode::OK, [("retry-after", "0")], Json(json!({"@odata.id": "/x"})))
+}
+
+async fn flaky_client(failures: u32) -> (Client, Arc<AtomicU32>) {
+    let left = Arc::new(AtomicU32::new(failures));
+    let router = Router::new().fallback(any(flaky)).with_state(Arc::clone(&left));
+    let options = options(serve(router).await).authentication(AuthenticationMode::Basic);
+    (Client::new(options).unwrap(), left)
+}
+
+#[tokio::test]
+async fn what_can_be_repeated_is_repeated() {
+    let (client, _) = flaky_client(2).await;
+    client.get("/x").await.unwrap();
+    let (client, _) = flaky_client(2).await;
+    client.action("/busy", &json!({})).await.unwrap();
+    let (client, left) = flaky_client(2).await;
+    assert_eq!(client.action("/x", &json!({})).await.unwrap_err().status(), Some(500));
+    assert_eq!(left.load(Ordering::SeqCst), 1, "a POST that may have been carried out is sent once");
+    let (client, _) = flaky_client(3).await;
+    assert!(client.get("/x").await.unwrap_err().is_transient());
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let short = |address| {
+        options(address)
+            .authentication(AuthenticationMode::Basic)
+            .timeouts(Duration::from_secs(5), Duration::from_millis(50))
+    };
+    let client = Client::new(short(silent.local_addr().unwrap())).unwrap();
+    assert!(matches!(client.get("/x").await.unwrap_err(), RedfishError::Timeout { .. }));
+    let closed = silent.local_addr().unwrap();
+    drop(silent);
+    let client = Client::new(short(closed)).unwrap();
+    assert!(matches!(client.get("/x").await.unwrap_err(), RedfishError::Unreachable { .. }));
+    let garbage = serve(Router::new().route("/x", get(|| async { "<html>" }))).await;
+    let client = Client::new(options(garbage).authentication(AuthenticationMode::Basic)).unwrap();
+    assert!(matches!(client.get("/x").await.unwrap_err(), RedfishError::Malformed { .. }));
+    let elsewhere = client.get("http://127.0.0.2:1/x").await.unwrap_err();
+    assert!(elsewhere.to_string().contains("another service"), "{elsewhere}");
+    let wrong = Client::new(Options::new("ftp://a")).unwrap_err();
+    assert!(matches!(wrong, RedfishError::Configuration { .. }));
+}
+
+#[tokio::test]
+async fn tasks_are_followed_to_their_end() {
+    async fn monitor(State(left): State<Arc<AtomicU32>>) -> impl IntoResponse {
+        let left = left.fetch_sub(1, Ordering::SeqCst);
+        match left {
+            3 => (StatusCode::ACCEPTED, Json(json!({"TaskState": "Running"}))),
+            2 => (StatusCode::OK, Json(json!({"TaskState": "Running"}))),
+            _ => (StatusCode::OK, Json(json!({"TaskState": "Completed"}))),
+        }
+    }
+    let accepted = || async { (StatusCode::ACCEPTED, [("location", "/task"), ("retry-after", "0")]) };
+    let failed = || async {
+        Json(json!({"TaskState": "Exception", "Messages": [{"MessageId": "Base.1.0.InternalError"}]}))
+    };
+    let router = Router::new()
+        .route("/start", post(accepted))
+        .route("/task", get(monitor))
+        .route("/failed", get(failed))
+        .with_state(Arc::new(AtomicU32::new(3)));
+    let client = Client::new(options(serve(router).await).authentication(AuthenticationMode::Basic)).unwrap();
+    let outcome = client.action("/start", &json!({})).await.unwrap();
+    assert!(matches!(outcome, Outcome::Accepted { .. }));
+    let done = client.complete(outcome, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(done.body().unwrap()["TaskState"], "Completed");
+    let asked = Outcome::Accepted { monitor: "/failed".to_owned(), retry_after: None };
+    let error = client.complete(asked.clone(), Duration::from_secs(30)).await.unwrap_err();
+    assert!(error.says("InternalError"), "{error}");
+    let late = client.complete(asked, Duration::ZERO).await.unwrap_err();
+    assert!(matches!(late, RedfishError::Timeout { .. }));
+}
+
+#[tokio::test]
+async fn events_arrive_at_subscribers() {
+    let (heard, mut events) = tokio::sync::mpsc::channel::<Event>(8);
+    let listen = move |_headers: HeaderMap, Json(event): Json<Event>| {
+        let heard = heard.clone();
+        async move { heard.send(event).await.map_or(StatusCode::GONE, |()| StatusCode::NO_CONTENT) }
+    };
+    let listener = serve(Router::new().route("/events", post(listen))).await;
+    let client = depot().await;
+    let subscription =
+        json!({"Destination": format!("http://{listener}/events"), "Protocol": "Redfish", "Context": "me"});
+    let created = client.create("/redfish/v1/EventService/Subscriptions", &subscription).await.unwrap();
+    client.modify("/redfish/v1/Chassis/s2", |_| Some(json!({"Model": "x"}))).await.unwrap();
+    let event = events.recv().await.unwrap();
+    assert_eq!((event.context.as_str(), event.events.len()), ("me", 1));
+    assert_eq!(event.events[0].origin_of_condition.as_ref().unwrap().odata_id, "/redfish/v1/Chassis/s2");
+    client.delete(created.location().unwrap()).await.unwrap();
+    assert!(client.members("/redfish/v1/EventService/Subscriptions").await.unwrap().is_empty());
+}

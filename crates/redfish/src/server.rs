@@ -1,0 +1,66 @@
+//! Turns a tree of resources into a Redfish service.
+//!
+//! A service implements [`RedfishService`]: a [`RouteTable`] that says which URIs take which methods with which
+//! privileges, `read` for a resource's body and `write` for everything else. [`dispatch`] does what DSP0266 asks of every
+//! service, in its order: authentication, existence, method, privilege, headers, preconditions, query options, entity
+//! tags, error bodies. Rooms that many services have are ready-made: [`SessionStore`], [`AccountService`],
+//! [`EventService`], [`ServiceDocuments`].
+
+mod access;
+mod account;
+mod dispatch;
+mod documents;
+mod events;
+mod properties;
+mod query;
+mod reply;
+mod request;
+mod route;
+mod session;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::future::Future;
+
+use serde_json::Value;
+
+pub use access::{Principal, Privilege, Role};
+pub use account::AccountService;
+pub use dispatch::{dispatch, router};
+pub use documents::ServiceDocuments;
+pub use events::{EventService, Happening, SavedSubscription};
+pub use properties::{Parameters, Properties};
+pub use query::Query;
+pub use reply::Reply;
+pub use request::{RequestBody, Target, WriteRequest};
+pub use route::{Access, Route, RouteTable};
+pub use session::SessionStore;
+
+use crate::error::ServiceError;
+
+/// A Redfish service. Reads are of memory and quick; slow work belongs into writes, or behind a task.
+pub trait RedfishService: Send + Sync + 'static {
+    /// Largest body of a request, in bytes.
+    const MAX_BODY: usize = 1 << 20;
+
+    /// Which URIs there are.
+    fn routes(&self) -> &RouteTable;
+
+    /// Sessions, for tokens.
+    fn sessions(&self) -> &SessionStore;
+
+    /// Checks a user name and password. Takes as long for a wrong name as for a wrong password.
+    fn verify_password(&self, user: &str, password: &str) -> impl Future<Output = Option<Principal>> + Send;
+
+    /// The body of the resource at a URI. A resource that is not there is [`ServiceError::not_found`].
+    fn read(&self, target: &Target<'_>) -> impl Future<Output = Result<Value, ServiceError>> + Send;
+
+    /// Carries out a POST, PATCH, PUT or DELETE. The route and the privilege have been checked, `If-Match` too.
+    fn write(&self, request: WriteRequest<'_>) -> impl Future<Output = Result<Reply, ServiceError>> + Send;
+
+    /// A lock that is held from the check of `If-Match` to the end of the write, so that nothing comes between. Without
+    /// one the service compares again where that matters.
+    fn write_gate(&self, _target: &Target<'_>) -> Option<&tokio::sync::Mutex<()>> {
+        None
+    }
+}
