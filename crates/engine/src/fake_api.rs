@@ -129,7 +129,9 @@ impl FakeApi {
             Some(Fault::AnswerLost) | None => {}
         }
         let answer = if parts.method == Method::GET && query.contains("watch=true") {
-            self.watch(&path)
+            self.watch(&path, only_name(&query))
+        } else if parts.method == Method::GET && is_collection(&path) {
+            self.list(&path, only_name(&query).as_deref())
         } else {
             self.carry_out(&parts.method, &path, body)
         };
@@ -146,18 +148,6 @@ impl FakeApi {
         match (method, current) {
             (&Method::POST, _) => self.create(&mut state, path, body),
             (&Method::GET, Some(object)) => success(&object),
-            (&Method::GET, None) if is_collection(path) => {
-                let items: Vec<&Value> = state
-                    .objects
-                    .iter()
-                    .filter(|(name, _)| is_in(name, path))
-                    .map(|(_, object)| object)
-                    .collect();
-                let version = state.revision.to_string();
-                success(
-                    &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
-                )
-            }
             (_, None) => failure(404, "NotFound", "not found"),
             (&Method::PUT, Some(current)) => {
                 let mut next = if status_only { current.clone() } else { body.clone() };
@@ -182,6 +172,17 @@ impl FakeApi {
             }
             _ => failure(405, "MethodNotAllowed", "not allowed"),
         }
+    }
+
+    fn list(&self, collection: &str, name: Option<&str>) -> Response<ResponseBody> {
+        let state = self.state();
+        let wanted = |path: &str| is_in(path, collection) && is_called(path, name);
+        let items: Vec<&Value> =
+            state.objects.iter().filter(|(path, _)| wanted(path)).map(|(_, object)| object).collect();
+        let version = state.revision.to_string();
+        success(&json!({
+            "kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items,
+        }))
     }
 
     fn create(&self, state: &mut State, collection: &str, mut object: Value) -> Response<ResponseBody> {
@@ -238,7 +239,7 @@ impl FakeApi {
     }
 
     /// Changes from now on. What happened between the list and this is lost: in tests, nothing happens there unnoticed.
-    fn watch(&self, collection: &str) -> Response<ResponseBody> {
+    fn watch(&self, collection: &str, name: Option<String>) -> Response<ResponseBody> {
         let changes = self.changes.subscribe();
         let collection = collection.to_owned();
         let lines = stream::unfold(Some(changes), |changes| async move {
@@ -251,13 +252,23 @@ impl FakeApi {
             Some(((path, event), Some(changes)))
         })
         .filter_map(move |(path, event)| {
-            let wanted = path == EXPIRED || is_in(&path, &collection);
+            let wanted = path == EXPIRED || (is_in(&path, &collection) && is_called(&path, name.as_deref()));
             futures::future::ready(
                 wanted.then(|| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n"))))),
             )
         });
         Response::new(StreamBody::new(lines).boxed_unsync())
     }
+}
+
+/// The name that a field selector asks for.
+fn only_name(query: &str) -> Option<String> {
+    let (_, selector) = query.split_once("fieldSelector=metadata.name%3D")?;
+    Some(selector.split('&').next().unwrap_or_default().to_owned())
+}
+
+fn is_called(path: &str, name: Option<&str>) -> bool {
+    name.is_none_or(|name| path.ends_with(&format!("/{name}")))
 }
 
 /// Whether the path ends in a resource's name, not in an object's.

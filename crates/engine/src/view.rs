@@ -33,12 +33,12 @@ pub fn progress_lines(operation: &Operation, now: Timestamp) -> Vec<ProgressLine
     let status = operation.status.clone().unwrap_or_default();
     let whole = ProgressLine {
         id: String::new(),
-        title: operation.spec.title.clone(),
+        title: printable(&operation.spec.title),
         state: format!("{:?}", status.phase),
         percent: status.progress_percent,
         elapsed_seconds: elapsed(status.started_at.as_ref(), status.finished_at.as_ref(), now),
         remaining_seconds: status.remaining_seconds.map(u64::from),
-        message: status.message.clone(),
+        message: printable(&status.message),
         ended: status.phase.is_final(),
     };
     let steps = operation.spec.steps.iter().map(|spec| {
@@ -59,12 +59,12 @@ fn step_line(spec: &StepSpec, step: &StepStatus, now: Timestamp) -> ProgressLine
     let expects = matches!(step.state, StepState::Waiting | StepState::Running) && spec.estimate_seconds > 0;
     ProgressLine {
         id: spec.id.clone(),
-        title: if spec.title.is_empty() { spec.id.clone() } else { spec.title.clone() },
+        title: printable(if spec.title.is_empty() { &spec.id } else { &spec.title }),
         state: format!("{:?}", step.state),
         percent: step.progress_percent,
         elapsed_seconds: elapsed,
         remaining_seconds: expects.then_some(remaining),
-        message: step.message.clone(),
+        message: printable(&step.message),
         ended,
     }
 }
@@ -94,9 +94,14 @@ fn row(operation: &Operation, now: Timestamp) -> [String; 8] {
         format!("{}%", status.progress_percent),
         status.remaining_seconds.map_or_else(|| "-".to_owned(), |seconds| duration(u64::from(seconds))),
         created.map_or_else(|| "-".to_owned(), |created| duration(elapsed_seconds(created.0, now))),
-        operation.spec.title.clone(),
-        status.message,
+        printable(&operation.spec.title),
+        printable(&status.message),
     ]
+}
+
+/// One line without control characters: messages quote what devices answer, and a terminal obeys escape sequences.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Columns three spaces apart, as kubectl prints them; no spaces at the end of a line.
@@ -126,5 +131,120 @@ pub fn duration(seconds: u64) -> String {
         10_800..28_800 if !minutes.is_multiple_of(60) => format!("{hours}h{}m", minutes % 60),
         10_800..172_800 => format!("{hours}h"),
         _ => format!("{days}d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::{OperationPhase, OperationSpec, OperationStatus};
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).expect("in range")
+    }
+
+    fn operation(name: &str, created: i64) -> Operation {
+        let step = |id: &str, title: &str| StepSpec {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            estimate_seconds: 60,
+            ..StepSpec::default()
+        };
+        let steps = vec![step("zone", "Create zone"), step("power", "")];
+        let spec = OperationSpec { title: format!("Create {name}"), steps, ..OperationSpec::default() };
+        let mut operation = Operation::new(name, spec);
+        operation.metadata.namespace = Some("research".to_owned());
+        operation.metadata.creation_timestamp = Some(Time(at(created)));
+        operation
+    }
+
+    fn running() -> Operation {
+        let mut operation = operation("mlops", 0);
+        let step = |id: &str, state: StepState, finished: Option<i64>| StepStatus {
+            id: id.to_owned(),
+            state,
+            started_at: Some(Time(at(10))),
+            finished_at: finished.map(|finished| Time(at(finished))),
+            message: "working".to_owned(),
+            ..StepStatus::default()
+        };
+        operation.status = Some(OperationStatus {
+            phase: OperationPhase::Running,
+            steps: vec![
+                step("zone", StepState::Succeeded, Some(15)),
+                step("power", StepState::Running, None),
+            ],
+            progress_percent: 50,
+            remaining_seconds: Some(200),
+            started_at: Some(Time(at(10))),
+            message: "1 of 2 steps done; now: power".to_owned(),
+            ..OperationStatus::default()
+        });
+        operation
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_newest_first() {
+        let table = render_table(&[operation("older", -7_200), running()], at(45));
+        let expected = "\
+NAMESPACE   NAME    PHASE     PROGRESS   REMAINING   AGE    TITLE          MESSAGE
+research    mlops   Running   50%        3m20s       45s    Create mlops   1 of 2 steps done; now: power
+research    older   Pending   0%         -           120m   Create older
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn what_devices_say_does_not_reach_the_terminal_raw() {
+        let mut operation = running();
+        operation.status.as_mut().expect("has one").message = "BMC said:\n\u{1b}[2Jboo".to_owned();
+        assert!(render_table(std::slice::from_ref(&operation), at(0)).contains("BMC said:  [2Jboo\n"));
+        assert_eq!(progress_lines(&operation, at(0))[0].message, "BMC said:  [2Jboo");
+    }
+
+    #[test]
+    fn nothing_is_a_heading() {
+        assert_eq!(render_table(&[], at(0)).lines().count(), 1);
+    }
+
+    #[test]
+    fn lines_tell_of_the_whole_and_of_each_step() {
+        let lines = progress_lines(&running(), at(40));
+        let of = |line: &ProgressLine| {
+            (line.title.clone(), line.state.clone(), line.elapsed_seconds, line.remaining_seconds, line.ended)
+        };
+        assert_eq!(
+            of(&lines[0]),
+            ("Create mlops".to_owned(), "Running".to_owned(), Some(30), Some(200), false)
+        );
+        assert_eq!(of(&lines[1]), ("Create zone".to_owned(), "Succeeded".to_owned(), Some(5), None, true));
+        assert_eq!(of(&lines[2]), ("power".to_owned(), "Running".to_owned(), Some(30), Some(30), false));
+    }
+
+    #[test]
+    fn one_that_nobody_has_begun_has_lines_too() {
+        let lines = progress_lines(&operation("new", 0), at(0));
+        assert_eq!((lines.len(), lines[1].state.as_str(), lines[1].elapsed_seconds), (3, "Waiting", None));
+    }
+
+    #[test]
+    fn durations_are_as_kubectl_prints_them() {
+        let table = [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (599, "9m59s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (11_000, "3h3m"),
+            (28_800, "8h"),
+            (172_799, "47h"),
+            (172_800, "2d"),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(duration(seconds), expected, "{seconds}");
+        }
     }
 }

@@ -169,6 +169,54 @@ fn event(namespace: &str, component: &str, write: &Write) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_api::{FakeApi, Fault};
+
+    fn cluster() -> ObjectReference {
+        ObjectReference {
+            kind: "Cluster".to_owned(),
+            namespace: "research".to_owned(),
+            name: "mlops".to_owned(),
+            ..ObjectReference::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn repetition_counts_and_what_expired_is_written_again() {
+        let api = FakeApi::new();
+        let recorder = EventRecorder::new(api.client(), "drystone-test");
+        for _ in 0..3 {
+            recorder.publish(&cluster(), EventKind::Normal, "Tested", "It works");
+        }
+        recorder.flush().await;
+        let events = api.objects("/api/v1/namespaces/research/events/");
+        assert_eq!(events.len(), 1);
+        assert_eq!((&events[0]["count"], &events[0]["message"]), (&json!(3), &json!("It works")));
+        let name = events[0]["metadata"]["name"].as_str().expect("named");
+        api.remove_unnoticed(&format!("/api/v1/namespaces/research/events/{name}"));
+        recorder.publish(&cluster(), EventKind::Normal, "Tested", "It works");
+        recorder.flush().await;
+        assert_eq!(api.objects("/events/")[0]["count"], 4);
+        let node = ObjectReference { namespace: String::new(), ..cluster() };
+        recorder.publish(&node, EventKind::Warning, "Tested", "Of no namespace");
+        recorder.flush().await;
+        assert_eq!(api.objects("/namespaces/default/events/").len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_costs_events_but_nobody_waits() {
+        let api = FakeApi::new();
+        let recorder = EventRecorder::new(api.client(), "drystone-test");
+        let mut faults = vec![Fault::Unavailable, Fault::AnswerLost];
+        api.set_faults(move |_, _| faults.pop());
+        recorder.publish(&cluster(), EventKind::Normal, "Tested", "Written in the end");
+        recorder.flush().await;
+        assert_eq!(api.objects("/events/").len(), 1, "tried again, and not written twice");
+        api.set_faults(|_, _| Some(Fault::Hangs));
+        for n in 0..2 * QUEUE {
+            recorder.publish(&cluster(), EventKind::Normal, "Tested", &n.to_string());
+        }
+        drop(recorder);
+    }
 
     #[test]
     fn an_event_names_its_object_and_its_source() {

@@ -6,6 +6,7 @@ use futures::FutureExt;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::steps::LONGEST_PAUSE;
 use crate::{
     action::{DynAction, StepContext, StepError},
     backoff::Backoff,
@@ -50,7 +51,7 @@ pub(super) async fn undo(
         let delay = match outcome {
             Ok(()) => return Ok(()),
             Err(StepError::Permanent(why)) => return Err(StepError::Permanent(why)),
-            Err(StepError::RetryAfter { after, .. }) => after,
+            Err(StepError::RetryAfter { after, .. }) => after.min(LONGEST_PAUSE),
             Err(StepError::Transient(_) | StepError::Cancelled) => bounds.retry.random_delay(failures + 1),
         };
         failures += 1;

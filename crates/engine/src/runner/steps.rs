@@ -16,6 +16,9 @@ use crate::{
     plan::transition,
 };
 
+/// Longest time to wait for another attempt, whatever the other side asks for.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
 impl Run<'_> {
     pub(super) fn bounds(&self, index: usize) -> Bounds {
         let config = &self.shared.config;
@@ -79,7 +82,7 @@ impl Run<'_> {
             }
             StepError::Cancelled => ("stopped without having been asked to".to_owned(), backoff),
             StepError::Transient(why) => (why, backoff),
-            StepError::RetryAfter { after, message } => (message, after),
+            StepError::RetryAfter { after, message } => (message, after.min(LONGEST_PAUSE)),
         };
         if step.attempts >= max_attempts {
             let why = if max_attempts == 1 {

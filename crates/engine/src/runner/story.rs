@@ -15,6 +15,9 @@ use crate::{
 /// How many running steps the status names.
 const NAMED_STEPS: usize = 3;
 
+/// Between the cause of undoing and what is being undone.
+const UNDOING: &str = "; undoing: ";
+
 pub(super) struct Story {
     sink: Arc<dyn EventSink>,
     subject: ObjectReference,
@@ -34,7 +37,8 @@ impl Story {
             subject: operation.spec.subject.clone(),
             name: operation.name_any(),
             title: operation.spec.title.clone(),
-            cause: (turned && !status.message.is_empty()).then(|| status.message.clone()),
+            cause: (turned && !status.message.is_empty())
+                .then(|| without_activity(&status.message).to_owned()),
             untold: Vec::new(),
         }
     }
@@ -97,7 +101,10 @@ impl Story {
         let cause = self.cause.as_deref().unwrap_or("interrupted");
         match status.phase {
             OperationPhase::Succeeded => format!("all {} steps done", status.steps.len()),
-            OperationPhase::Undone if !cause.is_empty() => format!("{cause}; what was done has been undone"),
+            OperationPhase::Undone => format!("{cause}; what was done has been undone"),
+            OperationPhase::Undoing => {
+                format!("{cause}{UNDOING}{}", named(plan, status, &[StepState::Undoing]))
+            }
             phase if phase.is_final() || self.cause.is_some() => cause.to_owned(),
             _ => going_on(plan, status),
         }
@@ -110,23 +117,31 @@ impl Story {
 
 fn going_on(plan: &Plan, status: &OperationStatus) -> String {
     let done = status.steps.iter().filter(|step| step.state == StepState::Succeeded).count();
-    let running: Vec<&str> = plan
+    let now = named(plan, status, &[StepState::Running, StepState::Retrying]);
+    let separator = if now.is_empty() { "" } else { "; now: " };
+    format!("{done} of {} steps done{separator}{now}", plan.len())
+}
+
+/// The steps in one of these states, by what people call them; not all, if they are many.
+fn named(plan: &Plan, status: &OperationStatus, states: &[StepState]) -> String {
+    let all: Vec<&str> = plan
         .spec()
         .steps
         .iter()
         .zip(&status.steps)
-        .filter(|(_, step)| matches!(step.state, StepState::Running | StepState::Retrying))
+        .filter(|(_, step)| states.contains(&step.state))
         .map(|(spec, _)| name_of(spec))
         .collect();
-    let mut line = format!("{done} of {} steps done", plan.len());
-    if !running.is_empty() {
-        let named = running.iter().take(NAMED_STEPS).copied().collect::<Vec<_>>().join(", ");
-        line.push_str(&format!("; now: {named}"));
-        if running.len() > NAMED_STEPS {
-            line.push_str(&format!(" and {} more", running.len() - NAMED_STEPS));
-        }
+    let first = all.iter().take(NAMED_STEPS).copied().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(NAMED_STEPS) {
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
-    line
+}
+
+/// The cause, from a message that an engine wrote before it was killed.
+fn without_activity(message: &str) -> &str {
+    message.rsplit_once(UNDOING).map_or(message, |(cause, _)| cause)
 }
 
 /// What people call the step.

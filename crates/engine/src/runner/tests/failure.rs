@@ -238,6 +238,29 @@ async fn undoing_is_tried_again_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_undoing_it_is_said_why_and_what_also_after_a_crash() {
+    let bench = Bench::new(row(&["a", "b"]));
+    fails(&bench, "b", vec![StepError::permanent("refused")]);
+    let cancel = CancellationToken::new();
+    for lifetime in [1_800, 500] {
+        let engine = bench.engine();
+        let (operation, mut journal) = (bench.read(), DiskJournal::open(&bench.disk));
+        let life = engine.run(&operation, &mut journal, &cancel);
+        assert!(tokio::time::timeout(Duration::from_millis(lifetime), life).await.is_err(), "killed");
+        assert_eq!(bench.status().message, "b: refused; undoing: b");
+    }
+    assert_eq!(bench.run().await.message, "b: refused; what was done has been undone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_asked_for_is_not_endless() {
+    let bench = Bench::new(row(&["a"]));
+    fails(&bench, "a", vec![StepError::retry_after(Duration::MAX, "come back after the end of the world")]);
+    assert_eq!(bench.run().await.phase, OperationPhase::Succeeded);
+    assert!(bench.elapsed() < Duration::from_secs(3_605));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_undone_is_said_and_keeps_what_it_rests_on() {
     let bench = Bench::new(row(&["a", "b", "c"]));
     fails(&bench, "c", vec![StepError::permanent("refused")]);
