@@ -105,6 +105,7 @@ pub(super) struct Run<'a> {
     spare: Option<OwnedSemaphorePermit>,
     pub(super) unsaved: Unsaved,
     saved_at: Instant,
+    refreshed_at: Instant,
 }
 
 impl<'a> Run<'a> {
@@ -129,6 +130,7 @@ impl<'a> Run<'a> {
             // The first write claims the operation: it fails if the copy that was read is outdated, before anything is done.
             unsaved: Unsaved::Transition,
             saved_at: Instant::now(),
+            refreshed_at: Instant::now(),
         }
     }
 
@@ -299,6 +301,7 @@ impl<'a> Run<'a> {
 
     /// Brings progress, remaining time and message up to date. Whether people would see a difference.
     fn refresh(&mut self) -> bool {
+        self.refreshed_at = Instant::now();
         let now = self.shared.clock.now();
         let percent = estimate::progress_percent(&self.plan, &self.status, now);
         let remaining =
@@ -347,11 +350,9 @@ impl<'a> Run<'a> {
 
     fn next_deadline(&self, wake_at: Option<Timestamp>) -> Instant {
         let refresh = match self.unsaved {
-            Unsaved::Nothing => self.saved_at + self.shared.config.refresh_interval,
+            Unsaved::Nothing => self.refreshed_at + self.shared.config.refresh_interval,
             _ => self.saved_at + self.progress_interval(),
         };
-        // What was just found unchanged is not looked at again at once.
-        let refresh = refresh.max(Instant::now() + Duration::from_millis(100));
         let wake = wake_at.map(|time| {
             let left = time.duration_since(self.shared.clock.now());
             Instant::now() + Duration::try_from(left).unwrap_or_default()
