@@ -1,1 +1,7 @@
-//! Node agent: pods through CRI, logs, exec, probes.
+//! Node agent.
+
+pub mod config;
+pub mod containerd;
+pub mod cri;
+pub mod image_archive;
+pub mod quantity;

@@ -1,0 +1,11 @@
+//! A containerd of the agent's own: its configuration, its process, and the images it starts with.
+//!
+//! containerd outlives the agent, and pods outlive containerd: each is found again by the next.
+
+mod configuration;
+mod import;
+mod supervisor;
+
+pub use configuration::{RuntimeChoiceError, Settings, choose_runtime};
+pub use import::{ImportError, import};
+pub use supervisor::{Supervisor, SupervisorError};
