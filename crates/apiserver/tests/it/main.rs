@@ -1,0 +1,5 @@
+//! The server as its clients see it: in process with kube, and over TLS with kubectl.
+
+mod basics;
+mod cluster;
+mod kubectl;
