@@ -45,7 +45,7 @@ pub(crate) fn shaped_as(schema: &Schema) -> BoxedStrategy<Value> {
 /// Objects that fit the structure of the schema: right types, no unknown fields. Bounds are not observed, and lists of
 /// type set or map have no duplicates.
 pub(crate) fn fitting(schema: &Schema) -> BoxedStrategy<Value> {
-    shaped(schema.root(), 6, false).prop_map(|value| without_nulls(value)).boxed()
+    shaped(schema.root(), 6, false).prop_map(without_nulls).boxed()
 }
 
 fn without_nulls(value: Value) -> Value {
@@ -76,7 +76,7 @@ fn shaped(node: SchemaNode<'_>, depth: u32, wild: bool) -> BoxedStrategy<Value> 
 }
 
 fn array(node: SchemaNode<'_>, entry: BoxedStrategy<Value>, wild: bool) -> BoxedStrategy<Value> {
-    let keys: Vec<String> = node.node().list_map_keys.iter().map(|key| key.to_string()).collect();
+    let keys: Vec<String> = node.node().list_map_keys.iter().map(ToString::to_string).collect();
     let atomic = node.node().list_type == super::schema::ListType::Atomic;
     prop::collection::vec(entry, 0..4)
         .prop_map(move |entries| {

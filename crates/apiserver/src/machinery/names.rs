@@ -126,7 +126,7 @@ pub fn label_value(value: &str) -> Vec<String> {
     wrong
 }
 
-/// Key of a ConfigMap or Secret.
+/// Key of a `ConfigMap` or Secret.
 pub fn config_key(key: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     if key.len() > SUBDOMAIN_MAX {

@@ -120,6 +120,9 @@ pub enum ApiError {
         /// Every wrong field.
         errors: Vec<FieldError>,
     },
+    /// 422: the request was understood and cannot be carried out on this object.
+    #[error("{0}")]
+    Unprocessable(String),
     /// 429: come back later.
     #[error("{message}")]
     TooManyRequests {
@@ -185,7 +188,7 @@ impl ApiError {
             Self::Expired(_) | Self::Gone(_) => 410,
             Self::RequestEntityTooLarge(_) => 413,
             Self::UnsupportedMediaType(_) => 415,
-            Self::Invalid { .. } => 422,
+            Self::Invalid { .. } | Self::Unprocessable(_) => 422,
             Self::TooManyRequests { .. } => 429,
             Self::Internal(_) => 500,
             Self::ServiceUnavailable(_) => 503,
@@ -210,7 +213,7 @@ impl ApiError {
             Self::Gone(_) => "Gone",
             Self::RequestEntityTooLarge(_) => "RequestEntityTooLarge",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
-            Self::Invalid { .. } => "Invalid",
+            Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
             Self::TooManyRequests { .. } => "TooManyRequests",
             Self::Internal(_) => "InternalError",
             Self::ServiceUnavailable(_) => "ServiceUnavailable",
@@ -290,7 +293,9 @@ impl ApiError {
 
 /// The `Status` object of a success that returns no object (deletion).
 pub fn success(details: Value) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+    let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    status["details"] = details;
+    status
 }
 
 fn subject(name: &str, group: &str, kind: &str) -> Map<String, Value> {

@@ -8,7 +8,7 @@
 //! | [`validate`] | says what is wrong with an object, field by field |
 //! | [`prune`] | drops, or lists, fields that the schema does not know |
 //! | [`defaults`] | fills in defaults, drops nulls that may not be |
-//! | [`structural`] | says what is wrong with the schema of a CustomResourceDefinition |
+//! | [`structural`] | says what is wrong with the schema of a `CustomResourceDefinition` |
 //!
 //! Source: Kubernetes "Structural schemas" of apiextensions.k8s.io/v1, and OpenAPI v3.
 
@@ -56,7 +56,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Reads `openAPIV3Schema` of a CustomResourceDefinition. What every object has (`apiVersion`, `kind`, `metadata`)
+    /// Reads `openAPIV3Schema` of a `CustomResourceDefinition`. What every object has (`apiVersion`, `kind`, `metadata`)
     /// is added. Null or an empty object give a schema that knows nothing and prunes everything else.
     ///
     /// # Errors

@@ -147,7 +147,7 @@ pub(super) struct Pattern {
     compiled: OnceLock<Option<Regex>>,
 }
 
-/// Largest compiled regular expression, in bytes: patterns come from whoever may create a CustomResourceDefinition.
+/// Largest compiled regular expression, in bytes: patterns come from whoever may create a `CustomResourceDefinition`.
 const PATTERN_SIZE_LIMIT: usize = 1 << 20;
 
 impl Pattern {

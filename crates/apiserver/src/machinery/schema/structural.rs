@@ -1,4 +1,4 @@
-//! Whether the schema of a CustomResourceDefinition is structural and consistent.
+//! Whether the schema of a `CustomResourceDefinition` is structural and consistent.
 //!
 //! Source: Kubernetes "Specifying a structural schema": every place where a value can be has a type, and logical
 //! alternatives only narrow what is specified outside of them.
@@ -46,7 +46,7 @@ fn check_root(fields: &Map<String, Value>, path: &str, context: &mut Context) {
     match fields.get("type").and_then(Value::as_str) {
         Some("object") => {}
         None | Some("") => {
-            context.push(FieldError::required(child(path, "type"), "must not be empty at the root"))
+            context.push(FieldError::required(child(path, "type"), "must not be empty at the root"));
         }
         Some(other) => {
             context.push(FieldError::invalid(child(path, "type"), other, "must be object at the root"));
@@ -90,11 +90,11 @@ fn check_node(schema: &Value, path: &str, place: Place<'_>, context: &mut Contex
     };
     check_keywords(fields, path, context);
     check_type(fields, path, place, context);
-    if !place.is_logic() {
+    if place.is_logic() {
+        check_logic_keywords(fields, path, place, context);
+    } else {
         check_extensions(fields, path, context);
         check_list_map_keys(fields, path, context);
-    } else {
-        check_logic_keywords(fields, path, place, context);
     }
     check_children(schema, path, place, context);
 }

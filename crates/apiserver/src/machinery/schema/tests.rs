@@ -44,7 +44,7 @@ fn schema() -> Schema {
     Schema::from_crd(&widget()).expect("a good schema")
 }
 
-fn messages(spec: Value) -> Vec<String> {
+fn messages(spec: &Value) -> Vec<String> {
     let object = json!({"apiVersion": "v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
     schema().validate(&object).iter().map(ToString::to_string).collect()
 }
@@ -57,91 +57,15 @@ fn valid_objects_have_no_errors() {
         "free": {"anything": [1]}, "template": {"apiVersion": "v1", "kind": "Pod", "spec": {}}, "choice": {"a": 1},
         "some": 14,
     });
-    assert_eq!(messages(spec), Vec::<String>::new());
+    assert_eq!(messages(&spec), Vec::<String>::new());
 }
 
 #[test]
 fn errors_name_field_and_reason() {
-    let cases = [
-        (json!({}), "spec.size: Required value"),
-        (
-            json!({"size": "big"}),
-            "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
-        ),
-        (
-            json!({"size": 1.5}),
-            "spec.size: Invalid value: \"number\": spec.size in body must be of type integer: \"number\"",
-        ),
-        (
-            json!({"size": null}),
-            "spec.size: Invalid value: \"null\": spec.size in body must be of type integer: \"null\"",
-        ),
-        (
-            json!({"size": 9}),
-            "spec.size: Invalid value: 9: spec.size in body should be less than or equal to 5",
-        ),
-        (
-            json!({"size": 0}),
-            "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1",
-        ),
-        (
-            json!({"size": 1, "name": "A"}),
-            "spec.name: Invalid value: \"A\": spec.name in body should be at least 2 chars long",
-        ),
-        (json!({"size": 1, "name": "abcde"}), "spec.name: Too long: may not be more than 4 bytes"),
-        (
-            json!({"size": 1, "colour": "green"}),
-            "spec.colour: Unsupported value: \"green\": supported values: \"blue\", \"red\"",
-        ),
-        (
-            json!({"size": 1, "when": "now"}),
-            "spec.when: Invalid value: \"now\": spec.when in body must be of type date-time: \"now\"",
-        ),
-        (
-            json!({"size": 1, "port": true}),
-            "spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer,string: \"boolean\"",
-        ),
-        (json!({"size": 1, "tags": ["a", "b", "a"]}), "spec.tags[2]: Duplicate value: \"a\""),
-        (
-            json!({"size": 1, "tags": ["a", "b", "c", "d"]}),
-            "spec.tags: Too many: 4: must have at most 3 items",
-        ),
-        (
-            json!({"size": 1, "ports": [{"port": 1}, {"port": 1, "protocol": "TCP"}]}),
-            "spec.ports[1]: Duplicate value: {\"port\":1,\"protocol\":\"TCP\"}",
-        ),
-        (
-            json!({"size": 1, "limits": {"x": "1"}}),
-            "spec.limits.x: Invalid value: \"string\": spec.limits.x in body must be of type integer: \"string\"",
-        ),
-        (
-            json!({"size": 1, "template": {"kind": "Pod"}}),
-            "spec.template.apiVersion: Required value: must not be empty",
-        ),
-        (
-            json!({"size": 1, "choice": {"a": 1, "b": 2}}),
-            "spec.choice: Invalid value: \"\": \"spec.choice\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
-        ),
-        (
-            json!({"size": 1, "some": 6}),
-            "spec.some: Invalid value: \"\": \"spec.some\" must validate at least one schema (anyOf)",
-        ),
-        (
-            json!({"size": 1, "some": 12}),
-            "spec.some: Invalid value: \"\": \"spec.some\" must not validate the schema (not)",
-        ),
-        (
-            json!({"size": 1, "some": 3}),
-            "spec.some: Invalid value: 3: spec.some in body should be a multiple of 2",
-        ),
-        (
-            json!({"size": 5_000_000_000_u64}),
-            "spec.size: Invalid value: 5000000000: spec.size in body must be of type int32: \"5000000000\"",
-        ),
-    ];
-    for (spec, expected) in cases {
-        let found = messages(spec.clone());
-        assert!(found.iter().any(|message| message == expected), "{spec}: {found:#?}");
+    let cases: Vec<Value> = serde_json::from_str(include_str!("error_cases.json")).expect("JSON");
+    for case in cases {
+        let found = messages(&case["spec"]);
+        assert!(found.iter().any(|message| *message == case["error"]), "{case}: {found:#?}");
     }
 }
 

@@ -97,7 +97,7 @@ impl LabelSelector {
         Ok(Some(Self { requirements }))
     }
 
-    /// The selector for exactly these labels (`spec.selector` of a Service or ReplicationController).
+    /// The selector for exactly these labels (`spec.selector` of a Service or `ReplicationController`).
     pub fn from_labels(labels: &Value) -> Self {
         let fields = labels.as_object().into_iter().flatten();
         let requirements = fields
