@@ -233,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn json_with_large_files_is_fine() {
+        let content = base64::engine::general_purpose::STANDARD.encode(vec![7; 3 << 20]);
+        let document = serde_json::json!({
+            "hostname": "c03",
+            "write_files": [{"path": "/a", "content": content, "encoding": "b64", "permissions": "0600"}],
+            "runcmd": [["systemctl", "enable", "--now", "a.service"]],
+        });
+        let config = CloudConfig::parse(&format!("#cloud-config\n{document:#}\n")).unwrap();
+        assert_eq!(config.files().unwrap()[0].content.len(), 3 << 20);
+        assert_eq!(config.runcmd[0].arguments()[3], "a.service");
+    }
+
+    #[test]
     fn nothing_is_fine() {
         for empty in ["", "  \n", "#cloud-config", "#cloud-config\n# only a comment\n"] {
             assert!(CloudConfig::parse(empty).unwrap().runcmd.is_empty());

@@ -16,7 +16,7 @@ pub(super) enum NetworkError {
     #[error("network-config: {0}")]
     Syntax(String),
     /// Another version.
-    #[error("network-config: version is {0}; version 2 is understood")]
+    #[error("network-config: version is {0}, but must be 2")]
     Version(u32),
     /// An entry of `ethernets`.
     #[error("network-config: ethernets.{id}: {reason}")]
@@ -92,18 +92,20 @@ struct Nameservers {
 impl NetworkConfig {
     /// Parses the document; a `network:` key around it is allowed.
     pub(super) fn parse(text: &str) -> Result<Self, NetworkError> {
+        /// The configuration, bare or under `network`.
         #[derive(Deserialize)]
-        struct Wrapped {
-            network: NetworkConfig,
+        struct Document {
+            #[serde(default)]
+            network: Option<NetworkConfig>,
+            #[serde(default)]
+            version: u32,
+            #[serde(default)]
+            ethernets: BTreeMap<String, Ethernet>,
         }
-        let wrapped =
-            text.lines().any(|line| line.starts_with("network:") || line.starts_with("{\"network\""));
-        let parsed = if wrapped {
-            serde_saphyr::from_str(text).map(|document: Wrapped| document.network)
-        } else {
-            serde_saphyr::from_str(text)
-        };
-        let config: Self = parsed.map_err(|error| NetworkError::Syntax(error.to_string()))?;
+        let document: Document =
+            serde_saphyr::from_str(text).map_err(|error| NetworkError::Syntax(error.to_string()))?;
+        let Document { network, version, ethernets } = document;
+        let config = network.unwrap_or(Self { version, ethernets });
         if config.version == 2 { Ok(config) } else { Err(NetworkError::Version(config.version)) }
     }
 
@@ -255,6 +257,8 @@ mod tests {
         let json =
             NetworkConfig::parse(r#"{"version": 2, "ethernets": {"eth0": {"addresses": ["10.0.0.1/24"]}}}"#);
         assert_eq!(json.unwrap().commands(&nics()).unwrap().len(), 2);
+        let pretty = "{\n  \"network\": {\n    \"version\": 2\n  }\n}\n";
+        assert!(NetworkConfig::parse(pretty).unwrap().commands(&nics()).unwrap().is_empty());
     }
 
     #[test]
@@ -264,6 +268,7 @@ mod tests {
         };
         let ethernet = |fields: &str| message(&format!("version: 2\nethernets: {{e: {{{fields}}}}}"));
         assert!(message("version: 1\nconfig: []\n").contains("version is 1"));
+        assert!(message("{}").contains("version is 0"));
         assert!(ethernet("match: {macaddress: '02:00:00:00:00:99'}").contains("eth0 (02:d5:00:00:00:07)"));
         assert!(ethernet("addresses: []").contains("no interface \"e\""));
         assert!(ethernet("match: {name: eth0}, dhcp4: true").contains("no DHCP server"));

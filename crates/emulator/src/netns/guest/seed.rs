@@ -67,7 +67,9 @@ pub(super) fn read(archive: &[u8]) -> Result<Seed, SeedError> {
         match path.trim_start_matches("./").trim_start_matches('/') {
             "meta-data" => meta_data = Some(text(&mut entry, &path)?),
             "user-data" => seed.user_data = text(&mut entry, &path)?,
-            "network-config" => seed.network_config = Some(text(&mut entry, &path)?),
+            "network-config" => {
+                seed.network_config = Some(text(&mut entry, &path)?).filter(|text| !text.trim().is_empty())
+            }
             _ => {}
         }
     }
@@ -110,6 +112,7 @@ mod tests {
         let bytes = archive(&[
             ("./meta-data", "instance-id: i-1\nlocal-hostname: c03\nextra: [1]\n"),
             ("user-data", "#cloud-config\n"),
+            ("network-config", "\n"),
             ("vendor-data", "ignored"),
         ]);
         let seed = read(&bytes).unwrap();
