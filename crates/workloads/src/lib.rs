@@ -19,6 +19,7 @@ pub mod events;
 pub mod expectations;
 pub mod harness;
 pub mod informer;
+pub mod job;
 pub mod kind;
 pub mod leader;
 pub mod loadbalancer;
