@@ -68,7 +68,8 @@ pub(super) fn read(archive: &[u8]) -> Result<Seed, SeedError> {
             "meta-data" => meta_data = Some(text(&mut entry, &path)?),
             "user-data" => seed.user_data = text(&mut entry, &path)?,
             "network-config" => {
-                seed.network_config = Some(text(&mut entry, &path)?).filter(|text| !text.trim().is_empty())
+                let config = text(&mut entry, &path)?;
+                seed.network_config = (!config.trim().is_empty()).then_some(config);
             }
             _ => {}
         }
