@@ -37,9 +37,6 @@ enum Command {
     ControlPlane(ConfigArgs),
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
-    /// What an emulated host runs first
-    #[command(hide = true)]
-    Guest(personality::guest::GuestArgs),
 }
 
 /// A configuration file.
@@ -84,7 +81,6 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let outcome = match cli.command {
-        Command::Guest(args) => return personality::guest::run(args),
         Command::Up(args) => personality::block_on(up::run(args)),
         Command::Demo(args) => personality::block_on(demo::run(args)),
         Command::Ops(args) => personality::block_on(command::ops::run(args)),

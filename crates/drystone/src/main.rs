@@ -6,13 +6,17 @@ mod demo;
 mod personality;
 mod up;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 fn main() -> ExitCode {
-    let called_as = std::env::args_os().next().map(std::path::PathBuf::from);
-    let name = called_as.as_deref().and_then(std::path::Path::file_name).and_then(std::ffi::OsStr::to_str);
-    match name {
-        // Called by the container runtime: no logging, no runtime, as little as possible.
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Inside an emulated host, before any thread is started.
+    if let Some(code) = drystone_emulator::netns::guest::dispatch(arguments.get(1..).unwrap_or_default()) {
+        return code;
+    }
+    let called_as = arguments.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
+    match called_as.and_then(std::ffi::OsStr::to_str) {
+        // Called by the container runtime for each pod: no logging, no runtime, as little as possible.
         Some("drystone-cni") => drystone_cni::plugin::plugin_main(),
         Some("kubectl-destroy") => cli::run(cli::Cli::destroy()),
         _ => cli::run(cli::Cli::from_arguments()),

@@ -21,7 +21,7 @@ pub(crate) struct DestroyArgs {
 }
 
 /// Splits a YAML stream at its document markers.
-fn documents(text: &str) -> Vec<String> {
+pub(crate) fn documents(text: &str) -> Vec<String> {
     let mut documents = vec![String::new()];
     for line in text.lines() {
         if line.trim_end() == "---" {

@@ -174,7 +174,7 @@ impl HostReconciler {
             }
             Next::ReportDetached => {
                 let detach = |status: &mut BareMetalHostStatus| {
-                    status.operational_status = OperationalStatus::Detached
+                    status.operational_status = OperationalStatus::Detached;
                 };
                 Ok(Outcome::Changed(Box::new(detach), STEADY_POLL))
             }

@@ -96,12 +96,13 @@ fn next_when_registered(
 ) -> Next {
     let inspection_disabled = spec.inspection_mode.as_deref() == Some("disabled");
     match status.provisioning.state {
-        State::Registering if spec.externally_provisioned => Next::Enter(State::ExternallyProvisioned),
+        State::Registering | State::Available if spec.externally_provisioned => {
+            Next::Enter(State::ExternallyProvisioned)
+        }
         State::Registering if inspection_disabled => Next::Enter(State::Preparing),
         State::Registering => Next::Enter(State::Inspecting),
         State::Inspecting => Next::Inspect,
         State::Preparing => Next::Enter(State::Available),
-        State::Available if spec.externally_provisioned => Next::Enter(State::ExternallyProvisioned),
         State::Available if around.inspection_requested => Next::Enter(State::Inspecting),
         State::Available if spec.online && spec.image.is_some() => match around.instance_id {
             Some(_) => Next::Enter(State::Provisioning),
