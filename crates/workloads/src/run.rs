@@ -10,11 +10,12 @@ use crate::{
     caches::Caches,
     config::WorkloadsConfig,
     context::Context,
-    deployment, endpoints,
+    cronjob, daemonset, deployment, disruption, endpoints,
     error::WorkloadsError,
     events::{Recorder, write_events},
+    job,
     leader::Candidate,
-    loadbalancer, node, podgc, replicaset, scheduler,
+    loadbalancer, node, podgc, replicaset, scheduler, statefulset, volumes,
     writer::Writer,
 };
 
@@ -87,6 +88,12 @@ fn start_controllers(context: &Context, tasks: &mut JoinSet<()>) -> Result<(), W
     scheduler::start(context, tasks);
     replicaset::start(context, tasks);
     deployment::start(context, tasks);
+    statefulset::start(context, tasks);
+    daemonset::start(context, tasks);
+    job::start(context, tasks);
+    cronjob::start(context, tasks);
+    disruption::start(context, tasks);
+    volumes::start(context, tasks);
     endpoints::start(context, tasks);
     node::start(context, tasks);
     podgc::start(context, tasks);
