@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::rules;
+use crate::machinery::apply::{self, ApplyError, BadFields, Writer};
 use crate::machinery::status::ApiError;
 use crate::registry::ResourceInfo;
 use crate::request::options::WriteOptions;
@@ -10,29 +12,51 @@ use crate::request::options::WriteOptions;
 /// Notes, in the new form of an object, that the writer owns what it added or changed.
 ///
 /// # Errors
-/// [`ApiError`] if the object's entries cannot be read.
+/// [`ApiError::Internal`] if the entries of the stored object cannot be read.
 pub(crate) fn track(
-    _resource: &ResourceInfo,
-    _old: Option<&Value>,
-    _new: &mut Value,
-    _options: &WriteOptions,
-    _subresource: Option<&str>,
-    _now: Timestamp,
+    resource: &ResourceInfo,
+    old: Option<&Value>,
+    new: &mut Value,
+    options: &WriteOptions,
+    subresource: Option<&str>,
+    now: Timestamp,
 ) -> Result<(), ApiError> {
-    Ok(())
+    let schema = rules::schema(resource);
+    let root = schema.as_ref().map(|schema| schema.root());
+    apply::track(root, old, new, writer(resource, options, subresource, now)).map_err(damaged)
 }
 
-/// The object after server-side apply of `config`.
+/// The object after server-side apply of `config`; `current` is `None` to create one.
 ///
 /// # Errors
 /// [`ApiError::ApplyConflict`] if others own fields of it.
 pub(crate) fn apply(
-    _resource: &ResourceInfo,
-    _current: Option<&Value>,
-    _config: &Value,
-    _options: &WriteOptions,
-    _subresource: Option<&str>,
-    _now: Timestamp,
+    resource: &ResourceInfo,
+    current: Option<&Value>,
+    config: &Value,
+    options: &WriteOptions,
+    subresource: Option<&str>,
+    now: Timestamp,
 ) -> Result<Value, ApiError> {
-    Err(ApiError::UnsupportedMediaType("server-side apply is not available yet".into()))
+    let schema = rules::schema(resource);
+    let root = schema.as_ref().map(|schema| schema.root());
+    let writer = writer(resource, options, subresource, now);
+    apply::apply(root, current, config, writer, options.force).map_err(|error| match error {
+        ApplyError::Conflicts(conflicts) => ApiError::ApplyConflict(conflicts),
+        ApplyError::BadFields(error) => damaged(error),
+        ApplyError::ManagedFieldsInConfig => ApiError::BadRequest(error.to_string()),
+    })
+}
+
+fn writer<'a>(
+    resource: &'a ResourceInfo,
+    options: &'a WriteOptions,
+    subresource: Option<&'a str>,
+    now: Timestamp,
+) -> Writer<'a> {
+    Writer { manager: &options.field_manager, api_version: &resource.api_version, subresource, now }
+}
+
+fn damaged(error: BadFields) -> ApiError {
+    ApiError::Internal(format!("metadata.managedFields: {error}"))
 }
