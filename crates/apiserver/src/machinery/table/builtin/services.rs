@@ -70,23 +70,23 @@ pub(super) const ENDPOINTS: Printer =
         vec![endpoints.name(), addresses_and_ports(endpoints).into(), endpoints.age()]
     });
 
+/// Every port at every address, port by port.
 fn addresses_and_ports(endpoints: Object<'_>) -> String {
-    let all: Vec<String> = endpoints
-        .list("/subsets")
-        .flat_map(|subset| {
-            let ports: Vec<i64> = subset.list("/ports").map(|port| port.number("/port")).collect();
-            subset.list("/addresses").flat_map(move |address| with_ports(address.text("/ip"), &ports))
-        })
-        .collect();
+    let mut all = Vec::new();
+    for subset in endpoints.list("/subsets") {
+        let addresses = || subset.list("/addresses").map(|address| address.text("/ip"));
+        if subset.list("/ports").len() == 0 {
+            all.extend(addresses().map(str::to_owned));
+        }
+        for port in subset.list("/ports") {
+            all.extend(addresses().map(|address| host_and_port(address, port.number("/port"))));
+        }
+    }
     shorten(all)
 }
 
-fn with_ports(address: &str, ports: &[i64]) -> Vec<String> {
-    if ports.is_empty() {
-        return vec![address.to_owned()];
-    }
-    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-    ports.iter().map(|port| format!("{host}:{port}")).collect()
+fn host_and_port(address: &str, port: i64) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
 pub(super) const ENDPOINT_SLICE: Printer = Printer::new(
