@@ -4,5 +4,10 @@
 //! [`backend::Backend`]. [`site`] is the file that describes it.
 
 pub mod backend;
+pub mod endpoints;
+pub mod faults;
+pub mod hardware;
 pub mod netns;
+pub mod sim;
 pub mod site;
+pub mod state;

@@ -23,6 +23,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(crate) use faults::default_delay as default_fault_delay;
 pub use mac::{BadMacAddress, MacAddress};
 pub use problem::{SiteError, SiteProblem};
 
@@ -365,6 +366,14 @@ pub enum FaultKind {
     PowerStuck,
     /// Answered, but only after the delay.
     Slow,
+}
+
+/// Reads a site file; the same as [`SiteFile::load`].
+///
+/// # Errors
+/// The file cannot be read, is no YAML, or says something that cannot be; the error lists every place.
+pub fn load(path: &Path) -> Result<SiteFile, SiteError> {
+    SiteFile::load(path)
 }
 
 impl SiteFile {

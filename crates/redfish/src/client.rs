@@ -38,6 +38,7 @@ pub use crawl::{Crawl, CrawlOptions};
 pub use error::RedfishError;
 pub use options::{AuthenticationMode, CertificateCheck, Options, RetryPolicy};
 pub use resource::{Fetched, Outcome, Resource};
+pub use tls::builder as http_builder;
 
 /// A client of one Redfish service. Cheap to clone; clones share the session and the connections.
 #[derive(Debug, Clone)]

@@ -89,7 +89,7 @@ impl Problems {
     }
 
     /// Checks a number against the range it must lie in.
-    pub(super) fn check_range<T: PartialOrd + fmt::Display>(
+    pub(super) fn check_range<T: Copy + PartialOrd + fmt::Display>(
         &mut self,
         path: &str,
         value: T,

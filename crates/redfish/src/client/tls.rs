@@ -3,7 +3,7 @@
 use std::sync::Once;
 
 /// A client builder. `reqwest` is built without a crypto provider of its own and takes the one of the process.
-pub(crate) fn builder() -> reqwest::ClientBuilder {
+pub fn builder() -> reqwest::ClientBuilder {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
