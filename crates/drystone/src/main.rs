@@ -2,7 +2,6 @@
 
 mod cli;
 mod command;
-mod demo;
 mod personality;
 mod up;
 

@@ -30,7 +30,8 @@ enum ComposeCommand {
 /// Previews.
 pub(crate) async fn run(args: ComposeArgs) -> Result<(), Failure> {
     let ComposeCommand::Preview { filename } = &args.command;
-    let text = std::fs::read_to_string(filename).map_err(|error| format!("reading {}: {error}", filename.display()))?;
+    let text = std::fs::read_to_string(filename)
+        .map_err(|error| format!("reading {}: {error}", filename.display()))?;
     let requests = requests(&text).map_err(|error| format!("{}: {error}", filename.display()))?;
     if requests.is_empty() {
         return Err(format!("{}: has no Cluster and no Composition", filename.display()).into());
@@ -52,7 +53,11 @@ fn requests(text: &str) -> Result<Vec<(String, CompositionSpec)>, String> {
             Some("Cluster") => {
                 let cluster: Cluster = serde_json::from_value(value).map_err(|error| at(&error))?;
                 drystone_cluster::model::validate(&cluster.spec, &[]).map_err(|error| at(&error))?;
-                let spec = drystone_cluster::model::composition(&cluster.spec, &Default::default(), &Default::default());
+                let spec = drystone_cluster::model::composition(
+                    &cluster.spec,
+                    &Default::default(),
+                    &Default::default(),
+                );
                 requests.push((cluster.metadata.name.unwrap_or_default(), spec));
             }
             Some("Composition") => {

@@ -31,7 +31,8 @@ pub(crate) fn documents(text: &str) -> Vec<String> {
             document.push('\n');
         }
     }
-    documents.retain(|document| document.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')));
+    documents
+        .retain(|document| document.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')));
     documents
 }
 
@@ -57,7 +58,8 @@ pub(crate) async fn run(args: DestroyArgs) -> Result<(), Failure> {
     if let Some(file) = &args.kubeconfig {
         kubectl.arg("--kubeconfig").arg(file);
     }
-    let mut child = kubectl.stdin(Stdio::piped()).spawn().map_err(|error| format!("starting kubectl: {error}"))?;
+    let mut child =
+        kubectl.stdin(Stdio::piped()).spawn().map_err(|error| format!("starting kubectl: {error}"))?;
     if let Some(mut input) = child.stdin.take() {
         tokio::io::AsyncWriteExt::write_all(&mut input, all.join("---\n").as_bytes()).await?;
     }

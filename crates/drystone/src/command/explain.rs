@@ -49,7 +49,7 @@ pub(crate) fn render(explanation: &Explanation) -> String {
         text += &format!("It would work {}.\n", explanation.relaxation);
     }
     let mut funnel = Table::new();
-    funnel.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["group", "constraint", "left", "removed"]);
+    funnel.load_style(UTF8_HORIZONTAL_ONLY).set_header(["group", "constraint", "left", "removed"]);
     for stage in &explanation.funnel {
         funnel.add_row([
             stage.group.clone(),
@@ -61,7 +61,14 @@ pub(crate) fn render(explanation: &Explanation) -> String {
     text += &format!("\nWhat each constraint left over\n{funnel}\n");
     if !explanation.candidates.is_empty() {
         let mut candidates = Table::new();
-        candidates.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["", "score", "strategy", "hosts", "attributes", "why not"]);
+        candidates.load_style(UTF8_HORIZONTAL_ONLY).set_header([
+            "",
+            "score",
+            "strategy",
+            "hosts",
+            "attributes",
+            "why not",
+        ]);
         for candidate in &explanation.candidates {
             candidates.add_row([
                 if candidate.chosen { "✓" } else { "" }.to_owned(),
@@ -85,11 +92,16 @@ fn about_host(explanation: &Explanation, host: &str) -> String {
             lines.push(format!("for {}: `{}` removed it: {why}", stage.group, stage.constraint));
         }
     }
-    for candidate in explanation.candidates.iter().filter(|candidate| candidate.hosts.iter().any(|h| h == host)) {
+    for candidate in
+        explanation.candidates.iter().filter(|candidate| candidate.hosts.iter().any(|h| h == host))
+    {
         lines.push(if candidate.chosen {
             format!("chosen by strategy {} (score {:.3})", candidate.strategy, candidate.score)
         } else {
-            format!("in candidate {} (score {:.3}), which {}", candidate.strategy, candidate.score, candidate.lost_because)
+            format!(
+                "in candidate {} (score {:.3}), which {}",
+                candidate.strategy, candidate.score, candidate.lost_because
+            )
         });
     }
     if lines.is_empty() {
@@ -114,7 +126,12 @@ mod tests {
                 remaining: 1,
                 removed: vec!["a: 8 cores".into()],
             }],
-            candidates: vec![CandidateReport { strategy: "closest".into(), hosts: vec!["b".into()], chosen: true, ..Default::default() }],
+            candidates: vec![CandidateReport {
+                strategy: "closest".into(),
+                hosts: vec!["b".into()],
+                chosen: true,
+                ..Default::default()
+            }],
             ..Default::default()
         };
         assert!(about_host(&explanation, "a").contains("for train: `cores >= 16` removed it: 8 cores"));

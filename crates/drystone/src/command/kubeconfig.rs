@@ -32,7 +32,10 @@ pub(crate) async fn run(args: KubeconfigArgs) -> Result<(), Failure> {
     let namespace = cluster.metadata.namespace.clone().unwrap_or_default();
     let secret = cluster.status.map(|status| status.kubeconfig_secret).unwrap_or_default();
     if secret.is_empty() {
-        return Err(format!("cluster {namespace}/{name} has no address yet; watch it with `drystone ops watch`").into());
+        return Err(format!(
+            "cluster {namespace}/{name} has no address yet; watch it with `drystone ops watch`"
+        )
+        .into());
     }
     print!("{}", drystone_cluster::access::kubeconfig(&client, &namespace, &secret).await?);
     Ok(())

@@ -21,7 +21,8 @@ pub(crate) async fn client(access: &Access) -> Result<Client, Failure> {
     let path = access.kubeconfig.clone().ok_or(
         "no kubeconfig: give --kubeconfig FILE or set KUBECONFIG; `drystone up` writes one into its data directory",
     )?;
-    let file = Kubeconfig::read_from(&path).map_err(|error| format!("reading {}: {error}", path.display()))?;
+    let file =
+        Kubeconfig::read_from(&path).map_err(|error| format!("reading {}: {error}", path.display()))?;
     let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }

@@ -69,7 +69,8 @@ pub(crate) async fn run(args: OpsArgs) -> Result<(), Failure> {
 
 async fn latest(client: &Client) -> Result<ObjectKey, Failure> {
     let all = Api::<Operation>::all(client.clone()).list(&ListParams::default()).await?;
-    let newest = all.items.into_iter().max_by_key(|operation| operation.creation_timestamp().map(|time| time.0));
+    let newest =
+        all.items.into_iter().max_by_key(|operation| operation.creation_timestamp().map(|time| time.0));
     let newest = newest.ok_or("there are no operations")?;
     Ok(ObjectKey::of(&newest))
 }
@@ -94,7 +95,11 @@ async fn watch(client: Client, key: &ObjectKey) -> Result<(), Failure> {
         drawing.draw(&lines);
         if let Some(whole) = lines.first().filter(|line| line.ended) {
             let succeeded = whole.state == "Succeeded";
-            return if succeeded { Ok(()) } else { Err(format!("{}: {}", whole.state, whole.message).into()) };
+            return if succeeded {
+                Ok(())
+            } else {
+                Err(format!("{}: {}", whole.state, whole.message).into())
+            };
         }
     }
 }
@@ -124,7 +129,10 @@ impl Drawing for Bars {
             });
             bar.set_position(if line.ended { 100 } else { u64::from(line.percent) });
             let time = line.elapsed_seconds.map(duration).unwrap_or_default();
-            let rest = line.remaining_seconds.map(|rest| format!(", about {} left", duration(rest))).unwrap_or_default();
+            let rest = line
+                .remaining_seconds
+                .map(|rest| format!(", about {} left", duration(rest)))
+                .unwrap_or_default();
             bar.set_message(format!("{} {time}{rest} {}", line.state, line.message));
             if line.ended && !bar.is_finished() {
                 bar.abandon();

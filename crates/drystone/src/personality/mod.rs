@@ -1,8 +1,6 @@
 //! The long-running parts that the program can play, and what they share.
 
 pub(crate) mod control_plane;
-pub(crate) mod emulator;
-pub(crate) mod node;
 
 use std::{future::Future, io::IsTerminal as _};
 

@@ -26,8 +26,8 @@ pub(crate) struct Keys {
     pub(crate) authority: Arc<CertificateAuthority>,
     /// Certificate and key of the HTTPS port.
     pub(crate) server: Identity,
-    /// Signs tokens of service accounts.
-    pub(crate) service_account_key: PrivateKey,
+    /// Signs tokens of service accounts (PEM).
+    pub(crate) service_account_key: Secret,
     /// Password of the user `admin`.
     pub(crate) admin_password: Secret,
     /// Makes paths of boot media unguessable.
@@ -43,7 +43,10 @@ pub(crate) fn load_or_make(data: &Path, addresses: &[IpAddr]) -> Result<Keys, Fa
     let authority = Arc::new(authority(&directory, now)?);
     write_public(&data.join("ca.crt"), authority.certificate_pem().as_bytes())?;
     let names = ["localhost", "drystone", "kubernetes.default.svc"];
-    let profile = CertificateProfile::server("drystone").dns(names).ip(addresses.iter().copied()).usage(Usage::ClientAuth);
+    let profile = CertificateProfile::server("drystone")
+        .dns(names)
+        .ip(addresses.iter().copied())
+        .usage(Usage::ClientAuth);
     // Issued anew at every start: the listening address may have changed, and it never grows old.
     let server = authority.issue(&profile, now)?;
     let key = text_once(&directory.join("service-account.key"), || Ok(PrivateKey::generate()?.to_pem()))?;
@@ -58,7 +61,7 @@ pub(crate) fn load_or_make(data: &Path, addresses: &[IpAddr]) -> Result<Keys, Fa
     Ok(Keys {
         authority,
         server,
-        service_account_key: PrivateKey::from_pem(key.expose())?,
+        service_account_key: key,
         admin_password,
         boot_secret: boot_secret.expose().as_bytes().to_vec(),
     })
@@ -89,9 +92,15 @@ fn text_once(path: &Path, make: impl FnOnce() -> Result<Secret, Failure>) -> Res
 
 /// Writes the administrator's kubeconfig.
 pub(crate) fn write_admin_kubeconfig(keys: &Keys, data: &Path, server: &str) -> Result<(), Failure> {
-    let identity = keys.authority.issue(&CertificateProfile::client("admin", ["system:masters"]), Timestamp::now())?;
-    let config =
-        Kubeconfig::new("drystone", "admin", server, keys.authority.certificate_pem(), Credential::Certificate(identity));
+    let identity =
+        keys.authority.issue(&CertificateProfile::client("admin", ["system:masters"]), Timestamp::now())?;
+    let config = Kubeconfig::new(
+        "drystone",
+        "admin",
+        server,
+        keys.authority.certificate_pem(),
+        Credential::Certificate(identity),
+    );
     write_private(&data.join("kubeconfig"), config.to_yaml()?.expose().as_bytes())?;
     Ok(())
 }

@@ -1,0 +1,147 @@
+//! `drystone control-plane`: the control plane of a composed cluster, on its control-plane host: API server on the embedded
+//! store, scheduler and controllers, in one process.
+
+use std::{net::IpAddr, path::Path, sync::Arc};
+
+use drystone_apiserver::{ApiServer, Config, Profile, ServiceNetwork};
+use drystone_cluster::bootstrap::ControlPlaneConfig;
+use drystone_identity::{
+    CertificateProfile, PrivateKey, Secret, Usage, UserInfo,
+    authn::{Authentication, BOOTSTRAP_TOKEN_SECRET_TYPE, BootstrapToken, ServiceAccountIssuer},
+    ca::CertificateAuthority,
+    files::private_directory,
+    tls::{ServerIdentity, client_config, server_config},
+};
+use drystone_store::embedded::{EmbeddedStore, Options};
+use drystone_workloads::{WorkloadsConfig, config::ExternalPool};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret as SecretObject;
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams},
+};
+use tokio::net::TcpListener;
+
+use super::shutdown_on_signal;
+use crate::{cli::ConfigArgs, command::Failure};
+
+/// Namespace of bootstrap tokens.
+const KUBE_SYSTEM: &str = "kube-system";
+
+/// Runs until a signal.
+pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
+    let config = read(&args.config)?;
+    let shutdown = shutdown_on_signal()?;
+    private_directory(&config.data_dir)?;
+    let store = EmbeddedStore::open(config.data_dir.join("cluster.redb"), Options::default())?;
+    let authority = authority(&config)?;
+    let now = Timestamp::now();
+    let ca_pem = authority.certificate_pem();
+
+    let names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
+    let addresses: Vec<IpAddr> = [config.advertise_address, [127, 0, 0, 1].into()]
+        .into_iter()
+        .chain(first(config.service_cidr))
+        .collect();
+    let serving = authority.issue(
+        &CertificateProfile::server("kube-apiserver").dns(names).ip(addresses).usage(Usage::ServerAuth),
+        now,
+    )?;
+    let kubelet_client = authority
+        .issue(&CertificateProfile::client("kube-apiserver-kubelet-client", ["system:masters"]), now)?;
+    let key = PrivateKey::from_pem(&std::fs::read_to_string(&config.service_account_key)?)?;
+    let issuer = "https://kubernetes.default.svc.cluster.local";
+
+    let mut server = Config::new(Profile::Cluster, Arc::new(store));
+    server.authentication = Authentication::new();
+    server.service_account_issuer =
+        Some(Arc::new(ServiceAccountIssuer::new(issuer, vec![issuer.to_owned()], key)?));
+    server.root_certificates = Some(ca_pem.clone());
+    server.kubelet_client = Some(Arc::new(client_config(&ca_pem, Some(&kubelet_client))?));
+    server.services = Some(ServiceNetwork {
+        cidrs: vec![config.service_cidr],
+        node_ports: ServiceNetwork::NODE_PORTS,
+        advertise: Some((config.advertise_address, config.listen.port()).into()),
+    });
+    server.certificate_authority = Some(Arc::new(authority));
+    let api = ApiServer::new(server).await?;
+    let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
+    install_bootstrap_token(&client, &config.bootstrap_token_file).await?;
+
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| format!("listening on {}: {error}", config.listen))?;
+    let tls = server_config(ServerIdentity::new(&serving)?, Some(&ca_pem))?;
+    tracing::info!(cluster = config.cluster_name, "control plane listens on {}", config.listen);
+    let workloads = drystone_workloads::run(client, workloads(&config), shutdown.clone());
+    let (serving, workloads, ()) = tokio::join!(api.serve(listener, tls), workloads, async {
+        shutdown.cancelled().await;
+        api.shutdown().await;
+    });
+    serving?;
+    workloads?;
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<ControlPlaneConfig, Failure> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("reading {}: {error}", path.display()))?;
+    serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+fn authority(config: &ControlPlaneConfig) -> Result<CertificateAuthority, Failure> {
+    let certificate = std::fs::read_to_string(&config.ca_cert)?;
+    let key = Secret::new(std::fs::read_to_string(&config.ca_key)?);
+    Ok(CertificateAuthority::from_pem(&certificate, &key)?)
+}
+
+/// The first address of the Service network: that of the Service `kubernetes`.
+fn first(network: IpNet) -> Option<IpAddr> {
+    network.hosts().next()
+}
+
+fn workloads(config: &ControlPlaneConfig) -> WorkloadsConfig {
+    let pool = |pool: &drystone_cluster::bootstrap::ExternalAddresses| ExternalPool {
+        name: pool.name.clone(),
+        ranges: pool.ranges.iter().map(ToString::to_string).collect(),
+        auto_assign: true,
+    };
+    WorkloadsConfig {
+        external_pools: config.external_pools.iter().map(pool).collect(),
+        ..WorkloadsConfig::default()
+    }
+}
+
+/// Lets nodes join with the token that their boot data carries.
+async fn install_bootstrap_token(client: &Client, file: &Path) -> Result<(), Failure> {
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("reading {}: {error}", file.display()))?;
+    let (id, secret) =
+        text.trim().split_once('.').ok_or("the bootstrap token is not of the form id.secret")?;
+    let token = BootstrapToken {
+        id: id.to_owned(),
+        secret: Secret::new(secret),
+        expires: None,
+        groups: Vec::new(),
+        authenticates: true,
+    };
+    let name = BootstrapToken::secret_name(id);
+    let object = SecretObject {
+        metadata: ObjectMeta { name: Some(name.clone()), ..Default::default() },
+        type_: Some(BOOTSTRAP_TOKEN_SECRET_TYPE.to_owned()),
+        data: Some(token.to_secret_data()),
+        ..Default::default()
+    };
+    let secrets: Api<SecretObject> = Api::namespaced(client.clone(), KUBE_SYSTEM);
+    secrets
+        .patch(&name, &PatchParams::apply("drystone-control-plane").force(), &Patch::Apply(&object))
+        .await?;
+    Ok(())
+}

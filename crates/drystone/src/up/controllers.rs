@@ -1,0 +1,107 @@
+//! The controllers of all domains, assembled: this is where domains that know nothing of each other are put together.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use drystone_cluster::{
+    ClusterConfig,
+    plan::Timing,
+    steps::{AddressError, Addresses, Leased, StepDependencies},
+};
+use drystone_engine::{
+    action::ActionRegistry,
+    events::{EventRecorder, EventSink},
+    operations::{OperationController, OperationControllerConfig},
+    runner::{Engine, EngineConfig},
+};
+use drystone_fabric::{FabricConfig, addresses::AddressDaemon};
+use drystone_metal::{controller::MetalConfig, http::BootMedia};
+use kube::Client;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{UpArgs, pki::Keys, server::Server};
+use crate::command::Failure;
+
+/// Starts the listener that management controllers fetch boot media from.
+pub(crate) async fn start_boot_listener(
+    keys: &Keys,
+    listen: SocketAddr,
+    stop: &CancellationToken,
+) -> Result<BootMedia, Failure> {
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| format!("listening on {listen}: {error}"))?;
+    let base = Url::parse(&format!("http://{}/", listener.local_addr()?))?;
+    let media = BootMedia::new(base, keys.boot_secret.clone());
+    let (router, stopped) = (media.router(), stop.clone());
+    tokio::spawn(async move {
+        let serving = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
+        if let Err(error) = serving.await {
+            tracing::error!("serving boot media: {error}");
+        }
+    });
+    Ok(media)
+}
+
+/// Leases for the cluster domain, by the fabric manager's address daemon.
+struct Leases(AddressDaemon);
+
+impl Addresses for Leases {
+    fn lease<'a>(&'a self, namespace: &'a str, pool: &'a str, holder: &'a str, count: usize) -> Leased<'a> {
+        Box::pin(async move {
+            self.0
+                .lease(namespace, pool, holder, count)
+                .await
+                .map_err(|error| AddressError(error.to_string()))
+        })
+    }
+
+    fn release<'a>(&'a self, namespace: &'a str, pool: &'a str, holder: &'a str) -> Leased<'a> {
+        Box::pin(async move {
+            let released = self.0.release(namespace, pool, holder).await;
+            released.map(|()| Vec::new()).map_err(|error| AddressError(error.to_string()))
+        })
+    }
+}
+
+/// Starts everything; ends when `shutdown` is cancelled and all controllers have ended.
+pub(crate) fn start(
+    server: &Server,
+    keys: &Keys,
+    media: BootMedia,
+    args: &UpArgs,
+    shutdown: CancellationToken,
+) -> Result<JoinHandle<()>, Failure> {
+    let client: Client = server.client();
+    let events: Arc<dyn EventSink> = Arc::new(EventRecorder::new(client.clone(), "drystone"));
+    let images = args.image_archive.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
+    let dependencies = StepDependencies {
+        addresses: Arc::new(Leases(AddressDaemon::new(client.clone()))),
+        drystone_ca_pem: keys.authority.certificate_pem(),
+        controller_address: server.address.to_string(),
+        images: images.iter().map(|path| path.display().to_string()).collect(),
+    };
+    let mut actions = ActionRegistry::new();
+    drystone_cluster::steps::register(&mut actions, &dependencies)?;
+    let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
+    let operations = OperationController::new(client.clone(), engine, OperationControllerConfig::default());
+    let metal = MetalConfig {
+        drivers: Arc::new(drystone_metal::driver::redfish::RedfishDrivers),
+        media,
+        events: events.clone(),
+    };
+    let fabric = FabricConfig {
+        drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
+        events: events.clone(),
+    };
+    let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
+    Ok(tokio::spawn(async move {
+        tokio::join!(
+            operations.run(shutdown.clone()),
+            drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
+            drystone_fabric::run(client.clone(), fabric, shutdown.clone()),
+            drystone_composer::controller::run(client.clone(), events, shutdown.clone()),
+            drystone_cluster::run(client, cluster, shutdown),
+        );
+    }))
+}

@@ -1,0 +1,148 @@
+//! The API server on the embedded store, and its HTTPS port, which other front ends share.
+
+use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
+
+use axum::http::request::Parts;
+use drystone_api::{GROUP, SYSTEM_NAMESPACE, custom_resource_definitions};
+use drystone_apiserver::{ApiServer, Config, Profile};
+use drystone_fabric::{
+    addresses::AddressDaemon,
+    http::{Authorize, Denied},
+};
+use drystone_identity::{
+    PrivateKey, UserInfo,
+    authn::{Authentication, PasswordHash, Passwords, ServiceAccountIssuer},
+    rbac::{Attributes, ResourceAttributes},
+    tls::{ServerIdentity, server_config},
+};
+use drystone_store::embedded::{EmbeddedStore, Options};
+use k8s_openapi::{
+    api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    runtime::{conditions, wait::await_condition},
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::pki::Keys;
+use crate::command::Failure;
+
+/// How long definitions may take to be served.
+const ESTABLISH_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A running API server.
+pub(crate) struct Server {
+    pub(crate) api: ApiServer,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// A client in this process, with all rights, without a socket.
+    pub(crate) fn client(&self) -> Client {
+        let user = UserInfo::new("system:drystone", ["system:masters"]);
+        Client::new(self.api.service_as(user), "default")
+    }
+
+    /// Lets requests finish, then closes the store.
+    pub(crate) async fn stop(self) {
+        self.api.shutdown().await;
+        if let Err(error) = self.serving.await {
+            tracing::warn!("the HTTPS port ended badly: {error}");
+        }
+    }
+}
+
+/// Opens the store, starts the server, listens.
+pub(crate) async fn start(keys: &Keys, data: &Path, listen: SocketAddr) -> Result<Server, Failure> {
+    let directory = data.join("store");
+    drystone_identity::files::private_directory(&directory)?;
+    let store = EmbeddedStore::open(directory.join("drystone.redb"), Options::default())?;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| format!("listening on {listen}: {error}"))?;
+    let address = listener.local_addr()?;
+    let admin = UserInfo::new("admin", ["system:masters"]);
+    let passwords = Passwords::new().with("admin", PasswordHash::of(&keys.admin_password)?, admin);
+    let issuer = format!("https://{address}");
+    let mut config = Config::new(Profile::Management, Arc::new(store));
+    config.authentication = Authentication::new().with(passwords);
+    config.service_account_issuer = Some(Arc::new(ServiceAccountIssuer::new(
+        issuer.clone(),
+        vec![issuer],
+        PrivateKey::from_pem(keys.service_account_key.expose())?,
+    )?));
+    config.certificate_authority = Some(keys.authority.clone());
+    config.root_certificates = Some(keys.authority.certificate_pem());
+    let api = ApiServer::new(config).await?;
+    let identity = ServerIdentity::new(&keys.server)?;
+    let tls = server_config(identity, Some(&keys.authority.certificate_pem()))?;
+    let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
+    let addresses =
+        drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
+    let router = api.router_with_fallback().merge(addresses);
+    let stopping = api.stopping();
+    let serving = tokio::spawn(async move {
+        if let Err(error) = drystone_apiserver::serve_tls(listener, tls, router, stopping).await {
+            tracing::error!("serving HTTPS: {error}");
+        }
+    });
+    Ok(Server { api, address, serving })
+}
+
+/// The address daemon's front door: the API server's own authentication and access policy.
+struct ByPolicy(ApiServer);
+
+impl Authorize for ByPolicy {
+    fn authorize<'a>(
+        &'a self,
+        request: &'a Parts,
+        namespace: &'a str,
+        pool: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Denied>> + Send + 'a>> {
+        Box::pin(async move {
+            let user = self.0.authenticate(request).await.map_err(|_| Denied::Unauthenticated)?;
+            if user.name == UserInfo::anonymous().name {
+                return Err(Denied::Unauthenticated);
+            }
+            let resource = ResourceAttributes {
+                group: GROUP,
+                resource: "addresspools",
+                subresource: "blocks",
+                namespace,
+                name: pool,
+                ..ResourceAttributes::default()
+            };
+            let attributes = Attributes::resource(&user, "update", resource);
+            let decision = self.0.authorize(&attributes);
+            if decision.allowed { Ok(()) } else { Err(Denied::Forbidden(attributes.to_string())) }
+        })
+    }
+}
+
+/// Serves Drystone's kinds, and makes the namespace for what belongs to no tenant.
+pub(crate) async fn install_definitions(client: &Client) -> Result<(), Failure> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in custom_resource_definitions() {
+        let name = definition.name_any();
+        definitions
+            .patch(&name, &PatchParams::apply("drystone-up").force(), &Patch::Apply(&definition))
+            .await?;
+        let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(ESTABLISH_LIMIT, established).await.map_err(|_| {
+            format!("definition {name} was not established within {} s", ESTABLISH_LIMIT.as_secs())
+        })??;
+    }
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace = Namespace {
+        metadata: ObjectMeta { name: Some(SYSTEM_NAMESPACE.to_owned()), ..Default::default() },
+        ..Default::default()
+    };
+    match namespaces.create(&PostParams::default(), &namespace).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
