@@ -31,7 +31,10 @@ pub use place::Place;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{action::ActionRegistry, events::EventSink};
+use crate::{
+    action::ActionRegistry,
+    events::{EventKind, EventSink},
+};
 
 /// Runs operations. Cheap to clone; clones share actions, limits and events.
 #[derive(Clone)]
@@ -99,7 +102,17 @@ impl Engine {
         journal: &mut dyn Journal,
         cancel: &CancellationToken,
     ) -> Result<OperationPhase, JournalError> {
-        run::run(&self.shared, operation, journal, cancel).await
+        let result = run::run(&self.shared, operation, journal, cancel).await;
+        if let Err(error @ JournalError::Unavailable { .. }) = &result {
+            let note = format!("{error}; it is taken up again later");
+            self.shared.events.publish(
+                &operation.spec.subject,
+                EventKind::Warning,
+                "OperationInterrupted",
+                &note,
+            );
+        }
+        result
     }
 }
 

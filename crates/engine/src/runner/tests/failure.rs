@@ -293,6 +293,26 @@ async fn an_outdated_copy_does_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_a_journal_nothing_is_done_and_people_are_told() {
+    let bench = Bench::new(row(&["a", "b"]));
+    let mut journal = DiskJournal::open(&bench.disk);
+    journal.writes_left = 1;
+    let cancel = CancellationToken::new();
+    let result = bench.engine().run(&bench.read(), &mut journal, &cancel).await;
+    assert!(matches!(result, Err(JournalError::Unavailable { .. })), "{result:?}");
+    // The end of the first step could not be written, so the second one did not begin.
+    assert_eq!(bench.world().log, ["run a"]);
+    let told = bench.events().pop().expect("something");
+    assert_eq!(
+        told,
+        "Warning OperationInterrupted journal of operation test could not be written for 60 s: the disk is full; \
+         it is taken up again later"
+    );
+    assert_eq!(bench.run().await.phase, OperationPhase::Succeeded);
+    assert_eq!(bench.world().log, ["run a", "run a", "run b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_has_ended_is_left_alone() {
     let bench = Bench::new(row(&["a"]));
     bench.run().await;

@@ -34,13 +34,15 @@ pub(super) struct DiskJournal {
     disk: SharedDisk,
     version: u64,
     /// How long a write takes.
-    pub(super) latency: Duration,
+    latency: Duration,
+    /// How many more writes succeed before the store stops answering.
+    pub(super) writes_left: u32,
 }
 
 impl DiskJournal {
     pub(super) fn open(disk: &SharedDisk) -> Self {
         let version = disk.lock().expect("not poisoned").version;
-        Self { disk: disk.clone(), version, latency: Duration::from_millis(2) }
+        Self { disk: disk.clone(), version, latency: Duration::from_millis(2), writes_left: u32::MAX }
     }
 }
 
@@ -48,6 +50,15 @@ impl DiskJournal {
 impl Journal for DiskJournal {
     async fn record(&mut self, status: &OperationStatus) -> Result<(), JournalError> {
         tokio::time::sleep(self.latency / 2).await;
+        let Some(left) = self.writes_left.checked_sub(1) else {
+            let operation = "test".to_owned();
+            return Err(JournalError::Unavailable {
+                operation,
+                seconds: 60,
+                why: "the disk is full".to_owned(),
+            });
+        };
+        self.writes_left = left;
         {
             let mut disk = self.disk.lock().expect("not poisoned");
             if disk.version != self.version {
