@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Gvk, Resource, Schema, names};
+use super::{Gvk, Resource, Schema, names, shared};
 
 const GVK: &str = "x-kubernetes-group-version-kind";
 
@@ -27,13 +27,18 @@ impl<'a> Components<'a> {
             if self.schemas.contains_key(&name) {
                 continue;
             }
-            let schema = match self.definitions.get(&name) {
-                Some(schema) => self.convert(schema),
-                None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
-            };
+            let schema = self.definition(&name);
             self.schemas.insert(name, schema);
         }
         self.schemas
+    }
+
+    /// The schema of a name, anything if it is not known.
+    fn definition(&mut self, name: &str) -> Value {
+        match self.definitions.get(name).or_else(|| shared::DEFINITIONS.get(name)) {
+            Some(schema) => self.convert(schema),
+            None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+        }
     }
 
     /// A reference to a named schema.
@@ -48,10 +53,15 @@ impl<'a> Components<'a> {
     pub(super) fn built_in(&mut self, kind: Gvk<'_>) -> Value {
         let name = names::definition(kind.group, kind.version, kind.kind);
         if !self.schemas.contains_key(&name) {
-            let mut schema = match self.definitions.get(&name) {
-                Some(schema) => self.convert(schema),
-                None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
-            };
+            let mut schema = self.definition(&name);
+            // k8s-openapi requires what its structs always have; the API takes objects without metadata, such as reviews.
+            if let Some(Value::Array(required)) = schema.get_mut("required") {
+                required.retain(|field| field != "metadata");
+            }
+            // A list of required fields may not be empty.
+            if let Some(fields) = schema.as_object_mut() {
+                fields.retain(|keyword, value| keyword != "required" || *value != json!([]));
+            }
             schema[GVK] = json!([kind.extension()]);
             self.schemas.insert(name.clone(), schema);
         }

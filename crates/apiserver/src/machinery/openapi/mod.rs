@@ -8,6 +8,7 @@
 //! | `operation` | one operation: parameters, bodies, answers, extensions |
 //! | `components` | the schemas that a document refers to, in the form that OpenAPI v3.0 wants |
 //! | `shared` | definitions that belong to no resource: `Status`, `DeleteOptions`, `Scale` … |
+//! | [`v2`] | the schemas in the older form that some clients still read |
 //!
 //! The functions are pure and not cheap (a document of the core group is a megabyte): keep what they return.
 //!
@@ -20,13 +21,12 @@ mod paths;
 mod shared;
 #[cfg(test)]
 mod tests;
+pub mod v2;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use components::Components;
-
-pub use shared::shared_definitions;
 
 /// A kind in a version of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +88,9 @@ pub struct Subresource<'a> {
 /// The document of a group and version.
 ///
 /// `definitions` holds the schemas of the built-in kinds and of everything they refer to, by their names
-/// (`io.k8s.api.core.v1.Pod`); the last segment of a `$ref` is such a name. What is not defined there is published as an
-/// object of any content, so that one missing schema does not hide the others.
+/// (`io.k8s.api.core.v1.Pod`); the last segment of a `$ref` is such a name. What every kind has (`ObjectMeta`, `Status` …) and
+/// what subresources take need not be there. Anything else that is not defined is published as an object of any content, so
+/// that one missing schema does not hide the others.
 pub fn document(
     group: &str,
     version: &str,

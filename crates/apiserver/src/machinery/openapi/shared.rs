@@ -1,6 +1,8 @@
 //! Definitions that belong to no resource of their own, but that paths refer to: what every kind has, what deletions
 //! and patches take, and what subresources read and write.
 
+use std::sync::LazyLock;
+
 use k8s_openapi::api::{authentication, autoscaling, core, policy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use schemars::generate::SchemaSettings;
@@ -8,8 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::names;
 
-/// The definitions by name, with everything they refer to. A caller extends them by the kinds it serves.
-pub fn shared_definitions() -> Map<String, Value> {
+/// The definitions by name, with everything they refer to.
+pub(super) static DEFINITIONS: LazyLock<Map<String, Value>> = LazyLock::new(generate);
+
+fn generate() -> Map<String, Value> {
     let mut generator = SchemaSettings::openapi3().into_generator();
     generator.subschema_for::<meta::ObjectMeta>();
     generator.subschema_for::<meta::ListMeta>();

@@ -11,8 +11,7 @@ fn definitions() -> Map<String, Value> {
     generator.subschema_for::<apps::v1::Deployment>();
     generator.subschema_for::<core::v1::ConfigMap>();
     generator.subschema_for::<core::v1::Namespace>();
-    let mut definitions = shared_definitions();
-    definitions.extend(generator.take_definitions(true));
+    let mut definitions = generator.take_definitions(true);
     // What the server knows beyond k8s-openapi: how lists merge.
     let containers = &mut definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     containers["x-kubernetes-patch-strategy"] = "merge".into();
@@ -162,6 +161,14 @@ fn merge_keys_and_descriptions_are_published() {
 }
 
 #[test]
+fn no_kind_requires_metadata() {
+    let document = apps();
+    let deployment = &document["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"];
+    let required = deployment["required"].as_array().map(Vec::as_slice).unwrap_or_default();
+    assert!(!required.contains(&"metadata".into()), "{required:?}");
+}
+
+#[test]
 fn operation_ids_are_unique() {
     for document in [apps(), core_document(), custom()] {
         let mut seen = std::collections::HashSet::new();
@@ -181,6 +188,8 @@ fn a_custom_kind() {
     let content = patch["requestBody"]["content"].as_object().unwrap();
     assert!(!content.contains_key("application/strategic-merge-patch+json"));
     insta::assert_yaml_snapshot!(document["components"]["schemas"]["com.example.v1.CronTab"]);
+    let metadata = &document["components"]["schemas"][names::OBJECT_META];
+    assert_eq!(metadata["properties"]["generateName"]["type"], "string");
 }
 
 #[test]
@@ -252,6 +261,7 @@ proptest! {
         resource.schema = Schema::Custom(&schema);
         let definitions = Map::from_iter([("a".to_owned(), other)]);
         let document = document("example.com", "v1", &[resource], &definitions);
+        prop_assert!(!v2::document([&document]).is_empty());
         prop_assert!(document["components"]["schemas"]["com.example.v1.Thing"]["properties"]["metadata"].is_object());
     }
 }

@@ -1,5 +1,7 @@
 //! What pods look like in the stations of their lives.
 
+#![expect(clippy::needless_pass_by_value, reason = "objects are written where they are used")]
+
 use super::*;
 
 fn running(name: &str) -> Value {
