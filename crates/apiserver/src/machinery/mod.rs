@@ -17,7 +17,6 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 
-// table and openapi are being written by a colleague; do not touch.
 pub mod openapi;
 pub mod table;
 
