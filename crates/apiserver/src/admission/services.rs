@@ -278,7 +278,7 @@ async fn give_ports(
     }
     let mut taken = taken(state, NODE_PORTS).await?;
     let own: HashSet<u16> = old.map(node_ports).unwrap_or_default().into_iter().collect();
-    check_ports(ports, &taken, &own, errors);
+    check_ports(ports, network, &taken, &own, errors);
     taken.extend(node_ports_of(ports).iter().map(u16::to_string));
     for port in ports.iter_mut().filter(|_| wanted) {
         if port["nodePort"].as_u64().unwrap_or(0) == 0 {
@@ -324,18 +324,30 @@ fn inherit_ports(ports: &mut [Value], old: &Value) {
     }
 }
 
-fn check_ports(ports: &[Value], taken: &HashSet<String>, own: &HashSet<u16>, errors: &mut Vec<FieldError>) {
+fn check_ports(
+    ports: &[Value],
+    network: &ServiceNetwork,
+    taken: &HashSet<String>,
+    own: &HashSet<u16>,
+    errors: &mut Vec<FieldError>,
+) {
+    let range = &network.node_ports;
     for (index, port) in ports.iter().enumerate() {
         let Some(number) = port["nodePort"].as_u64().filter(|number| *number > 0) else { continue };
         let path = format!("spec.ports[{index}].nodePort");
-        match u16::try_from(number) {
-            Err(_) => {
-                errors.push(FieldError::invalid(path, number, "must be between 1 and 65535, inclusive"))
+        let valid = u16::try_from(number).ok().filter(|port| range.contains(port));
+        match valid {
+            None => {
+                let (first, last) = (range.start(), range.end());
+                let message = format!(
+                    "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+                );
+                errors.push(FieldError::invalid(path, number, message));
             }
-            Ok(number) if taken.contains(&number.to_string()) && !own.contains(&number) => {
+            Some(port) if taken.contains(&port.to_string()) && !own.contains(&port) => {
                 errors.push(FieldError::invalid(path, number, "provided port is already allocated"));
             }
-            Ok(_) => {}
+            Some(_) => {}
         }
     }
 }

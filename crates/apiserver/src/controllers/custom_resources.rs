@@ -1,13 +1,18 @@
 //! Serves what CustomResourceDefinitions describe: publishes the resources of each, and only then says in its status that
 //! it is established; empties a definition that is being deleted.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use drystone_store::StoreError;
-use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
+use super::contents;
+use super::namespaces::set_condition;
 use crate::machinery::status::ApiError;
+use crate::operations::delete;
 use crate::operations::modify::{self, Change as Modification, OnConflict, Ownership, Part};
 use crate::operations::{Target, Writer, metadata, read, system};
 use crate::registry::resource::key_prefix;
@@ -17,6 +22,9 @@ use crate::storage::follow::{Change, Follower, Told};
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Serves, before the server starts, what was served when it stopped.
 pub(super) async fn load(state: &State) -> Result<(), StoreError> {
@@ -34,19 +42,69 @@ pub(super) async fn load(state: &State) -> Result<(), StoreError> {
 /// Follows definitions until the server stops.
 pub(super) async fn run(state: Arc<State>) {
     let mut follower = Follower::new(&state.objects, key_prefix(GROUP, PLURAL), &state.stopping);
-    while let Some(told) = follower.next().await {
-        match told {
-            Told::State(stored) => {
-                for stored in stored {
-                    consider(&state, stored.name(), read::decode(&stored)).await;
+    let mut emptying: JoinSet<String> = JoinSet::new();
+    let mut busy: HashSet<String> = HashSet::new();
+    loop {
+        let changed = tokio::select! {
+            told = follower.next() => match told {
+                None => break,
+                Some(Told::State(all)) => all,
+                Some(Told::Change(Change::Put { object, .. })) => vec![object],
+                Some(Told::Change(Change::Deleted(last))) => {
+                    state.registry.withdraw(last.name());
+                    Vec::new()
                 }
+            },
+            Some(done) = emptying.join_next() => {
+                busy.remove(&done.unwrap_or_default());
+                Vec::new()
             }
-            Told::Change(Change::Put { object, .. }) => {
-                consider(&state, object.name(), read::decode(&object)).await;
+        };
+        for stored in changed {
+            let definition = read::decode(&stored);
+            let deleting = definition.as_ref().is_ok_and(metadata::is_deleting);
+            consider(&state, stored.name(), definition).await;
+            if deleting && busy.insert(stored.name().to_owned()) {
+                let (state, name) = (Arc::clone(&state), stored.name().to_owned());
+                emptying.spawn(async move {
+                    empty(&state, &name).await;
+                    name
+                });
             }
-            Told::Change(Change::Deleted(last)) => state.registry.withdraw(last.name()),
         }
     }
+    emptying.shutdown().await;
+}
+
+/// Deletes all objects of a definition that is being deleted, then lets it go.
+async fn empty(state: &State, name: &str) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match empty_once(state, name).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(name, %error, "objects of a CustomResourceDefinition cannot be deleted yet")
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// One round; whether nothing is left and the definition may go.
+async fn empty_once(state: &State, name: &str) -> Result<bool, ApiError> {
+    let catalog = state.registry.catalog();
+    let of_definition =
+        |resource: &&Arc<ResourceInfo>| resource.custom().is_some_and(|custom| custom.definition == name);
+    if let Some(resource) = catalog.stored().find(of_definition)
+        && contents::delete_all(state, resource, "").await?.count > 0
+    {
+        return Ok(false);
+    }
+    let resource = catalog.resource(GROUP, "v1", PLURAL).ok_or(ApiError::NoSuchResource)?;
+    delete::remove_finalizer(state, &Target::new(resource, "", name), delete::CLEANUP).await?;
+    Ok(true)
 }
 
 fn is_established(definition: &Value) -> bool {
@@ -181,6 +239,10 @@ fn set_status(definition: &mut Value, conflict: Option<&str>) {
         definition["status"]["acceptedNames"] = json!({"plural": "", "kind": ""});
     }
     definition["status"]["storedVersions"] = json!(versions);
+    if metadata::is_deleting(definition) {
+        let message = "CustomResource deletion is in progress";
+        set_condition(definition, "Terminating", true, "InstanceDeletionInProgress", message);
+    }
     match conflict {
         None => {
             set_condition(definition, "NamesAccepted", true, "NoConflicts", "no conflicts found");
@@ -199,25 +261,4 @@ fn set_status(definition: &mut Value, conflict: Option<&str>) {
             }
         }
     }
-}
-
-fn set_condition(definition: &mut Value, kind: &str, holds: bool, reason: &str, message: &str) {
-    let status = if holds { "True" } else { "False" };
-    let mut conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let wanted = |condition: &Value| condition["type"] == kind;
-    match conditions.iter_mut().find(|condition| wanted(condition)) {
-        Some(condition) => {
-            if condition["status"] != status {
-                condition["status"] = status.into();
-                condition["lastTransitionTime"] = metadata::timestamp(Timestamp::now()).into();
-            }
-            condition["reason"] = reason.into();
-            condition["message"] = message.into();
-        }
-        None => conditions.push(json!({
-            "type": kind, "status": status, "reason": reason, "message": message,
-            "lastTransitionTime": metadata::timestamp(Timestamp::now()),
-        })),
-    }
-    definition["status"]["conditions"] = conditions.into();
 }

@@ -64,10 +64,8 @@ impl Call {
     /// # Errors
     /// [`ApiError::NotAcceptable`] if it accepts none that there is.
     pub(crate) fn accept(&self) -> Result<Accept, ApiError> {
-        Accept::negotiate(&self.parts.headers, |shape| {
-            !matches!(shape, Shape::Discovery(_) | Shape::Table(_))
-        })
-        .ok_or_else(|| ApiError::NotAcceptable("application/json, application/yaml".into()))
+        Accept::negotiate(&self.parts.headers, |shape| !matches!(shape, Shape::Discovery(_)))
+            .ok_or_else(|| ApiError::NotAcceptable("application/json, application/yaml".into()))
     }
 
     /// Lets the right part of the server answer.

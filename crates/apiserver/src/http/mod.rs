@@ -60,13 +60,12 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
         Err(error) => reply::error(&error),
     };
     let code = response.status().as_u16();
-    match &path {
-        // Paths that nobody serves would make as many series as there are spellings.
-        Some(path) if code != 404 && code != 401 => {
-            state.metrics.count(verb, &path.group, &path.resource, code, started.elapsed());
-        }
-        _ => state.metrics.count(verb, "", "", code, started.elapsed()),
-    }
+    // Only resources that are served are counted by name: else there would be as many series as there are spellings.
+    let served = path.as_ref().filter(|path| {
+        state.registry.catalog().resource(&path.group, &path.version, &path.resource).is_some()
+    });
+    let (group, resource) = served.map_or(("", ""), |path| (path.group.as_str(), path.resource.as_str()));
+    state.metrics.count(verb, group, resource, code, started.elapsed());
     if let Some(path) = path.filter(|_| !matches!(verb, "get" | "list" | "watch")) {
         audit(user.as_deref(), verb, &path, code, started);
     }

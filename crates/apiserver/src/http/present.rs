@@ -8,8 +8,10 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::table::Renderer;
 use super::{events, reply};
 use crate::machinery::status::ApiError;
+use crate::machinery::table::partial_metadata;
 use crate::operations::{read, rules};
 use crate::registry::{ResourceInfo, Source};
 use crate::request::{Accept, Representation, Shape};
@@ -59,12 +61,7 @@ pub(crate) fn read_object(resource: &ResourceInfo, stored: &Stored) -> Result<Va
 
 /// The metadata of an object alone.
 pub(crate) fn metadata_only(stored: &Stored, version: &str) -> Result<Value, ApiError> {
-    let mut object = read::decode(stored)?;
-    Ok(json!({
-        "kind": "PartialObjectMetadata",
-        "apiVersion": format!("meta.k8s.io/{version}"),
-        "metadata": object["metadata"].take(),
-    }))
+    Ok(partial_metadata(read::decode(stored)?, version))
 }
 
 /// An answer with one object.
@@ -77,7 +74,7 @@ pub(crate) fn one(
     match accept.shape {
         Shape::Table(version) => {
             let metadata = json!({"resourceVersion": stored.revision.to_string()});
-            let table = super::table::render(call, version, std::slice::from_ref(stored), metadata)?;
+            let table = Renderer::new(call, version)?.render(std::slice::from_ref(stored), &metadata)?;
             Ok(reply::object(status, accept.representation, &table))
         }
         Shape::Metadata(version) => {
@@ -107,7 +104,7 @@ pub(crate) fn list(call: &Call, accept: Accept, page: Page) -> Result<Response<B
     let metadata = list_metadata(&page);
     match accept.shape {
         Shape::Table(version) => {
-            let table = super::table::render(call, version, &page.items, metadata)?;
+            let table = Renderer::new(call, version)?.render(&page.items, &metadata)?;
             Ok(reply::object(StatusCode::OK, accept.representation, &table))
         }
         Shape::Metadata(version) => {

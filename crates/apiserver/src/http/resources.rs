@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::{present, reply};
+use crate::machinery::document::Document;
 use crate::machinery::status::{self, ApiError};
 use crate::operations::modify::{Change, OnConflict, Ownership, Part};
 use crate::operations::{Target, Writer, Written, create, delete, metadata, modify, read, rules};
 use crate::registry::Source;
-use crate::request::body::{self, decode_object, object_encoding};
+use crate::request::body::{decode_object, object_encoding};
 use crate::request::options::{DeleteOptions, ListOptions, Version, WriteOptions};
 use crate::server::state::{State, store_failure};
 use crate::storage::{PageRequest, Stored};
@@ -132,10 +133,9 @@ async fn read_object(
 ) -> Result<Value, ApiError> {
     let encoding = object_encoding(&call.parts.headers)?;
     let bytes = call.read_body(state, body).await?;
-    let mut object = decode_object(&bytes, encoding)?;
+    let Document { value: mut object, duplicates } = decode_object(&bytes, encoding)?;
     metadata::check_type(&mut object, &call.resource.api_version, &call.resource.kind)?;
-    let raw = (encoding == body::Encoding::Json).then_some(&bytes[..]);
-    rules::check_fields(&call.resource, &mut object, raw, writer)?;
+    rules::check_fields(&call.resource, &mut object, &duplicates, writer)?;
     Ok(object)
 }
 
@@ -201,7 +201,7 @@ async fn delete_options(state: &State, call: &Call, body: Body) -> Result<Delete
     let value = if bytes.is_empty() {
         None
     } else {
-        Some(decode_object(&bytes, object_encoding(&call.parts.headers)?)?)
+        Some(decode_object(&bytes, object_encoding(&call.parts.headers)?)?.value)
     };
     DeleteOptions::parse(value, &call.query)
 }

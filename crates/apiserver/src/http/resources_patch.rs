@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::resources::{answer, stored_target};
+use crate::machinery::document::Document;
+use crate::machinery::patch::{json_patch, merge_patch, strategic_merge};
 use crate::machinery::status::ApiError;
 use crate::operations::modify::{self, Change, OnConflict, Ownership, Part};
 use crate::operations::{Writer, Written, create, managed, metadata, rules};
 use crate::registry::Source;
-use crate::request::body::{self, Encoding, decode, decode_object};
+use crate::request::body::{self, Encoding};
 use crate::request::options::WriteOptions;
 use crate::server::state::State;
 
@@ -86,10 +88,11 @@ async fn merge(
     part: Part,
     writer: &mut Writer<'_>,
 ) -> Result<Written, ApiError> {
-    let patch = match kind {
-        PatchType::Json => decode(bytes, Encoding::Json)?,
-        _ => decode_object(bytes, Encoding::Json)?,
+    let Document { value: patch, duplicates } = match kind {
+        PatchType::Json => body::decode(bytes, Encoding::Json)?,
+        _ => body::decode_object(bytes, Encoding::Json)?,
     };
+    let schema = rules::schema(&call.resource);
     let target = stored_target(call);
     let options = writer.options;
     let user = writer.user;
@@ -100,14 +103,20 @@ async fn merge(
             _ => current.clone(),
         };
         let mut new = match kind {
-            PatchType::Json => rules::json_patch(&call.resource, current, &patch)?,
-            PatchType::Merge => rules::merge_patch(current, &patch),
+            PatchType::Json => json_patch(&current, &patch)?,
+            PatchType::Merge => merge_patch(&current, &patch)?,
             PatchType::Strategic | PatchType::Apply => {
-                rules::strategic_patch(&call.resource, current, &patch)?
+                let schema = schema.as_ref().ok_or_else(|| {
+                    ApiError::UnsupportedMediaType(format!(
+                        "{} take no strategic merge patch",
+                        call.resource.plural
+                    ))
+                })?;
+                strategic_merge(&current, &patch, schema)?
             }
         };
         let mut checker = Writer::new(user, options);
-        rules::check_fields(&call.resource, &mut new, None, &mut checker)?;
+        rules::check_fields(&call.resource, &mut new, &duplicates, &mut checker)?;
         if let Ok(mut warnings) = warnings.lock() {
             *warnings = checker.warnings;
         }
@@ -138,9 +147,9 @@ async fn apply(
     if matches!(call.resource.source, Source::EventView) {
         return Err(ApiError::UnsupportedMediaType("apply events in the core group, version v1".into()));
     }
-    let mut config = decode_object(bytes, encoding)?;
+    let Document { value: mut config, duplicates } = body::decode_object(bytes, encoding)?;
     metadata::check_type(&mut config, &call.resource.api_version, &call.resource.kind)?;
-    rules::check_fields(&call.resource, &mut config, None, writer)?;
+    rules::check_fields(&call.resource, &mut config, &duplicates, writer)?;
     let target = call.target();
     metadata::adopt_path(&mut config, &call.resource, &call.path.namespace, &call.path.name)?;
     let pinned = metadata::text(&config, "resourceVersion").to_owned();

@@ -25,7 +25,7 @@ pub(crate) async fn answer(state: &State, call: &Call, body: Body) -> Result<Res
     let accept = call.accept()?;
     let encoding = object_encoding(&call.parts.headers)?;
     let bytes = call.read_body(state, body).await?;
-    let mut review = decode_object(&bytes, encoding)?;
+    let mut review = decode_object(&bytes, encoding)?.value;
     metadata::check_type(&mut review, &call.resource.api_version, &call.resource.kind)?;
     let fields = metadata::of(&mut review)?;
     fields.entry("creationTimestamp").or_insert(Value::Null);

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
 use super::metrics::LongRunning;
+use super::table::Renderer;
 use super::{present, reply};
 use crate::machinery::selector::{FieldSelector, supported_fields};
 use crate::machinery::status::ApiError;
@@ -129,7 +130,7 @@ pub(crate) async fn answer(state: &Arc<State>, call: &Call) -> Result<Response<B
     let timeout =
         options.timeout.unwrap_or_else(|| USUAL_TIMEOUT.mul_f64(rand::rng().random_range(1.0..2.0)));
     let mut stream = Stream {
-        writer: EventWriter::new(call, accept),
+        writer: EventWriter::new(call, accept)?,
         selection,
         initial: Vec::new().into_iter(),
         initial_end: false,
@@ -312,16 +313,16 @@ impl Stream {
 struct EventWriter {
     resource: Arc<ResourceInfo>,
     shape: Shape,
-    tables: Option<super::table::Renderer>,
+    tables: Option<Renderer>,
 }
 
 impl EventWriter {
-    fn new(call: &Call, accept: Accept) -> Self {
+    fn new(call: &Call, accept: Accept) -> Result<Self, ApiError> {
         let tables = match accept.shape {
-            Shape::Table(version) => Some(super::table::Renderer::new(call, version)),
+            Shape::Table(version) => Some(Renderer::new(call, version)?),
             _ => None,
         };
-        Self { resource: Arc::clone(&call.resource), shape: accept.shape, tables }
+        Ok(Self { resource: Arc::clone(&call.resource), shape: accept.shape, tables })
     }
 
     fn event(&mut self, kind: &str, stored: &Stored, out: &mut Vec<u8>) -> Result<(), ApiError> {

@@ -96,6 +96,10 @@ async fn store(
     now: Timestamp,
 ) -> Result<Stored, ApiError> {
     let resource = &target.resource;
+    if resource.custom().is_some_and(|custom| custom.terminating) {
+        let message = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::MethodNotAllowed(message.into()));
+    }
     state.admission.check_namespace(state, target).await?;
     rules::default(resource, &mut object);
     strategy::begin(resource, &mut object, writer.user)?;
@@ -114,7 +118,8 @@ async fn store(
         }
         return Ok(Stored { key: Bytes::from(key), bytes: encoded.into_bytes(), revision: 0 });
     }
-    state.objects.create(&key, encoded, &claims, 0).await.map_err(|error| match error {
+    let lease = state.lease_for(resource).await.map_err(store_failure)?;
+    state.objects.create(&key, encoded, &claims, lease).await.map_err(|error| match error {
         WriteError::Conflict(_) => already_exists(target),
         other => target.write_failure(other),
     })

@@ -15,6 +15,9 @@ pub(crate) const ORPHAN: &str = "orphan";
 /// Finalizer of an object whose dependents are to be deleted first.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 
+/// Finalizer of a CustomResourceDefinition whose objects are to be deleted first.
+pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
 /// What became of a deletion.
 #[derive(Debug)]
 pub(crate) enum Deleted {
@@ -88,7 +91,9 @@ async fn delete_once(
         return Ok(Deleted::Marked(Stored { bytes: encoded.into_bytes(), ..current.clone() }));
     }
     let key = target.key();
-    state.objects.update(&key, encoded, current.revision, &Claims::default()).await.map(Deleted::Marked)
+    let lease = state.lease_for(&target.resource).await?;
+    let marked = state.objects.update(&key, encoded, current.revision, &Claims::default(), lease).await?;
+    Ok(Deleted::Marked(marked))
 }
 
 /// Adds or removes the finalizers by which dependents are dealt with first.
@@ -133,7 +138,8 @@ fn mark(object: &mut Value, grace: i64, target: &Target) {
     let deadline =
         |grace: i64| metadata::timestamp(now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(now));
     let pending = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
-    match pending.filter(|_| metadata::is_deleting(object)) {
+    let deleting = metadata::is_deleting(object);
+    match pending.filter(|_| deleting) {
         Some(pending) if grace >= pending => {}
         Some(_) => {
             object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
@@ -149,6 +155,11 @@ fn mark(object: &mut Value, grace: i64, target: &Target) {
     }
     if is_namespace(object) {
         object["status"]["phase"] = "Terminating".into();
+    }
+    // Once the objects are gone the finalizer is taken off, and does not come back.
+    if !deleting && target.resource.group == "apiextensions.k8s.io" {
+        let finalizers = metadata::finalizers(object).chain([CLEANUP]);
+        object["metadata"]["finalizers"] = finalizers.collect();
     }
 }
 

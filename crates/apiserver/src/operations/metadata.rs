@@ -15,7 +15,7 @@ const MOST_ANNOTATION_BYTES: usize = 256 * 1024;
 ///
 /// # Errors
 /// [`ApiError::BadRequest`] if object or metadata are no JSON objects.
-pub fn of(object: &mut Value) -> Result<&mut Map<String, Value>, ApiError> {
+pub(crate) fn of(object: &mut Value) -> Result<&mut Map<String, Value>, ApiError> {
     let fields = object.as_object_mut().ok_or_else(|| ApiError::bad_request("the body is no object"))?;
     let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     if metadata.is_null() {
@@ -25,22 +25,22 @@ pub fn of(object: &mut Value) -> Result<&mut Map<String, Value>, ApiError> {
 }
 
 /// A text of the metadata; empty if there is none.
-pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
 /// Whether deletion of the object has begun.
-pub fn is_deleting(object: &Value) -> bool {
+pub(crate) fn is_deleting(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()
 }
 
 /// The finalizers of the object.
-pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
+pub(crate) fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// The time as metadata has it: RFC 3339, whole seconds.
-pub fn timestamp(now: Timestamp) -> String {
+pub(crate) fn timestamp(now: Timestamp) -> String {
     Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
@@ -48,7 +48,7 @@ pub fn timestamp(now: Timestamp) -> String {
 ///
 /// # Errors
 /// [`ApiError::BadRequest`] if it is of another.
-pub fn check_type(object: &mut Value, api_version: &str, kind: &str) -> Result<(), ApiError> {
+pub(crate) fn check_type(object: &mut Value, api_version: &str, kind: &str) -> Result<(), ApiError> {
     let fields = object.as_object_mut().ok_or_else(|| ApiError::bad_request("the body is no object"))?;
     for (field, expected) in [("apiVersion", api_version), ("kind", kind)] {
         match fields.get(field).and_then(Value::as_str).unwrap_or_default() {
@@ -70,7 +70,7 @@ pub fn check_type(object: &mut Value, api_version: &str, kind: &str) -> Result<(
 ///
 /// # Errors
 /// [`ApiError::BadRequest`] if the body has others.
-pub fn adopt_path(
+pub(crate) fn adopt_path(
     object: &mut Value,
     resource: &ResourceInfo,
     namespace: &str,
@@ -110,7 +110,7 @@ fn adopt(metadata: &mut Map<String, Value>, field: &str, from_path: &str) -> Res
 ///
 /// # Errors
 /// [`ApiError`] if the client set something that a new object cannot have.
-pub fn begin(
+pub(crate) fn begin(
     object: &mut Value,
     resource: &ResourceInfo,
     uid: String,
@@ -138,7 +138,7 @@ pub fn begin(
 ///
 /// # Errors
 /// [`ApiError::Invalid`] if the client changed something that cannot be changed.
-pub fn carry_over(new: &mut Value, old: &Value, resource: &ResourceInfo) -> Result<(), ApiError> {
+pub(crate) fn carry_over(new: &mut Value, old: &Value, resource: &ResourceInfo) -> Result<(), ApiError> {
     let old_metadata = old["metadata"].as_object().cloned().unwrap_or_default();
     let name = text(old, "name").to_owned();
     let metadata = of(new)?;
@@ -196,7 +196,7 @@ fn drop_empty(metadata: &mut Map<String, Value>) {
 }
 
 /// Counts a change of anything but metadata and, where it has a subresource of its own, status.
-pub fn count_generation(new: &mut Value, old: &Value, resource: &ResourceInfo) {
+pub(crate) fn count_generation(new: &mut Value, old: &Value, resource: &ResourceInfo) {
     if !resource.behaviour.generation {
         return;
     }
@@ -213,7 +213,7 @@ pub fn count_generation(new: &mut Value, old: &Value, resource: &ResourceInfo) {
 }
 
 /// Raises `metadata.generation` by one.
-pub fn bump_generation(object: &mut Value) {
+pub(crate) fn bump_generation(object: &mut Value) {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
     object["metadata"]["generation"] = (generation + 1).into();
 }
@@ -222,7 +222,7 @@ pub fn bump_generation(object: &mut Value) {
 ///
 /// # Errors
 /// [`ApiError::Invalid`] with all that is wrong.
-pub fn validate(object: &Value, resource: &ResourceInfo) -> Result<(), ApiError> {
+pub(crate) fn validate(object: &Value, resource: &ResourceInfo) -> Result<(), ApiError> {
     let mut errors = Vec::new();
     let name = text(object, "name");
     if name.is_empty() {

@@ -7,6 +7,7 @@
 //! | [`create`] | new objects |
 //! | [`modify`] | replacing, patching, status: everything that changes an object |
 //! | [`delete`] | deletion with grace, finalizers and dependents |
+//! | [`event_leases`] | how long events live |
 //! | [`metadata`] | what the server does to `metadata` |
 //! | [`rules`] | defaults, pruning and validation by the kind's schema |
 //! | [`managed`] | who wrote which field |
@@ -14,6 +15,7 @@
 
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod event_leases;
 pub(crate) mod managed;
 pub(crate) mod metadata;
 pub(crate) mod modify;

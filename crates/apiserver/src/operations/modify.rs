@@ -145,7 +145,7 @@ async fn prepare(
     strategy::revise(resource, part, &mut new, old)?;
     let claims = state.admission.admit_update(state, target, part, old, &mut new, writer).await?;
     metadata::validate(&new, resource)?;
-    rules::validate_change(resource, part, &new, old)?;
+    rules::validate_change(resource, &new, old)?;
     metadata::count_generation(&mut new, old, resource);
     if ownership == Ownership::Changed {
         managed::track(resource, Some(old), &mut new, writer.options, part.subresource(), Timestamp::now())?;
@@ -221,5 +221,6 @@ async fn store(
         let revision = delete::remove(state, target, &new, current.revision).await?;
         return Ok(Stored { key: Bytes::from(key), bytes: encoded.into_bytes(), revision });
     }
-    state.objects.update(&key, encoded, current.revision, &claims).await
+    let lease = state.lease_for(&target.resource).await?;
+    state.objects.update(&key, encoded, current.revision, &claims, lease).await
 }

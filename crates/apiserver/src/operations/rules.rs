@@ -4,43 +4,55 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::modify::Part;
 use super::{Writer, metadata};
+use crate::machinery::builtin::BuiltinKind;
 use crate::machinery::field_error::FieldError;
 use crate::machinery::schema::Schema;
 use crate::machinery::status::ApiError;
-use crate::registry::ResourceInfo;
+use crate::registry::{ResourceInfo, Source};
 use crate::request::options::FieldValidation;
+
+/// The built-in kind of a resource, if it is one.
+fn builtin(resource: &ResourceInfo) -> Option<&'static BuiltinKind> {
+    match resource.source {
+        Source::Custom(_) => None,
+        _ => BuiltinKind::find(&resource.group, &resource.version, &resource.kind),
+    }
+}
 
 /// The schema of a kind.
 pub(crate) fn schema(resource: &ResourceInfo) -> Option<Schema> {
-    resource.custom().map(|custom| Schema::clone(&custom.schema))
+    match &resource.source {
+        Source::Custom(custom) => Some(Schema::clone(&custom.schema)),
+        _ => builtin(resource).map(BuiltinKind::schema),
+    }
 }
 
-/// Drops the fields that the kind does not have, and says so as the request wants it.
+/// Reads what a client sent as the resource's kind: refuses wrong types, drops the fields that the kind does not have, and
+/// says so as the request wants it.
 ///
 /// # Errors
 /// [`ApiError::BadRequest`] if a field has the wrong type, or is unknown and the client wants strictness.
 pub(crate) fn check_fields(
     resource: &ResourceInfo,
     object: &mut Value,
-    raw: Option<&[u8]>,
+    duplicates: &[String],
     writer: &mut Writer<'_>,
 ) -> Result<(), ApiError> {
+    if let Some(kind) = builtin(resource) {
+        kind.decode(object)?;
+    }
     let Some(schema) = schema(resource) else { return Ok(()) };
-    let mut problems: Vec<String> = Vec::new();
     let validation = writer.options.field_validation;
     if validation != FieldValidation::Ignore {
         let unknown = schema.unknown_fields(object);
-        problems.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
-        let _ = raw;
-    }
-    match validation {
-        FieldValidation::Strict if !problems.is_empty() => {
+        let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
+        let twice = duplicates.iter().map(|path| format!("duplicate field {path:?}"));
+        let problems: Vec<String> = unknown.chain(twice).collect();
+        if validation == FieldValidation::Strict && !problems.is_empty() {
             return Err(ApiError::bad_request(format!("strict decoding error: {}", problems.join(", "))));
         }
-        FieldValidation::Warn => writer.warnings.extend(problems),
-        _ => {}
+        writer.warnings.extend(problems);
     }
     schema.prune(object);
     Ok(())
@@ -48,8 +60,13 @@ pub(crate) fn check_fields(
 
 /// Fills in defaults.
 pub(crate) fn default(resource: &ResourceInfo, object: &mut Value) {
-    if let Some(schema) = schema(resource) {
-        schema.default(object);
+    match &resource.source {
+        Source::Custom(custom) => custom.schema.default(object),
+        _ => {
+            if let Some(kind) = builtin(resource) {
+                kind.default(object);
+            }
+        }
     }
 }
 
@@ -66,7 +83,10 @@ pub(crate) fn default_stored(resource: &ResourceInfo, object: &mut Value) {
 /// # Errors
 /// [`ApiError::Invalid`] with all that is wrong.
 pub(crate) fn validate_new(resource: &ResourceInfo, object: &Value) -> Result<(), ApiError> {
-    let errors = schema(resource).map(|schema| schema.validate(object)).unwrap_or_default();
+    let errors = match &resource.source {
+        Source::Custom(custom) => custom.schema.validate(object),
+        _ => builtin(resource).map(|kind| kind.validate(object)).unwrap_or_default(),
+    };
     refuse(resource, object, errors)
 }
 
@@ -74,17 +94,12 @@ pub(crate) fn validate_new(resource: &ResourceInfo, object: &Value) -> Result<()
 ///
 /// # Errors
 /// [`ApiError::Invalid`] with all that is wrong.
-pub(crate) fn validate_change(
-    resource: &ResourceInfo,
-    part: Part,
-    new: &Value,
-    old: &Value,
-) -> Result<(), ApiError> {
-    let _ = part;
+pub(crate) fn validate_change(resource: &ResourceInfo, new: &Value, old: &Value) -> Result<(), ApiError> {
     let mut errors = immutable_metadata(new, old);
-    if let Some(schema) = schema(resource) {
-        errors.extend(schema.validate_update(new, old));
-    }
+    errors.extend(match &resource.source {
+        Source::Custom(custom) => custom.schema.validate_update(new, old),
+        _ => builtin(resource).map(|kind| kind.validate_update(new, old)).unwrap_or_default(),
+    });
     refuse(resource, new, errors)
 }
 
@@ -110,47 +125,4 @@ fn refuse(resource: &ResourceInfo, object: &Value, errors: Vec<FieldError>) -> R
         return Ok(());
     }
     Err(ApiError::invalid(resource.group_kind(), metadata::text(object, "name"), errors))
-}
-
-/// The most operations in a JSON patch.
-const MOST_OPERATIONS: usize = 10_000;
-
-/// Applies an RFC 6902 patch.
-///
-/// # Errors
-/// [`ApiError`] if it is malformed or does not fit.
-pub(crate) fn json_patch(resource: &ResourceInfo, object: Value, patch: &Value) -> Result<Value, ApiError> {
-    let patch: json_patch::Patch = serde_json::from_value(patch.clone())
-        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-    if patch.0.len() > MOST_OPERATIONS {
-        return Err(ApiError::RequestEntityTooLarge(format!(
-            "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
-            patch.0.len()
-        )));
-    }
-    let mut patched = object;
-    json_patch::patch(&mut patched, &patch).map_err(|error| {
-        let errors = vec![FieldError::invalid("patch", error.path.to_string(), error.kind.to_string())];
-        ApiError::invalid(resource.group_kind(), metadata::text(&patched, "name"), errors)
-    })?;
-    Ok(patched)
-}
-
-/// Applies an RFC 7386 patch.
-pub(crate) fn merge_patch(mut object: Value, patch: &Value) -> Value {
-    json_patch::merge(&mut object, patch);
-    object
-}
-
-/// Applies a strategic merge patch.
-///
-/// # Errors
-/// [`ApiError`] if it is malformed.
-pub(crate) fn strategic_patch(
-    resource: &ResourceInfo,
-    object: Value,
-    patch: &Value,
-) -> Result<Value, ApiError> {
-    let _ = resource;
-    Ok(merge_patch(object, patch))
 }

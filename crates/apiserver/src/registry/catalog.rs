@@ -1,7 +1,7 @@
 //! An immutable set of resources, with the documents derived from it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -25,16 +25,7 @@ pub struct Group {
 pub struct Catalog {
     groups: Vec<Group>,
     documents: OnceLock<Documents>,
-    openapi: OnceLock<BTreeMap<String, OpenApiDocument>>,
-}
-
-/// One OpenAPI document, ready to be sent.
-#[derive(Debug, Clone)]
-pub struct OpenApiDocument {
-    /// The document.
-    pub body: Bytes,
-    /// Changes when the document does.
-    pub hash: String,
+    openapi: Mutex<BTreeMap<String, Bytes>>,
 }
 
 impl Catalog {
@@ -58,7 +49,7 @@ impl Catalog {
         for group in &mut groups {
             group.versions.sort_by(|(a, _), (b, _)| version_priority(b).cmp(&version_priority(a)));
         }
-        Self { groups, documents: OnceLock::new(), openapi: OnceLock::new() }
+        Self { groups, documents: OnceLock::new(), openapi: Mutex::default() }
     }
 
     /// The groups, core first if it is served.
@@ -122,12 +113,11 @@ impl Catalog {
         self.documents.get_or_init(|| discovery::documents(self))
     }
 
-    /// The OpenAPI v3 documents by path below `/openapi/v3/`, made when first asked for.
-    pub fn openapi(
-        &self,
-        make: impl FnOnce(&Self) -> BTreeMap<String, OpenApiDocument>,
-    ) -> &BTreeMap<String, OpenApiDocument> {
-        self.openapi.get_or_init(|| make(self))
+    /// A document of the catalog's OpenAPI, made when it is first asked for: together they are large, and most are never
+    /// asked for.
+    pub fn openapi(&self, name: &str, make: impl FnOnce() -> Bytes) -> Bytes {
+        let mut documents = self.openapi.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.entry(name.to_owned()).or_insert_with(make).clone()
     }
 }
 

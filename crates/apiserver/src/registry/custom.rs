@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::resource::{
@@ -16,6 +17,8 @@ pub struct CustomKind {
     pub definition: String,
     /// Structure of objects.
     pub schema: Arc<Schema>,
+    /// The same as it was written, `openAPIV3Schema`, in JSON.
+    pub open_api_schema: Bytes,
     /// `additionalPrinterColumns` of the version.
     pub printer_columns: Vec<Value>,
     /// How `scale` maps to fields, if the kind can be scaled.
@@ -24,6 +27,8 @@ pub struct CustomKind {
     pub selectable_fields: Vec<String>,
     /// The definition has been changed since it was made, so that stored objects may be of an older shape.
     pub changed: bool,
+    /// The definition is being deleted, and its objects with it.
+    pub terminating: bool,
     /// What clients of this version are warned of.
     pub deprecation: Option<String>,
 }
@@ -86,13 +91,16 @@ fn describe(
     if scale.is_some() {
         offered.push(SubresourceKind::Scale);
     }
+    let open_api_schema = &version["schema"]["openAPIV3Schema"];
     let custom = CustomKind {
         definition: text(&definition["metadata"]["name"]),
-        schema: Arc::new(Schema::from_crd(&version["schema"]["openAPIV3Schema"])?),
+        schema: Arc::new(Schema::from_crd(open_api_schema)?),
+        open_api_schema: open_api_schema.to_string().into(),
         printer_columns: version["additionalPrinterColumns"].as_array().cloned().unwrap_or_default(),
         scale,
         selectable_fields: texts(&version["selectableFields"], |field| &field["jsonPath"]),
         changed: definition["metadata"]["generation"].as_i64().unwrap_or(1) > 1,
+        terminating: definition["metadata"]["deletionTimestamp"].is_string(),
         deprecation: deprecation(group, &version_name, &kind, version),
     };
     Ok(ResourceInfo {

@@ -7,7 +7,7 @@ use crate::registry::discovery::AggregatedVersion;
 
 /// How an answer is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Representation {
+pub(crate) enum Representation {
     /// JSON, indented if the client is a person's browser or asked with `pretty`.
     Json,
     /// YAML.
@@ -16,7 +16,7 @@ pub enum Representation {
 
 impl Representation {
     /// The media type.
-    pub fn media_type(self) -> &'static str {
+    pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
@@ -26,7 +26,7 @@ impl Representation {
 
 /// What an answer is turned into before it is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// The object itself.
     Object,
     /// A `meta.k8s.io` Table, of the version named.
@@ -39,20 +39,20 @@ pub enum Shape {
 
 /// The outcome of negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Accept {
+pub(crate) struct Accept {
     /// How to encode.
-    pub representation: Representation,
+    pub(crate) representation: Representation,
     /// What to encode.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
 }
 
 impl Accept {
     /// Plain JSON.
-    pub const JSON: Self = Self { representation: Representation::Json, shape: Shape::Object };
+    pub(crate) const JSON: Self = Self { representation: Representation::Json, shape: Shape::Object };
 
     /// Takes the first alternative of the `Accept` header that can be served; `None` if there is none. `shapes` says which
     /// shapes this endpoint can give besides the object itself.
-    pub fn negotiate(headers: &HeaderMap, shapes: impl Fn(Shape) -> bool) -> Option<Self> {
+    pub(crate) fn negotiate(headers: &HeaderMap, shapes: impl Fn(Shape) -> bool) -> Option<Self> {
         let mut values = headers.get_all(ACCEPT).iter().peekable();
         if values.peek().is_none() {
             return Some(Self::JSON);

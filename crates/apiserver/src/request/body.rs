@@ -5,13 +5,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde_json::Value;
 
+use crate::machinery::document::Document;
 use crate::machinery::status::ApiError;
 
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     /// JSON.
     Json,
     /// YAML, of which JSON is a part.
@@ -22,7 +22,7 @@ pub enum Encoding {
 ///
 /// # Errors
 /// [`ApiError::RequestEntityTooLarge`] beyond `limit` bytes, [`ApiError::BadRequest`] if the connection fails.
-pub async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
@@ -33,7 +33,7 @@ pub async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
 }
 
 /// The media type of the body, without parameters and in lower case; empty if there is none.
-pub fn media_type(headers: &HeaderMap) -> String {
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
@@ -42,7 +42,7 @@ pub fn media_type(headers: &HeaderMap) -> String {
 ///
 /// # Errors
 /// [`ApiError::UnsupportedMediaType`] if it is in no form that is read here.
-pub fn object_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
+pub(crate) fn object_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     match media_type(headers).as_str() {
         "" | "application/json" | "text/json" | "application/x-www-form-urlencoded" => Ok(Encoding::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Encoding::Yaml),
@@ -57,12 +57,10 @@ pub fn object_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
 ///
 /// # Errors
 /// [`ApiError::BadRequest`] if it is not what it says.
-pub fn decode(bytes: &[u8], encoding: Encoding) -> Result<Value, ApiError> {
+pub(crate) fn decode(bytes: &[u8], encoding: Encoding) -> Result<Document, ApiError> {
     let decoded = match encoding {
-        Encoding::Json => serde_json::from_slice(bytes).map_err(|error| format!("invalid JSON: {error}")),
-        Encoding::Yaml => std::str::from_utf8(bytes)
-            .map_err(|error| format!("invalid UTF-8: {error}"))
-            .and_then(|text| serde_saphyr::from_str(text).map_err(|error| format!("invalid YAML: {error}"))),
+        Encoding::Json => Document::from_json(bytes),
+        Encoding::Yaml => Document::from_yaml(bytes),
     };
     decoded
         .map_err(|problem| ApiError::bad_request(format!("the object provided is unrecognized: {problem}")))
@@ -72,10 +70,10 @@ pub fn decode(bytes: &[u8], encoding: Encoding) -> Result<Value, ApiError> {
 ///
 /// # Errors
 /// [`ApiError::BadRequest`] if it is not.
-pub fn decode_object(bytes: &[u8], encoding: Encoding) -> Result<Value, ApiError> {
-    let value = decode(bytes, encoding)?;
-    if value.is_object() {
-        return Ok(value);
+pub(crate) fn decode_object(bytes: &[u8], encoding: Encoding) -> Result<Document, ApiError> {
+    let document = decode(bytes, encoding)?;
+    if document.value.is_object() {
+        return Ok(document);
     }
     Err(ApiError::bad_request("the object provided is unrecognized (must be of type Object)"))
 }

@@ -6,35 +6,35 @@ use super::query::{Query, percent_decode};
 
 /// A request's target and verb.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestInfo {
+pub(crate) struct RequestInfo {
     /// The verb as authorization sees it.
-    pub verb: &'static str,
+    pub(crate) verb: &'static str,
     /// The resource, if the path is one's.
-    pub resource: Option<ResourcePath>,
+    pub(crate) resource: Option<ResourcePath>,
 }
 
 /// The parts of a resource's path; what is not there is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResourcePath {
+pub(crate) struct ResourcePath {
     /// API group, empty for core.
-    pub group: String,
+    pub(crate) group: String,
     /// API version.
-    pub version: String,
+    pub(crate) version: String,
     /// Namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Plural name.
-    pub resource: String,
+    pub(crate) resource: String,
     /// Name of the object.
-    pub name: String,
+    pub(crate) name: String,
     /// Subresource.
-    pub subresource: String,
+    pub(crate) subresource: String,
     /// What follows the subresource, for proxies.
-    pub rest: String,
+    pub(crate) rest: String,
 }
 
 impl RequestInfo {
     /// Reads method, path and query.
-    pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
+    pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> Self {
         match resource_path(path) {
             Some(resource) => {
                 let verb = resource_verb(method, &resource, query);

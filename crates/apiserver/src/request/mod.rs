@@ -1,11 +1,11 @@
 //! Understanding a request: its path, its query, what it accepts, its body.
 
-pub mod accept;
-pub mod body;
-pub mod info;
-pub mod options;
-pub mod query;
+pub(crate) mod accept;
+pub(crate) mod body;
+pub(crate) mod info;
+pub(crate) mod options;
+pub(crate) mod query;
 
-pub use self::accept::{Accept, Representation, Shape};
-pub use self::info::{RequestInfo, ResourcePath};
-pub use self::query::Query;
+pub(crate) use self::accept::{Accept, Representation, Shape};
+pub(crate) use self::info::{RequestInfo, ResourcePath};
+pub(crate) use self::query::Query;

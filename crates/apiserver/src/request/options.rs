@@ -14,11 +14,11 @@ use crate::storage::Continue;
 
 /// What a list or watch selects.
 #[derive(Debug, Clone, Default)]
-pub struct Selectors {
+pub(crate) struct Selectors {
     /// By labels.
-    pub labels: Option<LabelSelector>,
+    pub(crate) labels: Option<LabelSelector>,
     /// By fields.
-    pub fields: Option<FieldSelector>,
+    pub(crate) fields: Option<FieldSelector>,
 }
 
 impl Selectors {
@@ -26,7 +26,7 @@ impl Selectors {
     ///
     /// # Errors
     /// [`ApiError::BadRequest`] if one is malformed.
-    pub fn parse(query: &Query) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
         let labels = query
             .get("labelSelector")
             .filter(|text| !text.trim().is_empty())
@@ -43,14 +43,14 @@ impl Selectors {
     }
 
     /// Whether everything is selected.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_none() && self.fields.is_none()
     }
 }
 
 /// How `resourceVersion` of a list is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
+pub(crate) enum Version {
     /// The latest.
     Latest,
     /// Any: the latest will do.
@@ -63,15 +63,15 @@ pub enum Version {
 
 /// Options of a list.
 #[derive(Debug, Clone)]
-pub struct ListOptions {
+pub(crate) struct ListOptions {
     /// What is selected.
-    pub selectors: Selectors,
+    pub(crate) selectors: Selectors,
     /// At most this many; 0 for all.
-    pub limit: usize,
+    pub(crate) limit: usize,
     /// Where to go on.
-    pub next: Option<Continue>,
+    pub(crate) next: Option<Continue>,
     /// Which state.
-    pub version: Version,
+    pub(crate) version: Version,
 }
 
 impl ListOptions {
@@ -79,7 +79,7 @@ impl ListOptions {
     ///
     /// # Errors
     /// [`ApiError::BadRequest`] if one is malformed or they contradict each other.
-    pub fn parse(query: &Query) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
         let next = query.get("continue").filter(|token| !token.is_empty());
         let next = next
             .map(Continue::parse)
@@ -124,17 +124,17 @@ impl ListOptions {
 
 /// Options of a watch.
 #[derive(Debug, Clone)]
-pub struct WatchOptions {
+pub(crate) struct WatchOptions {
     /// What is selected.
-    pub selectors: Selectors,
+    pub(crate) selectors: Selectors,
     /// From after this revision on; `None` or 0 tell the present state first.
-    pub revision: Option<u64>,
+    pub(crate) revision: Option<u64>,
     /// Tell the present state first, then mark its end by a bookmark.
-    pub initial_events: bool,
+    pub(crate) initial_events: bool,
     /// Send bookmarks now and then.
-    pub bookmarks: bool,
+    pub(crate) bookmarks: bool,
     /// End after this time.
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 impl WatchOptions {
@@ -142,7 +142,7 @@ impl WatchOptions {
     ///
     /// # Errors
     /// [`ApiError`] if one is malformed or they contradict each other.
-    pub fn parse(query: &Query) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query) -> Result<Self, ApiError> {
         let initial_events = query.get("sendInitialEvents").filter(|value| !value.is_empty());
         let matching = query.get("resourceVersionMatch").unwrap_or_default();
         if initial_events.is_some() && matching != "NotOlderThan" {
@@ -167,7 +167,7 @@ impl WatchOptions {
 
 /// What becomes of unknown and duplicate fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FieldValidation {
+pub(crate) enum FieldValidation {
     /// They are dropped silently.
     Ignore,
     /// They are dropped with a warning.
@@ -179,17 +179,17 @@ pub enum FieldValidation {
 
 /// Options of requests that write.
 #[derive(Debug, Clone, Default)]
-pub struct WriteOptions {
+pub(crate) struct WriteOptions {
     /// Do everything but store the result.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Who writes, for `metadata.managedFields`; never empty.
-    pub field_manager: String,
+    pub(crate) field_manager: String,
     /// Whether the manager was named in the request.
-    pub manager_named: bool,
+    pub(crate) manager_named: bool,
     /// Unknown fields.
-    pub field_validation: FieldValidation,
+    pub(crate) field_validation: FieldValidation,
     /// Take fields from others, for server-side apply.
-    pub force: bool,
+    pub(crate) force: bool,
 }
 
 /// The longest name of a field manager, in bytes.
@@ -200,7 +200,7 @@ impl WriteOptions {
     ///
     /// # Errors
     /// [`ApiError::BadRequest`] if one is not valid.
-    pub fn parse(query: &Query, headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query, headers: &HeaderMap) -> Result<Self, ApiError> {
         let named = query.get("fieldManager").filter(|name| !name.is_empty());
         if let Some(name) = named
             && (name.len() > LONGEST_MANAGER || name.chars().any(char::is_control))
@@ -229,7 +229,7 @@ impl WriteOptions {
     }
 
     /// Options of a part of the server itself.
-    pub fn internal(manager: &str) -> Self {
+    pub(crate) fn internal(manager: &str) -> Self {
         Self {
             field_manager: manager.to_owned(),
             field_validation: FieldValidation::Ignore,
@@ -261,7 +261,7 @@ fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, ApiError> 
 
 /// What becomes of the objects that a deleted one owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Propagation {
+pub(crate) enum Propagation {
     /// They lose their owner and stay.
     Orphan,
     /// They are deleted afterwards.
@@ -273,27 +273,27 @@ pub enum Propagation {
 /// What must hold for a deletion.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Preconditions {
+pub(crate) struct Preconditions {
     /// The object's UID.
-    pub uid: Option<String>,
+    pub(crate) uid: Option<String>,
     /// Its resourceVersion.
-    pub resource_version: Option<String>,
+    pub(crate) resource_version: Option<String>,
 }
 
 /// Options of a deletion, `meta/v1` `DeleteOptions`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct DeleteOptions {
+pub(crate) struct DeleteOptions {
     /// How long a pod may take to end.
-    pub grace_period_seconds: Option<i64>,
+    pub(crate) grace_period_seconds: Option<i64>,
     /// What must hold.
-    pub preconditions: Option<Preconditions>,
+    pub(crate) preconditions: Option<Preconditions>,
     /// Dependents.
-    pub propagation_policy: Option<Propagation>,
+    pub(crate) propagation_policy: Option<Propagation>,
     /// Older form of [`Propagation::Orphan`].
-    pub orphan_dependents: Option<bool>,
+    pub(crate) orphan_dependents: Option<bool>,
     /// `["All"]`: do everything but delete.
-    pub dry_run: Vec<String>,
+    pub(crate) dry_run: Vec<String>,
 }
 
 impl DeleteOptions {
@@ -301,7 +301,7 @@ impl DeleteOptions {
     ///
     /// # Errors
     /// [`ApiError`] if they are not valid.
-    pub fn parse(body: Option<serde_json::Value>, query: &Query) -> Result<Self, ApiError> {
+    pub(crate) fn parse(body: Option<serde_json::Value>, query: &Query) -> Result<Self, ApiError> {
         let mut options = match body {
             None => Self::default(),
             Some(body) => serde_json::from_value(body)
@@ -328,12 +328,12 @@ impl DeleteOptions {
     }
 
     /// Whether nothing is to be deleted.
-    pub fn is_dry_run(&self) -> bool {
+    pub(crate) fn is_dry_run(&self) -> bool {
         !self.dry_run.is_empty()
     }
 
     /// What becomes of dependents, if the request says it.
-    pub fn propagation(&self) -> Option<Propagation> {
+    pub(crate) fn propagation(&self) -> Option<Propagation> {
         self.propagation_policy.or(self
             .orphan_dependents
             .map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background }))

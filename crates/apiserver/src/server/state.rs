@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use drystone_identity::authn::{Authentication, ServiceAccountIssuer, ServiceAccountTokens};
 use drystone_identity::rbac::{Attributes, Decision, Policy};
-use drystone_store::StoreError;
+use drystone_store::{LeaseId, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::http::limits::InFlight;
 use crate::http::metrics::Metrics;
 use crate::machinery::status::ApiError;
-use crate::registry::Registry;
+use crate::operations::event_leases::EventLeases;
+use crate::registry::{Registry, ResourceInfo};
 use crate::storage::Objects;
 
 /// What all parts of the server share.
@@ -38,6 +39,7 @@ pub(crate) struct State {
     /// Cancelled when the server stops: watches end, controllers end.
     pub(crate) stopping: CancellationToken,
     policy: RwLock<Policy>,
+    event_leases: EventLeases,
 }
 
 impl State {
@@ -56,6 +58,7 @@ impl State {
             metrics: Metrics::default(),
             stopping: CancellationToken::new(),
             policy: RwLock::new(Policy::new()),
+            event_leases: EventLeases::default(),
             config,
             registry,
             objects,
@@ -72,6 +75,14 @@ impl State {
     /// The access policy, to change it.
     pub(crate) fn policy_mut(&self) -> RwLockWriteGuard<'_, Policy> {
         self.policy.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease of the store that objects of a resource are written under: that of events, or none.
+    pub(crate) async fn lease_for(&self, resource: &ResourceInfo) -> Result<LeaseId, StoreError> {
+        if resource.group.is_empty() && resource.plural == "events" {
+            return self.event_leases.lease(self.objects.store().as_ref()).await;
+        }
+        Ok(0)
     }
 
     /// Whether a request may go on.

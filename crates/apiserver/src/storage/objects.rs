@@ -111,7 +111,7 @@ impl Objects {
         self.write(key, object, 0, claims, lease).await
     }
 
-    /// Replaces the object that has the revision `expected`. A lease it lives under is kept as `lease` says.
+    /// Replaces the object that has the revision `expected`; from now on it lives under `lease` (0 for none).
     ///
     /// # Errors
     /// [`WriteError::Conflict`] if it has another, or is gone.
@@ -121,8 +121,9 @@ impl Objects {
         object: Encoded,
         expected: Revision,
         claims: &Claims,
+        lease: i64,
     ) -> Result<Stored, WriteError> {
-        self.write(key, object, expected, claims, 0).await
+        self.write(key, object, expected, claims, lease).await
     }
 
     async fn write(
@@ -232,11 +233,11 @@ mod tests {
         assert_eq!(objects.get("/a").await.unwrap().unwrap(), made);
         let again = objects.create("/a", object(2), &none, 0).await.unwrap_err();
         assert!(matches!(again, WriteError::Conflict(Some(current)) if current == made));
-        let changed = objects.update("/a", object(2), made.revision, &none).await.unwrap();
-        assert!(objects.update("/a", object(3), made.revision, &none).await.is_err());
+        let changed = objects.update("/a", object(2), made.revision, &none, 0).await.unwrap();
+        assert!(objects.update("/a", object(3), made.revision, &none, 0).await.is_err());
         assert!(objects.delete("/a", made.revision, &none).await.is_err());
         objects.delete("/a", changed.revision, &none).await.unwrap();
-        let gone = objects.update("/a", object(3), changed.revision, &none).await.unwrap_err();
+        let gone = objects.update("/a", object(3), changed.revision, &none, 0).await.unwrap_err();
         assert!(matches!(gone, WriteError::Conflict(None)));
     }
 

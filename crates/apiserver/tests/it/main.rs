@@ -2,4 +2,6 @@
 
 mod basics;
 mod cluster;
+mod custom;
 mod kubectl;
+mod lifecycle;

@@ -25,7 +25,7 @@ async fn read(
 ) -> Result<Value, ApiError> {
     let encoding = object_encoding(&call.parts.headers)?;
     let bytes = call.read_body(state, body).await?;
-    let mut object = decode_object(&bytes, encoding)?;
+    let mut object = decode_object(&bytes, encoding)?.value;
     metadata::check_type(&mut object, api_version, kind)?;
     Ok(object)
 }

@@ -8,10 +8,11 @@ use crate::http::call::Call;
 use crate::http::reply;
 use crate::machinery::field_error::FieldError;
 use crate::machinery::group::GroupKind;
+use crate::machinery::patch::{json_patch, merge_patch};
 use crate::machinery::selector::LabelSelector;
 use crate::machinery::status::ApiError;
 use crate::operations::modify::{self, Change, OnConflict, Ownership, Part};
-use crate::operations::{Writer, metadata, read, rules};
+use crate::operations::{Writer, metadata, read};
 use crate::request::body::{self, Encoding, decode, decode_object};
 use crate::request::options::WriteOptions;
 use crate::server::state::State;
@@ -36,7 +37,8 @@ pub(crate) async fn answer(state: &State, call: &Call, body: Body) -> Result<Res
 /// What the client wants of the present scale.
 enum Wanted {
     Replaced(Value),
-    Patched(Encoding, &'static str, Value),
+    JsonPatched(Value),
+    Merged(Value),
 }
 
 async fn write(state: &State, call: &Call, body: Body) -> Result<crate::operations::Written, ApiError> {
@@ -46,15 +48,12 @@ async fn write(state: &State, call: &Call, body: Body) -> Result<crate::operatio
     } else {
         let bytes = call.read_body(state, body).await?;
         match body::media_type(&call.parts.headers).as_str() {
-            "application/json-patch+json" => {
-                Wanted::Patched(Encoding::Json, "json", decode(&bytes, Encoding::Json)?)
-            }
+            "application/json-patch+json" => Wanted::JsonPatched(decode(&bytes, Encoding::Json)?.value),
+            // A scale has no lists, so that these are the same.
             "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                Wanted::Patched(Encoding::Json, "merge", decode_object(&bytes, Encoding::Json)?)
+                Wanted::Merged(decode_object(&bytes, Encoding::Json)?.value)
             }
-            "application/apply-patch+yaml" => {
-                Wanted::Patched(Encoding::Yaml, "merge", decode_object(&bytes, Encoding::Yaml)?)
-            }
+            "application/apply-patch+yaml" => Wanted::Merged(decode_object(&bytes, Encoding::Yaml)?.value),
             other => return Err(ApiError::UnsupportedMediaType(format!("{other:?} is no patch of a scale"))),
         }
     };
@@ -62,8 +61,8 @@ async fn write(state: &State, call: &Call, body: Body) -> Result<crate::operatio
         let present = scale_of(call, object)?;
         let scale = match &wanted {
             Wanted::Replaced(scale) => scale.clone(),
-            Wanted::Patched(_, "json", patch) => rules::json_patch(&call.resource, present, patch)?,
-            Wanted::Patched(_, _, patch) => rules::merge_patch(present, patch),
+            Wanted::JsonPatched(patch) => json_patch(&present, patch)?,
+            Wanted::Merged(patch) => merge_patch(&present, patch)?,
         };
         let mut object = object.clone();
         let version = metadata::text(&scale, "resourceVersion");
