@@ -48,7 +48,7 @@ pub struct Service {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
-    /// CONNECT proxy that dials from the site's campus network: `http://127.0.0.1:40124`.
+    /// CONNECT proxy that dials from the site's campus network: `http://127.0.0.1:40124`; empty if the backend has none.
     pub proxy_url: String,
     /// User name of the proxy.
     pub user: String,

@@ -289,6 +289,16 @@ impl Hardware {
         Ok(())
     }
 
+    /// Lets go of the backend: what is under way ends as soon as it can, and stays on record for the next start. Nobody
+    /// gives commands any more.
+    pub async fn halt(&self) {
+        {
+            let _state = self.lock();
+            self.overtake();
+        }
+        let _idle = self.actuator.lock().await;
+    }
+
     /// Looks whether a host that runs has gone off by itself.
     pub async fn observe(&self) {
         let Ok(_actuator) = self.actuator.try_lock() else { return };
@@ -297,7 +307,8 @@ impl Hardware {
         }
         if self.backend.boot_state(&self.spec).await.is_ok_and(|state| state == BootState::Off) {
             // Its processes ended from inside: the same as a shutdown.
-            self.went_off(*self.command.borrow()).await;
+            let number = *self.command.borrow();
+            self.went_off(number).await;
         }
     }
 

@@ -89,12 +89,12 @@ impl StateDirectory {
         }
     }
 
-    /// The password kept in the directory; made the first time.
+    /// A password kept in the directory under a name; made the first time.
     ///
     /// # Errors
     /// The file system refuses, or the file is empty.
-    pub fn password(&self) -> Result<String, StateError> {
-        let path = self.path.join("password");
+    pub fn password(&self, name: &str) -> Result<String, StateError> {
+        let path = self.path.join(name);
         match fs::read_to_string(&path) {
             Ok(text) if text.trim().is_empty() => {
                 Err(StateError::Content { path, reason: "it is empty".to_owned() })
@@ -182,8 +182,8 @@ mod tests {
     fn secrets_are_kept_for_the_owner_and_stay_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(&directory.path().join("a/b")).unwrap();
-        let password = state.password().unwrap();
-        assert_eq!((password.len(), state.password().unwrap()), (24, password));
+        let password = state.password("password").unwrap();
+        assert_eq!((password.len(), state.password("password").unwrap()), (24, password));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(state.path()), mode(&state.path().join("password"))), (0o700, 0o600));
     }

@@ -132,9 +132,11 @@ impl EventService {
         live.map(|subscribed| subscribed.saved.clone()).collect()
     }
 
-    /// Takes up subscriptions again after a restart; must be called inside a Tokio runtime.
+    /// Takes up subscriptions again, in the place of those that there are: after a restart, or when a change could not be
+    /// kept. Must be called inside a Tokio runtime.
     pub fn restore(&self, saved: Vec<SavedSubscription>) {
         let mut state = self.lock();
+        state.subscriptions.clear();
         for subscription in saved {
             state.next_id = state.next_id.max(subscription.id + 1);
             let delivery = state.delivery(&subscription);

@@ -62,6 +62,25 @@ impl Properties {
         Self { any: !left.is_empty(), purpose, prefix, left, wrong: Vec::new() }
     }
 
+    /// Names of the properties that have not been taken out.
+    pub fn names(&self) -> Vec<String> {
+        self.left.keys().cloned().collect()
+    }
+
+    /// Whether a property is there and has not been taken out.
+    pub fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
+    /// Takes a property out if it is `null`; whether it was.
+    pub fn take_null(&mut self, name: &str) -> bool {
+        let null = self.left.get(name).is_some_and(Value::is_null);
+        if null {
+            self.left.remove(name);
+        }
+        null
+    }
+
     /// Takes a property out as it is.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.left.remove(name)
@@ -200,6 +219,11 @@ impl Properties {
             Purpose::Create | Purpose::Update => message::property_value_format_error(value, &path),
         });
         None
+    }
+
+    /// Path of a property inside the body: `Boot/BootSourceOverrideTarget`.
+    pub fn path_of(&self, name: &str) -> String {
+        self.path(name)
     }
 
     /// Tells something else that is wrong.

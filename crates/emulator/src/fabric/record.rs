@@ -1,0 +1,69 @@
+//! What a fabric service keeps, beside the forwarding tables, which have a file each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drystone_redfish::server::SavedSubscription;
+use serde::{Deserialize, Serialize};
+
+/// Logical objects and settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct FabricRecord {
+    /// Ports that are set down, as (switch, port).
+    pub(super) disabled_ports: BTreeSet<(String, String)>,
+    /// Zones by id.
+    pub(super) zones: BTreeMap<String, ZoneRecord>,
+    /// Connections by id.
+    pub(super) connections: BTreeMap<String, ConnectionRecord>,
+    /// Host that a resource block is attached to, by block.
+    pub(super) attachments: BTreeMap<String, String>,
+    /// Number for the next zone or connection that is not given an id.
+    pub(super) next_id: u64,
+    /// Event subscriptions.
+    pub(super) subscriptions: Vec<SavedSubscription>,
+}
+
+/// A zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ZoneRecord {
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) default_routing: bool,
+    /// Ids of its endpoints.
+    pub(super) endpoints: BTreeSet<String>,
+    /// Names of the switches that may carry its traffic; any if empty.
+    pub(super) switches: BTreeSet<String>,
+}
+
+/// A connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ConnectionRecord {
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) kind: Option<String>,
+    /// Ids of the endpoints that use.
+    pub(super) initiators: BTreeSet<String>,
+    /// Ids of the endpoints that are used.
+    pub(super) targets: BTreeSet<String>,
+}
+
+impl FabricRecord {
+    /// A free id: `zone-1`.
+    pub(super) fn fresh_id(&mut self, prefix: &str) -> String {
+        loop {
+            self.next_id += 1;
+            let id = format!("{prefix}-{}", self.next_id);
+            if !self.zones.contains_key(&id) && !self.connections.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+}
+
+/// Whether a client may choose this id: it becomes a part of a URI.
+pub(super) fn is_good_id(id: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=128).contains(&id.len()) && id.chars().all(allowed) && !id.starts_with('.')
+}

@@ -1,0 +1,202 @@
+//! HTTP for emulated Redfish services: a port each, the site's latency, and the faults of the service on top.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::body::Body;
+use drystone_redfish::{
+    error::ServiceError,
+    message,
+    server::{RedfishService, dispatch},
+};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    faults::{Effect, Faults},
+    site::FaultKind,
+};
+
+/// Connections of one service at once; more wait.
+const MOST_CONNECTIONS: usize = 256;
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after a connection could not be taken, for example because there are no file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Services that share a loopback address: a port range has no room for more.
+const SERVICES_PER_ADDRESS: usize = 10_000;
+
+/// A Redfish service with faults.
+pub(crate) trait Emulated: RedfishService {
+    /// Its faults.
+    fn faults(&self) -> &Faults;
+}
+
+/// What all services of a site share.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    /// What every request takes beside its own work.
+    pub(crate) latency: Duration,
+    /// Ends them.
+    pub(crate) shutdown: CancellationToken,
+    /// Counts the tasks that must have ended.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// Address by service; kept over restarts, since users of the site remember it too.
+pub(crate) type Ports = BTreeMap<String, SocketAddr>;
+
+/// Listens for a service at its remembered address, or at a free port. `index` spreads many services over the loopback
+/// network.
+pub(crate) async fn listen(ports: &mut Ports, name: &str, index: usize) -> io::Result<TcpListener> {
+    if let Some(remembered) = ports.get(name).filter(|address| address.ip().is_loopback()) {
+        match TcpListener::bind(remembered).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                tracing::warn!(service = name, address = %remembered, %error, "the port is taken; another is used")
+            }
+        }
+    }
+    let offset = u8::try_from(index / SERVICES_PER_ADDRESS).map_err(io::Error::other)?;
+    let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1_u8.saturating_add(offset)));
+    let listener = TcpListener::bind((address, 0)).await?;
+    ports.insert(name.to_owned(), listener.local_addr()?);
+    Ok(listener)
+}
+
+/// Serves until told to stop.
+pub(crate) fn serve<S: Emulated>(listener: TcpListener, service: Arc<S>, serving: &Serving) {
+    let serving_here = serving.clone();
+    let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    serving.tasks.spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                () = serving_here.shutdown.cancelled() => return,
+                accepted = accept(&listener, &connections) => accepted,
+            };
+            match accepted {
+                Ok((stream, permit)) => {
+                    let (service, serving) = (Arc::clone(&service), serving_here.clone());
+                    let tasks = serving.tasks.clone();
+                    tasks.spawn(async move {
+                        serve_connection(stream, service, &serving).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    });
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+async fn serve_connection<S: Emulated>(stream: TcpStream, service: Arc<S>, serving: &Serving) {
+    // Replies are small and waited for.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection stays slow");
+    }
+    let latency = serving.latency;
+    let handle = service_fn(move |request: Request<Incoming>| {
+        let service = Arc::clone(&service);
+        async move { answer(service, request, latency).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), handle);
+    tokio::select! {
+        // A client that goes away, or a fault that closes the connection, is nothing to report.
+        _ = connection => {}
+        () = serving.shutdown.cancelled() => {}
+    }
+}
+
+async fn answer<S: Emulated>(
+    service: Arc<S>,
+    request: Request<Incoming>,
+    latency: Duration,
+) -> io::Result<Response<Body>> {
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    if let Some(effect) = service_fault(service.as_ref(), &request)
+        && let Some(response) = suffer(effect, &request).await?
+    {
+        return Ok(response);
+    }
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(dispatch(service.as_ref(), request).await);
+    }
+    // A write goes on to its end although the client goes away in the middle of it.
+    tokio::spawn(async move { dispatch(service.as_ref(), request).await }).await.map_err(io::Error::other)
+}
+
+fn service_fault<S: Emulated>(service: &S, request: &Request<Incoming>) -> Option<Effect> {
+    if Faults::is_action(request.uri().path()) {
+        return None;
+    }
+    service.faults().meet(Instant::now(), rand::random)
+}
+
+/// What a request goes through. An error closes the connection without an answer.
+async fn suffer(effect: Effect, request: &Request<Incoming>) -> io::Result<Option<Response<Body>>> {
+    match effect.kind {
+        FaultKind::Timeout => {
+            tokio::time::sleep(effect.delay).await;
+            Err(io::Error::from(io::ErrorKind::TimedOut))
+        }
+        FaultKind::Slow => {
+            tokio::time::sleep(effect.delay).await;
+            Ok(None)
+        }
+        FaultKind::Unavailable503 => {
+            let error = ServiceError::unavailable(message::service_temporarily_unavailable(1), 1);
+            Ok(Some(refuse(&error)))
+        }
+        FaultKind::WrongPassword if shows_credentials(request) => {
+            let error = ServiceError::new(StatusCode::UNAUTHORIZED, message::no_valid_session())
+                .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Redfish\""));
+            Ok(Some(refuse(&error)))
+        }
+        FaultKind::WrongPassword | FaultKind::PowerStuck => Ok(None),
+    }
+}
+
+/// Whether a request is a login or carries one.
+fn shows_credentials(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    headers.contains_key(header::AUTHORIZATION)
+        || headers.contains_key("x-auth-token")
+        || (request.method() == Method::POST && request.uri().path().contains("/SessionService/Sessions"))
+}
+
+fn refuse(error: &ServiceError) -> Response<Body> {
+    let mut response = Response::new(Body::from(error.body().to_string()));
+    *response.status_mut() = error.status;
+    *response.headers_mut() = error.headers();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert("odata-version", HeaderValue::from_static("4.0"));
+    response
+}

@@ -1,0 +1,10 @@
+//! Sites on the simulated backend, spoken to over real HTTP.
+
+mod boot;
+mod fabric;
+mod faults;
+mod inventory;
+mod restart;
+mod security;
+mod site;
+mod sushy;
