@@ -1,6 +1,8 @@
 //! Arbitrary JSON for property tests: any at all, and such as nearly fits a schema.
 
 use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::{Map, Number, Value};
 
 use super::schema::{Schema, SchemaNode, ValueType};
@@ -120,4 +122,61 @@ fn object(node: SchemaNode<'_>, depth: u32, wild: bool) -> BoxedStrategy<Value> 
             Value::Object(fields)
         })
         .boxed()
+}
+
+/// A value that more or less follows the schema, made from `seed`: for schemas too large for a tree of strategies. With
+/// `wild`, some values are of other types and some fields unknown.
+pub(crate) fn from_seed(schema: &Schema, seed: u64, wild: bool) -> Value {
+    walk(schema.root(), 9, wild, &mut StdRng::seed_from_u64(seed))
+}
+
+fn walk(node: SchemaNode<'_>, depth: u32, wild: bool, random: &mut StdRng) -> Value {
+    if depth == 0 || (wild && random.random_ratio(1, 60)) {
+        return odd(random);
+    }
+    match node.node().value_type {
+        Some(ValueType::Object) => {
+            let mut fields = Map::new();
+            for (name, property) in node.properties() {
+                let always = depth == 9 || node.required().any(|required| required == name);
+                if always || random.random_ratio(1, 3) {
+                    fields.insert(name.to_owned(), walk(property, depth - 1, wild, random));
+                }
+            }
+            if let Some(values) = node.additional_node() {
+                for key in ["a", "b"].iter().take(random.random_range(0..3)) {
+                    fields.insert((*key).to_owned(), walk(values, depth - 1, wild, random));
+                }
+            }
+            if wild && random.random_ratio(1, 20) {
+                fields.insert("unknown".to_owned(), odd(random));
+            }
+            Value::Object(fields)
+        }
+        Some(ValueType::Array) => {
+            let length = random.random_range(0..3);
+            let items = node.items();
+            (0..length).filter_map(|_| Some(walk(items?, depth - 1, wild, random))).collect()
+        }
+        Some(ValueType::String) => match node.format() {
+            Some("date-time") => "2026-01-02T03:04:05Z".into(),
+            Some("byte") => "YQ==".into(),
+            _ => ["a", "b", "TCP", "ClusterIP", "RollingUpdate", "10.0.0.1", ""][random.random_range(0..7)]
+                .into(),
+        },
+        Some(ValueType::Integer | ValueType::Number) => random.random_range(-1_i64..3).into(),
+        Some(ValueType::Boolean) => random.random_bool(0.5).into(),
+        None => [Value::from(1), "1Gi".into(), "50%".into()][random.random_range(0..3)].clone(),
+    }
+}
+
+fn odd(random: &mut StdRng) -> Value {
+    match random.random_range(0..6) {
+        0 => Value::Null,
+        1 => Value::Bool(true),
+        2 => (-1).into(),
+        3 => "odd".into(),
+        4 => Value::Array(vec![Value::Null]),
+        _ => Value::Object(Map::new()),
+    }
 }

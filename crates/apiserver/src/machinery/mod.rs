@@ -7,6 +7,7 @@ pub mod age;
 pub mod apply;
 #[cfg(test)]
 mod arbitrary;
+pub mod builtin;
 pub mod document;
 pub mod field_error;
 pub mod group;

@@ -77,6 +77,12 @@ impl Schema {
         Ok(Self { arena: Arc::new(set.finish()), root })
     }
 
+    /// The schema that allows any value and keeps everything.
+    pub fn empty() -> Self {
+        let node = Node { preserve_unknown: true, ..Node::default() };
+        Self { arena: Arc::new(Arena { nodes: vec![node] }), root: NodeId(0) }
+    }
+
     /// The node of the object itself.
     pub fn root(&self) -> SchemaNode<'_> {
         SchemaNode::new(&self.arena, self.root)
@@ -91,11 +97,6 @@ impl Schema {
     /// so that an object stored under an older schema can still be changed.
     pub fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         validate::validate(self.root(), object, Some(old))
-    }
-
-    /// Type errors only: what a decoder into typed structures would refuse.
-    pub fn validate_types(&self, object: &Value) -> Vec<FieldError> {
-        validate::validate_types(self.root(), object)
     }
 
     /// Drops all fields that the schema does not know.

@@ -77,6 +77,8 @@ pub struct PatchStrategy {
     pub merge: bool,
     /// Fields that the patch does not list under `$retainKeys` are dropped.
     pub retain_keys: bool,
+    /// Objects are replaced instead of merged.
+    pub replace: bool,
     /// The field by which entries of a merged list of objects are told apart.
     pub merge_key: Option<Box<str>>,
 }
@@ -224,6 +226,16 @@ impl<'a> SchemaNode<'a> {
     /// The shape of a list's entries.
     pub fn items(self) -> Option<SchemaNode<'a>> {
         self.node().items.map(|id| self.at(id))
+    }
+
+    /// The format of a string or number, where the schema names one.
+    pub fn format(self) -> Option<&'a str> {
+        self.checks().and_then(|checks| checks.format.as_deref())
+    }
+
+    /// Whether a string is of the node's format; true where there is none.
+    pub fn matches_format(self, text: &str) -> bool {
+        self.format().is_none_or(|format| super::format::matches(format, text))
     }
 
     /// Names of the fields an object must have.

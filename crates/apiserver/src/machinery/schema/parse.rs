@@ -111,10 +111,20 @@ impl Parser {
         Ok(id)
     }
 
+    /// A field may say otherwise than its type whether it is one value for server-side apply.
+    fn with_map_type(&mut self, id: NodeId, field: &Value) -> Result<NodeId, SchemaError> {
+        let Some(map_type) = field.get("x-kubernetes-map-type").and_then(Value::as_str) else {
+            return Ok(id);
+        };
+        let node = Node { atomic: map_type == "atomic", ..self.node_mut(id).clone() };
+        self.add(node)
+    }
+
     fn schema(&mut self, schema: &Value, path: &str) -> Result<NodeId, SchemaError> {
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
             let name = reference.rsplit('/').next().unwrap_or(reference);
-            return self.definition(name, path);
+            let id = self.definition(name, path)?;
+            return self.with_map_type(id, schema);
         }
         let node = self.read_node(schema, path)?;
         let embedded = node.embedded_resource;
@@ -287,6 +297,7 @@ fn patch_strategy(schema: &Value) -> PatchStrategy {
     PatchStrategy {
         merge: has("merge"),
         retain_keys: has("retainKeys"),
+        replace: has("replace"),
         merge_key: schema.get("x-kubernetes-patch-merge-key").and_then(Value::as_str).map(Into::into),
     }
 }

@@ -11,22 +11,14 @@ const LIMIT: usize = 100;
 
 /// Everything that is wrong with `value`. What equals `old` at the same place is taken as it is.
 pub(super) fn validate(node: SchemaNode<'_>, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut validator = Validator { path: String::new(), errors: Vec::new(), types_only: false };
+    let mut validator = Validator { path: String::new(), errors: Vec::new() };
     validator.value(node, value, old);
-    validator.errors
-}
-
-/// Values of the wrong JSON type, and nothing else.
-pub(super) fn validate_types(node: SchemaNode<'_>, value: &Value) -> Vec<FieldError> {
-    let mut validator = Validator { path: String::new(), errors: Vec::new(), types_only: true };
-    validator.value(node, value, None);
     validator.errors
 }
 
 struct Validator {
     path: String,
     errors: Vec<FieldError>,
-    types_only: bool,
 }
 
 impl Validator {
@@ -45,9 +37,7 @@ impl Validator {
             Value::Array(entries) => self.array(node, entries, old),
             _ => {}
         }
-        if !self.types_only
-            && let Some(checks) = node.checks()
-        {
+        if let Some(checks) = node.checks() {
             bounds::check(checks, value, &self.path, &mut self.errors);
             self.alternatives(node, value);
         }
@@ -70,14 +60,12 @@ impl Validator {
     }
 
     fn object(&mut self, node: SchemaNode<'_>, fields: &Map<String, Value>, old: Option<&Value>) {
-        if !self.types_only {
-            for name in node.required().filter(|name| !fields.contains_key(*name)) {
-                let path = self.joined(name);
-                self.errors.push(FieldError::required(path, ""));
-            }
-            if node.node().embedded_resource {
-                self.embedded(fields);
-            }
+        for name in node.required().filter(|name| !fields.contains_key(*name)) {
+            let path = self.joined(name);
+            self.errors.push(FieldError::required(path, ""));
+        }
+        if node.node().embedded_resource {
+            self.embedded(fields);
         }
         for (name, value) in fields {
             if let Some(node) = node.field(name) {
@@ -102,9 +90,7 @@ impl Validator {
     }
 
     fn array(&mut self, node: SchemaNode<'_>, entries: &[Value], old: Option<&Value>) {
-        if !self.types_only {
-            self.duplicates(node, entries);
-        }
+        self.duplicates(node, entries);
         let Some(items) = node.items() else { return };
         let old = old.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for (index, entry) in entries.iter().enumerate() {
@@ -157,7 +143,7 @@ impl Validator {
     }
 
     fn against(&self, node: SchemaNode<'_>, value: &Value) -> Vec<FieldError> {
-        let mut validator = Self { path: self.path.clone(), errors: Vec::new(), types_only: false };
+        let mut validator = Self { path: self.path.clone(), errors: Vec::new() };
         validator.value(node, value, None);
         validator.errors
     }

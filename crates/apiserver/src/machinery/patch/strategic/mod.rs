@@ -83,8 +83,9 @@ fn merge_field(
     name: &str,
 ) -> Result<Value, PatchError> {
     let field = node.and_then(|node| node.field(name));
+    let replaces = strategy(node, name).is_some_and(|strategy| strategy.replace);
     match (before, patch) {
-        (Value::Object(before), Value::Object(patch)) => {
+        (Value::Object(before), Value::Object(patch)) if !replaces => {
             Ok(Value::Object(merge_objects(before, patch, field)?))
         }
         (Value::Array(before), Value::Array(patch)) => match strategy(node, name) {
