@@ -29,7 +29,9 @@ pub(crate) enum Fault {
     Unavailable,
     /// It is carried out, and the answer is lost: 504.
     AnswerLost,
-    /// It is never answered.
+    /// It is carried out, and never answered.
+    AnswerHangs,
+    /// It is neither carried out nor answered.
     Hangs,
 }
 
@@ -126,7 +128,7 @@ impl FakeApi {
         match fault {
             Some(Fault::Unavailable) => return failure(503, "ServiceUnavailable", "try later"),
             Some(Fault::Hangs) => std::future::pending().await,
-            Some(Fault::AnswerLost) | None => {}
+            Some(Fault::AnswerLost | Fault::AnswerHangs) | None => {}
         }
         let answer = if parts.method == Method::GET && query.contains("watch=true") {
             self.watch(&path, only_name(&query))
@@ -135,7 +137,11 @@ impl FakeApi {
         } else {
             self.carry_out(&parts.method, &path, body)
         };
-        if fault == Some(Fault::AnswerLost) { failure(504, "Timeout", "the answer was lost") } else { answer }
+        match fault {
+            Some(Fault::AnswerLost) => failure(504, "Timeout", "the answer was lost"),
+            Some(Fault::AnswerHangs) => std::future::pending().await,
+            _ => answer,
+        }
     }
 
     fn carry_out(&self, method: &Method, path: &str, body: Value) -> Response<ResponseBody> {
@@ -216,6 +222,9 @@ impl FakeApi {
         if !next["metadata"]["deletionTimestamp"].is_null() && !has_finalizers(&next) {
             self.remove(state, path, &next);
             return success(&next);
+        }
+        if next["spec"]["holderIdentity"] == "" {
+            return failure(422, "Invalid", "spec.holderIdentity: Invalid value: \"\": must not be empty");
         }
         if &next == current {
             return success(current);

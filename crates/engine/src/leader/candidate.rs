@@ -1,6 +1,6 @@
 //! A process that leads when it can.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Decision, LeaderConfig, decide, decide::released};
-use crate::reference::{is_conflict, is_not_found};
+use crate::reference::is_conflict;
 
 /// Runs `work` whenever this process leads, until `shutdown`. The token that `work` gets fires when leadership is lost or on
 /// `shutdown`; work that has not ended shortly after the loss is dropped, and this process becomes a candidate again.
@@ -173,18 +173,26 @@ impl Candidate {
 
     /// Gives the lease up, if it is still ours.
     async fn release(&mut self) {
-        let Some(spec) = self.seen.as_ref().and_then(|lease| lease.spec.clone()) else { return };
-        if spec.holder_identity.as_deref() != Some(&self.config.identity) {
-            return;
-        }
-        let released = released(&spec, Timestamp::now());
-        match tokio::time::timeout(self.config.retry_period, self.write(released)).await {
-            Ok(Ok(_)) => tracing::info!(lease = %self.config.name, "lease released"),
-            Ok(Err(error)) if is_conflict(&error) || is_not_found(&error) => {}
+        match tokio::time::timeout(self.config.renew_deadline / 2, self.try_release()).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::debug!(lease = %self.config.name, %error, "lease not released; it expires");
             }
             Err(_) => tracing::debug!(lease = %self.config.name, "lease not released in time; it expires"),
+        }
+    }
+
+    async fn try_release(&mut self) -> Result<(), kube::Error> {
+        loop {
+            // Read anew: a renewal that was cut short may have come through.
+            self.seen = self.api.get_opt(&self.config.name).await?;
+            let spec = self.seen.as_ref().and_then(|lease| lease.spec.as_ref());
+            let ours = |spec: &&LeaseSpec| spec.holder_identity.as_deref() == Some(&self.config.identity);
+            let Some(spec) = spec.filter(ours) else { return Ok(()) };
+            match self.write(released(spec, Timestamp::now())).await {
+                Err(error) if is_conflict(&error) => tokio::time::sleep(Duration::from_millis(50)).await,
+                result => return result.map(drop),
+            }
         }
     }
 }

@@ -50,10 +50,11 @@ pub fn decide(
     }))
 }
 
-/// What a leader that goes writes, so that nobody has to wait for the lease to expire.
+/// What a leader that goes writes, so that nobody has to wait for the lease to expire. There is no holder then; an empty name
+/// would be refused.
 pub(super) fn released(lease: &LeaseSpec, now: Timestamp) -> LeaseSpec {
     LeaseSpec {
-        holder_identity: Some(String::new()),
+        holder_identity: None,
         lease_duration_seconds: Some(1),
         acquire_time: Some(MicroTime(now)),
         renew_time: Some(MicroTime(now)),

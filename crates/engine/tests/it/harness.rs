@@ -115,7 +115,7 @@ async fn one_of_two_candidates_leads_and_hands_over() {
     let server = TestServer::start().await;
     let leading = Arc::new(AtomicUsize::new(0));
     let shutdowns = [CancellationToken::new(), CancellationToken::new()];
-    let candidates: Vec<_> = ["first", "second"]
+    let mut candidates: Vec<_> = ["first", "second"]
         .into_iter()
         .zip(&shutdowns)
         .map(|(identity, shutdown)| {
@@ -148,6 +148,8 @@ async fn one_of_two_candidates_leads_and_hands_over() {
     let first = eventually("a leader", holder).await;
     let (leader, other) = if first == "first" { (0, "second") } else { (1, "first") };
     shutdowns[leader].cancel();
+    assert_eq!(candidates.remove(leader).await.expect("no panic"), Some(()));
+    assert_ne!(holder().await, Some(first), "released");
     eventually("the other one", || async { holder().await.filter(|holder| holder == other) }).await;
     shutdowns[1 - leader].cancel();
     for candidate in candidates {
