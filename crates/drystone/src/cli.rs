@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{command, personality, up};
+use crate::{command, demo, personality, up};
 
 /// From powered-off racks to running applications.
 #[derive(Debug, Parser)]
@@ -18,6 +18,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run Drystone: the API, all controllers, and emulated sites if asked for
     Up(up::UpArgs),
+    /// Show the main job on an emulated site
+    Demo(demo::DemoArgs),
     /// Show operations and their progress
     Ops(command::ops::OpsArgs),
     /// Say why hosts were chosen for a Cluster or Composition, and others not
@@ -29,6 +31,8 @@ enum Command {
     /// Delete what files declare (also as `kubectl destroy`)
     #[command(name = "kubectl-destroy")]
     Destroy(command::destroy::DestroyArgs),
+    /// Emulate a site
+    Emulator(personality::emulator::EmulatorArgs),
     /// Run the embedded control plane of a cluster (on its control-plane host)
     ControlPlane(ConfigArgs),
 }
@@ -68,7 +72,8 @@ impl Cli {
 
 /// Runs a command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrongly called.
 pub(crate) fn run(cli: Cli) -> ExitCode {
-    let long_running = matches!(cli.command, Command::Up(_) | Command::ControlPlane(_));
+    let long_running =
+        matches!(cli.command, Command::Up(_) | Command::Emulator(_) | Command::ControlPlane(_));
     personality::start_logging(if long_running { "info" } else { "warn" });
     if let Err(error) = personality::install_crypto() {
         eprintln!("drystone: {error}");
@@ -76,11 +81,13 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     }
     let outcome = match cli.command {
         Command::Up(args) => personality::block_on(up::run(args)),
+        Command::Demo(args) => personality::block_on(demo::run(args)),
         Command::Ops(args) => personality::block_on(command::ops::run(args)),
         Command::Explain(args) => personality::block_on(command::explain::run(args)),
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
+        Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),
         Command::ControlPlane(args) => personality::block_on(personality::control_plane::run(args)),
     };
     match outcome {

@@ -1,6 +1,7 @@
 //! The long-running parts that the program can play, and what they share.
 
 pub(crate) mod control_plane;
+pub(crate) mod emulator;
 
 use std::{future::Future, io::IsTerminal as _};
 

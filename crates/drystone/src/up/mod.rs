@@ -4,13 +4,21 @@
 mod controllers;
 pub(crate) mod pki;
 mod server;
+pub(crate) mod sites;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cli::DEFAULT_LISTEN, command::Failure, personality::shutdown_on_signal};
+use crate::{
+    cli::DEFAULT_LISTEN,
+    command::Failure,
+    personality::{emulator::Backend, shutdown_on_signal},
+};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -21,6 +29,12 @@ pub(crate) struct UpArgs {
     /// Where the HTTPS port listens
     #[arg(long, default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
+    /// Emulate this site (repeatable); real ones are declared as resources
+    #[arg(long)]
+    site: Vec<PathBuf>,
+    /// What gives emulated hosts a body, instead of what the site file says
+    #[arg(long)]
+    backend: Option<Backend>,
     /// Image archive (OCI layout) that every node imports when it starts (repeatable)
     #[arg(long)]
     image_archive: Vec<PathBuf>,
@@ -41,13 +55,43 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let stop_controllers = CancellationToken::new();
     let boot = controllers::start_boot_listener(&keys, args.boot_listen, &stop_controllers).await?;
     let domains = controllers::start(&server, &keys, boot, &args, stop_controllers.clone())?;
-    println!("drystone is ready at https://{} (kubeconfig: {}/kubeconfig)", server.address, data.display());
+    let mut emulated = Vec::new();
+    let started = start_sites(&args, &data, &server, &mut emulated).await;
+    if started.is_ok() {
+        println!(
+            "drystone is ready at https://{} (kubeconfig: {}/kubeconfig)",
+            server.address,
+            data.display()
+        );
+    } else {
+        shutdown.cancel();
+    }
     shutdown.cancelled().await;
     tracing::info!("stopping");
     stop_controllers.cancel();
     if let Err(error) = domains.await {
         tracing::warn!("a controller ended badly: {error}");
     }
+    for site in &emulated {
+        site.stop().await;
+    }
     server.stop().await;
+    started
+}
+
+/// Starts and declares the emulated sites; those that were started are in `emulated` even if a later one fails.
+async fn start_sites(
+    args: &UpArgs,
+    data: &Path,
+    server: &server::Server,
+    emulated: &mut Vec<sites::EmulatedSite>,
+) -> Result<(), Failure> {
+    for file in &args.site {
+        let (site, endpoints) = sites::start(file, data, server.address, args.backend).await?;
+        emulated.push(site);
+        if let Some(site) = emulated.last() {
+            sites::declare(&server.client(), site, &endpoints).await?;
+        }
+    }
     Ok(())
 }

@@ -1,0 +1,50 @@
+//! `drystone emulator`: an emulated site, a process of its own: hardware stays up when the control plane dies.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, ValueEnum};
+use drystone_emulator::{EmulatorConfig, run_until_signal, site::BackendKind};
+
+use crate::command::Failure;
+
+/// What gives hosts a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// State only
+    Sim,
+    /// Network, mount and PID namespaces of this machine; needs root
+    Netns,
+}
+
+impl From<Backend> for BackendKind {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Sim => Self::Sim,
+            Backend::Netns => Self::Netns,
+        }
+    }
+}
+
+/// Arguments.
+#[derive(Debug, Args)]
+pub(crate) struct EmulatorArgs {
+    /// The site file
+    #[arg(long)]
+    site: PathBuf,
+    /// Where the site's state is kept
+    #[arg(long)]
+    state: PathBuf,
+    /// Where Drystone listens; what hosts send to the gateway's controller address goes there
+    #[arg(long)]
+    controller: SocketAddr,
+    /// Instead of what the site file says
+    #[arg(long)]
+    backend: Option<Backend>,
+}
+
+/// Runs until a signal, which takes the site down.
+pub(crate) async fn run(args: EmulatorArgs) -> Result<(), Failure> {
+    let mut config = EmulatorConfig::new(args.site, std::path::absolute(&args.state)?, args.controller);
+    config.backend = args.backend.map(Into::into);
+    Ok(run_until_signal(config).await?)
+}

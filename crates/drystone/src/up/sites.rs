@@ -1,0 +1,226 @@
+//! Emulated sites: an emulator process for each site file, declared as a Site with its Secrets.
+//!
+//! The emulator outlives a Drystone that is killed, as hardware would; a Drystone that starts finds it again by its state
+//! directory. A Drystone that is told to stop stops its emulated sites as well.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use drystone_api::{
+    ExternalPool, NodeNetwork, SITE_LABEL, SYSTEM_NAMESPACE, Site, SiteBmc, SiteFabricService, SiteGateway,
+    SiteSpec,
+};
+use drystone_emulator::endpoints::{Endpoints, Service};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{command::Failure, personality::emulator::Backend};
+
+const MANAGER: &str = "drystone-up";
+
+/// How long an emulator may take until its services answer.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take to switch everything off.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// An emulated site that this Drystone looks after.
+pub(crate) struct EmulatedSite {
+    name: String,
+    state: PathBuf,
+}
+
+/// Starts, or finds again, the emulator of a site file.
+pub(crate) async fn start(
+    file: &Path,
+    data: &Path,
+    controller: SocketAddr,
+    backend: Option<Backend>,
+) -> Result<(EmulatedSite, Endpoints), Failure> {
+    let site = drystone_emulator::site::load(file)?;
+    let state = data.join("sites").join(&site.name);
+    drystone_identity::files::private_directory(&state)?;
+    if let Some(endpoints) = running(&state).await {
+        tracing::info!(site = site.name, "emulator is running already");
+        return Ok((EmulatedSite { name: site.name, state }, endpoints));
+    }
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(state.join("emulator.log"))?;
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg("emulator").arg("--site").arg(file).arg("--state").arg(&state);
+    command.arg("--controller").arg(controller.to_string());
+    if let Some(backend) = backend {
+        command.arg("--backend").arg(if backend == Backend::Sim { "sim" } else { "netns" });
+    }
+    // A process group of its own: it must not end with the terminal's Ctrl-C, nor with this process.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+    let deadline = tokio::time::Instant::now() + START_LIMIT;
+    loop {
+        if let Some(endpoints) = running(&state).await {
+            return Ok((EmulatedSite { name: site.name, state }, endpoints));
+        }
+        if let Some(status) = child.try_wait()? {
+            let text = std::fs::read_to_string(state.join("emulator.log")).unwrap_or_default();
+            let last = text.lines().last().unwrap_or_default().to_owned();
+            return Err(format!("the emulator of site {} ended with {status}: {last}", site.name).into());
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(format!(
+                "the emulator of site {} was not ready within {} s",
+                site.name,
+                START_LIMIT.as_secs()
+            )
+            .into());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The endpoints of a running emulator.
+async fn running(state: &Path) -> Option<Endpoints> {
+    let endpoints = drystone_emulator::endpoints::read(state).ok()??;
+    let alive = i32::try_from(endpoints.pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None).is_ok());
+    alive.then_some(endpoints)
+}
+
+impl EmulatedSite {
+    /// Tells the emulator to switch everything off, and waits until it has.
+    pub(crate) async fn stop(&self) {
+        let Some(endpoints) = running(&self.state).await else { return };
+        let Ok(pid) = i32::try_from(endpoints.pid) else { return };
+        if let Err(error) = kill(Pid::from_raw(pid), Signal::SIGTERM) {
+            tracing::warn!(site = self.name, "stopping the emulator: {error}");
+        }
+        let deadline = tokio::time::Instant::now() + STOP_LIMIT;
+        while running(&self.state).await.is_some() {
+            if tokio::time::Instant::now() > deadline {
+                tracing::warn!(
+                    site = self.name,
+                    "the emulator did not end within {} s",
+                    STOP_LIMIT.as_secs()
+                );
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Declares a Site for what the emulator offers, with Secrets for the credentials.
+pub(crate) async fn declare(
+    client: &Client,
+    site: &EmulatedSite,
+    endpoints: &Endpoints,
+) -> Result<(), Failure> {
+    for service in endpoints.bmcs.iter().chain(&endpoints.fabric_services) {
+        credentials(client, site, &secret_name(&service.name), &service.user, &service.password).await?;
+    }
+    let mut spec = SiteSpec { emulated: true, ..SiteSpec::default() };
+    spec.bmcs = endpoints.bmcs.iter().map(bmc).collect();
+    spec.fabric_services = endpoints
+        .fabric_services
+        .iter()
+        .map(|service| SiteFabricService {
+            name: object_name(&service.name),
+            address: service.url.clone(),
+            credentials_name: secret_name(&service.name),
+        })
+        .collect();
+    if let Some(gateway) = &endpoints.gateway {
+        let name = format!("{}-gateway", site.name);
+        credentials(client, site, &secret_name(&name), &gateway.user, &gateway.password).await?;
+        spec.gateway = Some(SiteGateway {
+            proxy_url: gateway.proxy_url.clone(),
+            proxy_credentials_name: secret_name(&name),
+            controller_address: gateway.controller_address.clone(),
+        });
+        spec.node_network = Some(NodeNetwork {
+            cidr: gateway.node_network.trunc(),
+            gateway: gateway.node_network.addr(),
+            allocation: gateway.node_allocation,
+        });
+        spec.external_pools = gateway
+            .external_pools
+            .iter()
+            .map(|pool| ExternalPool {
+                name: pool.name.clone(),
+                ranges: pool.ranges.clone(),
+                block_prefix_length: None,
+            })
+            .collect();
+    }
+    let mut object = Site::new(&site.name, spec);
+    object.metadata.namespace = Some(SYSTEM_NAMESPACE.to_owned());
+    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    sites.patch(&site.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
+    Ok(())
+}
+
+/// Names of objects are lower case; those of fabrics need not be.
+fn object_name(service: &str) -> String {
+    service.to_ascii_lowercase()
+}
+
+fn secret_name(service: &str) -> String {
+    format!("{}-credentials", object_name(service))
+}
+
+/// Address of a management controller in Metal3's form.
+fn bmc(service: &Service) -> SiteBmc {
+    SiteBmc {
+        name: object_name(&service.name),
+        address: format!("redfish-virtualmedia+{}", service.url),
+        credentials_name: secret_name(&service.name),
+    }
+}
+
+async fn credentials(
+    client: &Client,
+    site: &EmulatedSite,
+    name: &str,
+    user: &str,
+    password: &str,
+) -> Result<(), Failure> {
+    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some([(SITE_LABEL.to_owned(), site.name.clone())].into()),
+            ..Default::default()
+        },
+        data: Some([("username".to_owned(), bytes(user)), ("password".to_owned(), bytes(password))].into()),
+        ..Default::default()
+    };
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    secrets.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await?;
+    Ok(())
+}
+
+/// The proxy of an emulated site's gateway, with its credentials.
+pub(crate) fn proxy_url(data: &Path, site: &str) -> Result<String, Failure> {
+    let endpoints = drystone_emulator::endpoints::read(&data.join("sites").join(site))?;
+    let gateway = endpoints.and_then(|endpoints| endpoints.gateway).ok_or("the site has no gateway")?;
+    Ok(gateway.proxy_url.replacen("://", &format!("://{}:{}@", gateway.user, gateway.password), 1))
+}
+
+/// What is left of an emulated site on this machine.
+pub(crate) fn leftovers(file: &Path, data: &Path) -> Vec<String> {
+    match drystone_emulator::site::load(file) {
+        Ok(site) => {
+            let state = data.join("sites").join(&site.name);
+            drystone_emulator::netns::inspect_leftovers(&site, &state)
+        }
+        Err(error) => vec![format!("{}: {error}", file.display())],
+    }
+}
