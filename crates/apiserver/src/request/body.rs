@@ -6,6 +6,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::protobuf::{self, ProtobufError};
 use crate::machinery::document::Document;
 use crate::machinery::status::ApiError;
 
@@ -16,6 +17,8 @@ pub(crate) enum Encoding {
     Json,
     /// YAML, of which JSON is a part.
     Yaml,
+    /// Protocol Buffers, for the built-in kinds.
+    Protobuf,
 }
 
 /// Reads a whole body.
@@ -46,9 +49,11 @@ pub(crate) fn object_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError>
     match media_type(headers).as_str() {
         "" | "application/json" | "text/json" | "application/x-www-form-urlencoded" => Ok(Encoding::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Encoding::Yaml),
+        protobuf::MEDIA_TYPE => Ok(Encoding::Protobuf),
         other => Err(ApiError::UnsupportedMediaType(format!(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
-             application/yaml; it is {other:?}"
+             application/yaml, {}; it is {other:?}",
+            protobuf::MEDIA_TYPE
         ))),
     }
 }
@@ -58,12 +63,20 @@ pub(crate) fn object_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError>
 /// # Errors
 /// [`ApiError::BadRequest`] if it is not what it says.
 pub(crate) fn decode(bytes: &[u8], encoding: Encoding) -> Result<Document, ApiError> {
-    let decoded = match encoding {
-        Encoding::Json => Document::from_json(bytes),
-        Encoding::Yaml => Document::from_yaml(bytes),
+    let unrecognized = |problem: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!("the object provided is unrecognized: {problem}"))
     };
-    decoded
-        .map_err(|problem| ApiError::bad_request(format!("the object provided is unrecognized: {problem}")))
+    match encoding {
+        Encoding::Json => Document::from_json(bytes).map_err(|problem| unrecognized(&problem)),
+        Encoding::Yaml => Document::from_yaml(bytes).map_err(|problem| unrecognized(&problem)),
+        Encoding::Protobuf => match protobuf::decode(bytes) {
+            Ok(value) => Ok(Document { value, duplicates: Vec::new() }),
+            Err(problem @ ProtobufError::UnknownKind { .. }) => {
+                Err(ApiError::UnsupportedMediaType(problem.to_string()))
+            }
+            Err(problem) => Err(unrecognized(&problem)),
+        },
+    }
 }
 
 /// Decodes a body that must be a JSON or YAML object.

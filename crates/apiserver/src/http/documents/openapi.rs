@@ -35,6 +35,7 @@ pub(super) fn answer(
     let name = match path.strip_prefix("/openapi/v3") {
         Some("") => return Ok(root(state, &catalog, parts)),
         Some(rest) => rest.trim_start_matches('/'),
+        None if path == "/openapi/v2" => return v2(&catalog, &parts.headers),
         None => return Err(ApiError::NoSuchResource),
     };
     accepts_json(&parts.headers)?;
@@ -79,6 +80,28 @@ fn accepts_json(headers: &HeaderMap) -> Result<(), ApiError> {
     } else {
         Err(ApiError::NotAcceptable("application/json".into()))
     }
+}
+
+/// The document in the older form, which has everything in one. It is made anew each time: only old clients ask for it, and
+/// they keep what they get.
+fn v2(catalog: &Catalog, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let wanted = |alternative: &str| openapi::v2::ACCEPTED.contains(&alternative.trim());
+    if !accepted.any(|value| value.split(',').any(wanted)) {
+        return Err(ApiError::NotAcceptable(openapi::v2::CONTENT_TYPE.into()));
+    }
+    let mut documents = Vec::new();
+    for group in catalog.groups() {
+        for (version, resources) in &group.versions {
+            let name = names::document_path(&group.name, version);
+            let document = catalog.openapi(&name, || document(&group.name, version, resources));
+            let document: Value =
+                serde_json::from_slice(&document).map_err(|error| ApiError::Internal(error.to_string()))?;
+            documents.push(document);
+        }
+    }
+    let body = openapi::v2::document(&documents);
+    Ok(reply::bytes(StatusCode::OK, openapi::v2::CONTENT_TYPE, body))
 }
 
 fn root(state: &State, catalog: &Catalog, parts: &Parts) -> Response<Body> {
