@@ -199,7 +199,9 @@ pub enum ClusterPhase {
 }
 
 /// Role of a member.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum MemberRole {
     /// Runs the control plane.
     ControlPlane,

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::quantity::{Bandwidth, Memory};
 
 /// Kind of an accelerator (Redfish `ProcessorType` without `CPU`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum AcceleratorType {
     /// Graphics processor.
     #[default]

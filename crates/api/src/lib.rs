@@ -19,13 +19,13 @@ mod zone;
 
 pub use address_pool::{AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus};
 pub use bare_metal_host::{
-    BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus, Firmware,
-    FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus, ProvisioningState,
-    SecretReference, StorageDevice, SystemVendor,
+    BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
+    Firmware, FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus,
+    ProvisioningState, SecretReference, StorageDevice, SystemVendor,
 };
 pub use cluster::{
-    Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone, ControlPlane,
-    Distribution, Isolation, MemberRole, Taint, WorkerPool,
+    Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone,
+    ControlPlane, Distribution, Isolation, MemberRole, Taint, WorkerPool,
 };
 pub use composition::{
     CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionPhase, CompositionSpec,
@@ -43,7 +43,9 @@ pub use reference::ObjectReference;
 pub use resource_block::{
     BlockNic, BlockPool, Drive, ResourceBlock, ResourceBlockSpec, ResourceBlockStatus, ResourceBlockType,
 };
-pub use site::{ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus};
+pub use site::{
+    ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
+};
 pub use zone::{
     IsolationProof, Zone, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase, ZoneSpec, ZoneStatus,
 };

@@ -78,7 +78,8 @@ impl FromStr for Memory {
     type Err = ParseQuantityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text, &MEMORY_UNITS, "an amount of memory (a whole number with Ki, Mi, Gi, Ti, k, M, G or T)").map(Self)
+        parse(text, &MEMORY_UNITS, "an amount of memory (a whole number with Ki, Mi, Gi, Ti, k, M, G or T)")
+            .map(Self)
     }
 }
 

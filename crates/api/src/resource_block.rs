@@ -60,7 +60,9 @@ pub enum ResourceBlockType {
 }
 
 /// Pool that a block is in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum BlockPool {
     /// Not inspected yet, or not usable.
     #[default]
