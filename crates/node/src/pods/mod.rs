@@ -1,0 +1,9 @@
+//! Pods: what to do for them, doing it, and telling the API.
+
+pub mod backoff;
+pub mod labels;
+pub mod observed;
+pub mod plan;
+pub mod resources;
+pub mod spec;
+pub mod status;
