@@ -19,6 +19,8 @@ pub mod faults;
 pub mod hardware;
 mod listener;
 pub mod netns;
+#[cfg(test)]
+mod probe;
 pub mod sim;
 pub mod site;
 pub mod state;

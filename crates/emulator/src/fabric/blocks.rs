@@ -55,9 +55,6 @@ impl FabricService {
                 let block = self.block(id).ok_or_else(missing)?;
                 match rest {
                     [] => self.block_resource(&block),
-                    [room] if *room == room_of(block.device) => {
-                        collection(schema_of(block.device), uri, ["1"])
-                    }
                     [room, "1"] if *room == room_of(block.device) => device(&block, uri),
                     _ => Err(missing()),
                 }
@@ -197,14 +194,6 @@ fn room_of(device: &PooledDevice) -> &'static str {
         PooledDevice::Gpu(_) => "Processors",
         PooledDevice::Memory { .. } => "Memory",
         PooledDevice::Drive(_) => "Drives",
-    }
-}
-
-fn schema_of(device: &PooledDevice) -> &'static str {
-    match device {
-        PooledDevice::Gpu(_) => "Processor",
-        PooledDevice::Memory { .. } => "Memory",
-        PooledDevice::Drive(_) => "Drive",
     }
 }
 

@@ -43,7 +43,7 @@ fn switch_routes() -> [Route; 2] {
     ]
 }
 
-fn agent_routes() -> [Route; 17] {
+fn agent_routes() -> [Route; 16] {
     [
         Route::new("/redfish/v1/Fabrics/{fabric}/Zones").get().post(COMPONENTS),
         Route::new("/redfish/v1/Fabrics/{fabric}/Zones/{zone}").get().patch(COMPONENTS).delete(COMPONENTS),
@@ -61,7 +61,6 @@ fn agent_routes() -> [Route; 17] {
         Route::new("/redfish/v1/CompositionService").get(),
         Route::new("/redfish/v1/CompositionService/ResourceBlocks").get(),
         Route::new("/redfish/v1/CompositionService/ResourceBlocks/{block}").get(),
-        Route::new("/redfish/v1/CompositionService/ResourceBlocks/{block}/{room}").get(),
         Route::new("/redfish/v1/CompositionService/ResourceBlocks/{block}/{room}/{device}").get(),
     ]
 }

@@ -1,1 +1,226 @@
+//! What fabric services serve, and properties of the forwarding table's PATCH.
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use http::header;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::{FabricService, FabricSetup, table::merge};
+use crate::{
+    backend::{
+        Backend, BackendError, BootSource, BootState, ForwardingZones, GatewayConfig, GatewayEndpoints,
+    },
+    probe,
+    sim::SimBackend,
+    site::{Cable, HostSpec, PortSpec, SiteFile, SwitchSpec},
+};
+
+const TABLE: &str = "/redfish/v1/Fabrics/Ethernet/Switches/eth-a/Oem/Drystone/ForwardingTable";
+
+fn service(
+    directory: &std::path::Path,
+    fabric: usize,
+    switch: Option<usize>,
+    backend: Arc<dyn Backend>,
+) -> Arc<FabricService> {
+    let site = probe::rack();
+    let hosts = probe::hosts(&site, &Arc::new(SimBackend::default()), directory);
+    let setup = FabricSetup {
+        site: Arc::new(site),
+        fabric,
+        switch,
+        hosts,
+        backend,
+        directory: directory.to_owned(),
+        credentials: probe::credentials(),
+    };
+    FabricService::new(setup).unwrap()
+}
+
+#[tokio::test]
+async fn no_route_is_open_that_need_not_be() {
+    let directory = tempfile::tempdir().unwrap();
+    for (fabric, switch) in [(0, Some(1)), (1, None)] {
+        let service = service(directory.path(), fabric, switch, Arc::new(SimBackend::default()));
+        probe::check_routes_are_closed(service.as_ref()).await;
+    }
+}
+
+#[tokio::test]
+async fn everything_that_an_agent_serves_is_linked() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = service(directory.path(), 1, None, Arc::new(SimBackend::default()));
+    let without_members = [
+        "/redfish/v1/SessionService/Sessions/{session}",
+        "/redfish/v1/EventService/Subscriptions/{subscription}",
+        "/redfish/v1/Fabrics/{fabric}/Zones/{zone}",
+        "/redfish/v1/Fabrics/{fabric}/Connections/{connection}",
+    ];
+    probe::check_routes_are_linked(agent.as_ref(), &without_members).await;
+}
+
+/// A backend whose switches do not follow.
+struct Broken;
+
+#[async_trait]
+impl Backend for Broken {
+    async fn start(&self, _: &SiteFile, gateway: &GatewayConfig) -> Result<GatewayEndpoints, BackendError> {
+        Ok(GatewayEndpoints { proxy: gateway.proxy_listen, controller: gateway.controller })
+    }
+    async fn program_switch(&self, switch: &str, _: &ForwardingZones) -> Result<(), BackendError> {
+        Err(BackendError { what: switch.to_owned(), reason: "it does not listen".to_owned() })
+    }
+    async fn set_port(&self, switch: &str, _: &str, _: bool) -> Result<(), BackendError> {
+        Err(BackendError { what: switch.to_owned(), reason: "it does not listen".to_owned() })
+    }
+    async fn power_on(&self, _: &HostSpec, _: BootSource) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn shut_down(&self, _: &HostSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn power_off(&self, _: &HostSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn wipe_disk(&self, _: &HostSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn boot_state(&self, _: &HostSpec) -> Result<BootState, BackendError> {
+        Ok(BootState::Off)
+    }
+    async fn stop(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+fn one_zone() -> Value {
+    json!({"Zones": {"z1": {"Tag": 1, "Members": {"02:d5:00:00:00:01": {"Port": "p1"}}, "FloodPorts": ["p1"]}}})
+}
+
+#[tokio::test]
+async fn a_change_that_the_switch_does_not_follow_is_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let switch = service(directory.path(), 0, Some(0), Arc::new(Broken));
+    let any = [(header::IF_MATCH, "*")];
+    let (status, _) = probe::ask(switch.as_ref(), true, "PATCH", TABLE, &any, &one_zone()).await;
+    assert_eq!(status, 503);
+    let port = "/redfish/v1/Fabrics/Ethernet/Switches/eth-a/Ports/p1";
+    let (status, _) =
+        probe::ask(switch.as_ref(), true, "PATCH", port, &[], &json!({"LinkState": "Disabled"})).await;
+    assert_eq!(status, 503);
+    let (_, table) = probe::ask(switch.as_ref(), true, "GET", TABLE, &[], &Value::Null).await;
+    let (_, shown) = probe::ask(switch.as_ref(), true, "GET", port, &[], &Value::Null).await;
+    assert_eq!((&table["Zones"], &shown["LinkState"]), (&json!({}), &json!("Enabled")));
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_kept_is_not_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let switch = service(directory.path(), 0, Some(0), Arc::new(SimBackend::default()));
+    let path = directory.path().to_owned();
+    drop(directory);
+    assert!(!path.exists());
+    let (status, _) =
+        probe::ask(switch.as_ref(), true, "PATCH", TABLE, &[(header::IF_MATCH, "*")], &one_zone()).await;
+    assert_eq!(status, 500);
+    let (_, table) = probe::ask(switch.as_ref(), true, "GET", TABLE, &[], &Value::Null).await;
+    assert_eq!(table["Zones"], json!({}));
+}
+
+const PORTS: [&str; 4] = ["p1", "p2", "p3", "isl0"];
+
+fn switch() -> SwitchSpec {
+    let ports = PORTS.map(|name| PortSpec { name: name.to_owned(), speed_gbps: 25, cable: Cable::Unplugged });
+    SwitchSpec { name: "s".to_owned(), uuid: uuid::Uuid::nil(), ports: ports.into() }
+}
+
+fn apply(before: &ForwardingZones, patch: &Value) -> Result<ForwardingZones, u16> {
+    let body: Map<String, Value> = patch.as_object().cloned().unwrap_or_default();
+    merge(before, body, &switch(), TABLE).map_err(|error| error.status.as_u16())
+}
+
+/// A value that is good more often than not.
+fn mostly(good: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Value> {
+    let bad = prop_oneof![
+        Just(json!(null)),
+        Just(json!(0)),
+        Just(json!("p9")),
+        Just(json!([])),
+        Just(json!({"x": 1}))
+    ];
+    prop_oneof![12 => good, 1 => bad].boxed()
+}
+
+fn a_zone() -> impl Strategy<Value = Value> {
+    let port = || mostly(prop::sample::select(PORTS.to_vec()).prop_map(Value::from));
+    let mac = (1_u8..6).prop_map(|number| format!("02:d5:00:00:00:{number:02x}"));
+    let member = (port(), any::<bool>()).prop_map(|(port, shared)| json!({"Port": port, "Shared": shared}));
+    let members = prop::collection::btree_map(mac, mostly(member), 0..4).prop_map(|map| json!(map));
+    let flood = prop::sample::subsequence(PORTS.to_vec(), 0..4).prop_map(|ports| json!(ports));
+    let zone = (mostly((1_u32..6).prop_map(Value::from)), mostly(members), mostly(flood));
+    mostly(
+        zone.prop_map(|(tag, members, flood)| json!({"Tag": tag, "Members": members, "FloodPorts": flood})),
+    )
+}
+
+fn a_patch() -> impl Strategy<Value = Value> {
+    prop::collection::btree_map("[a-c]", a_zone(), 1..3).prop_map(|zones| json!({"Zones": zones}))
+}
+
+/// What must hold of every table.
+fn check(zones: &ForwardingZones) {
+    let mut tags = BTreeMap::new();
+    let mut owners: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
+    for (id, zone) in zones {
+        assert!(zone.tag > 0 && tags.insert(zone.tag, id).is_none(), "tags differ");
+        assert!(zone.flood_ports.iter().all(|port| PORTS.contains(&port.as_str())));
+        for (mac, member) in &zone.members {
+            assert!(PORTS.contains(&member.port.as_str()));
+            if let Some((_, shared)) = owners.insert(mac, (id, member.shared)) {
+                assert!(shared && member.shared, "only shared endpoints are in several zones");
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is patched, in whatever order: a table that is accepted is a good one, a refused patch has a client's
+    /// status, a patch repeated changes nothing, and what is read back makes the same table.
+    #[test]
+    fn tables_stay_good(patches in prop::collection::vec(a_patch(), 1..12)) {
+        let mut table = ForwardingZones::new();
+        for patch in &patches {
+            match apply(&table, patch) {
+                Ok(after) => {
+                    check(&after);
+                    prop_assert_eq!(apply(&after, patch).unwrap(), after.clone());
+                    let named = patch["Zones"].as_object().unwrap();
+                    let others = |zones: &ForwardingZones| {
+                        zones.iter().filter(|(id, _)| !named.contains_key(*id)).map(|(id, zone)| (id.clone(), zone.clone())).collect::<ForwardingZones>()
+                    };
+                    prop_assert_eq!(others(&after), others(&table), "zones that are not named stay");
+                    for (id, zone) in named {
+                        prop_assert_eq!(after.contains_key(id), !zone.is_null());
+                    }
+                    table = after;
+                }
+                Err(status) => prop_assert!(status == 400 || status == 409),
+            }
+        }
+        let shown = json!({"Zones": table});
+        if !table.is_empty() {
+            prop_assert_eq!(apply(&ForwardingZones::new(), &shown).unwrap(), table);
+        }
+    }
+
+    /// Any JSON is answered.
+    #[test]
+    fn any_body_is_answered(text in "[\\[\\]{}\",:0-9a-zA-Z]{0,80}") {
+        if let Ok(value) = serde_json::from_str::<Value>(&text) {
+            let _ = apply(&ForwardingZones::new(), &json!({"Zones": value}));
+            let _ = apply(&ForwardingZones::new(), &json!({"Zones": {"z": value}}));
+        }
+    }
+}

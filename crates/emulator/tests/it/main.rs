@@ -1,5 +1,6 @@
 //! The emulator against real things: this machine's kernel, its tools and clients.
 #![cfg(test)]
 
+mod machine;
 mod netns;
 mod services;
