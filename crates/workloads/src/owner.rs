@@ -163,7 +163,7 @@ mod tests {
             rs.metadata.uid = Some(uid.into());
             vec![controller_reference(&rs)]
         });
-        pod.metadata.deletion_timestamp = deleting.then(|| Time(jiff::Timestamp::UNIX_EPOCH));
+        pod.metadata.deletion_timestamp = deleting.then_some(Time(jiff::Timestamp::UNIX_EPOCH));
         Arc::new(pod)
     }
 

@@ -173,7 +173,7 @@ pub(crate) mod tests {
             Some([("controller.kubernetes.io/pod-deletion-cost".to_owned(), "-5".to_owned())].into());
         let crowded = test_pod("crowded", Some("n1"), true);
         let alone = test_pod("alone", Some("n2"), true);
-        let mut all = vec![(&alone, 1), (&crowded, 3), (&cheap, 1), (&unready, 1), (&unassigned, 0)];
+        let mut all = [(&alone, 1), (&crowded, 3), (&cheap, 1), (&unready, 1), (&unassigned, 0)];
         all.sort_by(|a, b| deletion_order(*a, *b, now));
         let names: Vec<_> = all.iter().map(|(pod, _)| crate::kind::name(*pod)).collect();
         assert_eq!(names, ["unassigned", "unready", "cheap", "crowded", "alone"]);

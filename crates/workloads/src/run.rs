@@ -104,6 +104,8 @@ fn start_controllers(context: &Context, tasks: &mut JoinSet<()>) -> Result<(), W
 /// Waits for `shutdown`, or for a task that ends although nothing asked it to.
 async fn supervise(tasks: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<(), WorkloadsError> {
     tokio::select! {
+        // On shutdown the tasks end too, and that is as it should be.
+        biased;
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => {
             let reason = ended.err().map_or_else(|| "it returned".to_owned(), |error| error.to_string());

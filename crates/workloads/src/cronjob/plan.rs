@@ -130,7 +130,7 @@ fn latest_before(schedule: &Schedule, zone: &TimeZone, from: Timestamp, now: Tim
         if found.is_some() || start == from {
             return found;
         }
-        span = span * 4;
+        span *= 4;
     }
 }
 

@@ -144,8 +144,7 @@ fn ports(spec: &ServiceSpec, pod: &Pod) -> Vec<Port> {
         .filter_map(|port| {
             let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
             let number = match &port.target_port {
-                None => port.port,
-                Some(IntOrString::Int(0)) => port.port,
+                None | Some(IntOrString::Int(0)) => port.port,
                 Some(IntOrString::Int(number)) => *number,
                 Some(IntOrString::String(name)) => named_port(pod, name, &protocol)?,
             };

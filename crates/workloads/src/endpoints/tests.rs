@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::pod::tests::test_pod;
 
-fn service(spec: serde_json::Value) -> Service {
+fn service(spec: &serde_json::Value) -> Service {
     serde_json::from_value(json!({
         "metadata": {"name": "web", "namespace": "default", "uid": "svc", "labels": {"tier": "front"}},
         "spec": spec,
@@ -47,7 +47,7 @@ fn groups(service: &Service, pods: &[Arc<Pod>]) -> Groups {
 
 #[test]
 fn states_of_pods_become_conditions() {
-    let service = service(json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}));
+    let service = service(&json!({"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}));
     let pods = [
         pod("ready", "10.0.0.1", true),
         pod("starting", "10.0.0.2", false),
@@ -73,7 +73,7 @@ fn states_of_pods_become_conditions() {
 #[test]
 fn named_ports_may_differ_between_pods() {
     let service = service(
-        json!({"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}),
+        &json!({"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}),
     );
     let pods = [
         with_named_port(&pod("a", "10.0.0.1", true), 8080),
@@ -90,7 +90,7 @@ fn named_ports_may_differ_between_pods() {
 #[test]
 fn headless_services_publish_and_name_hosts() {
     let service =
-        service(json!({"clusterIP": "None", "selector": {"app": "web"}, "publishNotReadyAddresses": true}));
+        service(&json!({"clusterIP": "None", "selector": {"app": "web"}, "publishNotReadyAddresses": true}));
     let mut named = pod("web-0", "10.0.0.1", false).as_ref().clone();
     let spec = named.spec.as_mut().unwrap();
     (spec.hostname, spec.subdomain) = (Some("web-0".into()), Some("web".into()));
@@ -106,7 +106,7 @@ fn headless_services_publish_and_name_hosts() {
 
 #[test]
 fn a_service_without_pods_has_one_empty_slice() {
-    let service = service(json!({"selector": {"app": "web"}, "ports": [{"port": 80}]}));
+    let service = service(&json!({"selector": {"app": "web"}, "ports": [{"port": 80}]}));
     let wanted = [(Family::V4, Groups::new())];
     let actions = slices::plan(&service, &[], &wanted, FOR_PODS);
     let [Action::Create(slice)] = actions.as_slice() else { panic!("one slice expected: {actions:?}") };
@@ -152,7 +152,7 @@ proptest! {
     /// After every change: each wanted endpoint is in exactly one slice, none is too large, and planning again changes nothing.
     #[test]
     fn slices_follow_the_pods(rounds in prop::collection::vec(prop::collection::btree_map(0u16..400, any::<bool>(), 0..350), 1..5)) {
-        let service = service(json!({"selector": {"app": "web"}, "ports": [{"port": 80}]}));
+        let service = service(&json!({"selector": {"app": "web"}, "ports": [{"port": 80}]}));
         let mut existing = BTreeMap::new();
         for round in rounds {
             let pods: Vec<_> = round

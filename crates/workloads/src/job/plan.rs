@@ -361,8 +361,7 @@ fn ended_at(pod: &Pod) -> Option<Timestamp> {
 
 fn count_present(pods: &[Arc<Pod>], status: &mut JobStatus) {
     let active: Vec<_> = pods.iter().filter(|pod| pod::is_active(pod)).collect();
-    let shown = |count: usize| Some(saturated(count)).filter(|count| *count != 0);
-    status.active = shown(active.len());
+    status.active = Some(saturated(active.len())).filter(|count| *count != 0);
     status.ready = Some(saturated(active.iter().filter(|pod| pod::is_ready(pod)).count()));
     let terminating = pods.iter().filter(|pod| kind::is_deleting(pod.as_ref()) && !pod::is_finished(pod));
     status.terminating = Some(saturated(terminating.count()));

@@ -88,10 +88,10 @@ pub(super) fn garbage(
         let deleting = kind::is_deleting(pod.as_ref());
         match pod::node_name(pod) {
             Some(node) if gone.iter().any(|gone| gone == node) => {
-                garbage.push((pod.clone(), Reason::Orphaned))
+                garbage.push((pod.clone(), Reason::Orphaned));
             }
             Some(node) if deleting && given_up.contains(node) => {
-                garbage.push((pod.clone(), Reason::OutOfService))
+                garbage.push((pod.clone(), Reason::OutOfService));
             }
             None if deleting => garbage.push((pod.clone(), Reason::Unscheduled)),
             _ if pod::is_finished(pod) && !deleting => finished.push(pod),

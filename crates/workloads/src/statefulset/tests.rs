@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::pod::tests::test_pod;
 
-fn set(replicas: i32, extra: serde_json::Value) -> StatefulSet {
+fn set(replicas: i32, extra: &serde_json::Value) -> StatefulSet {
     let mut spec = json!({
         "replicas": replicas,
         "serviceName": "db",
@@ -41,20 +41,20 @@ fn steps(set: &StatefulSet, pods: &[Arc<Pod>], current: &str, update: &str) -> V
 
 #[test]
 fn one_after_the_other() {
-    let three = set(3, json!({}));
+    let three = set(3, &json!({}));
     assert_eq!(steps(&three, &[], "a", "a"), ["create 0 Update"]);
     assert_eq!(steps(&three, &[member(0, "a", false)], "a", "a"), Vec::<String>::new());
     assert_eq!(steps(&three, &[member(0, "a", true)], "a", "a"), ["create 1 Update"]);
     let all = [member(0, "a", true), member(1, "a", true), member(2, "a", true)];
     assert!(steps(&three, &all, "a", "a").is_empty());
-    assert_eq!(steps(&set(1, json!({})), &all, "a", "a"), ["condemn db-2"]);
+    assert_eq!(steps(&set(1, &json!({})), &all, "a", "a"), ["condemn db-2"]);
     let ill = [member(0, "a", true), member(1, "a", false), member(2, "a", true)];
-    assert!(steps(&set(1, json!({})), &ill, "a", "a").is_empty(), "waits for the unhealthy one below");
+    assert!(steps(&set(1, &json!({})), &ill, "a", "a").is_empty(), "waits for the unhealthy one below");
 }
 
 #[test]
 fn in_parallel() {
-    let parallel = set(3, json!({"podManagementPolicy": "Parallel"}));
+    let parallel = set(3, &json!({"podManagementPolicy": "Parallel"}));
     assert_eq!(steps(&parallel, &[], "a", "a"), ["create 0 Update", "create 1 Update", "create 2 Update"]);
     let many: Vec<_> = (0..5).map(|n| member(n, "a", n % 2 == 0)).collect();
     assert_eq!(steps(&parallel, &many, "a", "a"), ["condemn db-4", "condemn db-3"]);
@@ -63,23 +63,23 @@ fn in_parallel() {
 #[test]
 fn updates_go_from_the_top_down_to_the_partition() {
     let all = [member(0, "a", true), member(1, "a", true), member(2, "a", true)];
-    assert_eq!(steps(&set(3, json!({})), &all, "a", "b"), ["recreate db-2"]);
+    assert_eq!(steps(&set(3, &json!({})), &all, "a", "b"), ["recreate db-2"]);
     let half = [member(0, "a", true), member(1, "a", true), member(2, "b", false)];
-    assert!(steps(&set(3, json!({})), &half, "a", "b").is_empty(), "waits for the new one");
+    assert!(steps(&set(3, &json!({})), &half, "a", "b").is_empty(), "waits for the new one");
     let partition = json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}});
     let done = [member(0, "a", true), member(1, "a", true), member(2, "b", true)];
-    assert!(steps(&set(3, partition.clone()), &done, "a", "b").is_empty());
+    assert!(steps(&set(3, &partition), &done, "a", "b").is_empty());
     let lost = [member(0, "a", true), member(2, "b", true)];
-    assert_eq!(steps(&set(3, partition), &lost, "a", "b"), ["create 1 Current"]);
-    assert!(steps(&set(3, json!({"updateStrategy": {"type": "OnDelete"}})), &all, "a", "b").is_empty());
+    assert_eq!(steps(&set(3, &partition), &lost, "a", "b"), ["create 1 Current"]);
+    assert!(steps(&set(3, &json!({"updateStrategy": {"type": "OnDelete"}})), &all, "a", "b").is_empty());
 }
 
 #[test]
 fn finished_pods_are_made_anew_and_ordinals_may_start_elsewhere() {
     let mut failed = member(0, "a", false).as_ref().clone();
     failed.status.as_mut().unwrap().phase = Some("Failed".into());
-    assert_eq!(steps(&set(1, json!({})), &[Arc::new(failed)], "a", "a"), ["recreate db-0"]);
-    let shifted = set(1, json!({"ordinals": {"start": 5}}));
+    assert_eq!(steps(&set(1, &json!({})), &[Arc::new(failed)], "a", "a"), ["recreate db-0"]);
+    let shifted = set(1, &json!({"ordinals": {"start": 5}}));
     assert_eq!(steps(&shifted, &[], "a", "a"), ["create 5 Update"]);
     assert_eq!(steps(&shifted, &[member(5, "a", true), member(0, "a", true)], "a", "a"), ["condemn db-0"]);
     for (name, expected) in
@@ -93,7 +93,7 @@ fn finished_pods_are_made_anew_and_ordinals_may_start_elsewhere() {
 fn pods_have_names_and_storage_of_their_own() {
     let templates = json!({"volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}],
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"}});
-    let set = set(2, templates);
+    let set = set(2, &templates);
     let template = serde_json::to_value(&set.spec.as_ref().unwrap().template).unwrap();
     let revision: ControllerRevision = serde_json::from_value(json!({
         "metadata": {"name": "db-abc"}, "revision": 1, "data": {"spec": {"template": template}}}))
@@ -181,7 +181,7 @@ impl World {
 proptest! {
     #[test]
     fn ordered_sets_arrive(happenings in prop::collection::vec(happening(), 0..80)) {
-        let mut world = World { set: set(3, json!({})), pods: Vec::new(), current: "r0".into(), update: "r0".into() };
+        let mut world = World { set: set(3, &json!({})), pods: Vec::new(), current: "r0".into(), update: "r0".into() };
         for happening in happenings {
             match happening {
                 Happening::Act => world.act()?,

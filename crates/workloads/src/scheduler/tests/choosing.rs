@@ -37,12 +37,12 @@ fn extended_resources_selectors_names_and_tolerations() {
     gpu.spec = serde_json::from_value(json!({"taints": [{"key": "gpu", "effect": "NoSchedule"}]})).unwrap();
     let cluster = cluster(&[node("n1", "a"), gpu], &[]);
     let tolerations = json!([{"key": "gpu", "operator": "Exists"}]);
-    let mut wants_gpu = with_spec(pod("p", "x", "1"), &json!({"tolerations": tolerations}));
+    let mut wants_gpu = with_spec(&pod("p", "x", "1"), &json!({"tolerations": tolerations}));
     wants_gpu.spec.as_mut().unwrap().containers[0].resources.as_mut().unwrap().requests =
         Some(quantities(&[("drystone.dev/gpu", "2")]));
     assert_eq!(choose(&cluster, &wants_gpu), Ok("gpu".into()));
     let by_zone =
-        with_spec(pod("p", "x", "1"), &json!({"nodeSelector": {"topology.kubernetes.io/zone": "b"}}));
+        with_spec(&pod("p", "x", "1"), &json!({"nodeSelector": {"topology.kubernetes.io/zone": "b"}}));
     let misfit = choose(&cluster, &by_zone).unwrap_err();
     assert!(
         misfit.summary().contains("1 node(s) didn't match Pod's node affinity/selector"),
@@ -51,7 +51,7 @@ fn extended_resources_selectors_names_and_tolerations() {
     );
     let by_field = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
         "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]}}}});
-    assert_eq!(choose(&cluster, &with_spec(pod("p", "x", "1"), &by_field)), Ok("n1".into()));
+    assert_eq!(choose(&cluster, &with_spec(&pod("p", "x", "1"), &by_field)), Ok("n1".into()));
 }
 
 #[test]
@@ -76,31 +76,33 @@ fn pods_attract_and_repel_each_other() {
     let nodes = [node("n1", "a"), node("n2", "a"), node("n3", "b")];
     let cluster = cluster(&nodes, &[(pod("db", "db", "3"), "n1")]);
 
-    let near_db = with_spec(pod("web", "web", "2"), &json!({"affinity": {"podAffinity": near(ZONE, "db")}}));
+    let near_db = with_spec(&pod("web", "web", "2"), &json!({"affinity": {"podAffinity": near(ZONE, "db")}}));
     assert_eq!(choose(&cluster, &near_db), Ok("n2".into()), "same zone, but no room on the same node");
-    let away = with_spec(pod("web", "web", "1"), &json!({"affinity": {"podAntiAffinity": near(ZONE, "db")}}));
+    let away =
+        with_spec(&pod("web", "web", "1"), &json!({"affinity": {"podAntiAffinity": near(ZONE, "db")}}));
     assert_eq!(choose(&cluster, &away), Ok("n3".into()));
 
     // The first of a group that wants to be together may go anywhere; without a match of its own it may not.
-    let group = with_spec(pod("g", "group", "1"), &json!({"affinity": {"podAffinity": near(ZONE, "group")}}));
+    let group =
+        with_spec(&pod("g", "group", "1"), &json!({"affinity": {"podAffinity": near(ZONE, "group")}}));
     assert!(choose(&cluster, &group).is_ok());
     let lonely =
-        with_spec(pod("g", "other", "1"), &json!({"affinity": {"podAffinity": near(ZONE, "group")}}));
+        with_spec(&pod("g", "other", "1"), &json!({"affinity": {"podAffinity": near(ZONE, "group")}}));
     let misfit = choose(&cluster, &lonely).unwrap_err();
     assert_eq!(misfit.summary(), "0/3 nodes are available: 3 node(s) didn't match pod affinity rules.");
 
     // A pod already there can keep others out.
     let mut guarded = cluster.clone();
     let guard =
-        with_spec(pod("guard", "guard", "1"), &json!({"affinity": {"podAntiAffinity": near(HOST, "web")}}));
+        with_spec(&pod("guard", "guard", "1"), &json!({"affinity": {"podAntiAffinity": near(HOST, "web")}}));
     guarded.confirm(Arc::new(PodInfo::new(Arc::new(guard))), "n3");
-    let strict = with_spec(pod("web", "web", "1"), &json!({"nodeSelector": {HOST: "n3"}}));
+    let strict = with_spec(&pod("web", "web", "1"), &json!({"nodeSelector": {HOST: "n3"}}));
     let misfit = choose(&guarded, &strict).unwrap_err();
     assert!(misfit.summary().contains("1 node(s) didn't satisfy existing pods anti-affinity rules"));
 
     let preferred = json!({"affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 100, "podAffinityTerm": {"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "db"}}}}]}}});
-    assert_eq!(choose(&cluster, &with_spec(pod("web", "web", "500m"), &preferred)), Ok("n1".into()));
+    assert_eq!(choose(&cluster, &with_spec(&pod("web", "web", "500m"), &preferred)), Ok("n1".into()));
 }
 
 #[test]
@@ -110,20 +112,20 @@ fn spread_constraints_keep_the_skew() {
         json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
             "whenUnsatisfiable": when, "labelSelector": {"matchLabels": {"app": "web"}}}]})
     };
-    let hard = |name: &str| with_spec(pod(name, "web", "100m"), &constraint("DoNotSchedule"));
+    let hard = |name: &str| with_spec(&pod(name, "web", "100m"), &constraint("DoNotSchedule"));
     let one = cluster(&nodes, &[(hard("a"), "n1")]);
     assert_eq!(choose(&one, &hard("b")), Ok("n2".into()));
-    let pinned = with_spec(hard("b"), &json!({"nodeSelector": {"kubernetes.io/hostname": "n1"}}));
+    let pinned = with_spec(&hard("b"), &json!({"nodeSelector": {"kubernetes.io/hostname": "n1"}}));
     assert!(choose(&one, &pinned).is_ok(), "places the pod cannot use do not count");
     let ignoring = {
         let mut spec = constraint("DoNotSchedule");
         spec["topologySpreadConstraints"][0]["nodeAffinityPolicy"] = json!("Ignore");
         spec["nodeSelector"] = json!({"kubernetes.io/hostname": "n1"});
-        with_spec(pod("b", "web", "100m"), &spec)
+        with_spec(&pod("b", "web", "100m"), &spec)
     };
     let misfit = choose(&one, &ignoring).unwrap_err();
     assert!(misfit.summary().contains("1 node(s) didn't match pod topology spread constraints"));
-    let soft = with_spec(pod("c", "web", "100m"), &constraint("ScheduleAnyway"));
+    let soft = with_spec(&pod("c", "web", "100m"), &constraint("ScheduleAnyway"));
     assert_eq!(choose(&one, &soft), Ok("n2".into()));
 }
 

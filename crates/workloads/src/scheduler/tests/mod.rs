@@ -84,8 +84,8 @@ fn with_host_port(mut pod: Pod, port: i32) -> Pod {
 }
 
 /// Changes the pod's specification by JSON, which is how it is written in manifests.
-fn with_spec(pod: Pod, extra: &serde_json::Value) -> Pod {
-    let mut value = serde_json::to_value(&pod).unwrap();
+fn with_spec(pod: &Pod, extra: &serde_json::Value) -> Pod {
+    let mut value = serde_json::to_value(pod).unwrap();
     for (key, field) in extra.as_object().unwrap() {
         value["spec"][key] = field.clone();
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::scheduler::preempt::{Candidate, preempt};
 
 fn ranked(name: &str, cpu: &str, priority: i32) -> Pod {
-    with_spec(pod(name, name, cpu), &json!({"priority": priority}))
+    with_spec(&pod(name, name, cpu), &json!({"priority": priority}))
 }
 
 fn attempt(cluster: &Cluster, pod: &Pod) -> Result<Candidate, String> {
@@ -35,7 +35,7 @@ fn as_few_and_as_unimportant_as_possible() {
         attempt(&cluster, &ranked("huge", "8", 10)).unwrap_err(),
         "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
     );
-    let never = with_spec(ranked("polite", "2", 10), &json!({"preemptionPolicy": "Never"}));
+    let never = with_spec(&ranked("polite", "2", 10), &json!({"preemptionPolicy": "Never"}));
     assert_eq!(
         attempt(&cluster, &never).unwrap_err(),
         "preemption: not eligible due to preemptionPolicy=Never."

@@ -131,7 +131,7 @@ proptest! {
                 }
                 Happening::PodAppears { milli, port, priority } => {
                     let new = pod(&format!("p{serial}"), "x", &format!("{milli}m"));
-                    let mut new = with_spec(new, &json!({"priority": priority}));
+                    let mut new = with_spec(&new, &json!({"priority": priority}));
                     if let Some(port) = port {
                         new = with_host_port(new, 8000 + i32::from(port));
                     }

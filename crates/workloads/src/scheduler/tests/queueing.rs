@@ -17,7 +17,7 @@ fn important_pods_first_then_in_order_of_arrival() {
     let mut engine = Engine::new("default-scheduler");
     engine.node_changed(&added(node("n1", "a")), now);
     for (name, priority) in [("a", 0), ("b", 0), ("vip", 7), ("c", 0)] {
-        engine.pod_changed(&added(with_spec(pod(name, "x", "100m"), &json!({"priority": priority}))), now);
+        engine.pod_changed(&added(with_spec(&pod(name, "x", "100m"), &json!({"priority": priority}))), now);
     }
     let order: Vec<String> = (0..4).map(|_| bound(next(&mut engine, now))).collect();
     assert_eq!(order, ["vip -> n1", "a -> n1", "b -> n1", "c -> n1"]);
@@ -76,9 +76,9 @@ fn only_own_unfinished_ungated_pods_are_scheduled() {
     let now = Instant::now();
     let mut engine = Engine::new("default-scheduler");
     engine.node_changed(&added(node("n1", "a")), now);
-    engine.pod_changed(&added(with_spec(pod("other", "x", "1"), &json!({"schedulerName": "mine"}))), now);
+    engine.pod_changed(&added(with_spec(&pod("other", "x", "1"), &json!({"schedulerName": "mine"}))), now);
     engine.pod_changed(
-        &added(with_spec(pod("gated", "x", "1"), &json!({"schedulingGates": [{"name": "g"}]}))),
+        &added(with_spec(&pod("gated", "x", "1"), &json!({"schedulingGates": [{"name": "g"}]}))),
         now,
     );
     let mut dying = pod("dying", "x", "1");
@@ -86,7 +86,7 @@ fn only_own_unfinished_ungated_pods_are_scheduled() {
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
     engine.pod_changed(&added(dying), now);
     assert!(matches!(next(&mut engine, now), Verdict::Idle(None)));
-    let gated = Arc::new(with_spec(pod("gated", "x", "1"), &json!({"schedulingGates": [{"name": "g"}]})));
+    let gated = Arc::new(with_spec(&pod("gated", "x", "1"), &json!({"schedulingGates": [{"name": "g"}]})));
     engine.pod_changed(&Change::Updated { old: gated, new: Arc::new(pod("gated", "x", "1")) }, now);
     assert_eq!(bound(next(&mut engine, now)), "gated -> n1");
     // A status update of the assumed pod must not queue it again.
