@@ -1,10 +1,12 @@
 //! `metadata.managedFields`: who wrote which field.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::rules;
-use crate::machinery::apply::{self, ApplyError, BadFields, Writer};
+use crate::machinery::apply::{self, BadFields, Writer};
 use crate::machinery::status::ApiError;
 use crate::registry::ResourceInfo;
 use crate::request::options::WriteOptions;
@@ -41,11 +43,29 @@ pub(crate) fn apply(
     let schema = rules::schema(resource);
     let root = schema.as_ref().map(|schema| schema.root());
     let writer = writer(resource, options, subresource, now);
-    apply::apply(root, current, config, writer, options.force).map_err(|error| match error {
-        ApplyError::Conflicts(conflicts) => ApiError::ApplyConflict(conflicts),
-        ApplyError::BadFields(error) => damaged(error),
-        ApplyError::ManagedFieldsInConfig => ApiError::BadRequest(error.to_string()),
-    })
+    Ok(apply::apply(
+        root,
+        current,
+        &without_other_parts(resource, config, subresource),
+        writer,
+        options.force,
+    )?)
+}
+
+/// The configuration without `status` where that has a subresource of its own: nobody comes to own what is not written.
+fn without_other_parts<'a>(
+    resource: &ResourceInfo,
+    config: &'a Value,
+    subresource: Option<&str>,
+) -> Cow<'a, Value> {
+    if subresource.is_some() || !resource.behaviour.status || config.get("status").is_none() {
+        return Cow::Borrowed(config);
+    }
+    let mut config = config.clone();
+    if let Some(fields) = config.as_object_mut() {
+        fields.remove("status");
+    }
+    Cow::Owned(config)
 }
 
 fn writer<'a>(

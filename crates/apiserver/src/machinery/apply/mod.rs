@@ -4,6 +4,7 @@
 //! [`apply()`] merges what one manager wants into an object; [`track()`] notes what any other write changed. Both are pure:
 //! the clock is an argument.
 
+mod client_side;
 mod field_set;
 mod managers;
 mod merge;
@@ -19,15 +20,16 @@ pub use field_set::{BadFields, FieldSet, display};
 pub use managers::{ManagerEntry, Managers, Operation};
 pub use path::{BadPathElement, PathElement};
 
-use super::{schema::SchemaNode, status::FieldConflict};
+use super::schema::SchemaNode;
+use super::status::{ApiError, FieldConflict};
 use managers::time_of;
-use walk::{compare, fields_of};
+use walk::{compare, fields_of, repeated};
 
 /// Manager of what was in an object before anybody's fields were tracked.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
-/// Manager of `kubectl apply` without `--server-side`; its fields pass to `kubectl` without conflict.
-const CLIENT_SIDE_APPLY: &str = "kubectl-client-side-apply";
+/// The manager that comes after client-side apply: see [`client_side`].
+const KUBECTL: &str = "kubectl";
 
 /// Fields of metadata that nobody owns.
 const UNTRACKED_METADATA: [&str; 9] = [
@@ -67,6 +69,26 @@ pub enum ApplyError {
     /// The configuration carries managed fields of its own.
     #[error("metadata.managedFields must be nil")]
     ManagedFieldsInConfig,
+    /// Two entries of a list of the configuration cannot be told apart.
+    #[error("failed to create typed patch object: {list}: duplicate entries for key {key}")]
+    Repeated {
+        /// Path of the list, e.g. `.spec.containers`.
+        list: String,
+        /// What the entries share, e.g. `[name="a"]`.
+        key: String,
+    },
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Conflicts(conflicts) => Self::ApplyConflict(conflicts),
+            ApplyError::BadFields(_) => Self::Internal(error.to_string()),
+            ApplyError::ManagedFieldsInConfig | ApplyError::Repeated { .. } => {
+                Self::BadRequest(error.to_string())
+            }
+        }
+    }
 }
 
 /// A copy without what nobody owns.
@@ -110,6 +132,10 @@ pub fn apply(
     if claims.is_some_and(|claims| !claims.is_empty()) {
         return Err(ApplyError::ManagedFieldsInConfig);
     }
+    if let Some((list, key)) = repeated(schema, config) {
+        return Err(ApplyError::Repeated { list: display(&list), key: key.to_string() });
+    }
+    let config = &confined(config, writer.subresource);
     let empty = Value::Object(Map::new());
     let before = live.unwrap_or(&empty);
     let mut managers = Managers::of(before)?;
@@ -134,7 +160,11 @@ pub fn apply(
     }
     let changed = compare(schema, &tracked(before), &tracked(&merged));
     let taken = changed.modified.union(&changed.added);
-    let conflicts = conflicts(&managers, &me, &taken.intersection(&wanted));
+    let mut contested = taken.intersection(&wanted);
+    if writer.manager == KUBECTL {
+        contested = contested.difference(&client_side::unchanged_since(schema, before));
+    }
+    let conflicts = conflicts(&managers, &me, &contested);
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));
     }
@@ -150,7 +180,20 @@ pub fn apply(
     };
     managers.entries.push(ManagerEntry { time, ..me });
     managers.write_to(&mut merged);
+    if writer.manager == KUBECTL {
+        client_side::note(&mut merged, config);
+    }
     Ok(merged)
+}
+
+/// What a configuration can say through a subresource: `status` is all that is written through the subresource of that
+/// name.
+fn confined(config: &Value, subresource: Option<&str>) -> Value {
+    let mut config = config.clone();
+    if let (Some("status"), Value::Object(fields)) = (subresource, &mut config) {
+        fields.retain(|name, _| matches!(name.as_str(), "apiVersion" | "kind" | "status"));
+    }
+    config
 }
 
 fn without_managed_fields(config: &Value) -> Value {
@@ -184,8 +227,7 @@ fn held_by_others(managers: &Managers, me: &ManagerEntry) -> FieldSet {
 }
 
 fn conflicts(managers: &Managers, me: &ManagerEntry, taken: &FieldSet) -> Vec<FieldConflict> {
-    let hands_over = |other: &ManagerEntry| me.manager == "kubectl" && other.manager == CLIENT_SIDE_APPLY;
-    let others = managers.entries.iter().filter(|other| !other.is_same(me) && !hands_over(other));
+    let others = managers.entries.iter().filter(|other| !other.is_same(me));
     others
         .flat_map(|other| {
             let fields = other.fields.intersection(taken).paths();

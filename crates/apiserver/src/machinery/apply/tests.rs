@@ -184,13 +184,74 @@ fn untracked_objects_belong_to_before_first_apply() {
     assert_eq!(fields(&agreed, "before-first-apply"), json!({"f:spec": {"f:paused": {}, "f:replicas": {}}}));
 }
 
-#[test]
-fn client_side_apply_hands_over_to_kubectl() {
-    let mut live = object(json!({"replicas": 2}));
+/// An object as client-side apply leaves it.
+fn client_side_applied(spec: &Value) -> Value {
+    let mut live = object(spec.clone());
+    let last = object(spec.clone()).to_string();
+    live["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": last});
     track(Some(schema().root()), None, &mut live, writer("kubectl-client-side-apply")).expect("readable");
+    live
+}
+
+fn last_applied(object: &Value) -> Value {
+    let text = &object["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
+    serde_json::from_str(text.as_str().expect("text")).expect("JSON")
+}
+
+#[test]
+fn what_kubectl_applied_from_the_client_is_taken_without_conflict() {
+    let live = client_side_applied(&json!({"replicas": 2, "paused": true}));
     let taken = applied(Some(&live), "kubectl", json!({"replicas": 3})).expect("handed over");
     assert_eq!(taken["spec"]["replicas"], 3);
-    assert_eq!(fields(&taken, "kubectl-client-side-apply"), Value::Null);
+    assert_eq!(fields(&taken, "kubectl"), json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(last_applied(&taken)["spec"], json!({"replicas": 3}));
+    let again = applied(Some(&taken), "kubectl", json!({"replicas": 3})).expect("its own");
+    assert_eq!(again, taken);
+    assert!(applied(Some(&live), "somebody", json!({"replicas": 3})).is_err());
+}
+
+#[test]
+fn what_changed_since_is_in_conflict_even_with_kubectl() {
+    let live = client_side_applied(&json!({"replicas": 2}));
+    let scaled = updated(&live, "scaler", |object| object["spec"]["replicas"] = json!(5));
+    let error = applied(Some(&scaled), "kubectl", json!({"replicas": 3})).expect_err("the scaler owns it");
+    assert!(matches!(&error, ApplyError::Conflicts(all) if all[0].manager.contains("scaler")), "{error:?}");
+}
+
+#[test]
+fn a_configuration_names_every_entry_once() {
+    let cases = [
+        (
+            json!({"containers": [{"name": "a"}, {"name": "a"}]}),
+            ".spec.containers: duplicate entries for key [name=\"a\"]",
+        ),
+        (json!({"finalizers": ["x", "x"]}), ".spec.finalizers: duplicate entries for key [=\"x\"]"),
+        (
+            json!({"ports": [{"port": 1}, {"port": 1, "protocol": "TCP"}]}),
+            ".spec.ports: duplicate entries for key [port=1,protocol=\"TCP\"]",
+        ),
+    ];
+    for (spec, message) in cases {
+        let error = ApiError::from(applied(None, "a", spec.clone()).expect_err("repeated"));
+        assert_eq!(error.to_string(), format!("failed to create typed patch object: {message}"));
+        assert_eq!(error.code(), 400);
+        // What is stored already is tolerated.
+        let live = object(spec);
+        assert!(applied(Some(&live), "a", json!({"replicas": 1})).is_ok());
+    }
+}
+
+#[test]
+fn through_status_only_the_status_is_applied() {
+    let live = applied(None, "a", json!({"replicas": 2})).expect("applied");
+    let mut config = object(json!({"replicas": 7}));
+    config["status"] = json!({"ready": 1});
+    let status = Writer { subresource: Some("status"), ..writer("a") };
+    let now = apply(None, Some(&live), &config, status, false).expect("another subresource");
+    assert_eq!((&now["spec"]["replicas"], &now["status"]), (&json!(2), &json!({"ready": 1})));
+    let entries = now["metadata"]["managedFields"].as_array().expect("entries");
+    assert_eq!(entries[1]["fieldsV1"], json!({"f:status": {"f:ready": {}}}));
+    assert_eq!(entries[1]["subresource"], "status");
 }
 
 #[test]

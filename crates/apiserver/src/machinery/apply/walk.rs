@@ -1,6 +1,6 @@
 //! From values to sets of fields: what a value consists of, and what differs between two values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -56,11 +56,61 @@ pub(super) fn key_of(list: SchemaNode<'_>, item: &Value) -> PathElement {
 
 /// The entries of a list by path element; of entries with the same key the last one counts.
 pub(super) fn entries<'v>(shape: Shape<'_>, items: &'v [Value]) -> BTreeMap<PathElement, &'v Value> {
-    let element = |item: &Value| match shape {
+    items.iter().map(|item| (element_of(shape, item), item)).collect()
+}
+
+/// The first list in a value of which two entries cannot be told apart: its path, and what they share.
+pub(super) fn repeated(
+    schema: Option<SchemaNode<'_>>,
+    value: &Value,
+) -> Option<(Vec<PathElement>, PathElement)> {
+    let mut path = Vec::new();
+    let element = find_repeated(schema, value, &mut path)?;
+    Some((path, element))
+}
+
+fn find_repeated(
+    schema: Option<SchemaNode<'_>>,
+    value: &Value,
+    path: &mut Vec<PathElement>,
+) -> Option<PathElement> {
+    match (shape(schema, value), value) {
+        (Shape::Object(schema), Value::Object(fields)) => {
+            for (name, inner) in fields {
+                path.push(PathElement::Field(name.clone()));
+                if let Some(found) = find_repeated(schema.and_then(|node| node.field(name)), inner, path) {
+                    return Some(found);
+                }
+                path.pop();
+            }
+            None
+        }
+        (shape @ (Shape::Set | Shape::Keyed(_)), Value::Array(items)) => {
+            let mut seen = BTreeSet::new();
+            for item in items {
+                let element = element_of(shape, item);
+                if !seen.insert(element.clone()) {
+                    return Some(element);
+                }
+                if let Shape::Keyed(list) = shape {
+                    path.push(element);
+                    if let Some(found) = find_repeated(list.items(), item, path) {
+                        return Some(found);
+                    }
+                    path.pop();
+                }
+            }
+            None
+        }
+        _ => None,
+    }
+}
+
+fn element_of(shape: Shape<'_>, item: &Value) -> PathElement {
+    match shape {
         Shape::Keyed(list) => key_of(list, item),
         _ => PathElement::of_value(item),
-    };
-    items.iter().map(|item| (element(item), item)).collect()
+    }
 }
 
 /// The fields that a value consists of.

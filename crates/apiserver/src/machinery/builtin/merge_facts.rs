@@ -143,6 +143,10 @@ const ATOMIC_TYPES: &[&str] = &[
     "rbac.v1.Subject",
 ];
 
+/// Keys of lists that have a value when they are not given, without which an entry could not be recognized.
+const KEY_DEFAULTS: &[(&str, &str, &str)] =
+    &[("core.v1.ContainerPort", "protocol", "TCP"), ("core.v1.ServicePort", "protocol", "TCP")];
+
 /// What the names of definitions begin with.
 const PREFIXES: [&str; 3] =
     ["io.k8s.api.", "io.k8s.apimachinery.pkg.apis.", "io.k8s.apiextensions-apiserver.pkg.apis."];
@@ -162,6 +166,13 @@ pub(super) fn apply(definitions: &mut Map<String, Value>) {
     for short in ATOMIC_TYPES {
         if let Some(Value::Object(definition)) = find(definitions, short) {
             definition.insert("x-kubernetes-map-type".into(), "atomic".into());
+        }
+    }
+    for (short, field, value) in KEY_DEFAULTS {
+        let property =
+            find(definitions, short).and_then(|definition| definition["properties"].get_mut(*field));
+        if let Some(Value::Object(property)) = property {
+            property.insert("default".into(), (*value).into());
         }
     }
 }
@@ -249,6 +260,9 @@ mod tests {
         }
         for short in ATOMIC_TYPES {
             assert!(exists(short).is_some(), "{short} is not defined");
+        }
+        for (short, field, value) in KEY_DEFAULTS {
+            assert_eq!(exists(short).expect(short)["properties"][field]["default"], *value);
         }
     }
 }

@@ -1,15 +1,14 @@
 //! The built-in kinds: their schemas, how they are read, what they default to, and what makes them valid.
 //!
-//! A request body goes through [`BuiltinKind::decode`], [`BuiltinKind::default`], if it is new
-//! [`BuiltinKind::prepare`], and at last [`BuiltinKind::validate`] or [`BuiltinKind::validate_update`]; unknown fields are found and pruned by its
-//! [`BuiltinKind::schema`].
+//! A request body goes through [`BuiltinKind::decode`], [`BuiltinKind::default`] and, at last, [`BuiltinKind::validate`] or
+//! [`BuiltinKind::validate_update`]; unknown fields are found and pruned by its [`BuiltinKind::schema`]. All of it is
+//! idempotent, so that writing what was read changes nothing.
 
 mod corrections;
 mod decode;
 mod defaults;
 mod kinds;
 mod merge_facts;
-mod prepare;
 #[cfg(test)]
 mod tests;
 mod validation;
@@ -19,7 +18,6 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 pub use kinds::{BuiltinKind, KINDS, definitions};
-pub use prepare::quality_of_service;
 
 use super::field_error::FieldError;
 use super::schema::{Schema, SchemaSet};
@@ -54,12 +52,6 @@ impl BuiltinKind {
     /// Fills in what is missing and has a default. `object` has been decoded.
     pub fn default(&self, object: &mut Value) {
         defaults::apply(self.group, self.kind, object);
-    }
-
-    /// Completes a new object with what only the server knows: the first status of a pod, the selector of a job. Comes
-    /// after [`BuiltinKind::default`], when `metadata.uid` is set.
-    pub fn prepare(&self, object: &mut Value) {
-        prepare::prepare(self.group, self.kind, object);
     }
 
     /// What is wrong with a new object, beyond its metadata. `object` has its defaults.

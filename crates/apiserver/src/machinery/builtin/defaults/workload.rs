@@ -25,7 +25,6 @@ pub(super) fn deployment(deployment: &mut Fields) {
             }
         });
     });
-    within_made(deployment, "status", |_| {});
 }
 
 /// A ReplicaSet.
@@ -34,7 +33,6 @@ pub(super) fn replica_set(set_of_pods: &mut Fields) {
         within(spec, "template", pod::template);
         set(spec, "replicas", 1);
     });
-    within_made(set_of_pods, "status", |status| set(status, "replicas", 0));
 }
 
 /// A ReplicationController, whose selector and labels come from its template.
@@ -49,7 +47,6 @@ pub(super) fn replication_controller(controller: &mut Fields) {
             spec.insert("selector".into(), labels);
         }
     });
-    within_made(controller, "status", |status| set(status, "replicas", 0));
 }
 
 /// A StatefulSet.
@@ -75,10 +72,6 @@ pub(super) fn stateful_set(set_of_pods: &mut Fields) {
             storage::persistent_volume_claim(claim);
         });
     });
-    within_made(set_of_pods, "status", |status| {
-        set(status, "replicas", 0);
-        set(status, "availableReplicas", 0);
-    });
 }
 
 /// A DaemonSet.
@@ -96,19 +89,12 @@ pub(super) fn daemon_set(set_of_pods: &mut Fields) {
             }
         });
     });
-    within_made(set_of_pods, "status", |status| {
-        for name in ["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"]
-        {
-            set(status, name, 0);
-        }
-    });
 }
 
 /// A Job.
 pub(super) fn job(job: &mut Fields) {
     pod::labels_from_template(job);
     within(job, "spec", job_spec);
-    within_made(job, "status", |_| {});
 }
 
 fn job_spec(spec: &mut Fields) {
@@ -141,7 +127,6 @@ pub(super) fn cron_job(cron: &mut Fields) {
             within(job, "spec", |spec| within(spec, "template", pod::template));
         });
     });
-    within_made(cron, "status", |_| {});
 }
 
 /// A HorizontalPodAutoscaler: without metrics it keeps the processors of its pods at 80 %.

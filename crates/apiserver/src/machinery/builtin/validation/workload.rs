@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::field::{Errors, Field, repeated};
 use super::{labels, pod, quantities, storage};
-use crate::machinery::field_error::FieldError;
 use crate::machinery::names;
 use crate::machinery::selector::LabelSelector;
 
@@ -246,11 +245,4 @@ pub(super) fn disruption_budget(object: &Field<'_>, errors: &mut Errors) {
 /// An overhead or other list of amounts must not be negative.
 pub(super) fn overhead(amounts: &Field<'_>, errors: &mut Errors) {
     quantities::amounts(amounts, errors);
-}
-
-/// Reports an entry that is no name of its kind: shared by what names other objects.
-pub(super) fn reference(field: &Field<'_>, errors: &mut Errors) {
-    if field.get("name").is_absent() {
-        errors.push(FieldError::required(field.get("name").path, ""));
-    }
 }
