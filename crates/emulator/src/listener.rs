@@ -64,7 +64,7 @@ pub(crate) async fn listen(ports: &mut Ports, name: &str, index: usize) -> io::R
         match TcpListener::bind(remembered).await {
             Ok(listener) => return Ok(listener),
             Err(error) => {
-                tracing::warn!(service = name, address = %remembered, %error, "the port is taken; another is used")
+                tracing::warn!(service = name, address = %remembered, %error, "the port is taken; another is used");
             }
         }
     }

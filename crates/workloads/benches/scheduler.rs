@@ -87,7 +87,9 @@ fn measure(what: &str, nodes: usize, pods: usize, extra: &Value) {
     let elapsed = start.elapsed();
     #[allow(clippy::cast_precision_loss)]
     let rate = bound as f64 / elapsed.as_secs_f64();
-    println!("{what}: {bound}/{pods} pods on {nodes} nodes in {elapsed:.1?}, {rate:.0} pods/s, longest decision {longest:.1?}");
+    println!(
+        "{what}: {bound}/{pods} pods on {nodes} nodes in {elapsed:.1?}, {rate:.0} pods/s, longest decision {longest:.1?}"
+    );
 }
 
 fn main() {
@@ -96,7 +98,8 @@ fn main() {
         "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]});
     measure("topology spread", 100, 1000, &spread);
     let near = json!([{"topologyKey": "topology.kubernetes.io/zone", "labelSelector": {"matchLabels": {"app": "web"}}}]);
-    let affinity = json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": near}}});
+    let affinity =
+        json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": near}}});
     measure("pod affinity", 100, 1000, &affinity);
     measure("plain", 1000, 5000, &json!({}));
 }

@@ -84,7 +84,7 @@ async fn empty(state: &State, name: &str) {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(name, %error, "objects of a CustomResourceDefinition cannot be deleted yet")
+                tracing::warn!(name, %error, "objects of a CustomResourceDefinition cannot be deleted yet");
             }
         }
         tokio::time::sleep(pause).await;

@@ -285,7 +285,7 @@ fn check_strings(
         match value.as_str() {
             Some(value) => each(key, value, path, errors),
             None => {
-                errors.push(FieldError::invalid(format!("{path}[{key}]"), value.clone(), "must be a string"))
+                errors.push(FieldError::invalid(format!("{path}[{key}]"), value.clone(), "must be a string"));
             }
         }
     }

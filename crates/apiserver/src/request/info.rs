@@ -53,12 +53,12 @@ impl RequestInfo {
             return;
         }
         let Some(selector) = query.get("fieldSelector") else { return };
-        let names = selector.split(',').filter_map(|term| {
+        let mut names = selector.split(',').filter_map(|term| {
             let value = term.trim().strip_prefix("metadata.name=")?;
             let value = value.strip_prefix('=').unwrap_or(value);
             (!value.is_empty()).then_some(value)
         });
-        if let Some(name) = names.last() {
+        if let Some(name) = names.next_back() {
             resource.name = name.to_owned();
         }
     }

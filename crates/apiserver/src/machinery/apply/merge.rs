@@ -67,7 +67,7 @@ pub(super) fn remove(schema: Option<SchemaNode<'_>>, value: &mut Value, gone: &F
             });
         }
         (Shape::Set, Value::Array(items)) => {
-            items.retain(|item| !is_gone(&PathElement::of_value(item), gone, kept))
+            items.retain(|item| !is_gone(&PathElement::of_value(item), gone, kept));
         }
         _ => {}
     }

@@ -91,7 +91,7 @@ async fn every_body_names_itself_and_its_type() {
             assert!(resource.body["Name"].is_string(), "{uri}");
             assert_eq!(
                 Some(resource.body["@odata.etag"].as_str().unwrap()),
-                resource.etag.as_ref().map(|etag| etag.as_str())
+                resource.etag.as_ref().map(drystone_redfish::etag::ETag::as_str)
             );
             let collection = resource.body.get("Members").is_some();
             assert_eq!(resource.body.get("Id").is_none(), collection, "{uri}");
