@@ -41,6 +41,7 @@ pub(crate) fn check_fields(
 ) -> Result<(), ApiError> {
     if let Some(kind) = builtin(resource) {
         kind.decode(object)?;
+        writer.warnings.extend(kind.warnings(object));
     }
     let Some(schema) = schema(resource) else { return Ok(()) };
     let validation = writer.options.field_validation;

@@ -59,6 +59,11 @@ impl BuiltinKind {
         validation::new(self.group, self.kind, object)
     }
 
+    /// What the client should be warned of, although the object is accepted.
+    pub fn warnings(&self, object: &Value) -> Vec<String> {
+        validation::warnings(self.group, self.kind, object)
+    }
+
     /// What is wrong with changing `old` to `object`: all that would be wrong with a new one, and changes of what cannot
     /// be changed.
     pub fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {

@@ -112,6 +112,33 @@ fn changes_of_what_is_fixed_are_refused() {
 }
 
 #[test]
+fn what_may_surprise_is_warned_of() {
+    let warnings = |object: &Value| kind_of(object).warnings(object);
+    let mut pod = example("Pod");
+    assert_eq!(warnings(&pod), Vec::<String>::new());
+    pod["spec"]["containers"] = json!([{"name": "a", "env": [{"name": "A"}, {"name": "A"}],
+        "ports": [{"containerPort": 1}, {"containerPort": 1}]}]);
+    assert_eq!(
+        warnings(&pod),
+        [
+            "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply",
+            "spec.containers[0].ports[1]: duplicate port definition, which may be dropped when using apply",
+        ]
+    );
+    let mut definition = example("CustomResourceDefinition");
+    assert_eq!(warnings(&definition), Vec::<String>::new());
+    let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    schema["properties"]["spec"]["x-kubernetes-validations"] = json!([{"rule": "self.size > 0"}]);
+    assert_eq!(kind_of(&definition).validate(&prepared(definition.clone())), []);
+    assert_eq!(
+        warnings(&definition),
+        [
+            "spec.versions[0].schema.openAPIV3Schema.properties[spec]: x-kubernetes-validations are stored, but this server does not evaluate them"
+        ]
+    );
+}
+
+#[test]
 fn bodies_that_do_not_decode_are_bad_requests() {
     let pod = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "spec": spec});
     let cases = [

@@ -42,6 +42,30 @@ pub fn check(schema: &Value, path: &str) -> Vec<FieldError> {
     errors
 }
 
+/// The places of rules in CEL (`x-kubernetes-validations`) in a schema, up to a limit.
+pub fn rules(schema: &Value, path: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    find_rules(schema, path, &mut found);
+    found
+}
+
+fn find_rules(schema: &Value, path: &str, found: &mut Vec<String>) {
+    if found.len() >= LIMIT {
+        return;
+    }
+    if schema["x-kubernetes-validations"].as_array().is_some_and(|rules| !rules.is_empty()) {
+        found.push(path.to_owned());
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        find_rules(property, &key(&child(path, "properties"), name), found);
+    }
+    for name in ["items", "additionalProperties"] {
+        if schema[name].is_object() {
+            find_rules(&schema[name], &child(path, name), found);
+        }
+    }
+}
+
 fn check_root(fields: &Map<String, Value>, path: &str, context: &mut Context) {
     match fields.get("type").and_then(Value::as_str) {
         Some("object") => {}

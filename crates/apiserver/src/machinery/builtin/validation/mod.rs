@@ -19,6 +19,7 @@ mod scheduling;
 mod service;
 mod storage;
 mod volume;
+mod warnings;
 mod workload;
 
 use serde_json::Value;
@@ -42,6 +43,11 @@ pub(super) fn update(group: &str, kind: &str, object: &Value, old: &Value) -> Ve
         change(&Field::root(object), &Field::root(old), &mut errors);
     }
     errors
+}
+
+/// What is accepted and yet worth a warning.
+pub(super) fn warnings(group: &str, kind: &str, object: &Value) -> Vec<String> {
+    warnings::warnings(group, kind, object)
 }
 
 /// The rules of a kind.
