@@ -161,12 +161,11 @@ async fn empty_once(state: &State, name: &str) -> Result<bool, ApiError> {
             left.insert(resource.group_resource(), rest);
         }
     }
-    let (part, make): (_, Box<dyn Fn(&Value) -> Value + Send + Sync>) = if left.is_empty() {
-        (Part::Finalize, Box::new(without_finalizer))
-    } else {
-        (Part::Status, Box::new(|namespace: &Value| with_conditions(namespace, &left)))
+    let part = if left.is_empty() { Part::Finalize } else { Part::Status };
+    let make = |current: &Value| {
+        let new = if left.is_empty() { without_finalizer(current) } else { with_conditions(current, &left) };
+        Ok((new, Ownership::Changed))
     };
-    let make = |current: &Value| Ok((make(current), Ownership::Changed));
     let change = Modification { part, on_conflict: OnConflict::Retry, make: &make };
     let (user, options) = system();
     match modify::modify(state, &target, &change, &mut Writer::new(&user, &options)).await {

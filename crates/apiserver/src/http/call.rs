@@ -109,8 +109,9 @@ impl Call {
             "list" => resources::list(state, &self).await,
             "watch" => watch::answer(state, &self).await,
             "create" => resources::create(state, &self, body).await,
-            "update" if !self.path.name.is_empty() => resources::part(state, &self, body, Part::Main).await,
-            "patch" if !self.path.name.is_empty() => resources::part(state, &self, body, Part::Main).await,
+            "update" | "patch" if !self.path.name.is_empty() => {
+                resources::part(state, &self, body, Part::Main).await
+            }
             "delete" => resources::delete(state, &self, body).await,
             "deletecollection" => resources::delete_collection(state, &self, body).await,
             _ => Err(self.method_not_allowed()),

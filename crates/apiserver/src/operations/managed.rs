@@ -25,7 +25,7 @@ pub(crate) fn track(
 ) -> Result<(), ApiError> {
     let schema = rules::schema(resource);
     let root = schema.as_ref().map(|schema| schema.root());
-    apply::track(root, old, new, writer(resource, options, subresource, now)).map_err(damaged)
+    apply::track(root, old, new, writer(resource, options, subresource, now)).map_err(|error| damaged(&error))
 }
 
 /// The object after server-side apply of `config`; `current` is `None` to create one.
@@ -77,6 +77,6 @@ fn writer<'a>(
     Writer { manager: &options.field_manager, api_version: &resource.api_version, subresource, now }
 }
 
-fn damaged(error: BadFields) -> ApiError {
+fn damaged(error: &BadFields) -> ApiError {
     ApiError::Internal(format!("metadata.managedFields: {error}"))
 }

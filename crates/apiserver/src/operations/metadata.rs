@@ -200,9 +200,10 @@ pub(crate) fn count_generation(new: &mut Value, old: &Value, resource: &Resource
     if !resource.behaviour.generation {
         return;
     }
-    let counts = |name: &str| {
-        !matches!(name, "metadata" | "apiVersion" | "kind")
-            && !(name == "status" && resource.behaviour.status)
+    let counts = |name: &str| match name {
+        "metadata" | "apiVersion" | "kind" => false,
+        "status" => !resource.behaviour.status,
+        _ => true,
     };
     let (Some(after), Some(before)) = (new.as_object(), old.as_object()) else { return };
     let changed = after.iter().any(|(name, value)| counts(name) && before.get(name) != Some(value))

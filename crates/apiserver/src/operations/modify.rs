@@ -61,13 +61,16 @@ pub(crate) enum Ownership {
     Settled,
 }
 
+/// Makes the new form of an object out of the present one.
+pub(crate) type Make<'a> = dyn Fn(&Value) -> Result<(Value, Ownership), ApiError> + Send + Sync + 'a;
+
 /// The change that a client wants.
 pub(crate) struct Change<'a> {
     pub(crate) part: Part,
     pub(crate) on_conflict: OnConflict,
     /// Makes the new form out of the present one. A `metadata.resourceVersion` in it other than the present one is a
     /// condition that does not hold.
-    pub(crate) make: &'a (dyn Fn(&Value) -> Result<(Value, Ownership), ApiError> + Send + Sync),
+    pub(crate) make: &'a Make<'a>,
 }
 
 /// How often a change is tried again.
@@ -145,7 +148,10 @@ async fn prepare(
     strategy::revise(resource, part, &mut new, old)?;
     let claims = state.admission.admit_update(state, target, part, old, &mut new, writer).await?;
     metadata::validate(&new, resource)?;
-    rules::validate_change(resource, &new, old)?;
+    // A binding is the server's own doing: to everybody else a pod's node is what it is.
+    if part != Part::Binding {
+        rules::validate_change(resource, &new, old)?;
+    }
     metadata::count_generation(&mut new, old, resource);
     if ownership == Ownership::Changed {
         managed::track(resource, Some(old), &mut new, writer.options, part.subresource(), Timestamp::now())?;

@@ -1,5 +1,6 @@
 //! An immutable set of resources, with the documents derived from it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -47,7 +48,7 @@ impl Catalog {
             versions[position].1.insert(resource.plural.clone(), resource);
         }
         for group in &mut groups {
-            group.versions.sort_by(|(a, _), (b, _)| version_priority(b).cmp(&version_priority(a)));
+            group.versions.sort_by_cached_key(|(version, _)| Reverse(version_priority(version)));
         }
         Self { groups, documents: OnceLock::new(), openapi: Mutex::default() }
     }
@@ -122,8 +123,8 @@ impl Catalog {
 }
 
 /// Orders versions as Kubernetes does: stable before beta before alpha, higher numbers first, others last by name.
-fn version_priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
-    let name = std::cmp::Reverse(version.to_owned());
+fn version_priority(version: &str) -> (u8, u64, u64, Reverse<String>) {
+    let name = Reverse(version.to_owned());
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0, name) };
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let Ok(major) = rest[..digits].parse() else { return (0, 0, 0, name) };
@@ -155,7 +156,7 @@ mod tests {
             "v11beta2",
             "v12alpha2",
         ];
-        versions.sort_by(|a, b| version_priority(b).cmp(&version_priority(a)));
+        versions.sort_by_key(|version| Reverse(version_priority(version)));
         assert_eq!(
             versions,
             [

@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::query::{Query, percent_decode};
+use crate::machinery::selector::FieldSelector;
 
 /// A request's target and verb.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +53,9 @@ impl RequestInfo {
         if !resource.name.is_empty() || !matches!(self.verb, "list" | "watch" | "deletecollection") {
             return;
         }
-        let Some(selector) = query.get("fieldSelector") else { return };
-        let mut names = selector.split(',').filter_map(|term| {
-            let value = term.trim().strip_prefix("metadata.name=")?;
-            let value = value.strip_prefix('=').unwrap_or(value);
-            (!value.is_empty()).then_some(value)
-        });
-        if let Some(name) = names.next_back() {
+        // Read as the list itself reads it: a name that the list would not go by must not open it.
+        let selector = query.get("fieldSelector").and_then(|text| FieldSelector::parse(text).ok());
+        if let Some(name) = selector.as_ref().and_then(|selector| selector.exact("metadata.name")) {
             resource.name = name.to_owned();
         }
     }
@@ -137,9 +134,9 @@ fn path_verb(method: &Method) -> &'static str {
 mod tests {
     use super::*;
 
-    fn parse(method: Method, uri: &str) -> RequestInfo {
+    fn parse(method: &Method, uri: &str) -> RequestInfo {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-        RequestInfo::parse(&method, path, &Query::parse(query))
+        RequestInfo::parse(method, path, &Query::parse(query))
     }
 
     #[test]
@@ -182,7 +179,7 @@ mod tests {
             ),
         ];
         for (method, uri, verb, [group, version, namespace, resource, name, subresource]) in cases {
-            let info = parse(method, uri);
+            let info = parse(&method, uri);
             let expected = ResourcePath {
                 group: group.into(),
                 version: version.into(),
@@ -197,11 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn only_a_name_that_the_list_goes_by_counts() {
+        for selector in
+            ["spec.a=b%5C,metadata.name=x", "metadata.name!=x", "metadata.namespace=x", "metadata.name="]
+        {
+            let info = parse(&Method::GET, &format!("/api/v1/namespaces/n/secrets?fieldSelector={selector}"));
+            assert_eq!(info.resource.unwrap().name, "", "{selector}");
+        }
+    }
+
+    #[test]
     fn other_paths() {
         for (uri, verb) in
             [("/healthz", "get"), ("/api", "get"), ("/apis/apps", "get"), ("/apis/apps/v1", "get")]
         {
-            assert_eq!(parse(Method::GET, uri), RequestInfo { verb, resource: None }, "{uri}");
+            assert_eq!(parse(&Method::GET, uri), RequestInfo { verb, resource: None }, "{uri}");
         }
     }
 }

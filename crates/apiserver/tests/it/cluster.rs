@@ -48,7 +48,8 @@ impl Cluster {
             config.services = Some(ServiceNetwork {
                 cidrs: vec!["10.43.0.0/16".parse().unwrap()],
                 node_ports: ServiceNetwork::NODE_PORTS,
-                advertise: Some(address),
+                // An endpoint on the loopback device would be refused.
+                advertise: Some((std::net::Ipv4Addr::new(192, 0, 2, 1), address.port()).into()),
             });
         }
         let server = ApiServer::new(config).await.unwrap();

@@ -292,10 +292,16 @@ async fn server_side_apply_and_diff() {
         assert_eq!(applied, "configmap/a serverside-applied\n");
         let changed = MAP.replace("value", "other");
         let diff = kubectl.try_run_with(&["diff", "--server-side", "-f", "-"], &changed, &[]).await;
-        // kubectl 1.20 looks for `dryRun` in the paths of OpenAPI v2, which are left out there: it refuses by itself.
-        if !diff.err.contains("doesn't support dry-run") {
-            assert!(diff.out.contains("-  key: value") && diff.out.contains("+  key: other"), "{diff:?}");
+        // kubectl 1.20 finds server-side dry run in the OpenAPI v2 paths only, which this server does not list.
+        if diff.err.contains("doesn't support dry-run") {
+            println!(
+                "skipped: this kubectl looks for dry run in OpenAPI v2 paths: {}",
+                kubectl.program.display()
+            );
+            kubectl.run(&["delete", "cm", "a"]).await;
+            continue;
         }
+        assert!(diff.out.contains("-  key: value") && diff.out.contains("+  key: other"), "{diff:?}");
         let other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
         let conflict = kubectl.try_run_with(&other, &changed, &[]).await;
         assert!(

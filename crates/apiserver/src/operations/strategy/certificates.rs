@@ -125,17 +125,17 @@ fn complete(condition: &mut Value, before: &[Value]) {
 mod tests {
     use super::*;
 
-    fn request(status: Value) -> Value {
+    fn request(status: &Value) -> Value {
         json!({"metadata": {"name": "r"}, "spec": {"request": "x"}, "status": status})
     }
 
     #[test]
     fn a_decision_is_permanent_and_only_by_approval() {
         let old =
-            request(json!({"certificate": "C", "conditions": [{"type": "Approved", "status": "True"}]}));
-        let mut denied = request(json!({"conditions": [{"type": "Denied", "status": "True"}]}));
+            request(&json!({"certificate": "C", "conditions": [{"type": "Approved", "status": "True"}]}));
+        let mut denied = request(&json!({"conditions": [{"type": "Denied", "status": "True"}]}));
         assert!(revise(Part::Approval, &mut denied, &old).is_err());
-        let mut by_status = request(json!({"certificate": "C", "conditions": [{"type": "Denied"}]}));
+        let mut by_status = request(&json!({"certificate": "C", "conditions": [{"type": "Denied"}]}));
         revise(Part::Status, &mut by_status, &old).unwrap();
         assert_eq!(conditions(&by_status["status"]).len(), 1);
         assert_eq!(by_status["status"]["conditions"][0]["type"], "Approved");
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn approval_keeps_the_certificate_and_the_request() {
-        let old = request(json!({"conditions": [{"type": "Failed", "status": "True"}]}));
+        let old = request(&json!({"conditions": [{"type": "Failed", "status": "True"}]}));
         let mut new = json!({
             "metadata": {"name": "r"}, "spec": {"request": "other"},
             "status": {"certificate": "forged", "conditions": [{"type": "Approved"}]},

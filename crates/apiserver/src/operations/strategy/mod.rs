@@ -3,6 +3,7 @@
 
 mod certificates;
 mod pods;
+mod services;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -66,6 +67,7 @@ pub(crate) fn revise(
             new["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
         }
         ("", "Secret") => merge_string_data(resource, new)?,
+        ("", "Service") if part == Part::Main => services::revise(new, old),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::revise(part, new, old)?,
         _ => {}
     }
