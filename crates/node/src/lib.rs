@@ -3,6 +3,10 @@
 pub mod config;
 pub mod containerd;
 pub mod cri;
+pub mod events;
 pub mod image_archive;
+pub mod join;
+pub mod node_object;
 pub mod pods;
+pub mod probes;
 pub mod quantity;

@@ -309,7 +309,10 @@ proptest! {
             if plan.verdict != Verdict::Going { break plan.verdict; }
             quiet = if plan.actions.is_empty() { quiet + 1 } else { 0 };
             match happenings.next() {
-                Some((kind, which, code)) => happen(&mut simulation, kind, &which, code),
+                Some((kind, which, code)) => {
+                    quiet = 0;
+                    happen(&mut simulation, kind, &which, code);
+                }
                 // Init containers end by themselves, and well.
                 None => finish_inits(&mut simulation, &pod),
             }
