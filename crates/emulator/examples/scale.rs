@@ -2,7 +2,10 @@
 //!
 //! Starts that many hosts, crawls some BMCs, switches all hosts on and off, and prints times and memory.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use drystone_emulator::{Emulator, EmulatorConfig, endpoints::Service};
 use drystone_redfish::{
@@ -66,7 +69,7 @@ async fn measure(hosts: usize, directory: &std::path::Path) -> Result<(), Failur
                 .action(&format!("{SYSTEM}/Actions/ComputerSystem.Reset"), &json!({"ResetType": reset}))
                 .await?;
             while client.get_as::<ComputerSystem>(SYSTEM).await?.value.power_state != Some(state) {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Ok::<(), drystone_redfish::client::RedfishError>(())
         });

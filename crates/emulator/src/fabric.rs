@@ -51,8 +51,6 @@ pub(crate) type Hosts = HashMap<String, Arc<Hardware>>;
 /// Something that is attached to the fabric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Attached {
-    /// Id of its endpoint.
-    id: String,
     mac: MacAddress,
     switch: String,
     port: String,
@@ -84,7 +82,8 @@ pub struct FabricService {
     fabric: FabricSpec,
     /// What it stands for: one switch, or all of the fabric.
     switches: Vec<SwitchSpec>,
-    attached: Vec<Attached>,
+    /// By id of the endpoint.
+    attached: BTreeMap<String, Attached>,
     pools: Vec<PoolSpec>,
     /// Hosts with an interface on the fabric, in the order of the site; an agent shows them.
     attached_hosts: Vec<String>,
@@ -276,20 +275,35 @@ impl FabricService {
     }
 }
 
-/// What is plugged into the edge ports.
-fn attached(switches: &[SwitchSpec]) -> Vec<Attached> {
-    let mut list = Vec::new();
+/// What is plugged into the edge ports, by id of the endpoint.
+fn attached(switches: &[SwitchSpec]) -> BTreeMap<String, Attached> {
+    let mut found = BTreeMap::new();
     for switch in switches {
         for port in &switch.ports {
-            let (id, mac, shared) = match &port.cable {
-                Cable::Nic { host, nic, mac } => (format!("{host}-{nic}"), *mac, false),
-                Cable::Gateway { mac } => ("gateway".to_owned(), *mac, true),
+            let (mac, shared) = match &port.cable {
+                Cable::Nic { mac, .. } => (*mac, false),
+                Cable::Gateway { mac } => (*mac, true),
                 Cable::Unplugged | Cable::Switch { .. } => continue,
             };
-            list.push(Attached { id, mac, switch: switch.name.clone(), port: port.name.clone(), shared });
+            if let Some(id) = endpoint_id(&port.cable) {
+                found.insert(
+                    id,
+                    Attached { mac, switch: switch.name.clone(), port: port.name.clone(), shared },
+                );
+            }
         }
     }
-    list
+    found
+}
+
+/// Id of the endpoint that a cable leads to, if it leads to one. Names of interfaces hold no dash, so each id is one
+/// endpoint's.
+fn endpoint_id(cable: &Cable) -> Option<String> {
+    match cable {
+        Cable::Nic { host, nic, .. } => Some(format!("{host}-{nic}")),
+        Cable::Gateway { .. } => Some("gateway".to_owned()),
+        Cable::Unplugged | Cable::Switch { .. } => None,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -110,7 +110,10 @@ pub(crate) async fn check_routes_are_linked<S: RedfishService>(service: &S, with
             continue;
         }
         let fits = |uri: &String| {
-            service.routes().find(&uri.split('/').skip(1).collect::<Vec<_>>()).map(|found| found.pattern())
+            service
+                .routes()
+                .find(&uri.split('/').skip(1).collect::<Vec<_>>())
+                .map(drystone_redfish::server::Route::pattern)
         };
         assert!(
             seen.iter().any(|uri| fits(uri) == Some(route.pattern())),

@@ -169,7 +169,8 @@ impl Client {
         crawl::crawl(self, options).await
     }
 
-    /// Ends the session, if there is one. Failing to is of no consequence: it ends by itself.
+    /// Ends the session, if there is one; the next request opens another. The last clone does it by itself, unawaited, when
+    /// it is dropped. Failing to is of no consequence: sessions end after a while.
     pub async fn log_out(&self) {
         self.transport.log_out().await;
     }

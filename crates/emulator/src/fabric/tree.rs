@@ -9,7 +9,7 @@ use drystone_redfish::{
 };
 use serde_json::{Value, json};
 
-use super::{Attached, FabricService, backend_failed, lock};
+use super::{Attached, FabricService, backend_failed, endpoint_id, lock};
 use crate::{
     bmc::{body, changed, collection},
     faults::{self, Faults},
@@ -41,12 +41,10 @@ impl FabricService {
                     _ => Err(ServiceError::not_found(uri)),
                 }
             }
-            ["Endpoints"] => {
-                collection("Endpoint", uri, self.attached.iter().map(|attached| attached.id.as_str()))
-            }
+            ["Endpoints"] => collection("Endpoint", uri, self.attached.keys()),
             ["Endpoints", id] => {
-                let attached = self.attached.iter().find(|attached| attached.id == *id);
-                self.endpoint(attached.ok_or_else(|| ServiceError::not_found(uri))?)
+                let attached = self.attached.get(*id).ok_or_else(|| ServiceError::not_found(uri))?;
+                self.endpoint(id, attached)
             }
             ["Zones"] => collection("Zone", uri, lock(&self.record).zones.keys()),
             ["Zones", id] => self.zone(id),
@@ -127,13 +125,8 @@ impl FabricService {
         // What is plugged in can run at this speed, whether it is on or not.
         port.current_speed_gbps = up.map(|_| f64::from(spec.speed_gbps));
         port.ethernet.associated_mac_addresses = mac.iter().map(ToString::to_string).collect();
-        let here = |attached: &&Attached| attached.switch == switch.name && attached.port == spec.name;
-        port.links.associated_endpoints = self
-            .attached
-            .iter()
-            .filter(here)
-            .map(|attached| Link::to(self.endpoint_uri(&attached.id)))
-            .collect();
+        port.links.associated_endpoints =
+            endpoint_id(&spec.cable).iter().map(|id| Link::to(self.endpoint_uri(id))).collect();
         port.status = Status::healthy(if enabled { "Enabled" } else { "Disabled" });
         body(&port)
     }
@@ -142,8 +135,8 @@ impl FabricService {
         self.uri(&format!("/Endpoints/{id}"))
     }
 
-    fn endpoint(&self, attached: &Attached) -> Result<Value, ServiceError> {
-        let mut endpoint = Endpoint::at(&self.endpoint_uri(&attached.id), &attached.id);
+    fn endpoint(&self, id: &str, attached: &Attached) -> Result<Value, ServiceError> {
+        let mut endpoint = Endpoint::at(&self.endpoint_uri(id), id);
         let identifier = Identifier {
             durable_name: Some(attached.mac.to_string()),
             durable_name_format: Some("MACAddress".to_owned()),
@@ -158,11 +151,12 @@ impl FabricService {
         endpoint.links.connected_ports =
             vec![Link::to(self.uri(&format!("/Switches/{}/Ports/{}", attached.switch, attached.port)))];
         let record = lock(&self.record);
-        let zones = record.zones.iter().filter(|(_, zone)| zone.endpoints.contains(&attached.id));
+        let zones = record.zones.iter().filter(|(_, zone)| zone.endpoints.contains(id));
         endpoint.links.zones = zones.map(|(id, _)| Link::to(self.uri(&format!("/Zones/{id}")))).collect();
-        let connections = record.connections.iter().filter(|(_, connection)| {
-            connection.initiators.contains(&attached.id) || connection.targets.contains(&attached.id)
-        });
+        let connections = record
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.initiators.contains(id) || connection.targets.contains(id));
         endpoint.links.connections =
             connections.map(|(id, _)| Link::to(self.uri(&format!("/Connections/{id}")))).collect();
         endpoint.status = Status::healthy("Enabled");

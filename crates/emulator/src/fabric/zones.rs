@@ -190,7 +190,7 @@ impl FabricService {
 
     fn endpoint_id(&self, uri: &str) -> Option<String> {
         let id = uri.strip_prefix(&self.uri("/Endpoints/"))?;
-        self.attached.iter().any(|attached| attached.id == id).then(|| id.to_owned())
+        self.attached.contains_key(id).then(|| id.to_owned())
     }
 
     /// An endpoint that is not shared is in one zone.
@@ -201,20 +201,13 @@ impl FabricService {
         endpoints: &BTreeSet<String>,
     ) -> Result<(), ServiceError> {
         let mut wrong = Vec::new();
-        for attached in
-            self.attached.iter().filter(|attached| !attached.shared && endpoints.contains(&attached.id))
-        {
-            let other = record
-                .zones
-                .iter()
-                .find(|(other, zone)| *other != id && zone.endpoints.contains(&attached.id));
-            if let Some((other, _)) = other {
-                let endpoint = self.endpoint_uri(&attached.id);
-                wrong.push(message::property_value_resource_conflict(
-                    "Links/Endpoints",
-                    &endpoint,
-                    &self.zone_uri(other),
-                ));
+        let exclusive =
+            |endpoint: &&String| self.attached.get(*endpoint).is_some_and(|attached| !attached.shared);
+        for endpoint in endpoints.iter().filter(exclusive) {
+            let mut others = record.zones.iter().filter(|(other, _)| *other != id);
+            if let Some((other, _)) = others.find(|(_, zone)| zone.endpoints.contains(endpoint)) {
+                let (endpoint, other) = (self.endpoint_uri(endpoint), self.zone_uri(other));
+                wrong.push(message::property_value_resource_conflict("Links/Endpoints", &endpoint, &other));
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(ServiceError::several(StatusCode::CONFLICT, wrong)) }

@@ -135,7 +135,7 @@ impl BootTarget {
     }
 }
 
-fn name_of<T: PartialEq>(all: &[(&'static str, T)], value: T) -> &'static str {
+fn name_of<T: Copy + PartialEq>(all: &[(&'static str, T)], value: T) -> &'static str {
     all.iter().find(|(_, known)| *known == value).map_or("", |(name, _)| name)
 }
 

@@ -31,9 +31,9 @@ where
 {
     let mut candidate = Candidate::new(client, config);
     loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return None,
-            () = candidate.acquire() => {}
+        if shutdown.run_until_cancelled(candidate.acquire()).await.is_none() {
+            // The lease may have been taken just now, without this process having learnt of it.
+            return None;
         }
         let term = shutdown.child_token();
         if let Some(result) = candidate.serve(work(term.clone()), &term).await {

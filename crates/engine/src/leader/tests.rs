@@ -119,6 +119,22 @@ async fn one_that_shuts_down_in_the_middle_of_renewing_hands_over_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_shuts_down_in_the_middle_of_its_election_leaves_nothing_behind() {
+    let (api, throne, shutdown) = (FakeApi::new(), Throne::default(), CancellationToken::new());
+    api.set_faults(|method, _| (method == "POST").then_some(Fault::AnswerHangs));
+    let first = candidate(&api, "first", &throne, &shutdown, false);
+    sleep(Duration::from_secs(1)).await;
+    shutdown.cancel();
+    assert_eq!(first.await.expect("no panic"), None);
+    let asked = Instant::now();
+    let _second = candidate(&api, "second", &throne, &CancellationToken::new(), false);
+    sleep(Duration::from_secs(10)).await;
+    let (leader, since) = throne.latest();
+    assert_eq!(leader, "second");
+    assert!(since - asked < Duration::from_secs(1), "{:?}", since - asked);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_before_leading_ends_the_candidacy() {
     let (api, throne, shutdown) = (FakeApi::new(), Throne::default(), CancellationToken::new());
     let _first = candidate(&api, "first", &throne, &CancellationToken::new(), false);

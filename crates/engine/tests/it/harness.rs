@@ -147,10 +147,13 @@ async fn one_of_two_candidates_leads_and_hands_over() {
     };
     let first = eventually("a leader", holder).await;
     let (leader, other) = if first == "first" { (0, "second") } else { (1, "first") };
+    // It holds the lease before it knows.
+    eventually("its reign", || async { (leading.load(Ordering::SeqCst) == 1).then_some(()) }).await;
     shutdowns[leader].cancel();
     assert_eq!(candidates.remove(leader).await.expect("no panic"), Some(()));
     assert_ne!(holder().await, Some(first), "released");
     eventually("the other one", || async { holder().await.filter(|holder| holder == other) }).await;
+    eventually("its reign", || async { (leading.load(Ordering::SeqCst) == 1).then_some(()) }).await;
     shutdowns[1 - leader].cancel();
     for candidate in candidates {
         assert_eq!(candidate.await.expect("no panic"), Some(()));

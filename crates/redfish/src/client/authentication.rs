@@ -24,6 +24,17 @@ enum State {
     Basic,
 }
 
+impl State {
+    fn take_session(&mut self) -> Option<(String, HeaderMap)> {
+        let State::Session { token, location } = self else { return None };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-auth-token", token.clone());
+        let location = location.take();
+        *self = State::Fresh;
+        Some((location?, headers))
+    }
+}
+
 /// Logs in, once for all requests that wait for it.
 pub(super) struct Authentication {
     credentials: Option<(String, String)>,
@@ -74,19 +85,12 @@ impl Authentication {
 
     /// Forgets the session and returns where it can be ended, with the headers for that.
     pub(super) async fn take_session(&self) -> Option<(String, HeaderMap)> {
-        let mut state = self.state.lock().await;
-        match std::mem::replace(&mut *state, State::Fresh) {
-            State::Session { token, location: Some(location) } => {
-                let mut headers = HeaderMap::new();
-                headers.insert("x-auth-token", token);
-                Some((location, headers))
-            }
-            State::Basic => {
-                *state = State::Basic;
-                None
-            }
-            State::Session { .. } | State::Fresh => None,
-        }
+        self.state.lock().await.take_session()
+    }
+
+    /// The same for whoever is the last to have it.
+    pub(super) fn take_session_at_last(&mut self) -> Option<(String, HeaderMap)> {
+        self.state.get_mut().take_session()
     }
 }
 
@@ -106,6 +110,7 @@ async fn log_in(transport: &Transport, user: &str, password: &str) -> Result<Sta
             None => Ok(State::Basic),
         },
         Err(RedfishError::Status { code, .. }) if no_sessions(code) => Ok(State::Basic),
+        Err(error) if error.says("SessionLimitExceeded") => Ok(State::Basic),
         Err(other) => Err(other),
     }
 }

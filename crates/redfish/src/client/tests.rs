@@ -123,6 +123,28 @@ async fn an_ended_session_is_opened_again() {
 }
 
 #[tokio::test]
+async fn clients_that_go_away_leave_no_session() {
+    let watcher = depot().await;
+    let address = watcher.base().to_string();
+    let watcher = Client::new(
+        Options::new(&address).credentials("admin", "secret:1").authentication(AuthenticationMode::Basic),
+    )
+    .unwrap();
+    for _ in 0..3 {
+        let passing = Client::new(Options::new(&address).credentials("admin", "secret:1")).unwrap();
+        passing.clone().get("/redfish/v1/Chassis").await.unwrap();
+        assert!(!watcher.members("/redfish/v1/SessionService/Sessions").await.unwrap().is_empty());
+    }
+    for _ in 0..1000 {
+        if watcher.members("/redfish/v1/SessionService/Sessions").await.unwrap().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("sessions stay open");
+}
+
+#[tokio::test]
 async fn crawls_everything_once() {
     let client = depot().await;
     let crawl = client.crawl(&CrawlOptions::new(["/redfish/v1"]).concurrency(4)).await.unwrap();

@@ -18,6 +18,9 @@ use super::{
 };
 use crate::{error::ErrorBody, etag::ETag};
 
+/// How long ending a session may take.
+const LOG_OUT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The way to one service.
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -52,6 +55,8 @@ impl Transport {
             .timeout(options.request_timeout)
             .user_agent("drystone");
         builder = match &options.certificates {
+            // Reading the machine's authorities takes tens of milliseconds; plain HTTP needs none.
+            _ if base.scheme() == "http" => builder.tls_certs_only([]),
             CertificateCheck::Platform => builder,
             CertificateCheck::Authorities(pem) => {
                 let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
@@ -192,6 +197,19 @@ impl Transport {
         } else {
             RedfishError::Unreachable { uri: uri.to_owned(), reason: chain(error) }
         }
+    }
+}
+
+/// A client that goes away ends its session: services have few, and one made for each task would soon use them up.
+impl Drop for Transport {
+    fn drop(&mut self) {
+        let Some((location, headers)) = self.authentication.take_session_at_last() else { return };
+        let (Ok(runtime), Ok(url)) = (tokio::runtime::Handle::try_current(), self.resolve(&location)) else {
+            return;
+        };
+        let request = self.http.delete(url).headers(headers).timeout(LOG_OUT_TIMEOUT);
+        // If it fails the session ends by itself, later.
+        runtime.spawn(async move { drop(request.send().await) });
     }
 }
 

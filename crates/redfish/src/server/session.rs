@@ -83,18 +83,15 @@ impl SessionStore {
         Some(Principal { user: open.user.clone(), role: open.role, session: Some(open.id.clone()) })
     }
 
-    /// Opens a session for somebody whose password was right; returns its token and its id.
-    ///
-    /// # Errors
-    /// 503 if there are too many sessions.
-    pub fn open(&self, principal: &Principal, now: Instant) -> Result<(String, String), ServiceError> {
+    /// Opens a session for somebody whose password was right; returns its token and its id. If there are too many, the
+    /// one that was not used for the longest time ends: clients that were killed leave theirs open, and must not lock
+    /// others out until these time out.
+    pub fn open(&self, principal: &Principal, now: Instant) -> (String, String) {
         let mut state = self.lock();
         state.expire(now);
         if state.open.len() >= LIMIT {
-            return Err(ServiceError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                message::session_limit_exceeded(),
-            ));
+            let oldest = state.open.iter().min_by_key(|(_, open)| open.last_used).map(|(digest, _)| *digest);
+            oldest.map(|digest| state.open.remove(&digest));
         }
         let token = random_token();
         let id = state.next_id.to_string();
@@ -107,7 +104,7 @@ impl SessionStore {
             last_used: now,
         };
         state.open.insert(digest(&token), open);
-        Ok((token, id))
+        (token, id)
     }
 
     /// Ends every session.
@@ -148,7 +145,7 @@ impl SessionStore {
     /// Logs in: the body holds a user name and a password, `verify` tells whether they are right.
     ///
     /// # Errors
-    /// 400 for a bad body, 401 for a wrong password, 503 for too many sessions.
+    /// 400 for a bad body, 401 for a wrong password.
     pub async fn log_in<F, R>(&self, request: WriteRequest<'_>, verify: F) -> Result<Reply, ServiceError>
     where
         F: FnOnce(String, String) -> R,
@@ -161,7 +158,7 @@ impl SessionStore {
         let Some(principal) = verify(user.unwrap_or_default(), password.unwrap_or_default()).await else {
             return Err(ServiceError::new(StatusCode::UNAUTHORIZED, message::no_valid_session()));
         };
-        let (token, id) = self.open(&principal, Instant::now())?;
+        let (token, id) = self.open(&principal, Instant::now());
         let body = self.read(&["SessionService", "Sessions", &id])?;
         Ok(Reply::created(body).with_header(HeaderName::from_static("x-auth-token"), &token))
     }
@@ -251,7 +248,7 @@ mod tests {
     fn a_session_ends_when_it_is_idle_for_too_long() {
         let store = SessionStore::default();
         let start = Instant::now();
-        let (token, id) = store.open(&admin(), start).unwrap();
+        let (token, id) = store.open(&admin(), start);
         let later = start + Duration::from_secs(TIMEOUTS.1 - 1);
         assert_eq!(store.principal(&token, later).unwrap().session, Some(id));
         assert!(store.principal(&token, later + Duration::from_secs(TIMEOUTS.1)).is_none());
@@ -259,19 +256,23 @@ mod tests {
     }
 
     #[test]
-    fn there_are_only_so_many_sessions() {
+    fn there_are_only_so_many_sessions_and_the_idlest_gives_way() {
         let store = SessionStore::default();
-        let now = Instant::now();
-        for _ in 0..LIMIT {
-            store.open(&admin(), now).unwrap();
-        }
-        assert_eq!(store.open(&admin(), now).unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
+        let start = Instant::now();
+        let tokens: Vec<String> = (0..LIMIT as u64)
+            .map(|number| store.open(&admin(), start + Duration::from_millis(number)).0)
+            .collect();
+        let now = start + Duration::from_secs(1);
+        assert!(store.principal(&tokens[0], now).is_some());
+        let (newest, _) = store.open(&admin(), now);
+        let open = |token: &String| store.principal(token, now).is_some();
+        assert_eq!((open(&tokens[0]), open(&tokens[1]), open(&newest)), (true, false, true));
     }
 
     #[test]
     fn somebody_elses_session_stays_open() {
         let store = SessionStore::default();
-        let (_, id) = store.open(&admin(), Instant::now()).unwrap();
+        let (_, id) = store.open(&admin(), Instant::now());
         let other = Principal { user: "reader".to_owned(), role: Role::ReadOnly, session: None };
         assert_eq!(store.close(&id, Some(&other)).unwrap_err().status, StatusCode::FORBIDDEN);
         assert!(store.close(&id, Some(&admin())).is_ok());

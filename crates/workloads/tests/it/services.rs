@@ -109,7 +109,9 @@ async fn addresses_are_assigned_once_and_given_back() {
 
     // What is given back goes to who waits.
     let freed = held(&rich);
-    cluster.patch::<Service>(name(&rich), json!({"spec": {"type": "ClusterIP"}})).await;
+    let plain = json!({"type": "ClusterIP", "externalTrafficPolicy": null, "allocateLoadBalancerNodePorts": null,
+        "ports": [{"port": 80, "targetPort": 8080, "protocol": "TCP"}]});
+    cluster.patch::<Service>(name(&rich), json!({"spec": plain})).await;
     let lucky = cluster.wait::<Service>(name(poor), "an address", |s| !held(s).is_empty()).await;
     assert_eq!(held(&lucky), freed);
     let plain = cluster.wait::<Service>(name(&rich), "no address", |s| held(s).is_empty()).await;

@@ -43,7 +43,9 @@ fn schema() -> Schema {
 }
 
 fn object(spec: Value) -> Value {
-    json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}, "spec": spec})
+    let mut object = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "x"}});
+    object["spec"] = spec;
+    object
 }
 
 fn writer(manager: &str) -> Writer<'_> {
