@@ -1,5 +1,6 @@
 //! Node agent.
 
+pub mod agent;
 pub mod config;
 pub mod containerd;
 pub mod cri;
