@@ -76,8 +76,10 @@ impl Cli {
 
 /// Runs a command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrongly called.
 pub(crate) fn run(cli: Cli) -> ExitCode {
-    let long_running =
-        matches!(cli.command, Command::Up(_) | Command::Emulator(_) | Command::ControlPlane(_) | Command::Node(_));
+    let long_running = matches!(
+        cli.command,
+        Command::Up(_) | Command::Emulator(_) | Command::ControlPlane(_) | Command::Node(_)
+    );
     personality::start_logging(if long_running { "info,audit=warn" } else { "warn" });
     if let Err(error) = personality::install_crypto() {
         eprintln!("drystone: {error}");

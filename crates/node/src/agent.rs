@@ -2,22 +2,21 @@
 //!
 //! Stopping it stops no pod: the next agent finds everything again.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use drystone_identity::tls::{ServerIdentity, TlsError};
-use k8s_openapi::{
-    api::core::v1::{Node, Service},
-    jiff::Timestamp,
+use ipnet::Ipv4Net;
+use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
+use kube::Client;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
 };
-use kube::{
-    Api, Client,
-    runtime::{
-        WatchStreamExt, reflector,
-        reflector::{Store, store::Writer},
-        watcher,
-    },
-};
-use tokio::{sync::watch, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
     cri::Runtime,
     events::Events,
     join::{ApiConnection, Certificates, JoinError, ServingError, client_with, join, serving_identity},
+    networking::{Networking, NetworkingError, NetworkingHandle},
     node_object::{Description, Heartbeat, facts, register},
     pods::{
         Manager, PodContext, PodStore,
@@ -41,6 +41,10 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// How long the Node waits for its block of pod addresses before it is registered without.
+const BLOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// How often addresses of sandboxes that are gone are looked for.
+const LEAK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// An agent that cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,9 @@ pub enum AgentError {
     /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The pods' network cannot be set up.
+    #[error(transparent)]
+    Network(#[from] NetworkingError),
     /// No HTTP client for probes.
     #[error("no client for probes can be made: {0}")]
     Http(#[from] reqwest::Error),
@@ -83,10 +90,8 @@ pub async fn run(config: NodeConfig, shutdown: CancellationToken) -> Result<(), 
     let config = Arc::new(config);
     let tasks = TaskTracker::new();
     // Joining waits for others, starting containerd for this machine: both at once.
-    let (runtime, connection) = tokio::join!(
-        start_runtime(&config, &tasks, &shutdown),
-        connect(&config, &shutdown)
-    );
+    let (runtime, connection) =
+        tokio::join!(start_runtime(&config, &tasks, &shutdown), connect(&config, &shutdown));
     let runtime = runtime?;
     let Some(connection) = connection? else { return Ok(()) };
     let serving = ServerIdentity::new(&serving_identity(&config, Timestamp::now())?)?;
@@ -107,10 +112,14 @@ impl Agent {
     async fn run(self) -> Result<(), AgentError> {
         let client = self.connection.client();
         let capacity = facts::capacity(&self.config.capacity, &self.config.data_dir);
-        let (network_state, network) = watch::channel(Ok(()));
-        let description = Description::new(&self.config, Vec::new());
+        let networking =
+            Networking::start(Arc::clone(&self.config), client.clone(), self.shutdown.clone()).await?;
+        let mut blocks = networking.blocks();
+        // One write instead of two, if the block comes soon.
+        let _ = timeout(BLOCK_PATIENCE, blocks.wait_for(|blocks| !blocks.is_empty())).await;
+        let description = self.describe(&mut blocks);
         let Some(node) = self.register(&description, &client).await else { return Ok(()) };
-        let context = self.pod_context(&client, &capacity)?;
+        let context = self.pod_context(&client, &networking, &capacity)?;
         let store = PodStore::default();
         let heartbeat = Heartbeat {
             config: Arc::clone(&self.config),
@@ -118,7 +127,7 @@ impl Agent {
             node,
             client: self.connection.clone(),
             runtime: self.runtime.clone(),
-            network,
+            network: networking.state(),
         };
         self.tasks.spawn(heartbeat.run(self.shutdown.clone()));
         let certificates = Certificates {
@@ -127,11 +136,38 @@ impl Agent {
             serving: Arc::clone(&self.serving),
         };
         self.tasks.spawn(certificates.run(self.shutdown.clone()));
-        Manager::new(context, store, self.shutdown.clone()).run().await;
-        drop(network_state);
+        let manager = Manager::new(context, store, self.shutdown.clone());
+        tokio::join!(manager.run(), self.publish_blocks(blocks, &client), self.collect_leaks(&networking));
         self.tasks.close();
-        self.tasks.wait().await;
+        tokio::join!(self.tasks.wait(), networking.finished());
         Ok(())
+    }
+
+    fn describe(&self, blocks: &mut watch::Receiver<Vec<Ipv4Net>>) -> Description {
+        Description::new(&self.config, blocks.borrow_and_update().clone())
+    }
+
+    /// Tells the API of blocks that came after the Node was registered.
+    async fn publish_blocks(&self, mut blocks: watch::Receiver<Vec<Ipv4Net>>, client: &Client) {
+        while let Some(Ok(())) = self.shutdown.run_until_cancelled(blocks.changed()).await {
+            let description = self.describe(&mut blocks);
+            self.register(&description, client).await;
+        }
+    }
+
+    /// Frees addresses that the runtime forgot to give back: one without CNI's GC does when it is killed at the wrong moment.
+    async fn collect_leaks(&self, networking: &NetworkingHandle) {
+        while self.shutdown.run_until_cancelled(sleep(LEAK_INTERVAL)).await.is_some() {
+            let Ok(sandboxes) = self.runtime.list_pod_sandboxes(HashMap::new()).await else { continue };
+            let sandboxes: BTreeSet<String> = sandboxes.into_iter().map(|sandbox| sandbox.id).collect();
+            match networking.collect_leaks(&sandboxes).await {
+                Ok(freed) if freed.is_empty() => {}
+                Ok(freed) => {
+                    tracing::warn!(count = freed.len(), "addresses of vanished sandboxes were freed")
+                }
+                Err(error) => tracing::warn!(%error, "freeing addresses of vanished sandboxes"),
+            }
+        }
     }
 
     /// Registers the Node, however long it takes; none if the agent is told to stop.
@@ -150,7 +186,8 @@ impl Agent {
     fn pod_context(
         &self,
         client: &Client,
-        capacity: &std::collections::BTreeMap<String, String>,
+        networking: &NetworkingHandle,
+        capacity: &BTreeMap<String, String>,
     ) -> Result<Arc<PodContext>, AgentError> {
         let config = &self.config;
         let objects = Arc::new(Objects::new(client.clone()));
@@ -175,22 +212,8 @@ impl Agent {
             objects,
             events,
             http: HttpClient::new()?,
-            services: self.follow_services(client),
+            services: networking.services(),
         }))
-    }
-
-    /// The Services of the cluster, for variables of containers.
-    fn follow_services(&self, client: &Client) -> Store<Service> {
-        let (store, writer): (Store<Service>, Writer<Service>) = reflector::store();
-        let services = watcher(Api::<Service>::all(client.clone()), watcher::Config::default());
-        let stream = services.default_backoff().reflect(writer);
-        let follow = futures::StreamExt::for_each(stream, |event| async move {
-            if let Err(error) = event {
-                tracing::warn!(%error, "watching Services");
-            }
-        });
-        self.tasks.spawn(self.shutdown.clone().run_until_cancelled_owned(follow));
-        store
     }
 }
 
@@ -212,8 +235,7 @@ async fn start_runtime(
             cni_socket: config.cni_socket.clone(),
         };
         write_cni_configuration(&settings)?;
-        let mut supervisor =
-            Supervisor::new(settings, runtime.clone(), config.data_dir.join("containerd"));
+        let mut supervisor = Supervisor::new(settings, runtime.clone(), config.data_dir.join("containerd"));
         supervisor.ensure_running().await?;
         tasks.spawn(supervisor.run(shutdown.clone()));
         containerd::ensure_sandbox_image(&runtime, &config.container_runtime, &config.data_dir).await?;

@@ -27,12 +27,12 @@ pub(crate) struct ImageArgs {
 
 /// Writes the archive.
 pub(crate) async fn run(args: ImageArgs) -> Result<(), Failure> {
-    let contents =
-        std::fs::read(&args.program).map_err(|error| format!("reading {}: {error}", args.program.display()))?;
+    let contents = std::fs::read(&args.program)
+        .map_err(|error| format!("reading {}: {error}", args.program.display()))?;
     let file = args.program.file_name().ok_or("the program has no file name")?.to_string_lossy();
     let image = Image::of_program(&args.name, &file, contents);
-    let output = File::create(&args.output)
-        .map_err(|error| format!("writing {}: {error}", args.output.display()))?;
+    let output =
+        File::create(&args.output).map_err(|error| format!("writing {}: {error}", args.output.display()))?;
     let mut output = BufWriter::new(output);
     write(&[image], &mut output)?;
     output.flush()?;

@@ -94,6 +94,7 @@ pub struct NetworkingHandle {
     network: Arc<PodNetwork>,
     blocks: watch::Receiver<Vec<Ipv4Net>>,
     state: watch::Receiver<Result<(), String>>,
+    services: Objects<Service>,
     tasks: TaskTracker,
 }
 
@@ -140,11 +141,12 @@ impl Networking {
         };
         spawn(&tasks, &shutdown, keeper.run());
 
+        let services = Objects::<Service>::watch(Api::all(client.clone()), &tasks, shutdown.clone());
         if config.service_data_plane {
             let keeper = PlaneKeeper {
                 config,
                 plane: DataPlane::new(tools),
-                services: Objects::<Service>::watch(Api::all(client.clone()), &tasks, shutdown.clone()),
+                services: services.clone(),
                 slices: Objects::<EndpointSlice>::watch(Api::all(client), &tasks, shutdown.clone()),
                 nodes,
                 readiness,
@@ -152,7 +154,7 @@ impl Networking {
             spawn(&tasks, &shutdown, keeper.run());
         }
         tasks.close();
-        Ok(NetworkingHandle { network, blocks, state, tasks })
+        Ok(NetworkingHandle { network, blocks, state, services, tasks })
     }
 }
 
@@ -173,6 +175,11 @@ impl NetworkingHandle {
     /// What is missing.
     pub fn health(&self) -> Result<(), String> {
         self.state.borrow().clone()
+    }
+
+    /// The Services of the cluster.
+    pub fn services(&self) -> Objects<Service> {
+        self.services.clone()
     }
 
     /// The pods' network.

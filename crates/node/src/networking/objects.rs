@@ -1,6 +1,10 @@
 //! A copy of all objects of one kind, fed by a watch.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use kube::{
@@ -26,6 +30,12 @@ pub struct Objects<K: Resource<DynamicType = ()> + Clone + 'static> {
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Objects<K> {
     fn clone(&self) -> Self {
         Self { store: self.store.clone(), changes: self.changes.clone() }
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> fmt::Debug for Objects<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Objects").field("kind", &K::kind(&())).finish_non_exhaustive()
     }
 }
 

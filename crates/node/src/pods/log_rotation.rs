@@ -29,8 +29,11 @@ pub(super) async fn run(context: Arc<PodContext>) {
 }
 
 async fn rotate_all(context: &PodContext) -> Result<(), String> {
-    let containers =
-        context.runtime.list_containers(std::collections::HashMap::new()).await.map_err(|error| error.to_string())?;
+    let containers = context
+        .runtime
+        .list_containers(std::collections::HashMap::new())
+        .await
+        .map_err(|error| error.to_string())?;
     for container in containers {
         if container.state != ContainerState::Running as i32 {
             continue;

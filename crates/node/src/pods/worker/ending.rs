@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{
-    api::core::v1::Pod,
-    jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
     Api,
     api::{DeleteParams, Preconditions},
@@ -58,7 +55,10 @@ impl Worker {
         self.stop_sandboxes().await?;
         self.look().await?;
         self.waiting.clear();
-        if !self.gone() && !self.has_ended() && self.told.as_ref().is_some_and(|told| told.start_time.is_some()) {
+        if !self.gone()
+            && !self.has_ended()
+            && self.told.as_ref().is_some_and(|told| told.start_time.is_some())
+        {
             self.report(&Stage::Ended).await?;
         }
         self.remove_everything().await?;
@@ -77,7 +77,8 @@ impl Worker {
             let inits = spec.init_containers.iter().flatten();
             inits.filter(|init| role(init, true) == Role::Sidecar).any(|init| init.name == run.name)
         };
-        let (mut sidecars, mains): (Vec<&Run>, Vec<&Run>) = running.into_iter().partition(|run| is_sidecar(run));
+        let (mut sidecars, mains): (Vec<&Run>, Vec<&Run>) =
+            running.into_iter().partition(|run| is_sidecar(run));
         let stop = |run: Run| {
             let container = container(&spec, &run.name).cloned().unwrap_or_default();
             async move {
@@ -87,9 +88,7 @@ impl Worker {
         };
         let begin = std::time::Instant::now();
         futures::future::try_join_all(mains.into_iter().cloned().map(stop)).await?;
-        let order = |run: &&Run| {
-            spec.init_containers.iter().flatten().position(|init| init.name == run.name)
-        };
+        let order = |run: &&Run| spec.init_containers.iter().flatten().position(|init| init.name == run.name);
         sidecars.sort_by_key(|run| std::cmp::Reverse(order(run)));
         for run in sidecars {
             let container = container(&spec, &run.name).cloned().unwrap_or_default();

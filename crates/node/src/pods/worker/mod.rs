@@ -20,7 +20,7 @@ use k8s_openapi::{
     api::core::v1::{Pod, PodSpec, PodStatus, Service},
     jiff::Timestamp,
 };
-use kube::{Client, runtime::reflector::Store};
+use kube::Client;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,7 @@ use super::{
 use crate::{
     cri::{CriError, Runtime},
     events::{Events, Severity},
+    networking::objects::Objects as Services,
     probes::{HttpClient, Prober},
 };
 
@@ -69,7 +70,7 @@ pub struct PodContext {
     /// For probes and hooks.
     pub http: HttpClient,
     /// The Services of the cluster, for variables of containers.
-    pub services: Store<Service>,
+    pub services: Services<Service>,
 }
 
 impl fmt::Debug for PodContext {
@@ -135,11 +136,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(
-        context: Arc<PodContext>,
-        wanted: watch::Receiver<Wanted>,
-        wake: Arc<Notify>,
-    ) -> Self {
+    pub(super) fn new(context: Arc<PodContext>, wanted: watch::Receiver<Wanted>, wake: Arc<Notify>) -> Self {
         let pod = Arc::clone(&wanted.borrow().pod);
         let prober = Prober::new(
             context.runtime.clone(),
@@ -353,7 +350,8 @@ impl Worker {
             return;
         }
         // What is shown stays as it is when it cannot be brought up to date.
-        if let Err(error) = self.context.volumes.set_up(&self.pod, &self.context.facts, Instant::now()).await {
+        if let Err(error) = self.context.volumes.set_up(&self.pod, &self.context.facts, Instant::now()).await
+        {
             tracing::warn!(pod = self.pod.metadata.name, %error, "bringing volumes up to date");
         }
         self.volumes_set_up = Some(Instant::now());

@@ -137,9 +137,11 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_unset_and_what_is_others_stays() {
-        let told = status(json!({"phase": "Pending", "reason": "Odd", "podIP": "10.0.0.1", "nominatedNodeName": "n",
+        let told = status(
+            json!({"phase": "Pending", "reason": "Odd", "podIP": "10.0.0.1", "nominatedNodeName": "n",
             "conditions": [{"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m"},
-                           {"type": "Their", "status": "True"}]}));
+                           {"type": "Their", "status": "True"}]}),
+        );
         let new = status(json!({"phase": "Running", "podIP": "10.0.0.1",
             "conditions": [{"type": "Ready", "status": "True"}, {"type": "Their", "status": "True"}]}));
         let change = Value::Object(change(Some(&told), &new).unwrap());

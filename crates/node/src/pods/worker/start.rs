@@ -84,8 +84,7 @@ impl Worker {
 
     async fn image(&self, container: &Container, attempt: u32) -> Availability {
         let sandbox = self.sandbox_config();
-        let request =
-            Request { pod: &self.pod, container, attempt, sandbox: &sandbox, worker: &self.wake };
+        let request = Request { pod: &self.pod, container, attempt, sandbox: &sandbox, worker: &self.wake };
         self.context.images.ensure(request, Timestamp::now()).await
     }
 
@@ -123,10 +122,10 @@ impl Worker {
         let (events, name) = (&self.context.events, &container.name);
         let message = format!("Created container: {name}");
         events.container(&self.pod, name, Severity::Normal, "Created", message);
-        runtime.start_container(&id).await.map_err(|error| Obstacle {
-            reason: "RunContainerError",
-            message: error.message().to_owned(),
-        })?;
+        runtime
+            .start_container(&id)
+            .await
+            .map_err(|error| Obstacle { reason: "RunContainerError", message: error.message().to_owned() })?;
         let message = format!("Started container {name}");
         events.container(&self.pod, name, Severity::Normal, "Started", message);
         self.run_post_start_hook(spec, container, &id).await
@@ -140,7 +139,8 @@ impl Worker {
         let volumes = &self.context.volumes;
         let objects = volumes.objects_for(&self.pod, container, self.since).await;
         let objects = objects.map_err(Obstacle::config)?;
-        let services = self.context.services.state();
+        self.context.services.listed().await;
+        let services = self.context.services.all();
         let namespace = self.pod.metadata.namespace.as_deref().unwrap_or("default");
         let services = service_links(&services, namespace, spec.enable_service_links != Some(false));
         let addresses: Vec<_> = self.address().into_iter().collect();
@@ -171,7 +171,13 @@ impl Worker {
         let Err(problem) = done else { return Ok(()) };
         let message = format!("PostStartHook failed: {problem}");
         let events = &context.events;
-        events.container(&self.pod, &container.name, Severity::Warning, "FailedPostStartHook", message.clone());
+        events.container(
+            &self.pod,
+            &container.name,
+            Severity::Warning,
+            "FailedPostStartHook",
+            message.clone(),
+        );
         if let Err(error) = context.runtime.stop_container(id, grace(spec)).await {
             tracing::warn!(%error, "stopping a container whose hook failed");
         }

@@ -121,7 +121,8 @@ mod tests {
     use crate::pods::observed::Exit;
 
     fn run(id: &str, name: &str, ended: bool) -> Run {
-        let exit = Exit { code: 0, started: None, finished: None, reason: String::new(), message: String::new() };
+        let exit =
+            Exit { code: 0, started: None, finished: None, reason: String::new(), message: String::new() };
         Run {
             id: id.into(),
             name: name.into(),
