@@ -214,7 +214,7 @@ impl NodeConfig {
             return Err(field("containerRuntime.endpoint", problem));
         }
         for (resource, amount) in &self.capacity {
-            if quantity::parse(amount).is_none_or(|amount| amount.is_negative()) {
+            if quantity::parse(amount).is_none_or(quantity::Amount::is_negative) {
                 let problem = format!("{amount:?} is not a quantity such as 4, 500m or 16Gi");
                 return Err(field(&format!("capacity[{resource}]"), problem));
             }

@@ -31,10 +31,8 @@ where
 {
     let mut candidate = Candidate::new(client, config);
     loop {
-        if shutdown.run_until_cancelled(candidate.acquire()).await.is_none() {
-            // The lease may have been taken just now, without this process having learnt of it.
-            return None;
-        }
+        // Interrupted, the lease may have been taken just now, without this process having learnt of it.
+        shutdown.run_until_cancelled(candidate.acquire()).await?;
         let term = shutdown.child_token();
         if let Some(result) = candidate.serve(work(term.clone()), &term).await {
             candidate.release().await;
