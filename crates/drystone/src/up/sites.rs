@@ -207,13 +207,6 @@ async fn credentials(
     Ok(())
 }
 
-/// The proxy of an emulated site's gateway, with its credentials.
-pub(crate) fn proxy_url(data: &Path, site: &str) -> Result<String, Failure> {
-    let endpoints = drystone_emulator::endpoints::read(&data.join("sites").join(site))?;
-    let gateway = endpoints.and_then(|endpoints| endpoints.gateway).ok_or("the site has no gateway")?;
-    Ok(gateway.proxy_url.replacen("://", &format!("://{}:{}@", gateway.user, gateway.password), 1))
-}
-
 /// What is left of an emulated site on this machine.
 pub(crate) fn leftovers(file: &Path, data: &Path) -> Vec<String> {
     match drystone_emulator::site::load(file) {
