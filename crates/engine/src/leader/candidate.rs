@@ -31,8 +31,11 @@ where
 {
     let mut candidate = Candidate::new(client, config);
     loop {
-        // Interrupted, the lease may have been taken just now, without this process having learnt of it.
-        shutdown.run_until_cancelled(candidate.acquire()).await?;
+        if shutdown.run_until_cancelled(candidate.acquire()).await.is_none() {
+            // The lease may have been taken just now, without this process having learnt of it.
+            candidate.release().await;
+            return None;
+        }
         let term = shutdown.child_token();
         if let Some(result) = candidate.serve(work(term.clone()), &term).await {
             candidate.release().await;
