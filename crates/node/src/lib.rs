@@ -9,4 +9,3 @@ pub mod join;
 pub mod node_object;
 pub mod pods;
 pub mod probes;
-pub mod quantity;
