@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use drystone_quantity::{Format, Quantity};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -13,7 +14,8 @@ pub struct ParseQuantityError {
     what: &'static str,
 }
 
-/// An amount of memory in bytes, written with a binary or decimal suffix: `512Mi`, `64Gi`, `2Ti`, `100G`.
+/// An amount of memory in bytes, written as a whole Kubernetes quantity with a binary or decimal suffix: `512Mi`, `64Gi`, `2Ti`,
+/// `100G`. Texts reach up to 8 EiB; what is more than they can say is refused, not capped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Memory(pub u64);
 
@@ -21,44 +23,20 @@ pub struct Memory(pub u64);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bandwidth(pub u64);
 
-const MEMORY_UNITS: [(&str, u64); 9] = [
-    ("Ti", 1 << 40),
-    ("Gi", 1 << 30),
-    ("Mi", 1 << 20),
-    ("Ki", 1 << 10),
-    ("T", 1_000_000_000_000),
-    ("G", 1_000_000_000),
-    ("M", 1_000_000),
-    ("k", 1_000),
-    ("", 1),
-];
+const MEMORY_SUFFIXES: [&str; 13] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "k", "M", "G", "T", "P", "E"];
+/// The most that is written: the greatest whole number of tebibytes below 2^63.
+const MOST_MEMORY: i64 = i64::MAX >> 40 << 40;
 
 const BANDWIDTH_UNITS: [(&str, u64); 4] =
     [("Tbit", 1_000_000_000_000), ("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1_000)];
 
-const MEMORY_PATTERN: &str = r"^[0-9]+(Ki|Mi|Gi|Ti|k|M|G|T)?$";
+const MEMORY_PATTERN: &str = r"^[0-9]+(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$";
 const BANDWIDTH_PATTERN: &str = r"^[0-9]+(k|M|G|T)bit$";
-
-fn parse(text: &str, units: &[(&str, u64)], what: &'static str) -> Result<u64, ParseQuantityError> {
-    let error = || ParseQuantityError { text: text.to_owned(), what };
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let suffix = &text[digits.len()..];
-    let (_, factor) = units.iter().find(|(unit, _)| *unit == suffix).ok_or_else(error)?;
-    let number: u64 = digits.parse().map_err(|_| error())?;
-    number.checked_mul(*factor).ok_or_else(error)
-}
-
-fn format(amount: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match units.iter().find(|(_, factor)| amount != 0 && amount.is_multiple_of(*factor)) {
-        Some((unit, factor)) => write!(f, "{}{unit}", amount / factor),
-        None => write!(f, "{amount}{}", units.last().map_or("", |(unit, _)| unit)),
-    }
-}
 
 impl Memory {
     /// From mebibytes, the unit of Redfish.
     pub const fn from_mebibytes(mebibytes: u64) -> Self {
-        Self(mebibytes << 20)
+        Self(mebibytes.saturating_mul(1 << 20))
     }
 
     /// In whole mebibytes.
@@ -70,7 +48,7 @@ impl Memory {
 impl Bandwidth {
     /// From gigabits per second, the unit of Redfish.
     pub const fn from_gigabits(gigabits: u64) -> Self {
-        Self(gigabits * 1_000_000_000)
+        Self(gigabits.saturating_mul(1_000_000_000))
     }
 }
 
@@ -78,8 +56,13 @@ impl FromStr for Memory {
     type Err = ParseQuantityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text, &MEMORY_UNITS, "an amount of memory (a whole number with Ki, Mi, Gi, Ti, k, M, G or T)")
-            .map(Self)
+        let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let quantity = text.parse().ok().filter(|amount: &Quantity| !amount.is_capped());
+        let bytes = quantity.filter(|_| MEMORY_SUFFIXES.contains(&suffix)).map(Quantity::value);
+        bytes.and_then(|bytes| u64::try_from(bytes).ok()).map(Self).ok_or_else(|| ParseQuantityError {
+            text: text.to_owned(),
+            what: "an amount of memory below 8Ei (a whole number with Ki, Mi, Gi, Ti, Pi, Ei, k, M, G, T, P or E)",
+        })
     }
 }
 
@@ -87,19 +70,31 @@ impl FromStr for Bandwidth {
     type Err = ParseQuantityError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text, &BANDWIDTH_UNITS, "a bandwidth (a whole number with kbit, Mbit, Gbit or Tbit)").map(Self)
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let (_, suffix) = text.split_at(digits.len());
+        let factor = BANDWIDTH_UNITS.iter().find(|(unit, _)| *unit == suffix).map(|(_, factor)| *factor);
+        let number = factor.and_then(|factor| digits.parse::<u64>().ok()?.checked_mul(factor));
+        number.map(Self).ok_or_else(|| ParseQuantityError {
+            text: text.to_owned(),
+            what: "a bandwidth (a whole number with kbit, Mbit, Gbit or Tbit)",
+        })
     }
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        format(self.0, &MEMORY_UNITS, f)
+        let bytes = i64::try_from(self.0).unwrap_or(i64::MAX).min(MOST_MEMORY);
+        let format = if bytes % 1024 == 0 { Format::BinarySi } else { Format::DecimalSi };
+        Quantity::from_units(bytes, format).fmt(f)
     }
 }
 
 impl fmt::Display for Bandwidth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        format(self.0, &BANDWIDTH_UNITS, f)
+        match BANDWIDTH_UNITS.iter().find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor)) {
+            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}kbit", self.0 / 1000),
+        }
     }
 }
 

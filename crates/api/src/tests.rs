@@ -71,8 +71,22 @@ fn amounts_are_refused_with_a_reason() {
 
 proptest! {
     #[test]
-    fn memory_survives_text(bytes in any::<u64>()) {
-        prop_assert_eq!(Memory::from_str(&Memory(bytes).to_string()), Ok(Memory(bytes)));
+    fn memory_survives_text(number in 0..1_u64 << 33, shift in 0..30_u32, decimal in any::<bool>()) {
+        let bytes = if decimal { number * 1_000_000_000 } else { number << shift };
+        let text = Memory(bytes).to_string();
+        prop_assert_eq!(Memory::from_str(&text), Ok(Memory(bytes)));
+        prop_assert!(text.len() < 21, "{}", text);
+    }
+
+    #[test]
+    fn any_amount_can_be_written_and_read(bytes in any::<u64>()) {
+        let read = Memory::from_str(&Memory(bytes).to_string());
+        prop_assert!(read.is_ok_and(|read| read.0 <= bytes && (read.0 == bytes || bytes >> 62 != 0)));
+    }
+
+    #[test]
+    fn any_text_is_an_amount_or_refused(text in "[0-9]{0,22}[.eEkKMGTPi]{0,3}(bit)?|.{0,20}") {
+        let _ = (Memory::from_str(&text), Bandwidth::from_str(&text));
     }
 
     #[test]

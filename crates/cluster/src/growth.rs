@@ -118,31 +118,6 @@ pub fn plan_growth(pools: &[GrowablePool], pending: &[PendingPod]) -> Vec<Growth
         .collect()
 }
 
-/// A Kubernetes quantity (`500m`, `2`, `64Gi`) times `scale`, rounded up. `None` for what is none.
-pub fn parse_quantity(text: &str, scale: u64) -> Option<u64> {
-    const SUFFIXES: [(&str, u128, u128); 12] = [
-        ("Ki", 1 << 10, 1),
-        ("Mi", 1 << 20, 1),
-        ("Gi", 1 << 30, 1),
-        ("Ti", 1 << 40, 1),
-        ("Pi", 1 << 50, 1),
-        ("m", 1, 1_000),
-        ("k", 1_000, 1),
-        ("M", 1_000_000, 1),
-        ("G", 1_000_000_000, 1),
-        ("T", 1_000_000_000_000, 1),
-        ("P", 1_000_000_000_000_000, 1),
-        ("", 1, 1),
-    ];
-    let (suffix, factor, divisor) = SUFFIXES.iter().find(|(suffix, ..)| text.ends_with(suffix))?;
-    let number = text.strip_suffix(suffix)?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
-    let divisor = divisor.checked_mul(10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?)?;
-    let amount = digits.checked_mul(*factor)?.checked_mul(u128::from(scale))?.div_ceil(divisor);
-    u64::try_from(amount).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -159,17 +134,6 @@ mod tests {
 
     fn pool(size: u32, max: u32, cpu: u64) -> GrowablePool {
         GrowablePool { name: "train".to_owned(), size, max, node: amounts(cpu), ..Default::default() }
-    }
-
-    #[test]
-    fn quantities_are_rounded_up() {
-        assert_eq!(parse_quantity("500m", 1000), Some(500));
-        assert_eq!(parse_quantity("1.5", 1000), Some(1500));
-        assert_eq!(parse_quantity("2", 1000), Some(2000));
-        assert_eq!(parse_quantity("64Gi", 1), Some(64 << 30));
-        assert_eq!(parse_quantity("1m", 1), Some(1));
-        assert_eq!(parse_quantity("x", 1), None);
-        assert_eq!(parse_quantity("1..5", 1), None);
     }
 
     #[test]

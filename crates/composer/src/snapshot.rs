@@ -35,7 +35,7 @@ pub fn assemble(
         .collect();
     let hosts = hosts.iter().map(|host| {
         let key = (host.namespace().unwrap_or_default(), host.name_any());
-        host_of(host, by_host.get(&key).map(|block| block.as_ref()), &attachments)
+        host_of(host, by_host.get(&key).map(AsRef::as_ref), &attachments)
     });
     Snapshot::new(hosts.collect(), distances)
 }

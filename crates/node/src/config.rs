@@ -6,10 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use drystone_quantity::Quantity;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
-
-use crate::quantity;
 
 /// Configuration of a node agent. Paths that are not absolute are relative to the working directory.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -217,7 +216,7 @@ impl NodeConfig {
             return Err(field("containerRuntime.endpoint", problem));
         }
         for (resource, amount) in &self.capacity {
-            if quantity::parse(amount).is_none_or(|amount| amount.is_negative()) {
+            if !amount.parse().is_ok_and(|amount: Quantity| !amount.is_negative()) {
                 let problem = format!("{amount:?} is not a quantity such as 4, 500m or 16Gi");
                 return Err(field(&format!("capacity[{resource}]"), problem));
             }

@@ -11,4 +11,3 @@ pub mod networking;
 pub mod node_object;
 pub mod pods;
 pub mod probes;
-pub mod quantity;

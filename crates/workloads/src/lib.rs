@@ -29,7 +29,6 @@ pub mod node;
 pub mod owner;
 pub mod pod;
 pub mod podgc;
-pub mod quantity;
 pub mod queue;
 pub mod replicaset;
 pub mod revisions;

@@ -13,7 +13,6 @@ pub mod field_error;
 pub mod group;
 pub mod names;
 pub mod patch;
-pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -148,7 +148,7 @@ impl Kubectl {
             child.wait_with_output()
         });
         let output =
-            tokio::time::timeout(Duration::from_secs(120), run).await.expect("kubectl takes too long");
+            tokio::time::timeout(Duration::from_secs(300), run).await.expect("kubectl takes too long");
         let output = output.unwrap().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Said { success: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
@@ -185,9 +185,9 @@ impl Drop for Running {
     }
 }
 
-/// Waits until something holds, for a slow machine's sake up to a minute.
+/// Waits until something holds, for a slow machine's sake up to two minutes.
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(found) = look().await {
             return found;

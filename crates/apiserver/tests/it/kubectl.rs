@@ -182,6 +182,7 @@ async fn an_object_is_edited() {
 async fn changes_are_watched_and_waited_for() {
     let cluster = Cluster::start(Profile::Cluster).await;
     for kubectl in kubectls(&cluster) {
+        let idle = open_watches(&kubectl).await;
         let seen = cluster.directory.path().join("watched");
         let watch = kubectl.spawn(&["get", "cm", "a", "-w", "--ignore-not-found"], &seen);
         let lists = kubectl.spawn(&["get", "cm", "-w"], &seen);
@@ -192,19 +193,22 @@ async fn changes_are_watched_and_waited_for() {
         let seen = eventually("the new object", async || read("\na ").await).await;
         assert!(seen.starts_with("NAME "), "{seen}");
         drop(lists);
+        eventually("no watch", async || (open_watches(&kubectl).await <= idle).then_some(())).await;
 
         let waiting = kubectl.clone();
         let wait =
             tokio::spawn(
-                async move { waiting.run(&["wait", "--for=delete", "cm/a", "--timeout=60s"]).await },
+                async move { waiting.run(&["wait", "--for=delete", "cm/a", "--timeout=100s"]).await },
             );
+        // An old kubectl that comes too late complains that there is nothing to wait for.
+        eventually("its watch", async || (open_watches(&kubectl).await > idle).then_some(())).await;
         kubectl.run(&["delete", "cm", "a", "--wait=false"]).await;
         wait.await.unwrap();
 
         kubectl.run_with(&["apply", "-f", "-"], DEPLOYMENT).await;
         let waiting = kubectl.clone();
         let wait = tokio::spawn(async move {
-            waiting.run(&["wait", "--for=condition=Available", "deploy/web", "--timeout=60s"]).await
+            waiting.run(&["wait", "--for=condition=Available", "deploy/web", "--timeout=100s"]).await
         });
         let status =
             r#"{"status":{"conditions":[{"type":"Available","status":"True","reason":"R","message":"m"}]}}"#;
@@ -212,6 +216,13 @@ async fn changes_are_watched_and_waited_for() {
         assert_eq!(wait.await.unwrap(), "deployment.apps/web condition met\n");
         kubectl.run(&["delete", "deploy", "web"]).await;
     }
+}
+
+/// How many watches are open at the server, its own included.
+async fn open_watches(kubectl: &Kubectl) -> u64 {
+    let metrics = kubectl.run(&["get", "--raw", "/metrics"]).await;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("apiserver_longrunning_requests "));
+    line.unwrap().trim().parse().unwrap()
 }
 
 async fn set_status(cluster: &Cluster, name: &str, status: &str) {

@@ -7,7 +7,8 @@ use drystone_engine::{
     events::{EventKind, EventSink},
     reference::reference_to,
 };
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
+use drystone_quantity::Quantity;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
@@ -158,7 +159,8 @@ fn pending_pod(pod: &Pod) -> PendingPod {
         let mut wanted = resources.limits.unwrap_or_default();
         wanted.extend(resources.requests.unwrap_or_default());
         for (resource, quantity) in wanted {
-            *requests.entry(resource.clone()).or_default() += amount(&resource, &quantity);
+            let sum = requests.entry(resource.clone()).or_default();
+            *sum = sum.saturating_add(amount(&resource, &quantity.0));
         }
     }
     let tolerations = spec.tolerations.unwrap_or_default();
@@ -172,10 +174,11 @@ fn pending_pod(pod: &Pod) -> PendingPod {
     }
 }
 
-/// A quantity as a whole number: millicores for `cpu`, else units or bytes, rounded up.
-fn amount(resource: &str, quantity: &Quantity) -> u64 {
-    let scale = if resource == "cpu" { 1000 } else { 1 };
-    crate::growth::parse_quantity(&quantity.0, scale).unwrap_or(0)
+/// A quantity as a whole number: millicores for `cpu`, else units or bytes, rounded up. Nothing, if it is none.
+fn amount(resource: &str, text: &str) -> u64 {
+    let Ok(quantity) = text.parse::<Quantity>() else { return 0 };
+    let amount = if resource == "cpu" { quantity.milli_value() } else { quantity.value() };
+    u64::try_from(amount).unwrap_or(0)
 }
 
 /// The pools of a cluster with what one more node would offer: what their least present host offers.
@@ -188,10 +191,7 @@ async fn pools_of(client: &Client, cluster: &Cluster) -> Result<Vec<GrowablePool
         for member in status.members.iter().filter(|member| member.pool == pool.name) {
             let Some(block) = blocks.get_opt(&member.host).await? else { continue };
             let has = capacity(&block.status.unwrap_or_default());
-            let has: Amounts = has
-                .iter()
-                .map(|(name, text)| (name.clone(), amount(name, &Quantity(text.clone()))))
-                .collect();
+            let has: Amounts = has.iter().map(|(name, text)| (name.clone(), amount(name, text))).collect();
             // A new host is at least what was asked for; the present ones tell what such hosts have beside it.
             for (resource, value) in has {
                 let entry = node.entry(resource).or_insert(value);

@@ -33,7 +33,7 @@ pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 100);
 const PLUGIN: &str = env!("CARGO_BIN_EXE_drystone-cni");
 
 /// How long anything may take before a test calls it failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why the lab cannot be built here, if it cannot.
 pub(crate) fn unavailable() -> Option<String> {
@@ -138,7 +138,7 @@ impl Namespace {
     /// A UDP socket inside.
     pub(crate) fn udp(&self) -> UdpSocket {
         let socket = self.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()).join().unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     }
 }

@@ -72,6 +72,9 @@ fn every_reset_ends_in_the_state_that_it_is_for() {
     }
 }
 
+/// How often a state is looked for, 5 ms apart: for longer than any machine takes.
+const LOOKS: u32 = 24_000;
+
 /// Hardware of one host in a directory of its own, without delays.
 struct Bench {
     hardware: Arc<Hardware>,
@@ -101,7 +104,7 @@ impl Bench {
 
     /// Waits until no command is under way.
     async fn settle(&self) {
-        for _ in 0..2000 {
+        for _ in 0..LOOKS {
             if self.hardware.situation().record.pending.is_none() {
                 return;
             }
@@ -111,7 +114,7 @@ impl Bench {
     }
 
     async fn reach(&self, phase: Phase) {
-        for _ in 0..2000 {
+        for _ in 0..LOOKS {
             if self.hardware.situation().phase == phase {
                 return;
             }

@@ -33,6 +33,7 @@ where
     loop {
         if shutdown.run_until_cancelled(candidate.acquire()).await.is_none() {
             // The lease may have been taken just now, without this process having learnt of it.
+            candidate.release().await;
             return None;
         }
         let term = shutdown.child_token();

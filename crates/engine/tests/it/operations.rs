@@ -153,7 +153,8 @@ fn killed_again_and_again_it_comes_to_its_end() {
         (server, operation, SharedWorld::default())
     });
     let mut lives = 0;
-    for lifetime in (1..).map(|life| Duration::from_millis(37 * life % 131)) {
+    // Ever longer lives, so that a slow machine comes to an end as well.
+    for lifetime in (1..).map(|life| Duration::from_millis(37 * life % 131 + 2 * life)) {
         let process = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -2,15 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use drystone_quantity::Quantity;
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec, ResourceRequirements},
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::api::resource::Quantity as Text,
 };
 
-use crate::{
-    cri::messages::{HugepageLimit, LinuxContainerResources},
-    quantity::{self, Amount},
-};
+use crate::cri::messages::{HugepageLimit, LinuxContainerResources};
 
 /// Length of the period in which a processor quota is used up and renewed, in microseconds.
 const CPU_PERIOD: i64 = 100_000;
@@ -42,10 +40,10 @@ impl fmt::Display for QosClass {
     }
 }
 
-type Amounts = BTreeMap<String, Quantity>;
+type Amounts = BTreeMap<String, Text>;
 
-fn amount(amounts: Option<&Amounts>, resource: &str) -> Option<Amount> {
-    quantity::parse(&amounts?.get(resource)?.0)
+fn amount(amounts: Option<&Amounts>, resource: &str) -> Option<Quantity> {
+    amounts?.get(resource)?.0.parse().ok()
 }
 
 fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
@@ -62,7 +60,7 @@ pub fn qos_class(spec: &PodSpec) -> QosClass {
             let limit = amount(resources.and_then(|resources| resources.limits.as_ref()), resource);
             let request =
                 amount(resources.and_then(|resources| resources.requests.as_ref()), resource).or(limit);
-            let is_set = |amount: Option<Amount>| amount.is_some_and(|amount| amount.thousandths() > 0);
+            let is_set = |amount: Option<Quantity>| amount.is_some_and(|amount| amount > Quantity::ZERO);
             best_effort &= !is_set(limit) && !is_set(request);
             guaranteed &= is_set(limit) && request == limit;
         }
@@ -94,12 +92,12 @@ pub fn container_resources(
     let ResourceRequirements { limits, requests, .. } = &resources;
     let cpu_limit = amount(limits.as_ref(), "cpu");
     let cpu_request = amount(requests.as_ref(), "cpu").or(cpu_limit);
-    let memory_limit = amount(limits.as_ref(), "memory").map_or(0, Amount::units);
-    let memory_request = amount(requests.as_ref(), "memory").map_or(memory_limit, Amount::units);
+    let memory_limit = amount(limits.as_ref(), "memory").map_or(0, Quantity::value);
+    let memory_request = amount(requests.as_ref(), "memory").map_or(memory_limit, Quantity::value);
     LinuxContainerResources {
         cpu_period: CPU_PERIOD,
-        cpu_quota: cpu_limit.map_or(0, |limit| quota(limit.thousandths())),
-        cpu_shares: shares(cpu_request.map_or(0, Amount::thousandths)),
+        cpu_quota: cpu_limit.map_or(0, |limit| quota(limit.milli_value())),
+        cpu_shares: shares(cpu_request.map_or(0, Quantity::milli_value)),
         memory_limit_in_bytes: memory_limit,
         oom_score_adj: oom_score_adjustment(qos_class(spec), memory_request, node_memory),
         hugepage_limits: hugepages(limits.as_ref()),
@@ -108,11 +106,11 @@ pub fn container_resources(
 }
 
 fn quota(millicores: i64) -> i64 {
-    if millicores == 0 { 0 } else { (millicores * CPU_PERIOD / 1000).max(MIN_CPU_QUOTA) }
+    if millicores == 0 { 0 } else { (millicores.saturating_mul(CPU_PERIOD) / 1000).max(MIN_CPU_QUOTA) }
 }
 
 fn shares(millicores: i64) -> i64 {
-    (millicores * 1024 / 1000).clamp(MIN_CPU_SHARES, MAX_CPU_SHARES)
+    (millicores.saturating_mul(1024) / 1000).clamp(MIN_CPU_SHARES, MAX_CPU_SHARES)
 }
 
 /// The more of the node's memory a burstable pod asked for, the later it is killed when memory runs out.
@@ -133,7 +131,7 @@ fn hugepages(limits: Option<&Amounts>) -> Vec<HugepageLimit> {
         let size = resource.strip_prefix("hugepages-")?;
         // `2Mi` is called `2MB` by the kernel.
         let page_size = format!("{}B", size.strip_suffix('i')?);
-        let limit = u64::try_from(quantity::parse(&limit.0)?.units()).ok()?;
+        let limit = u64::try_from(limit.0.parse::<Quantity>().ok()?.value()).ok()?;
         Some(HugepageLimit { page_size, limit })
     });
     sized.collect()

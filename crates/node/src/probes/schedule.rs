@@ -16,7 +16,6 @@ const FIRST_EAGER: Duration = Duration::from_millis(20);
 /// so that a container which is up at once is ready at once. Such early failures count for nothing; those at the period's pace do.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
-    kind: Kind,
     period: Duration,
     timeout: Duration,
     successes_needed: u32,
@@ -41,7 +40,6 @@ impl Schedule {
         };
         let at_least_one = |duration: Duration| duration.max(Duration::from_secs(1));
         Self {
-            kind,
             period: at_least_one(seconds(probe.period_seconds, 10)),
             timeout: at_least_one(seconds(probe.timeout_seconds, 1)),
             successes_needed: count(probe.success_threshold, 1),

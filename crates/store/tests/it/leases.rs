@@ -12,6 +12,9 @@ use crate::basics::{put, values};
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Seconds that a lease lives which is to expire: long enough to write under it first, however slow the disk is.
+const BRIEF: u64 = 5;
+
 fn leased(key: &str, lease: LeaseId) -> Txn {
     let operation =
         Operation::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::from("v"), lease };
@@ -35,7 +38,7 @@ async fn keys_go_with_their_lease_in_one_transaction() {
     let store = EmbeddedStore::in_memory(Options::default()).unwrap();
     let request = WatchRequest { range: KeyRange::prefix("/"), start_revision: None };
     let mut watch = store.watch(request).await.unwrap();
-    let lease = store.lease_grant(1).await.unwrap();
+    let lease = store.lease_grant(BRIEF).await.unwrap();
     let mut txn = leased("/a", lease);
     txn.success.extend(leased("/b", lease).success);
     store.txn(txn).await.unwrap();
@@ -56,7 +59,7 @@ async fn keys_go_with_their_lease_in_one_transaction() {
 async fn a_lease_that_is_kept_alive_lives() {
     let store = EmbeddedStore::in_memory(Options::default()).unwrap();
     let lease = store.lease_grant(60).await.unwrap();
-    let brief = store.lease_grant(1).await.unwrap();
+    let brief = store.lease_grant(BRIEF).await.unwrap();
     store.txn(leased("/kept", lease)).await.unwrap();
     store.txn(leased("/brief", brief)).await.unwrap();
     store.lease_keep_alive(lease).await.unwrap();
@@ -88,9 +91,9 @@ async fn leases_survive_a_restart() {
     let (long, brief, ended) = {
         let store = EmbeddedStore::open(&path, Options::default()).unwrap();
         let long = store.lease_grant(3600).await.unwrap();
-        let brief = store.lease_grant(1).await.unwrap();
         let ended = store.lease_grant(3600).await.unwrap();
         store.txn(leased("/long", long)).await.unwrap();
+        let brief = store.lease_grant(BRIEF).await.unwrap();
         store.txn(leased("/brief", brief)).await.unwrap();
         store.lease_revoke(ended).await.unwrap();
         (long, brief, ended)

@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use drystone_quantity::Quantity;
 use k8s_openapi::api::core::v1::{Node, Taint};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     resources::{ResourceList, Resources, Unreadable},
     taints,
 };
-use crate::{kind, quantity};
+use crate::kind;
 
 /// A node with the pods on it.
 #[derive(Debug, Clone, Default)]
@@ -96,7 +97,7 @@ impl NodeInfo {
 }
 
 fn allowed_pods(offered: &ResourceList) -> usize {
-    let pods = offered.get("pods").and_then(|pods| quantity::units(pods).ok()).unwrap_or(0);
+    let pods = offered.get("pods").and_then(|pods| pods.0.parse().ok()).map_or(0, Quantity::value);
     usize::try_from(pods).unwrap_or(0)
 }
 

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use drystone_quantity::Quantity;
 use k8s_openapi::{
     api::core::v1::{Container, PodSpec, ResourceRequirements},
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::api::resource::Quantity as Text,
 };
 
-use crate::quantity;
-
 /// A quantity by resource name, as the API writes it.
-pub type ResourceList = BTreeMap<String, Quantity>;
+pub type ResourceList = BTreeMap<String, Text>;
 
 /// CPU that a container which asks for none is taken to use when nodes are compared (not when they are filtered).
 const ASSUMED_MILLI_CPU: i64 = 100;
@@ -45,9 +44,10 @@ impl Resources {
         let fallback = if unreadable == Unreadable::Nothing { 0 } else { i64::MAX };
         let mut resources = Self::default();
         for (name, value) in list {
-            let units = || quantity::units(value).unwrap_or(fallback);
+            let amount = value.0.parse::<Quantity>().ok();
+            let units = || amount.map_or(fallback, Quantity::value);
             match name.as_str() {
-                "cpu" => resources.milli_cpu = quantity::milli(value).unwrap_or(fallback),
+                "cpu" => resources.milli_cpu = amount.map_or(fallback, Quantity::milli_value),
                 "memory" => resources.memory = units(),
                 "ephemeral-storage" => resources.ephemeral_storage = units(),
                 "pods" => {}
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     fn container(cpu: &str, sidecar: bool) -> Container {
-        let requests = ResourceList::from([("cpu".to_owned(), Quantity(cpu.into()))]);
+        let requests = ResourceList::from([("cpu".to_owned(), Text(cpu.into()))]);
         Container {
             resources: Some(ResourceRequirements { requests: Some(requests), ..Default::default() }),
             restart_policy: sidecar.then(|| "Always".into()),
@@ -211,14 +211,14 @@ mod tests {
             assert_eq!(pod_request(&spec(containers, init)).milli_cpu, milli, "{containers:?} {init:?}");
         }
         let mut with_overhead = spec(&["100m"], &[]);
-        with_overhead.overhead = Some(ResourceList::from([("cpu".to_owned(), Quantity("50m".into()))]));
+        with_overhead.overhead = Some(ResourceList::from([("cpu".to_owned(), Text("50m".into()))]));
         assert_eq!(pod_request(&with_overhead).milli_cpu, 150);
     }
 
     #[test]
     fn limits_count_as_requests_and_nonsense_fits_nowhere() {
         let mut limited = container("100m", false);
-        let list = ResourceList::from([("nvidia.com/gpu".to_owned(), Quantity("2".into()))]);
+        let list = ResourceList::from([("nvidia.com/gpu".to_owned(), Text("2".into()))]);
         limited.resources.as_mut().unwrap().limits = Some(list);
         let spec = PodSpec { containers: vec![limited], ..Default::default() };
         let request = pod_request(&spec);

@@ -2,17 +2,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use drystone_quantity::Quantity;
 use k8s_openapi::{
     api::{
         core::v1::{NodeSelector, PersistentVolume, PersistentVolumeClaim, TopologySelectorTerm},
         storage::v1::StorageClass,
     },
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::api::resource::Quantity as Text,
 };
 
 use crate::{
     kind::{self, annotation},
-    owner, quantity,
+    owner,
 };
 
 /// The older way to name a class.
@@ -106,8 +107,9 @@ pub fn is_promised_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) 
 }
 
 /// Bytes, or 0 if absent or unreadable.
-fn storage(list: Option<&BTreeMap<String, Quantity>>) -> i64 {
-    list.and_then(|list| list.get("storage")).and_then(|value| quantity::units(value).ok()).unwrap_or(0)
+fn storage(list: Option<&BTreeMap<String, Text>>) -> i64 {
+    let amount = list.and_then(|list| list.get("storage")).and_then(|text| text.0.parse().ok());
+    amount.map_or(0, Quantity::value)
 }
 
 /// What the volume holds, in bytes.

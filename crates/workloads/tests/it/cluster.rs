@@ -157,19 +157,29 @@ impl Cluster {
         eventually(&what, async || api.get_opt(name).await.unwrap().filter(|object| test(object))).await
     }
 
-    /// Waits for an event about an object; returns its message.
+    /// Waits for an event about the object of that name, or, if it ends in `-`, about one whose name was made from it;
+    /// returns its message.
     pub(crate) async fn event(&self, object: &str, reason: &str) -> String {
+        let is_meant = |name: &str| name == object || object.ends_with('-') && name.starts_with(object);
         let events: Api<Event> = Api::all(self.client.clone());
         eventually(&format!("event {reason} about {object}"), async || {
             let list = events.list(&ListParams::default()).await.unwrap();
             let mut found = list.items.into_iter();
             let found = found.find(|event| {
                 event.reason.as_deref() == Some(reason)
-                    && event.involved_object.name.as_deref().is_some_and(|name| name.starts_with(object))
+                    && event.involved_object.name.as_deref().is_some_and(is_meant)
             });
             found.and_then(|event| event.message)
         })
         .await
+    }
+}
+
+/// Adds fields to an object, or replaces them.
+pub(crate) fn extend(object: &mut Value, fields: Value) {
+    let Value::Object(fields) = fields else { panic!("{fields} is not an object") };
+    for (name, value) in fields {
+        object[name] = value;
     }
 }
 
@@ -273,8 +283,14 @@ async fn report(api: &Api<Pod>, pod: &str, phase: &str, address: Option<&str>) {
         status["podIPs"] = json!([{"ip": address}]);
     }
     let patch = Patch::Strategic(json!({"status": status}));
-    // The pod may be gone already.
-    let _ = api.patch_status(pod, &PatchParams::default(), &patch).await;
+    while let Err(error) = api.patch_status(pod, &PatchParams::default(), &patch).await {
+        match error {
+            // Others write to the pod at the same time.
+            kube::Error::Api(status) if status.is_conflict() => {}
+            // The pod may be gone already.
+            _ => return,
+        }
+    }
 }
 
 /// Sends the heartbeats of all nodes that are alive, and says that they are ready.

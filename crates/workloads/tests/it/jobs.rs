@@ -8,16 +8,14 @@ use k8s_openapi::api::{
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, OUTCOME, eventually, pod_spec};
+use crate::cluster::{Cluster, OUTCOME, eventually, extend, pod_spec};
 
 fn job(name: &str, outcome: &str, spec: Value) -> Value {
     let mut template = pod_spec("100m");
     template["restartPolicy"] = json!("Never");
     let annotations = if outcome.is_empty() { json!({}) } else { json!({OUTCOME: outcome}) };
     let mut full = json!({"template": {"metadata": {"annotations": annotations, "labels": {"app": name}}, "spec": template}});
-    for (key, value) in spec.as_object().unwrap() {
-        full[key] = value.clone();
-    }
+    extend(&mut full, spec);
     json!({"metadata": {"name": name}, "spec": full})
 }
 

@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, deployment, eventually};
+use crate::cluster::{Cluster, deployment, eventually, extend};
 
 fn config() -> WorkloadsConfig {
     let mut config = WorkloadsConfig {
@@ -34,9 +34,7 @@ fn config() -> WorkloadsConfig {
 
 fn service(name: &str, spec: Value) -> Value {
     let mut full = json!({"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]});
-    for (key, value) in spec.as_object().unwrap() {
-        full[key] = value.clone();
-    }
+    extend(&mut full, spec);
     json!({"metadata": {"name": name}, "spec": full})
 }
 

@@ -13,7 +13,7 @@ use k8s_openapi::api::{
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, eventually, pod_spec};
+use crate::cluster::{Cluster, eventually, extend, pod_spec};
 
 fn set(name: &str, extra: Value) -> Value {
     let labels = json!({"app": name});
@@ -21,9 +21,7 @@ fn set(name: &str, extra: Value) -> Value {
         "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": pod_spec("100m")},
     });
-    for (key, value) in extra.as_object().unwrap() {
-        spec[key] = value.clone();
-    }
+    extend(&mut spec, extra);
     json!({"metadata": {"name": name}, "spec": spec})
 }
 

@@ -8,14 +8,12 @@ use k8s_openapi::api::{
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, pod_spec};
+use crate::cluster::{Cluster, extend, pod_spec};
 
 fn volume(name: &str, size: &str, extra: Value) -> Value {
     let mut spec = json!({"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"},
         "persistentVolumeReclaimPolicy": "Retain"});
-    for (key, value) in extra.as_object().unwrap() {
-        spec[key] = value.clone();
-    }
+    extend(&mut spec, extra);
     json!({"metadata": {"name": name}, "spec": spec})
 }
 

@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use crate::machinery::field_error::{FieldError, child, index};
-use crate::machinery::quantity::Quantity;
 use crate::machinery::schema::{SchemaNode, ValueType};
+use drystone_quantity::Quantity;
 
 /// Format of the nodes that are quantities; set by us, no schema has it.
 pub(super) const QUANTITY: &str = "quantity";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::machinery::quantity::Quantity;
+use drystone_quantity::Quantity;
 
 /// A new pod waits to be scheduled; its quality of service follows from what its containers ask for.
 pub(super) fn begin(object: &mut Value) {

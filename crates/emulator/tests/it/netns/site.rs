@@ -21,7 +21,7 @@ use drystone_emulator::{
 use nix::sched::{CloneFlags, setns};
 
 /// Generous: a loaded machine is slow, and a test that passes never waits for it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The site: two switches, hosts that the zones `red` and `blue` will have, and a gateway.
 pub(super) const SITE: &str = "

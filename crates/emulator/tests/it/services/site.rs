@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 /// How long anything may take on a busy machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 pub(super) const SYSTEM: &str = "/redfish/v1/Systems/1";
 pub(super) const CD: &str = "/redfish/v1/Managers/1/VirtualMedia/Cd";
 

@@ -23,7 +23,7 @@ cd.refresh()
 assert cd.inserted and cd.image == image, cd.image
 system.set_system_boot_options(target=sushy.BOOT_SOURCE_TARGET_CD, enabled=sushy.BOOT_SOURCE_ENABLED_ONCE)
 system.reset_system(sushy.RESET_ON)
-for _ in range(600):
+for _ in range(1800):
     system.refresh(force=True)
     if system.power_state == sushy.POWER_STATE_ON and system.boot_progress.last_state == sushy.BootProgressStates.OS_RUNNING:
         break
@@ -33,7 +33,7 @@ else:
 assert system.boot.enabled == sushy.BOOT_SOURCE_ENABLED_DISABLED, system.boot
 cd.eject_media()
 system.reset_system(sushy.RESET_FORCE_OFF)
-for _ in range(600):
+for _ in range(1800):
     system.refresh(force=True)
     if system.power_state == sushy.POWER_STATE_OFF:
         break

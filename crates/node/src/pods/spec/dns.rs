@@ -34,7 +34,7 @@ impl Resolver {
             let values = words.map(str::to_owned);
             match keyword {
                 Some("nameserver") => {
-                    resolver.servers.extend(values.take(1).filter(|server| is_usable(server)))
+                    resolver.servers.extend(values.take(1).filter(|server| is_usable(server)));
                 }
                 Some("search" | "domain") => resolver.searches = values.collect(),
                 Some("options") => resolver.options.extend(values),

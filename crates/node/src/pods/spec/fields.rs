@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use drystone_quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
 use super::NodeFacts;
-use crate::quantity;
 
 /// What cannot be told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,10 +99,8 @@ pub fn resource(
     };
     let divisor = selector.divisor.as_ref().map_or("1", |divisor| divisor.0.as_str());
     let divisor = if matches!(divisor, "" | "0") { "1" } else { divisor };
-    let amount = quantity::parse(&text).ok_or_else(unknown)?.thousandths();
-    let unit = quantity::parse(divisor)
-        .map(quantity::Amount::thousandths)
-        .filter(|unit| *unit > 0)
-        .ok_or_else(|| FieldError::Divisor(divisor.to_owned()))?;
-    Ok((amount / unit + i64::from(amount % unit != 0)).to_string())
+    let amount: Quantity = text.parse().map_err(|_| unknown())?;
+    let unit = divisor.parse().ok().filter(|unit: &Quantity| !unit.is_negative());
+    let count = unit.and_then(|unit| amount.in_units_of(unit));
+    Ok(count.ok_or_else(|| FieldError::Divisor(divisor.to_owned()))?.to_string())
 }

@@ -173,10 +173,10 @@ mod tests {
     use super::*;
 
     fn spec(pod: Value, own: Value) -> PodSpec {
-        serde_json::from_value(
-            json!({"securityContext": pod, "containers": [{"name": "c", "securityContext": own}]}),
-        )
-        .unwrap()
+        let mut spec = json!({"containers": [{"name": "c"}]});
+        spec["securityContext"] = pod;
+        spec["containers"][0]["securityContext"] = own;
+        serde_json::from_value(spec).unwrap()
     }
 
     fn context(pod: Value, own: Value) -> LinuxContainerSecurityContext {

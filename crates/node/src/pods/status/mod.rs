@@ -138,10 +138,8 @@ fn phase(
     }
     let tally = Tally::of(mains);
     let phase = match stage {
-        Stage::Failed { .. } => "Failed",
-        Stage::Ended if init_failed(spec, inits) => "Failed",
-        Stage::Ended if tally.succeeded == mains.len() => "Succeeded",
-        Stage::Ended => "Failed",
+        Stage::Ended if !init_failed(spec, inits) && tally.succeeded == mains.len() => "Succeeded",
+        Stage::Failed { .. } | Stage::Ended => "Failed",
         Stage::Active => active_phase(spec, inits, &tally, mains.len()),
     };
     phase.to_owned()

@@ -11,10 +11,9 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn pod(spec: Value) -> Pod {
-    serde_json::from_value(
-        json!({"metadata": {"name": "web", "namespace": "default", "uid": "u"}, "spec": spec}),
-    )
-    .unwrap()
+    let mut pod = json!({"metadata": {"name": "web", "namespace": "default", "uid": "u"}});
+    pod["spec"] = spec;
+    serde_json::from_value(pod).unwrap()
 }
 
 fn simple(policy: &str) -> Pod {

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use drystone_quantity::Quantity;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -14,7 +15,6 @@ use nix::{
 };
 
 use super::{VolumeError, io};
-use crate::quantity;
 
 /// Where a directory's contents are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ impl Medium {
         if source.medium.as_deref() != Some("Memory") {
             return Self::Disk;
         }
-        let limit = source.size_limit.as_ref().and_then(|limit| quantity::parse(&limit.0));
-        Self::Memory { limit: limit.map(quantity::Amount::units) }
+        let limit = source.size_limit.as_ref().and_then(|limit| limit.0.parse().ok());
+        Self::Memory { limit: limit.map(Quantity::value) }
     }
 }
 

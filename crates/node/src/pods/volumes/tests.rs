@@ -21,11 +21,13 @@ fn volumes(directory: &TempDir) -> Volumes {
 }
 
 fn pod(volumes: Value, mounts: Value) -> Pod {
-    serde_json::from_value(json!({
+    let mut pod = json!({
         "metadata": {"name": "web", "namespace": "shop", "uid": "u-1", "labels": {"app": "web"}},
-        "spec": {"volumes": volumes, "containers": [{"name": "c", "volumeMounts": mounts}]},
-    }))
-    .unwrap()
+        "spec": {"containers": [{"name": "c"}]},
+    });
+    pod["spec"]["volumes"] = volumes;
+    pod["spec"]["containers"][0]["volumeMounts"] = mounts;
+    serde_json::from_value(pod).unwrap()
 }
 
 async fn mounts(volumes: &Volumes, pod: &Pod) -> Result<mounts::ContainerMounts, VolumeError> {

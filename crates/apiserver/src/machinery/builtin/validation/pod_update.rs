@@ -30,7 +30,8 @@ pub(super) fn pod(new: &Field<'_>, old: &Field<'_>, errors: &mut Errors) {
 fn with_mutable_fields_of(new: &Value, old: &Value) -> Value {
     let mut expected = old.clone();
     for list in ["containers", "initContainers"] {
-        let containers = expected[list].as_array_mut().into_iter().flatten();
+        // Not by index, which would add the list where there is none.
+        let containers = expected.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
         for (index, container) in containers.enumerate() {
             copy("image", &new[list][index], container);
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::field::{Errors, Field};
 use crate::machinery::field_error::FieldError;
 use crate::machinery::names;
-use crate::machinery::quantity::Quantity;
+use drystone_quantity::Quantity;
 
 /// The amount in a field, if there is one.
 pub(super) fn amount(value: &Value) -> Option<Quantity> {
