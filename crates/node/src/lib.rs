@@ -6,6 +6,7 @@ pub mod cri;
 pub mod events;
 pub mod image_archive;
 pub mod join;
+pub mod kubelet_api;
 pub mod node_object;
 pub mod pods;
 pub mod probes;
