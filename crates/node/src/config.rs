@@ -116,6 +116,9 @@ pub struct ContainerRuntimeConfig {
     pub sandbox_image: String,
 }
 
+/// The sandbox image that the agent carries itself.
+pub const DEFAULT_SANDBOX_IMAGE: &str = "localhost/pause:1";
+
 impl Default for ContainerRuntimeConfig {
     fn default() -> Self {
         Self {
@@ -124,7 +127,7 @@ impl Default for ContainerRuntimeConfig {
             runtime: None,
             root: "/var/lib/containerd".into(),
             state: "/run/containerd".into(),
-            sandbox_image: "localhost/pause:1".into(),
+            sandbox_image: DEFAULT_SANDBOX_IMAGE.into(),
         }
     }
 }

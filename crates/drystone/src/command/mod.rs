@@ -3,6 +3,7 @@
 pub(crate) mod compose;
 pub(crate) mod destroy;
 pub(crate) mod explain;
+pub(crate) mod image;
 pub(crate) mod kubeconfig;
 pub(crate) mod ops;
 
