@@ -9,10 +9,9 @@ use crate::pods::observed::{Observed, Run, observe};
 
 /// The pod of that name on this node.
 pub(super) fn pod(shared: &Shared, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
-    shared
-        .pods
-        .pod(namespace, name)
-        .ok_or_else(|| Refusal::not_found(format!("pod {name:?} in namespace {namespace:?} is not on this node")))
+    shared.pods.pod(namespace, name).ok_or_else(|| {
+        Refusal::not_found(format!("pod {name:?} in namespace {namespace:?} is not on this node"))
+    })
 }
 
 /// What the runtime has of a pod.
@@ -32,7 +31,10 @@ pub(super) fn declares(pod: &Pod, container: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let plain = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let ephemeral = spec.ephemeral_containers.iter().flatten();
-    plain.map(|container| &container.name).chain(ephemeral.map(|container| &container.name)).any(|name| name == container)
+    plain
+        .map(|container| &container.name)
+        .chain(ephemeral.map(|container| &container.name))
+        .any(|name| name == container)
 }
 
 /// The status of a container that the pod reports.

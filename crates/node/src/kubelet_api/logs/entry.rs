@@ -39,7 +39,8 @@ pub(super) fn parse(line: &[u8]) -> Option<Entry<'_>> {
         // An empty text, whose separator somebody trimmed.
         None => (rest, &[][..]),
     };
-    let time = std::str::from_utf8(time).ok().filter(|time| time.starts_with(|c: char| c.is_ascii_digit()))?;
+    let time =
+        std::str::from_utf8(time).ok().filter(|time| time.starts_with(|c: char| c.is_ascii_digit()))?;
     let stream = match stream {
         b"stdout" => Stream::Stdout,
         b"stderr" => Stream::Stderr,
@@ -80,7 +81,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        for line in ["", " ", "a stdout F x", "2026 stdin F x", "2026 stdout G x", "2026 stdout", "2026  stdout F x"] {
+        for line in
+            ["", " ", "a stdout F x", "2026 stdin F x", "2026 stdout G x", "2026 stdout", "2026  stdout F x"]
+        {
             assert_eq!(parse(line.as_bytes()), None, "{line:?}");
         }
         let long = format!("2{} stdout F x", "0".repeat(200));

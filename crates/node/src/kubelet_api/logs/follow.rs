@@ -87,7 +87,9 @@ impl Source {
         let Some(count) = options.tail else { return Ok(Start { offset: 0, skip: 0 }) };
         let file = self.file.try_clone().await?.into_std().await;
         let stream = options.stream;
-        tokio::task::spawn_blocking(move || tail::start(file, count, stream)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || tail::start(file, count, stream))
+            .await
+            .map_err(io::Error::other)?
     }
 
     /// Reads to the end of what is there; returns whether there is any use in going on.

@@ -93,7 +93,9 @@ impl Lines {
 
     fn end_line(&mut self, output: &mut Vec<u8>) {
         let raw = std::mem::take(&mut self.raw);
-        if let Some(entry) = parse(&raw).filter(|entry| self.stream.is_none_or(|stream| stream == entry.stream)) {
+        if let Some(entry) =
+            parse(&raw).filter(|entry| self.stream.is_none_or(|stream| stream == entry.stream))
+        {
             self.entry(&entry, output);
         }
         // Keeps the buffer, unless one long line made it big.

@@ -60,16 +60,12 @@ pub(super) async fn answer(shared: &Arc<Shared>, names: &Names, query: &Pairs) -
 }
 
 /// The run whose output is meant.
-fn choose<'a>(
-    pod: &Pod,
-    observed: &'a Observed,
-    container: &str,
-    previous: bool,
-) -> Result<&'a Run, String> {
+fn choose<'a>(pod: &Pod, observed: &'a Observed, container: &str, previous: bool) -> Result<&'a Run, String> {
     let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
     if previous {
-        return choose_previous(pod, observed, container)
-            .ok_or_else(|| format!("previous terminated container {container:?} in pod {pod_name:?} not found"));
+        return choose_previous(pod, observed, container).ok_or_else(|| {
+            format!("previous terminated container {container:?} in pod {pod_name:?} not found")
+        });
     }
     if let Some(run) = observed.latest(container).filter(|run| !run.log_path.is_empty()) {
         return Ok(run);

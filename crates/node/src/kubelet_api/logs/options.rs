@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn queries_are_read() {
-        let options = parse(&[("follow", "true"), ("tailLines", "0"), ("sinceSeconds", "60"), ("stream", "Stderr")]);
+        let options =
+            parse(&[("follow", "true"), ("tailLines", "0"), ("sinceSeconds", "60"), ("stream", "Stderr")]);
         let expected = Options {
             follow: true,
             tail: Some(0),

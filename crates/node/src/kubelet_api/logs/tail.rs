@@ -30,7 +30,8 @@ pub(super) fn start<F: Read + Seek>(file: F, count: u64, stream: Option<Stream>)
     // Whether a wanted line of the stream begins before what has been seen.
     let mut begins_earlier = [false; 2];
     while let Some((offset, head)) = lines.next()? {
-        let Some(entry) = parse(&head).filter(|entry| stream.is_none_or(|stream| stream == entry.stream)) else {
+        let Some(entry) = parse(&head).filter(|entry| stream.is_none_or(|stream| stream == entry.stream))
+        else {
             continue;
         };
         let ends_line = !entry.partial || found == 0;

@@ -50,7 +50,8 @@ fn split_lines_are_joined() {
 
 #[test]
 fn what_is_unfinished_comes_out_at_the_end() {
-    let file = b"2026-01-01T00:00:01Z stdout F a\n2026-01-01T00:00:02Z stdout P b\n2026-01-01T00:00:02Z stdout P c";
+    let file =
+        b"2026-01-01T00:00:01Z stdout F a\n2026-01-01T00:00:02Z stdout P b\n2026-01-01T00:00:02Z stdout P c";
     assert_eq!(read(file, &Options::default(), 3), b"a\nbc");
     assert_eq!(read(file, &Options { tail: Some(1), ..Options::default() }, 3), b"bc");
 }
@@ -166,11 +167,18 @@ fn run(id: &str, state: RunState) -> Run {
 }
 
 fn exited() -> RunState {
-    RunState::Exited(Exit { code: 1, started: None, finished: None, reason: "Error".into(), message: String::new() })
+    RunState::Exited(Exit {
+        code: 1,
+        started: None,
+        finished: None,
+        reason: "Error".into(),
+        message: String::new(),
+    })
 }
 
 fn pod(state: ContainerState, last_state: Option<ContainerState>) -> Pod {
-    let status = ContainerStatus { name: "c".into(), state: Some(state), last_state, ..ContainerStatus::default() };
+    let status =
+        ContainerStatus { name: "c".into(), state: Some(state), last_state, ..ContainerStatus::default() };
     Pod {
         metadata: ObjectMeta { name: Some("p".into()), ..ObjectMeta::default() },
         spec: Some(PodSpec {
@@ -187,7 +195,8 @@ fn the_run_that_is_meant_is_chosen() {
         waiting: Some(ContainerStateWaiting { reason: Some("ImagePullBackOff".into()), message: None }),
         ..ContainerState::default()
     };
-    let terminated = ContainerStateTerminated { container_id: Some("containerd://b".into()), ..Default::default() };
+    let terminated =
+        ContainerStateTerminated { container_id: Some("containerd://b".into()), ..Default::default() };
     let last = ContainerState { terminated: Some(terminated), ..ContainerState::default() };
     let none = Observed::default();
     let two = Observed { sandboxes: Vec::new(), runs: vec![run("b", exited()), run("a", exited())] };

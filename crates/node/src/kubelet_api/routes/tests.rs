@@ -47,7 +47,9 @@ fn api(asked: &Asked) -> kube::Client {
                 let wanted = &review["spec"]["resourceAttributes"];
                 json!({"allowed": wanted["subresource"] == "stats" && wanted["verb"] == "get"})
             };
-            Ok::<_, std::io::Error>(http::Response::new(kube::client::Body::from(review.to_string().into_bytes())))
+            Ok::<_, std::io::Error>(http::Response::new(kube::client::Body::from(
+                review.to_string().into_bytes(),
+            )))
         }
     };
     kube::Client::new(tower::service_fn(answer), "default")
@@ -112,15 +114,8 @@ fn example(route: &Route) -> String {
     route.path.replace("{namespace}", "default").replace("{pod}", "p").replace("{container}", "c")
 }
 
-const METHODS: [Method; 7] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::PATCH,
-    Method::DELETE,
-    Method::OPTIONS,
-];
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 #[tokio::test]
 async fn every_route_refuses_whoever_proves_nothing() {
@@ -157,8 +152,9 @@ async fn the_policy_of_the_api_decides() {
                 assert_eq!(status, StatusCode::FORBIDDEN, "{method} {route:?}");
                 let verb = verb(route, method);
                 let subresource = route.subresources.last().unwrap();
-                let expected =
-                    format!("Forbidden (user={name}, verb={verb}, resource=nodes, subresource={subresource})");
+                let expected = format!(
+                    "Forbidden (user={name}, verb={verb}, resource=nodes, subresource={subresource})"
+                );
                 assert!(text == expected || *method == Method::HEAD, "{text}");
             }
         }

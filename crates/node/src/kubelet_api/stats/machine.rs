@@ -92,7 +92,8 @@ fn boot_time(stat: &str) -> Timestamp {
 fn processor_time(stat: &str) -> u64 {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
     let ticks: Vec<u64> = line.split_whitespace().map_while(|tick| tick.parse().ok()).take(8).collect();
-    let busy: u64 = ticks.iter().enumerate().filter(|(index, _)| !matches!(index, 3 | 4)).map(|(_, tick)| tick).sum();
+    let busy: u64 =
+        ticks.iter().enumerate().filter(|(index, _)| !matches!(index, 3 | 4)).map(|(_, tick)| tick).sum();
     // USER_HZ is 100 on every architecture that containers run on.
     busy * 10_000_000
 }

@@ -82,7 +82,8 @@ pub(super) async fn metrics(shared: &Shared) -> Result<String, Refusal> {
 }
 
 async fn measure(shared: &Shared) -> Result<Usage, Refusal> {
-    let failed = |error: CriError| Refusal::internal(format!("the container runtime does not answer: {error}"));
+    let failed =
+        |error: CriError| Refusal::internal(format!("the container runtime does not answer: {error}"));
     let runtime = &shared.runtime;
     let (stats, containers, images) = futures::try_join!(
         runtime.list_container_stats(),

@@ -23,7 +23,12 @@ pub(super) fn metrics(usage: &Usage) -> String {
     };
     let containers = |value: &dyn Fn(&ContainerUsage) -> Option<String>| containers(usage, value);
     let pods = |value: &dyn Fn(&PodUsage) -> String| pods(usage, value);
-    family("node_cpu_usage_seconds_total", "counter", "Processor time of the node.", node(seconds(machine.cpu)));
+    family(
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "Processor time of the node.",
+        node(seconds(machine.cpu)),
+    );
     family(
         "node_memory_working_set_bytes",
         "gauge",
@@ -78,11 +83,8 @@ fn containers(usage: &Usage, value: &dyn Fn(&ContainerUsage) -> Option<String>) 
 }
 
 fn pods(usage: &Usage, value: &dyn Fn(&PodUsage) -> String) -> Vec<Sample> {
-    let sample = |pod: &PodUsage| Sample {
-        labels: pod_labels(pod).into(),
-        value: value(pod),
-        time: Some(pod.time()),
-    };
+    let sample =
+        |pod: &PodUsage| Sample { labels: pod_labels(pod).into(), value: value(pod), time: Some(pod.time()) };
     usage.pods.iter().map(sample).collect()
 }
 

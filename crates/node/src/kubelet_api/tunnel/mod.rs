@@ -111,8 +111,7 @@ async fn running(shared: &Shared, names: &Names) -> Result<String, Refusal> {
 }
 
 fn runtime_refuses(error: &CriError) -> Refusal {
-    let status =
-        if error.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let status = if error.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
     Refusal::new(status, format!("the container runtime refuses: {}", error.message()))
 }
 
@@ -197,9 +196,9 @@ fn require_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// Whether a client would speak this WebSocket protocol.
 fn offers(headers: &HeaderMap, protocol: &str) -> bool {
-    let web_socket = headers.get(header::UPGRADE).is_some_and(|upgrade| {
-        upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
-    });
+    let web_socket = headers
+        .get(header::UPGRADE)
+        .is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let mut offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     web_socket && offered.any(|offered| offered.trim() == protocol)

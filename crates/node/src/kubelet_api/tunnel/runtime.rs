@@ -40,7 +40,9 @@ impl Endpoint {
         };
         let url: Uri = url.parse().map_err(|_| unusable("cannot be read"))?;
         if url.scheme_str() != Some("http") {
-            return Err(unusable("is not plain HTTP; turn off TLS for its streaming server, which listens on loopback"));
+            return Err(unusable(
+                "is not plain HTTP; turn off TLS for its streaming server, which listens on loopback",
+            ));
         }
         let authority = url.authority().ok_or_else(|| unusable("has no host"))?;
         let host = authority.host();
@@ -102,9 +104,9 @@ pub(super) async fn connect_spdy(
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refusal(answer).await);
     }
-    let connection = hyper::upgrade::on(answer)
-        .await
-        .map_err(|error| Refusal::internal(format!("the container runtime did not switch protocols: {error}")))?;
+    let connection = hyper::upgrade::on(answer).await.map_err(|error| {
+        Refusal::internal(format!("the container runtime did not switch protocols: {error}"))
+    })?;
     Ok(TokioIo::new(connection))
 }
 

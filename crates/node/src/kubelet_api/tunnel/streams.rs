@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn only_wanted_streams_are_opened() {
-        let opened = open(Streams { stdin: false, stdout: true, stderr: false, tty: true }, &mut BytesMut::new());
+        let opened =
+            open(Streams { stdin: false, stdout: true, stderr: false, tty: true }, &mut BytesMut::new());
         assert_eq!((opened.error, opened.stdin, opened.stdout), (1, None, Some(3)));
         assert_eq!((opened.stderr, opened.resize), (None, Some(5)));
     }
