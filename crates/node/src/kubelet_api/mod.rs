@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
-use crate::{config::NodeConfig, cri::Runtime};
+use crate::{config::NodeConfig, cri::Runtime, pods::PodStore};
 
 /// The pods that this node runs.
 pub trait PodSource: Send + Sync {
@@ -36,6 +36,16 @@ pub trait PodSource: Send + Sync {
             pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name)
         };
         self.pods().into_iter().find(named)
+    }
+}
+
+impl PodSource for PodStore {
+    fn pods(&self) -> Vec<Arc<Pod>> {
+        self.all()
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.find(namespace, name)
     }
 }
 

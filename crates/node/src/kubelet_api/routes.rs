@@ -95,14 +95,19 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
     }
     let shared = Arc::clone(shared);
     // Nobody learns without proof what is not there.
-    router.fallback(async move |request: Request| match authenticate(&shared, &request).await {
-        Ok(_) => Refusal::not_found("404 page not found"),
-        Err(refusal) => refusal,
+    router.fallback(move |request: Request| async move {
+        match authenticate(&shared, request).await {
+            Ok(_) => Refusal::not_found("404 page not found"),
+            Err(refusal) => refusal,
+        }
     })
 }
 
-async fn authenticate(shared: &Shared, request: &Request) -> Result<UserInfo, Refusal> {
-    shared.access.authenticate(request.extensions().get::<Peer>(), request.headers()).await
+/// The request with its user. Takes the request, for its body cannot be shared between threads.
+async fn authenticate(shared: &Shared, request: Request) -> Result<(UserInfo, Request), Refusal> {
+    let (parts, body) = request.into_parts();
+    let user = shared.access.authenticate(parts.extensions.get::<Peer>(), &parts.headers).await?;
+    Ok((user, Request::from_parts(parts, body)))
 }
 
 async fn answer(
@@ -111,8 +116,9 @@ async fn answer(
     path: Result<Path<Names>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let user = authenticate(&shared, &request).await?;
-    shared.access.authorize(&user, verb(&route, request.method()), route.subresources).await?;
+    let (user, request) = authenticate(&shared, request).await?;
+    let verb = verb(&route, request.method());
+    shared.access.authorize(&user, verb, route.subresources).await?;
     if !route.methods.contains(request.method()) {
         let message = format!("{} is not answered here", request.method());
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, message));

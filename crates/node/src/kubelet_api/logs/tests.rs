@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn the_tail_is_the_end_of_all(pieces in pieces(), count in 0usize..30, which in 0..3, limit in 1usize..200) {
+    fn the_tail_is_the_end_of_all(pieces in pieces(), count in 0usize..30, which in 0usize..3, limit in 1usize..200) {
         let stream = [None, Some(Stream::Stdout), Some(Stream::Stderr)][which];
         let (file, lines) = file(&pieces);
         let wanted: Vec<&str> = lines

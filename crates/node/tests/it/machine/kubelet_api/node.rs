@@ -64,8 +64,6 @@ pub(super) struct Node {
     /// Of the kubelet API.
     pub(super) address: SocketAddr,
     pub(super) kubeconfig: PathBuf,
-    /// URL of the API server.
-    pub(super) server: String,
     client: kube::Client,
     pods: Arc<Pods>,
     stop: CancellationToken,
@@ -135,7 +133,7 @@ impl Node {
         fs::write(path.join("ca.crt"), ca.certificate_pem()).unwrap();
         let config = config(&path);
         let runtime = start_containerd(&config).await;
-        let (api, server, kubeconfig) = start_api(&ca, &path).await;
+        let (api, kubeconfig) = start_api(&ca, &path).await;
         let client = kube::Client::new(api.service_as(UserInfo::new("test", [MASTERS])), "default");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -147,7 +145,7 @@ impl Node {
         let served =
             KubeletApi::new(Arc::new(config), Arc::clone(&pods) as _, runtime.clone(), reviewer, identity);
         tokio::spawn(served.unwrap().run(listener, stop.clone()));
-        Self { runtime, ca, address, kubeconfig, server, client, pods, stop, directory }
+        Self { runtime, ca, address, kubeconfig, client, pods, stop, directory }
     }
 
     /// Declares a pod and runs its containers, each with the program's arguments.
@@ -190,7 +188,6 @@ impl Node {
             LinuxSandboxSecurityContext { namespace_options: host_network(), ..Default::default() };
         PodSandboxConfig {
             metadata: Some(metadata),
-            hostname: name.clone(),
             log_directory: self.directory.path().join("logs").join(name).display().to_string(),
             labels: labels::pod_labels(pod),
             linux: Some(LinuxPodSandboxConfig {
@@ -312,8 +309,8 @@ pub(super) fn busybox() -> Option<Vec<u8>> {
     (!dynamic).then_some(program)
 }
 
-/// An API server, its URL and an administrator's kubeconfig.
-async fn start_api(ca: &Arc<CertificateAuthority>, directory: &Path) -> (ApiServer, String, PathBuf) {
+/// An API server, and an administrator's kubeconfig.
+async fn start_api(ca: &Arc<CertificateAuthority>, directory: &Path) -> (ApiServer, PathBuf) {
     let now = Timestamp::now();
     let issue = |profile| ca.issue(&profile, now).unwrap();
     let admin = issue(CertificateProfile::client("admin", [MASTERS]));
@@ -334,7 +331,7 @@ async fn start_api(ca: &Arc<CertificateAuthority>, directory: &Path) -> (ApiServ
         Kubeconfig::new("test", "admin", &url, ca.certificate_pem(), Credential::Certificate(admin));
     let path = directory.join("kubeconfig");
     fs::write(&path, kubeconfig.to_yaml().unwrap().expose()).unwrap();
-    (server, url, path)
+    (server, path)
 }
 
 async fn register(client: &kube::Client, port: u16) {
