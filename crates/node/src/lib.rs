@@ -7,6 +7,7 @@ pub mod cri;
 pub mod events;
 pub mod image_archive;
 pub mod join;
+pub mod kubelet_api;
 pub mod networking;
 pub mod node_object;
 pub mod pods;
