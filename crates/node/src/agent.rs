@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -14,6 +15,7 @@ use ipnet::Ipv4Net;
 use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
 use kube::Client;
 use tokio::{
+    net::TcpListener,
     sync::watch,
     time::{sleep, timeout},
 };
@@ -25,6 +27,7 @@ use crate::{
     cri::Runtime,
     events::Events,
     join::{ApiConnection, Certificates, JoinError, ServingError, client_with, join, serving_identity},
+    kubelet_api::{KubeletApi, KubeletApiError},
     networking::{Networking, NetworkingError, NetworkingHandle},
     node_object::{Description, Heartbeat, facts, register},
     pods::{
@@ -76,6 +79,17 @@ pub enum AgentError {
     /// The pods' network cannot be set up.
     #[error(transparent)]
     Network(#[from] NetworkingError),
+    /// The kubelet API cannot be served.
+    #[error(transparent)]
+    KubeletApi(#[from] KubeletApiError),
+    /// Its address cannot be listened on.
+    #[error("listening on {address} for the kubelet API: {source}; check `listen` in the node configuration")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// No HTTP client for probes.
     #[error("no client for probes can be made: {0}")]
     Http(#[from] reqwest::Error),
@@ -136,6 +150,17 @@ impl Agent {
             serving: Arc::clone(&self.serving),
         };
         self.tasks.spawn(certificates.run(self.shutdown.clone()));
+        let api = KubeletApi::new(
+            Arc::clone(&self.config),
+            Arc::new(store.clone()),
+            self.runtime.clone(),
+            client.clone(),
+            Arc::clone(&self.serving),
+        )?;
+        let address = self.config.kubelet_address();
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| AgentError::Listen { address, source })?;
+        self.tasks.spawn(api.run(listener, self.shutdown.clone()));
         let manager = Manager::new(context, store, self.shutdown.clone());
         tokio::join!(manager.run(), self.publish_blocks(blocks, &client), self.collect_leaks(&networking));
         self.tasks.close();

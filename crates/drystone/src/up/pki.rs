@@ -69,8 +69,7 @@ pub(crate) fn server_identity(
     now: Timestamp,
 ) -> Result<Identity, Failure> {
     let names = ["localhost", "drystone", "kubernetes.default.svc"];
-    let profile =
-        CertificateProfile::server("drystone").dns(names).ip(addresses).usage(Usage::ClientAuth);
+    let profile = CertificateProfile::server("drystone").dns(names).ip(addresses).usage(Usage::ClientAuth);
     Ok(authority.issue(&profile, now)?)
 }
 
