@@ -26,6 +26,8 @@ enum Command {
     Explain(command::explain::ExplainArgs),
     /// Compose without reserving anything
     Compose(command::compose::ComposeArgs),
+    /// Show sites and the way into them
+    Site(command::site::SiteArgs),
     /// Print the administrator's kubeconfig of a cluster
     Kubeconfig(command::kubeconfig::KubeconfigArgs),
     /// Delete what files declare (also as `kubectl destroy`)
@@ -91,6 +93,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Ops(args) => personality::block_on(command::ops::run(args)),
         Command::Explain(args) => personality::block_on(command::explain::run(args)),
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
+        Command::Site(args) => personality::block_on(command::site::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
         Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),
