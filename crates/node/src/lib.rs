@@ -3,6 +3,7 @@
 pub mod config;
 pub mod containerd;
 pub mod cri;
+pub mod dns;
 pub mod events;
 pub mod image_archive;
 pub mod join;

@@ -114,3 +114,6 @@ impl BlockKeeper {
         self.readiness.set(Part::Addresses, Ok(()));
     }
 }
+
+#[cfg(test)]
+mod tests;
