@@ -138,9 +138,8 @@ impl Networking {
             told,
             readiness: Arc::clone(&readiness),
         };
-        if keeper.begin() {
-            spawn(&tasks, &shutdown, keeper.run());
-        }
+        keeper.begin();
+        spawn(&tasks, &shutdown, keeper.run());
 
         let (addresses, nodes) = watch::channel(None);
         let keeper = NeighbourKeeper {
