@@ -36,7 +36,7 @@ fn request(method: &Method, path: &str, headers: &[(&str, &str)]) -> Request<Bod
 }
 
 /// Every path that the server serves, with its methods: from discovery, so that none is forgotten.
-async fn routes(cluster: &Cluster) -> Vec<(Method, String)> {
+pub(crate) async fn routes(cluster: &Cluster) -> Vec<(Method, String)> {
     let client = cluster.client();
     let get = async |path: &str| -> Value {
         let request = Request::get(path).body(Vec::new()).unwrap();
