@@ -121,7 +121,7 @@ proptest! {
         let secret = Secret::new(text.as_str());
         let _ = CertificateAuthority::from_pem(&text, &secret);
         let _ = CertificateAuthority::from_pem(&PAPERS.ca.certificate_pem(), &secret);
-        let identity = Identity { certificate_pem: text, key_pem: PAPERS.identity.key_pem.clone(), ..PAPERS.identity.clone() };
+        let identity = Identity { certificate_pem: text, key_pem: PAPERS.identity.key_pem.clone() };
         let _ = tls::client_config(&PAPERS.ca.certificate_pem(), Some(&identity));
         let _ = tls::ServerIdentity::new(&identity);
     }

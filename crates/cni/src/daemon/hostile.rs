@@ -139,7 +139,7 @@ async fn a_message_without_end_is_cut_off() {
     let shutdown = CancellationToken::new();
     let serving =
         tokio::spawn(Server::bind(&path).unwrap().run(Arc::new(Notes::default()), shutdown.clone()));
-    let long = vec![b'[', b' '].repeat(usize::try_from(MAX_MESSAGE).unwrap());
+    let long = [b'[', b' '].repeat(usize::try_from(MAX_MESSAGE).unwrap());
     let answer = ask(&path, &long).await;
     let refused =
         serde_json::from_slice::<Answer>(&answer).is_ok_and(|answer| matches!(answer, Answer::Error(_)));
