@@ -36,8 +36,18 @@ pub struct GrowablePool {
     pub labels: BTreeMap<String, String>,
     /// Keys of its nodes' taints that keep pods away.
     pub taints: Vec<String>,
-    /// Nodes that are on their way and still empty; they take pods before the pool grows further.
-    pub arriving: u32,
+}
+
+/// A node that came so lately that the scheduler may not have tried it yet: it takes pods before any pool grows. What older
+/// nodes have free is of no use to the pods, or the scheduler would have placed them there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewNode {
+    /// What it has free.
+    pub free: Amounts,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Keys of its taints that keep pods away.
+    pub taints: Vec<String>,
 }
 
 /// What to do about one pool.
@@ -51,10 +61,18 @@ pub struct Growth {
     pub pods: Vec<String>,
 }
 
-struct Bin {
-    pool: usize,
+struct Bin<'a> {
+    /// The pool that grew by it, if it is not there yet.
+    pool: Option<usize>,
     free: Amounts,
-    new: bool,
+    labels: &'a BTreeMap<String, String>,
+    taints: &'a [String],
+}
+
+impl Bin<'_> {
+    fn admits(&self, pod: &PendingPod) -> bool {
+        admits(self.labels, self.taints, pod) && fits(&self.free, &pod.requests)
+    }
 }
 
 fn fits(free: &Amounts, wanted: &Amounts) -> bool {
@@ -63,10 +81,10 @@ fn fits(free: &Amounts, wanted: &Amounts) -> bool {
         .all(|(resource, amount)| *amount == 0 || free.get(resource).is_some_and(|has| has >= amount))
 }
 
-fn admits(pool: &GrowablePool, pod: &PendingPod) -> bool {
-    let selected = pod.node_selector.iter().all(|(key, value)| pool.labels.get(key) == Some(value));
+fn admits(labels: &BTreeMap<String, String>, taints: &[String], pod: &PendingPod) -> bool {
+    let selected = pod.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value));
     let tolerated = |taint: &String| pod.tolerated_taints.iter().any(|key| key == "*" || key == taint);
-    selected && pool.taints.iter().all(tolerated) && fits(&pool.node, &pod.requests)
+    selected && taints.iter().all(tolerated)
 }
 
 fn take(free: &mut Amounts, wanted: &Amounts) {
@@ -78,11 +96,14 @@ fn take(free: &mut Amounts, wanted: &Amounts) {
 }
 
 /// Decides the growth of all pools. Large pods are placed first; pools are tried in the order given.
-pub fn plan_growth(pools: &[GrowablePool], pending: &[PendingPod]) -> Vec<Growth> {
-    let mut bins: Vec<Bin> = Vec::new();
-    for (index, pool) in pools.iter().enumerate() {
-        bins.extend((0..pool.arriving).map(|_| Bin { pool: index, free: pool.node.clone(), new: false }));
-    }
+pub fn plan_growth(pools: &[GrowablePool], new_nodes: &[NewNode], pending: &[PendingPod]) -> Vec<Growth> {
+    let present = new_nodes.iter().map(|node| Bin {
+        pool: None,
+        free: node.free.clone(),
+        labels: &node.labels,
+        taints: &node.taints,
+    });
+    let mut bins: Vec<Bin<'_>> = present.collect();
     let mut added = vec![0_u32; pools.len()];
     let mut causes: Vec<Vec<String>> = vec![Vec::new(); pools.len()];
     let mut pods: Vec<&PendingPod> = pending.iter().collect();
@@ -90,22 +111,26 @@ pub fn plan_growth(pools: &[GrowablePool], pending: &[PendingPod]) -> Vec<Growth
         (std::cmp::Reverse(pod.requests.values().copied().max().unwrap_or(0)), pod.name.clone())
     });
     for pod in pods {
-        let open =
-            bins.iter_mut().find(|bin| admits(&pools[bin.pool], pod) && fits(&bin.free, &pod.requests));
-        if let Some(bin) = open {
+        if let Some(bin) = bins.iter_mut().find(|bin| bin.admits(pod)) {
             take(&mut bin.free, &pod.requests);
-            if bin.new {
-                causes[bin.pool].push(pod.name.clone());
+            if let Some(pool) = bin.pool {
+                causes[pool].push(pod.name.clone());
             }
             continue;
         }
-        let room = |index: usize| pools[index].size + added[index] < pools[index].max;
-        let Some(index) = (0..pools.len()).find(|index| room(*index) && admits(&pools[*index], pod)) else {
-            continue;
-        };
-        let mut free = pools[index].node.clone();
-        take(&mut free, &pod.requests);
-        bins.push(Bin { pool: index, free, new: true });
+        let grows = pools.iter().enumerate().find_map(|(index, pool)| {
+            let room = pool.size + added[index] < pool.max;
+            let bin = Bin {
+                pool: Some(index),
+                free: pool.node.clone(),
+                labels: &pool.labels,
+                taints: &pool.taints,
+            };
+            (room && bin.admits(pod)).then_some((index, bin))
+        });
+        let Some((index, mut bin)) = grows else { continue };
+        take(&mut bin.free, &pod.requests);
+        bins.push(bin);
         added[index] += 1;
         causes[index].push(pod.name.clone());
     }
@@ -138,7 +163,8 @@ mod tests {
 
     #[test]
     fn grows_by_what_is_missing() {
-        let growth = plan_growth(&[pool(2, 4, 16_000)], &[pod("a", 8_000), pod("b", 8_000), pod("c", 8_000)]);
+        let growth =
+            plan_growth(&[pool(2, 4, 16_000)], &[], &[pod("a", 8_000), pod("b", 8_000), pod("c", 8_000)]);
         assert_eq!(growth.len(), 1);
         assert_eq!(growth[0].size, 4);
         assert_eq!(growth[0].pods, ["a", "b", "c"]);
@@ -146,27 +172,33 @@ mod tests {
 
     #[test]
     fn never_grows_for_what_no_node_can_take() {
-        assert_eq!(plan_growth(&[pool(2, 4, 16_000)], &[pod("huge", 17_000)]), []);
+        assert_eq!(plan_growth(&[pool(2, 4, 16_000)], &[], &[pod("huge", 17_000)]), []);
         let mut choosy = pod("choosy", 1);
         choosy.node_selector.insert("disk".to_owned(), "nvme".to_owned());
-        assert_eq!(plan_growth(&[pool(2, 4, 16_000)], &[choosy]), []);
+        assert_eq!(plan_growth(&[pool(2, 4, 16_000)], &[], &[choosy]), []);
         let mut gpu = pod("gpu", 1);
         gpu.requests.insert("drystone.dev/gpu".to_owned(), 1);
-        assert_eq!(plan_growth(&[pool(2, 4, 16_000)], &[gpu]), []);
+        assert_eq!(plan_growth(&[pool(2, 4, 16_000)], &[], &[gpu]), []);
     }
 
     #[test]
-    fn nodes_on_their_way_count() {
-        let arriving = GrowablePool { arriving: 1, ..pool(3, 4, 16_000) };
-        assert_eq!(plan_growth(&[arriving], &[pod("a", 8_000), pod("b", 8_000)]), []);
+    fn a_node_that_has_just_come_takes_what_it_can() {
+        let node = NewNode { free: amounts(16_000), ..NewNode::default() };
+        let pods = [pod("a", 8_000), pod("b", 8_000)];
+        assert_eq!(plan_growth(&[pool(3, 4, 16_000)], std::slice::from_ref(&node), &pods), []);
+        let more = [pod("a", 8_000), pod("b", 8_000), pod("c", 1_000)];
+        let growth = plan_growth(&[pool(3, 4, 16_000)], std::slice::from_ref(&node), &more);
+        assert_eq!((growth[0].size, growth[0].pods.as_slice()), (4, ["c".to_owned()].as_slice()));
+        let closed = NewNode { taints: vec!["control-plane".to_owned()], ..node };
+        assert_eq!(plan_growth(&[pool(3, 4, 16_000)], &[closed], &pods)[0].size, 4);
     }
 
     #[test]
     fn tainted_pools_need_tolerance() {
         let tainted = GrowablePool { taints: vec!["gpu".to_owned()], ..pool(1, 2, 16_000) };
-        assert_eq!(plan_growth(std::slice::from_ref(&tainted), &[pod("a", 1)]), []);
+        assert_eq!(plan_growth(std::slice::from_ref(&tainted), &[], &[pod("a", 1)]), []);
         let tolerant = PendingPod { tolerated_taints: vec!["gpu".to_owned()], ..pod("a", 1) };
-        assert_eq!(plan_growth(&[tainted], &[tolerant]).len(), 1);
+        assert_eq!(plan_growth(&[tainted], &[], &[tolerant]).len(), 1);
     }
 
     proptest! {
@@ -176,7 +208,7 @@ mod tests {
         ) {
             let pool = pool(size, size + room, node);
             let pending: Vec<_> = pods.iter().enumerate().map(|(i, cpu)| pod(&format!("p{i:02}"), *cpu)).collect();
-            let growth = plan_growth(std::slice::from_ref(&pool), &pending);
+            let growth = plan_growth(std::slice::from_ref(&pool), &[], &pending);
             prop_assert!(growth.len() <= 1);
             if let Some(growth) = growth.first() {
                 prop_assert!(growth.size > pool.size && growth.size <= pool.max);

@@ -26,6 +26,8 @@ enum Command {
     Explain(command::explain::ExplainArgs),
     /// Compose without reserving anything
     Compose(command::compose::ComposeArgs),
+    /// Show sites and the way into them
+    Site(command::site::SiteArgs),
     /// Print the administrator's kubeconfig of a cluster
     Kubeconfig(command::kubeconfig::KubeconfigArgs),
     /// Delete what files declare (also as `kubectl destroy`)
@@ -35,6 +37,10 @@ enum Command {
     Emulator(personality::emulator::EmulatorArgs),
     /// Run the embedded control plane of a cluster (on its control-plane host)
     ControlPlane(ConfigArgs),
+    /// Run the node agent (on every host of a cluster)
+    Node(ConfigArgs),
+    /// Make an image archive out of one static program
+    Image(command::image::ImageArgs),
 }
 
 /// A configuration file.
@@ -72,9 +78,11 @@ impl Cli {
 
 /// Runs a command and turns its outcome into an exit code: 0 done, 1 failed, 2 wrongly called.
 pub(crate) fn run(cli: Cli) -> ExitCode {
-    let long_running =
-        matches!(cli.command, Command::Up(_) | Command::Emulator(_) | Command::ControlPlane(_));
-    personality::start_logging(if long_running { "info" } else { "warn" });
+    let long_running = matches!(
+        cli.command,
+        Command::Up(_) | Command::Emulator(_) | Command::ControlPlane(_) | Command::Node(_)
+    );
+    personality::start_logging(if long_running { "info,audit=warn" } else { "warn" });
     if let Err(error) = personality::install_crypto() {
         eprintln!("drystone: {error}");
         return ExitCode::FAILURE;
@@ -85,10 +93,13 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Ops(args) => personality::block_on(command::ops::run(args)),
         Command::Explain(args) => personality::block_on(command::explain::run(args)),
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
+        Command::Site(args) => personality::block_on(command::site::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
         Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),
         Command::ControlPlane(args) => personality::block_on(personality::control_plane::run(args)),
+        Command::Node(args) => personality::block_on(personality::node::run(args)),
+        Command::Image(args) => personality::block_on(command::image::run(args)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

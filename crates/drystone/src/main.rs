@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let called_as = arguments.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
     match called_as.and_then(std::ffi::OsStr::to_str) {
         // Called by the container runtime for each pod: no logging, no runtime, as little as possible.
-        Some("drystone-cni") => drystone_cni::plugin::plugin_main(),
+        Some("drystone-cni" | "loopback") => drystone_cni::plugin::plugin_main(),
         Some("kubectl-destroy") => cli::run(cli::Cli::destroy()),
         _ => cli::run(cli::Cli::from_arguments()),
     }

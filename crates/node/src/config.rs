@@ -36,7 +36,8 @@ pub struct NodeConfig {
     /// Addresses of all Services of the cluster.
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: Ipv4Net,
-    /// Name servers of the cluster. Without any, pods use those of the node.
+    /// Name servers of the cluster. Without any, pods use those of the node. If the first is an address of `serviceCIDR`, every
+    /// node answers there for its own pods.
     #[serde(default, rename = "clusterDNS")]
     pub cluster_dns: Vec<IpAddr>,
     /// Domain of the cluster.
@@ -115,6 +116,9 @@ pub struct ContainerRuntimeConfig {
     pub sandbox_image: String,
 }
 
+/// The sandbox image that the agent carries itself.
+pub const DEFAULT_SANDBOX_IMAGE: &str = "localhost/pause:1";
+
 impl Default for ContainerRuntimeConfig {
     fn default() -> Self {
         Self {
@@ -123,7 +127,7 @@ impl Default for ContainerRuntimeConfig {
             runtime: None,
             root: "/var/lib/containerd".into(),
             state: "/run/containerd".into(),
-            sandbox_image: "localhost/pause:1".into(),
+            sandbox_image: DEFAULT_SANDBOX_IMAGE.into(),
         }
     }
 }

@@ -27,6 +27,11 @@ const GROUP: &str = "certificates.k8s.io";
 const PLURAL: &str = "certificatesigningrequests";
 /// How often requests that could not be decided are looked at again, and old ones removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often while there is a young request that could not be decided: a node's request may come before its Node says which
+/// addresses it has.
+const SWEEP_YOUNG_EVERY: Duration = Duration::from_millis(250);
+/// How long a request is young.
+const YOUNG: SignedDuration = SignedDuration::from_mins(1);
 /// How long a certificate is valid if the request does not say.
 const USUAL_VALIDITY: Duration = drystone_identity::ONE_YEAR;
 /// How long requests are kept once they are decided.
@@ -37,6 +42,7 @@ const KEEP_PENDING: SignedDuration = SignedDuration::from_hours(24);
 /// Follows requests until the server stops.
 pub(super) async fn run(state: Arc<State>) {
     let mut follower = Follower::new(&state.objects, key_prefix(GROUP, PLURAL), &state.stopping);
+    let mut pause = SWEEP_EVERY;
     loop {
         let looked_at = tokio::select! {
             told = follower.next() => match told {
@@ -45,7 +51,8 @@ pub(super) async fn run(state: Arc<State>) {
                 Some(Told::Change(Change::Put { object, .. })) => vec![object],
                 Some(Told::Change(Change::Deleted(_))) => continue,
             },
-            () = tokio::time::sleep(SWEEP_EVERY) => {
+            () = tokio::time::sleep(pause) => {
+                pause = SWEEP_EVERY;
                 match state.objects.all(&key_prefix(GROUP, PLURAL)).await {
                     Ok((all, _)) => all,
                     Err(_) => continue,
@@ -54,7 +61,8 @@ pub(super) async fn run(state: Arc<State>) {
         };
         for stored in looked_at {
             match consider(&state, &stored).await {
-                Ok(()) | Err(ApiError::NotFound { .. }) => {}
+                Ok(Outcome::Undecided { young: true }) => pause = SWEEP_YOUNG_EVERY,
+                Ok(_) | Err(ApiError::NotFound { .. }) => {}
                 Err(error) => {
                     tracing::warn!(name = stored.name(), %error, "a certificate signing request cannot be dealt with");
                 }
@@ -68,36 +76,54 @@ fn has(request: &Value, kind: &str) -> bool {
     conditions.any(|condition| condition["type"] == kind && condition["status"] != "False")
 }
 
-async fn consider(state: &State, stored: &Stored) -> Result<(), ApiError> {
+/// What came of considering a request.
+enum Outcome {
+    /// There is nothing more to do, or a change that was just made leads on.
+    Settled,
+    /// Somebody else must decide, or something is not known yet.
+    Undecided { young: bool },
+}
+
+async fn consider(state: &State, stored: &Stored) -> Result<Outcome, ApiError> {
     let request = read::decode(stored)?;
     let catalog = state.registry.catalog();
     let resource = catalog.resource(GROUP, "v1", PLURAL).ok_or(ApiError::NoSuchResource)?;
     let target = Target::new(resource, "", stored.name());
-    if is_old(&request, Timestamp::now()) {
+    let now = Timestamp::now();
+    if is_old(&request, now) {
         delete::delete(state, &target, &DeleteOptions::default()).await?;
-        return Ok(());
+        return Ok(Outcome::Settled);
     }
     let issued = request["status"]["certificate"].as_str().is_some_and(|text| !text.is_empty());
     if issued || has(&request, "Denied") || has(&request, "Failed") {
-        return Ok(());
+        return Ok(Outcome::Settled);
     }
     let Some(signer) = request["spec"]["signerName"].as_str().and_then(Signer::from_name) else {
-        return Ok(());
+        return Ok(Outcome::Settled);
     };
     if has(&request, "Approved") {
-        return sign(state, &target, signer, &request).await;
+        sign(state, &target, signer, &request).await?;
+        return Ok(Outcome::Settled);
     }
     match approval(state, signer, &request).await? {
-        Some(reason) => approve(state, &target, reason).await,
-        None => Ok(()),
+        Some(reason) => {
+            approve(state, &target, reason).await?;
+            Ok(Outcome::Settled)
+        }
+        None => Ok(Outcome::Undecided { young: age(&request, now).is_some_and(|age| age < YOUNG) }),
     }
+}
+
+fn age(request: &Value, now: Timestamp) -> Option<SignedDuration> {
+    let made = metadata::text(request, "creationTimestamp").parse::<Timestamp>().ok()?;
+    Some(now.duration_since(made))
 }
 
 /// Whether a request has been kept long enough.
 fn is_old(request: &Value, now: Timestamp) -> bool {
-    let Ok(made) = metadata::text(request, "creationTimestamp").parse::<Timestamp>() else { return false };
+    let Some(age) = age(request, now) else { return false };
     let decided = has(request, "Approved") || has(request, "Denied") || has(request, "Failed");
-    now.duration_since(made) > if decided { KEEP_DECIDED } else { KEEP_PENDING }
+    age > if decided { KEEP_DECIDED } else { KEEP_PENDING }
 }
 
 fn requester(request: &Value) -> UserInfo {

@@ -8,7 +8,10 @@ use drystone_engine::{
     reference::reference_to,
 };
 use drystone_quantity::Quantity;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{
+    api::core::v1::{Pod, PodSpec},
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
@@ -16,7 +19,7 @@ use kube::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::key;
+use super::{key, new_nodes::new_nodes};
 use crate::{
     access::client_of,
     growth::{Amounts, GrowablePool, Growth, PendingPod, plan_growth},
@@ -97,7 +100,7 @@ async fn look_at(
             inside
         }
     };
-    let pods: Api<Pod> = Api::all(inside);
+    let pods: Api<Pod> = Api::all(inside.clone());
     let pending = pods.list(&ListParams::default().fields("status.phase=Pending")).await?;
     let pending: Vec<PendingPod> =
         pending.iter().filter(|pod| is_unschedulable(pod)).map(pending_pod).collect();
@@ -105,7 +108,8 @@ async fn look_at(
         return Ok(());
     }
     let pools = pools_of(client, cluster).await?;
-    let growths = plan_growth(&pools, &pending);
+    let new_nodes = new_nodes(&inside, Timestamp::now()).await?;
+    let growths = plan_growth(&pools, &new_nodes, &pending);
     if growths.is_empty() {
         return Ok(());
     }
@@ -151,8 +155,8 @@ fn is_unschedulable(pod: &Pod) -> bool {
         })
 }
 
-fn pending_pod(pod: &Pod) -> PendingPod {
-    let spec = pod.spec.clone().unwrap_or_default();
+/// What a pod takes of a node.
+pub(super) fn requests(spec: &PodSpec) -> Amounts {
     let mut requests = Amounts::from([("pods".to_owned(), 1)]);
     for container in &spec.containers {
         let resources = container.resources.clone().unwrap_or_default();
@@ -163,6 +167,12 @@ fn pending_pod(pod: &Pod) -> PendingPod {
             *sum = sum.saturating_add(amount(&resource, &quantity.0));
         }
     }
+    requests
+}
+
+fn pending_pod(pod: &Pod) -> PendingPod {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let requests = requests(&spec);
     let tolerations = spec.tolerations.unwrap_or_default();
     let tolerated =
         tolerations.into_iter().map(|toleration| toleration.key.unwrap_or_else(|| "*".to_owned()));
@@ -175,7 +185,7 @@ fn pending_pod(pod: &Pod) -> PendingPod {
 }
 
 /// A quantity as a whole number: millicores for `cpu`, else units or bytes, rounded up. Nothing, if it is none.
-fn amount(resource: &str, text: &str) -> u64 {
+pub(super) fn amount(resource: &str, text: &str) -> u64 {
     let Ok(quantity) = text.parse::<Quantity>() else { return 0 };
     let amount = if resource == "cpu" { quantity.milli_value() } else { quantity.value() };
     u64::try_from(amount).unwrap_or(0)
@@ -212,7 +222,6 @@ async fn pools_of(client: &Client, cluster: &Cluster) -> Result<Vec<GrowablePool
                 .filter(|t| t.effect != "PreferNoSchedule")
                 .map(|t| t.key.clone())
                 .collect(),
-            arriving: 0,
         });
     }
     Ok(pools)

@@ -64,9 +64,24 @@ pub enum NetworkError {
         /// What is wrong.
         problem: String,
     },
+    /// Some routes could not be set; the others are.
+    #[error("{} route(s) cannot be set ({}): {source}", missing.len(), list(missing))]
+    Routes {
+        /// Where they lead to.
+        missing: BTreeSet<Ipv4Net>,
+        /// What the tool said.
+        source: ToolError,
+    },
     /// An address could not be given or freed.
     #[error(transparent)]
     Address(#[from] IpamError),
+}
+
+/// The first few of some networks, for people.
+fn list(networks: &BTreeSet<Ipv4Net>) -> String {
+    let first: Vec<String> = networks.iter().take(5).map(ToString::to_string).collect();
+    let more = if networks.len() > first.len() { ", …" } else { "" };
+    first.join(", ") + more
 }
 
 impl From<JournalError> for NetworkError {
@@ -81,7 +96,9 @@ impl From<NetworkError> for CniError {
             NetworkError::Address(IpamError::Exhausted { .. }) => ErrorCode::NO_ADDRESS,
             NetworkError::Address(IpamError::NoBlock) => ErrorCode::TryAgainLater,
             NetworkError::Address(IpamError::Journal(_)) => ErrorCode::Io,
-            NetworkError::Tool(_) | NetworkError::Answer { .. } => ErrorCode::NETWORK,
+            NetworkError::Tool(_) | NetworkError::Answer { .. } | NetworkError::Routes { .. } => {
+                ErrorCode::NETWORK
+            }
         };
         Self::new(code, error.to_string())
     }
@@ -119,7 +136,7 @@ impl PodNetwork {
     /// right already are left alone, others of an earlier call are removed.
     ///
     /// # Errors
-    /// [`NetworkError`] if a route cannot be set; those before it are.
+    /// [`NetworkError::Routes`] names the routes that cannot be set; all others are. Others if a tool fails.
     pub async fn set_routes(&self, others: &Routes) -> Result<(), NetworkError> {
         let own = self.lock().blocks();
         let wanted = routes::wanted(&self.settings, &own, others);
@@ -127,7 +144,13 @@ impl PodNetwork {
         let changes = routes::changes(&current, &wanted);
         if !changes.is_empty() {
             tracing::debug!(%changes, "routes change");
-            self.tools.ip(&changes).await?;
+            if let Err(source) = self.tools.run("ip", &["-force", "-batch", "-"], &changes).await {
+                let missing = routes::missing(&routes::current(&self.tools).await?, &wanted);
+                if !missing.is_empty() {
+                    return Err(NetworkError::Routes { missing, source });
+                }
+                // A route that was to be deleted was gone already.
+            }
         }
         Ok(())
     }

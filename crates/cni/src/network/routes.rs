@@ -81,6 +81,12 @@ pub(super) fn changes(current: &Table, wanted: &Table) -> String {
     batch
 }
 
+/// The destinations that should have a route and have none, or another.
+pub(super) fn missing(current: &Table, wanted: &Table) -> BTreeSet<Ipv4Net> {
+    let is_missing = |(destination, target): &(&Ipv4Net, &Target)| current.get(*destination) != Some(*target);
+    wanted.iter().filter(is_missing).map(|(destination, _)| *destination).collect()
+}
+
 #[derive(Deserialize)]
 struct Shown {
     #[serde(default, rename = "type")]
@@ -156,6 +162,15 @@ mod tests {
         route replace 10.42.6.0/24 via 10.20.0.9 dev eth0 src 10.20.0.5 proto 93
         route replace 10.42.8.0/24 via 10.20.0.8 dev eth0 src 10.20.0.5 proto 93
         ");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let before = table(&[("10.42.6.0/24", [10, 20, 0, 6]), ("10.42.7.0/24", [10, 20, 0, 7])]);
+        let after = table(&[("10.42.6.0/24", [10, 20, 0, 9]), ("10.42.8.0/24", [10, 20, 0, 8])]);
+        assert_eq!(missing(&after, &after), BTreeSet::new());
+        let names = ["10.42.6.0/24", "10.42.8.0/24"].map(|name| name.parse().unwrap());
+        assert_eq!(missing(&before, &after), names.into());
     }
 
     #[test]

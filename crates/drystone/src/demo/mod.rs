@@ -1,4 +1,4 @@
-//! `drystone demo`: the main job, as far as this version goes, driven as a user would: with the program itself and stock
+//! `drystone demo`: the main job, driven as a user would: with the program itself and stock
 //! `kubectl`.
 
 mod phases;
@@ -25,6 +25,12 @@ pub(crate) struct DemoArgs {
     /// Directory with the examples
     #[arg(long, default_value = "examples")]
     examples: PathBuf,
+    /// Image archive for the pods (made by `drystone image`)
+    #[arg(long, default_value = "target/images/hello.tar")]
+    images: PathBuf,
+    /// Simulate hosts although real ones are possible
+    #[arg(long)]
+    simulate: bool,
 }
 
 /// Runs all phases; what was started is stopped even when a phase fails.

@@ -16,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::DemoArgs;
+use super::{DemoArgs, report::Report};
 use crate::command::Failure;
 
 /// How long Drystone may take until it is ready, and until it is gone.
@@ -26,9 +26,15 @@ const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// How long one kubectl command may take.
 const KUBECTL_LIMIT: Duration = Duration::from_secs(600);
 
+/// How long an answer from the site may take.
+const FETCH_LIMIT: Duration = Duration::from_secs(5);
+
 /// The stage.
 pub(super) struct Stage {
     pub(super) examples: PathBuf,
+    /// Why hosts are simulated, if they are.
+    pub(super) simulated: Option<String>,
+    images: PathBuf,
     data: PathBuf,
     temporary: bool,
     drystone: Option<Child>,
@@ -43,7 +49,9 @@ impl Stage {
         };
         std::fs::create_dir_all(&data).map_err(|error| format!("making {}: {error}", data.display()))?;
         let data = data.canonicalize()?;
-        Ok(Self { examples: args.examples.clone(), data, temporary, drystone: None })
+        let simulated = why_simulated(args);
+        let (examples, images) = (args.examples.clone(), args.images.clone());
+        Ok(Self { examples, simulated, images, data, temporary, drystone: None })
     }
 
     /// A file in the data directory.
@@ -58,7 +66,11 @@ impl Stage {
         let mut command = Command::new(program);
         command.arg("up").arg("--data").arg(&self.data).args(["--listen", "127.0.0.1:0"]);
         command.arg("--site").arg(self.examples.join("sites/rack.yaml"));
-        command.args(["--backend", "sim"]);
+        if self.simulated.is_some() {
+            command.args(["--backend", "sim"]);
+        } else {
+            command.args(["--backend", "netns"]).arg("--image-archive").arg(&self.images);
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -85,7 +97,16 @@ impl Stage {
         &self,
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<String, Failure> {
-        run("kubectl", &self.data("kubeconfig"), arguments).await
+        self.kubectl_at(&self.data("kubeconfig"), arguments).await
+    }
+
+    /// Runs `kubectl` against whatever the kubeconfig leads to.
+    pub(super) async fn kubectl_at<S: AsRef<OsStr>>(
+        &self,
+        kubeconfig: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<String, Failure> {
+        run("kubectl", kubeconfig, arguments).await
     }
 
     /// Runs this program against Drystone.
@@ -93,8 +114,48 @@ impl Stage {
         &self,
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<String, Failure> {
-        let program = std::env::current_exe()?;
-        run(program, &self.data("kubeconfig"), arguments).await
+        self.drystone_at(&self.data("kubeconfig"), arguments).await
+    }
+
+    /// Runs this program against whatever the kubeconfig leads to.
+    pub(super) async fn drystone_at<S: AsRef<OsStr>>(
+        &self,
+        kubeconfig: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<String, Failure> {
+        run(std::env::current_exe()?, kubeconfig, arguments).await
+    }
+
+    /// Runs this program against Drystone and shows what it prints as it comes.
+    pub(super) async fn drystone_shown<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        report: &Report,
+    ) -> Result<(), Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(arguments).env("KUBECONFIG", self.data("kubeconfig"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+        let show = async {
+            while let Some(line) = lines.next_line().await? {
+                report.line(&line);
+            }
+            Ok::<_, Failure>(child.wait().await?)
+        };
+        let status = tokio::time::timeout(KUBECTL_LIMIT, show)
+            .await
+            .map_err(|_| format!("drystone did not end within {} s", KUBECTL_LIMIT.as_secs()))??;
+        if status.success() { Ok(()) } else { Err(format!("drystone ended with {status}").into()) }
+    }
+
+    /// Asks an address of the site over HTTP, from the campus.
+    pub(super) async fn fetch(&self, address: &str) -> Result<String, Failure> {
+        let proxy = self.drystone(["site", "proxy", "rack"]).await?;
+        let client =
+            reqwest::Client::builder().proxy(reqwest::Proxy::http(proxy)?).timeout(FETCH_LIMIT).build()?;
+        let answer = client.get(format!("http://{address}/")).send().await?.error_for_status()?;
+        Ok(answer.text().await?.trim_end().to_owned())
     }
 
     /// Words for somebody who wants to look around.
@@ -148,6 +209,24 @@ impl Stage {
         }
         left
     }
+}
+
+/// Why hosts cannot be more than simulated on this machine, or are not wanted to be.
+fn why_simulated(args: &DemoArgs) -> Option<String> {
+    if args.simulate {
+        return Some("--simulate says so".to_owned());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Some("real ones need root".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |program: &str| std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    let missing: Vec<&str> =
+        ["containerd", "ctr", "ip", "nft", "conntrack"].into_iter().filter(|program| !has(program)).collect();
+    if !missing.is_empty() {
+        return Some(format!("this machine lacks {}", missing.join(", ")));
+    }
+    (!args.images.is_file()).then(|| format!("there is no image archive {}", args.images.display()))
 }
 
 /// Runs a program with a kubeconfig and returns what it prints.

@@ -2,6 +2,7 @@
 
 pub(crate) mod control_plane;
 pub(crate) mod emulator;
+pub(crate) mod node;
 
 use std::{future::Future, io::IsTerminal as _};
 

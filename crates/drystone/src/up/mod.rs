@@ -4,11 +4,13 @@
 mod controllers;
 pub(crate) mod pki;
 mod server;
+mod serving;
 pub(crate) mod sites;
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
@@ -47,12 +49,19 @@ pub(crate) struct UpArgs {
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let shutdown = shutdown_on_signal()?;
     let data = std::path::absolute(&args.data)?;
-    let keys = pki::load_or_make(&data, &[args.listen.ip(), DEFAULT_LISTEN.ip()])?;
+    let addresses = vec![args.listen.ip(), DEFAULT_LISTEN.ip()];
+    let keys = pki::load_or_make(&data, &addresses)?;
     let server = server::start(&keys, &data, args.listen).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
     let stop_controllers = CancellationToken::new();
+    let serving = serving::Serving {
+        authority: Arc::clone(&keys.authority),
+        identity: Arc::clone(&server.identity),
+        addresses,
+    };
+    tokio::spawn(serving.run(client.clone(), stop_controllers.clone()));
     let boot = controllers::start_boot_listener(&keys, args.boot_listen, &stop_controllers).await?;
     let domains = controllers::start(&server, &keys, boot, &args, stop_controllers.clone())?;
     let mut emulated = Vec::new();

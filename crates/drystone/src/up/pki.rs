@@ -42,13 +42,8 @@ pub(crate) fn load_or_make(data: &Path, addresses: &[IpAddr]) -> Result<Keys, Fa
     private_directory(&directory)?;
     let authority = Arc::new(authority(&directory, now)?);
     write_public(&data.join("ca.crt"), authority.certificate_pem().as_bytes())?;
-    let names = ["localhost", "drystone", "kubernetes.default.svc"];
-    let profile = CertificateProfile::server("drystone")
-        .dns(names)
-        .ip(addresses.iter().copied())
-        .usage(Usage::ClientAuth);
     // Issued anew at every start: the listening address may have changed, and it never grows old.
-    let server = authority.issue(&profile, now)?;
+    let server = server_identity(&authority, addresses.iter().copied(), now)?;
     let key = text_once(&directory.join("service-account.key"), || Ok(PrivateKey::generate()?.to_pem()))?;
     let admin_password = text_once(&data.join("admin-password"), || {
         let letters = rand::rng().sample_iter(&Alphanumeric).take(PASSWORD_LENGTH).map(char::from);
@@ -65,6 +60,17 @@ pub(crate) fn load_or_make(data: &Path, addresses: &[IpAddr]) -> Result<Keys, Fa
         admin_password,
         boot_secret: boot_secret.expose().as_bytes().to_vec(),
     })
+}
+
+/// A certificate for the HTTPS port, which names these addresses.
+pub(crate) fn server_identity(
+    authority: &CertificateAuthority,
+    addresses: impl IntoIterator<Item = IpAddr>,
+    now: Timestamp,
+) -> Result<Identity, Failure> {
+    let names = ["localhost", "drystone", "kubernetes.default.svc"];
+    let profile = CertificateProfile::server("drystone").dns(names).ip(addresses).usage(Usage::ClientAuth);
+    Ok(authority.issue(&profile, now)?)
 }
 
 fn authority(directory: &Path, now: Timestamp) -> Result<CertificateAuthority, Failure> {

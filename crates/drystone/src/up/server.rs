@@ -37,6 +37,8 @@ pub(crate) struct Server {
     pub(crate) api: ApiServer,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Its certificate.
+    pub(crate) identity: Arc<ServerIdentity>,
     serving: JoinHandle<()>,
 }
 
@@ -78,7 +80,7 @@ pub(crate) async fn start(keys: &Keys, data: &Path, listen: SocketAddr) -> Resul
     config.root_certificates = Some(keys.authority.certificate_pem());
     let api = ApiServer::new(config).await?;
     let identity = ServerIdentity::new(&keys.server)?;
-    let tls = server_config(identity, Some(&keys.authority.certificate_pem()))?;
+    let tls = server_config(Arc::clone(&identity), Some(&keys.authority.certificate_pem()))?;
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
@@ -89,7 +91,7 @@ pub(crate) async fn start(keys: &Keys, data: &Path, listen: SocketAddr) -> Resul
             tracing::error!("serving HTTPS: {error}");
         }
     });
-    Ok(Server { api, address, serving })
+    Ok(Server { api, address, identity, serving })
 }
 
 /// The address daemon's front door: the API server's own authentication and access policy.

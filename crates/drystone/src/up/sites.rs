@@ -90,8 +90,15 @@ pub(crate) async fn start(
 /// The endpoints of a running emulator.
 async fn running(state: &Path) -> Option<Endpoints> {
     let endpoints = drystone_emulator::endpoints::read(state).ok()??;
-    let alive = i32::try_from(endpoints.pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None).is_ok());
-    alive.then_some(endpoints)
+    is_alive(endpoints.pid).then_some(endpoints)
+}
+
+/// Whether a process runs. One that has ended and is not yet collected does not.
+fn is_alive(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The state follows the name, which is in parentheses and may hold anything.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    !matches!(state, Some('Z' | 'X') | None)
 }
 
 impl EmulatedSite {
@@ -103,7 +110,8 @@ impl EmulatedSite {
             tracing::warn!(site = self.name, "stopping the emulator: {error}");
         }
         let deadline = tokio::time::Instant::now() + STOP_LIMIT;
-        while running(&self.state).await.is_some() {
+        // It forgets its endpoints first, and has taken everything down only when it has ended.
+        while is_alive(endpoints.pid) {
             if tokio::time::Instant::now() > deadline {
                 tracing::warn!(
                     site = self.name,

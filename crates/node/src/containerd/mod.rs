@@ -4,8 +4,10 @@
 
 mod configuration;
 mod import;
+mod pause;
 mod supervisor;
 
 pub use configuration::{RuntimeChoiceError, Settings, choose_runtime};
 pub use import::{ImportError, import};
+pub use pause::{PauseError, ensure_sandbox_image};
 pub use supervisor::{Supervisor, SupervisorError};

@@ -36,7 +36,7 @@ pub enum AddressError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The daemon did not answer.
-    #[error("the address daemon does not answer: {0}")]
+    #[error("the address daemon does not answer: {}", with_causes(.0))]
     Http(#[from] reqwest::Error),
     /// The daemon refused.
     #[error("the address daemon refused a block of pool {pool:?}: {status} {message}")]
@@ -48,6 +48,17 @@ pub enum AddressError {
         /// What it said.
         message: String,
     },
+}
+
+/// The message alone does not say why a connection failed.
+fn with_causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 #[derive(Debug, Serialize, Deserialize)]

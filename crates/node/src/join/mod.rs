@@ -7,6 +7,6 @@ mod connection;
 mod credentials;
 mod request;
 
-pub use certificates::{Certificates, serving_identity};
+pub use certificates::{Certificates, ServingError, serving_identity};
 pub use connection::ApiConnection;
 pub use credentials::{JoinError, client_with, join};

@@ -22,6 +22,9 @@ pub struct Health {
     pub processes: (u64, u64),
 }
 
+/// So much available disk space is enough, however large the disk is, in bytes.
+const ENOUGH_DISK: u64 = 2 << 30;
+
 struct Finding {
     kind: &'static str,
     met: bool,
@@ -57,7 +60,7 @@ fn findings(health: &Health) -> [Finding; 5] {
     };
     let Health { memory, disk, processes: (tasks, most), .. } = health;
     let short_of_memory = memory.total > 0 && memory.available < MIN_MEMORY;
-    let short_of_disk = (disk.total > 0 && disk.available < disk.total / 10)
+    let short_of_disk = (disk.total > 0 && disk.available < (disk.total / 10).min(ENOUGH_DISK))
         || (disk.inodes > 0 && disk.inodes_free < disk.inodes / 20);
     let short_of_processes = *tasks > most / 10 * 9;
     [
@@ -137,6 +140,8 @@ mod tests {
         );
         let full = FileSystem { total: 100, available: 9, inodes: 100, inodes_free: 50 };
         assert_eq!(unmet(&Health { disk: full, ..well() }), ["DiskPressure"]);
+        let large = FileSystem { total: 1 << 40, available: 3 << 30, ..full };
+        assert_eq!(unmet(&Health { disk: large, ..well() }), [""; 0]);
         let inodes = FileSystem { inodes_free: 4, available: 50, ..full };
         assert_eq!(unmet(&Health { disk: inodes, ..well() }), ["DiskPressure"]);
         assert_eq!(unmet(&Health { processes: (30000, 32768), ..well() }), ["PIDPressure"]);

@@ -4,6 +4,8 @@ pub mod backoff;
 pub mod hooks;
 pub mod images;
 pub mod labels;
+mod log_rotation;
+mod manager;
 pub mod objects;
 pub mod observed;
 pub mod plan;
@@ -11,3 +13,7 @@ pub mod resources;
 pub mod spec;
 pub mod status;
 pub mod volumes;
+mod worker;
+
+pub use manager::{Manager, PodStore};
+pub use worker::PodContext;

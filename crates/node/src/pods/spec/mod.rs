@@ -7,6 +7,7 @@ pub mod fields;
 pub mod hosts;
 pub mod sandbox;
 pub mod security;
+pub mod service_links;
 
 use std::net::IpAddr;
 

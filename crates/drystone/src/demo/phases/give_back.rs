@@ -1,0 +1,43 @@
+//! Everything is destroyed and returns to the pools.
+
+use super::{Inside, Report, Stage, TIMEOUT, items, json, run::external_address, text};
+use crate::command::Failure;
+
+/// What was deployed is destroyed.
+pub(super) async fn workload(stage: &Stage, report: &mut Report, inside: &Inside) -> Result<(), Failure> {
+    let began = report.begin("The application goes: kubectl destroy -f");
+    let address = external_address(stage, inside).await?;
+    for file in ["mlops/service.yaml", "mlops/deployment.yaml"] {
+        let file = stage.examples.join(file);
+        let arguments = ["kubectl-destroy".as_ref(), "-f".as_ref(), file.as_os_str()];
+        report.line(&stage.drystone_at(&inside.kubeconfig, arguments).await?);
+    }
+    inside.kubectl(stage, &["wait", "--for=delete", "pods", "-l", "app=hello", TIMEOUT]).await?;
+    if let Ok(answer) = stage.fetch(&address).await {
+        return Err(format!("{address} still answers: {answer}").into());
+    }
+    report.end("destroy", began, format!("no pod left; {address} answers no more"));
+    Ok(())
+}
+
+/// The clusters are deleted; nothing of them may be left.
+pub(super) async fn clusters(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
+    let began = report.begin("The clusters are deleted");
+    for cluster in items(&json(stage, &["get", "clusters", "-A"]).await?) {
+        let name = format!("cluster/{}", text(&cluster, "/metadata/name"));
+        let namespace = text(&cluster, "/metadata/namespace");
+        report.line(&stage.kubectl(["delete", &name, "-n", namespace, TIMEOUT]).await?);
+    }
+    let hosts = items(&json(stage, &["get", "baremetalhosts", "-n", "drystone-system"]).await?);
+    let claimed = hosts.iter().filter(|host| !text(host, "/spec/consumerRef/name").is_empty()).count();
+    let zones = items(&json(stage, &["get", "zones", "-A"]).await?).len();
+    let pools = items(&json(stage, &["get", "addresspools", "-A"]).await?);
+    let leases: usize =
+        pools.iter().map(|pool| pool["status"]["leases"].as_array().map_or(0, Vec::len)).sum();
+    if claimed + zones + leases > 0 {
+        return Err(format!("not given back: {claimed} hosts, {zones} zones, {leases} leases").into());
+    }
+    report.line(&stage.kubectl(["get", "baremetalhosts", "-n", "drystone-system"]).await?);
+    report.end("give back", began, "no zone, no lease, no host in use");
+    Ok(())
+}
