@@ -2,8 +2,7 @@
 //!
 //! Needs root and the system's tools; tests say `skipped: why` without.
 
-// Test code as a whole, which clippy sees only function by function.
-#![allow(clippy::unwrap_used)]
-
+#[cfg(test)]
 mod machine;
+#[cfg(test)]
 mod netns;
