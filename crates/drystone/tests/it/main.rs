@@ -1,0 +1,4 @@
+//! The program as its users see it: started, called, stopped.
+
+mod process;
+mod up;
