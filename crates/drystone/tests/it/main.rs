@@ -1,4 +1,6 @@
 //! The program as its users see it: started, called, stopped.
 
+#[cfg(test)]
 mod process;
+#[cfg(test)]
 mod up;
