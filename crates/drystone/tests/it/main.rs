@@ -5,4 +5,6 @@
 
 mod e2e;
 mod faults;
+mod process;
 mod stage;
+mod up;
