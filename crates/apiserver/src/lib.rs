@@ -32,4 +32,6 @@ pub mod storage;
 
 pub use config::{Config, Limits, Profile, ServiceNetwork};
 pub use http::authn::{ActingAs, Peer};
-pub use server::{ApiServer, Caller, InProcess, ServeError, StartError, serve_plain, serve_tls};
+pub use server::{
+    ApiServer, Caller, InProcess, ServeError, StartError, serve_plain, serve_tls, trust_clients,
+};

@@ -47,6 +47,11 @@ pub enum ApiError {
         /// The path.
         path: String,
     },
+    /// 403: on a port that trusts this machine's programs, the request of somebody else.
+    #[error(
+        "forbidden: this port serves programs of this machine only, and the request is not one of theirs: {0}"
+    )]
+    Stranger(String),
     /// 403: the namespace is going away, so nothing new may be made in it.
     #[error(
         "{} is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
@@ -180,7 +185,10 @@ impl ApiError {
         match self {
             Self::BadRequest(_) => 400,
             Self::Unauthorized => 401,
-            Self::Forbidden { .. } | Self::ForbiddenPath { .. } | Self::NamespaceTerminating { .. } => 403,
+            Self::Forbidden { .. }
+            | Self::ForbiddenPath { .. }
+            | Self::Stranger(_)
+            | Self::NamespaceTerminating { .. } => 403,
             Self::NotFound { .. } | Self::NoSuchResource => 404,
             Self::MethodNotAllowed(_) => 405,
             Self::NotAcceptable(_) => 406,
@@ -201,9 +209,10 @@ impl ApiError {
         match self {
             Self::BadRequest(_) => "BadRequest",
             Self::Unauthorized => "Unauthorized",
-            Self::Forbidden { .. } | Self::ForbiddenPath { .. } | Self::NamespaceTerminating { .. } => {
-                "Forbidden"
-            }
+            Self::Forbidden { .. }
+            | Self::ForbiddenPath { .. }
+            | Self::Stranger(_)
+            | Self::NamespaceTerminating { .. } => "Forbidden",
             Self::NotFound { .. } | Self::NoSuchResource => "NotFound",
             Self::MethodNotAllowed(_) => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",

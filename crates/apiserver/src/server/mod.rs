@@ -5,6 +5,7 @@ mod in_process;
 mod listen;
 mod protect;
 pub(crate) mod state;
+mod trust;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 pub use self::in_process::InProcess;
 pub use self::listen::{ServeError, serve_plain, serve_tls};
 pub use self::protect::Caller;
+pub use self::trust::trust_clients;
 
 use self::credentials::StoredObjects;
 use self::state::State;

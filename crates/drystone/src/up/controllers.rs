@@ -16,7 +16,7 @@ use drystone_engine::{
 use drystone_fabric::{FabricConfig, addresses::AddressDaemon};
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use kube::Client;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -29,8 +29,7 @@ pub(crate) async fn start_boot_listener(
     listen: SocketAddr,
     stop: &CancellationToken,
 ) -> Result<BootMedia, Failure> {
-    let listener =
-        TcpListener::bind(listen).await.map_err(|error| format!("listening on {listen}: {error}"))?;
+    let listener = super::server::listen(listen, "--boot-listen").await?;
     let base = Url::parse(&format!("http://{}/", listener.local_addr()?))?;
     let media = BootMedia::new(base, keys.boot_secret.clone());
     let (router, stopped) = (media.router(), stop.clone());

@@ -8,6 +8,7 @@ mod serving;
 pub(crate) mod sites;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,6 +32,12 @@ pub(crate) struct UpArgs {
     /// Where the HTTPS port listens
     #[arg(long, default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
+    /// Also serve in plain text, on this loopback address, to clients that speak no TLS
+    #[arg(long, value_name = "LOOPBACK:PORT", value_parser = loopback)]
+    http: Option<SocketAddr>,
+    /// Requests on the plain-text port need no credentials and act as admin (for development)
+    #[arg(long, requires = "http")]
+    http_trust_loopback: bool,
     /// Emulate this site (repeatable); real ones are declared as resources
     #[arg(long)]
     site: Vec<PathBuf>,
@@ -45,13 +52,27 @@ pub(crate) struct UpArgs {
     boot_listen: SocketAddr,
 }
 
+/// An address that only this machine reaches.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:8080".to_owned())?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err("plain text is only served on a loopback address, such as 127.0.0.1; others have the HTTPS port"
+        .to_owned())
+}
+
 /// Runs until a signal.
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let shutdown = shutdown_on_signal()?;
+    check_files(&args)?;
     let data = std::path::absolute(&args.data)?;
     let addresses = vec![args.listen.ip(), DEFAULT_LISTEN.ip()];
     let keys = pki::load_or_make(&data, &addresses)?;
-    let server = server::start(&keys, &data, args.listen).await?;
+    let ports =
+        server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
+    let server = server::start(&keys, &data, ports).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
@@ -66,14 +87,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let domains = controllers::start(&server, &keys, boot, &args, stop_controllers.clone())?;
     let mut emulated = Vec::new();
     let started = start_sites(&args, &data, &server, &mut emulated).await;
-    if started.is_ok() {
-        println!(
-            "drystone is ready at https://{} (kubeconfig: {}/kubeconfig)",
-            server.address,
-            data.display()
-        );
-    } else {
-        shutdown.cancel();
+    match &started {
+        Ok(()) if shutdown.is_cancelled() => {}
+        Ok(()) => println!("{}", ready_line(&server, &data)),
+        Err(_) => shutdown.cancel(),
     }
     shutdown.cancelled().await;
     tracing::info!("stopping");
@@ -86,6 +103,36 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     }
     server.stop().await;
     started
+}
+
+/// The line that says that everything answers.
+fn ready_line(server: &server::Server, data: &Path) -> String {
+    let plain = server.plain_address.map(|address| format!(" and http://{address}")).unwrap_or_default();
+    format!(
+        "drystone is ready at https://{}{plain} (kubeconfig: {}/kubeconfig)",
+        server.address,
+        data.display()
+    )
+}
+
+/// Finds what is wrong with the files that were named, before anything is started.
+fn check_files(args: &UpArgs) -> Result<(), Failure> {
+    let mut sites: BTreeMap<String, &Path> = BTreeMap::new();
+    for file in &args.site {
+        let name = drystone_emulator::site::load(file)?.name;
+        if let Some(other) = sites.insert(name.clone(), file) {
+            let (file, other) = (file.display(), other.display());
+            return Err(format!(
+                "{file}: the site is named {name}, as that of {other}; give one of them another name"
+            )
+            .into());
+        }
+    }
+    for archive in &args.image_archive {
+        std::fs::File::open(archive)
+            .map_err(|error| format!("image archive {}: cannot be read: {error}", archive.display()))?;
+    }
+    Ok(())
 }
 
 /// Starts and declares the emulated sites; those that were started are in `emulated` even if a later one fails.

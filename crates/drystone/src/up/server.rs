@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
 
-use axum::http::request::Parts;
+use axum::{Router, http::request::Parts};
 use drystone_api::{GROUP, SYSTEM_NAMESPACE, custom_resource_definitions};
 use drystone_apiserver::{ApiServer, Config, Profile};
 use drystone_fabric::{
@@ -37,9 +37,22 @@ pub(crate) struct Server {
     pub(crate) api: ApiServer,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where it listens in plain text, if it does.
+    pub(crate) plain_address: Option<SocketAddr>,
     /// Its certificate.
     pub(crate) identity: Arc<ServerIdentity>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
+}
+
+/// Where the server listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    /// The HTTPS port.
+    pub(crate) secure: SocketAddr,
+    /// The plain-text port, on a loopback address.
+    pub(crate) plain: Option<SocketAddr>,
+    /// Requests without credentials on the plain-text port act as the administrator.
+    pub(crate) trust_plain: bool,
 }
 
 impl Server {
@@ -52,22 +65,26 @@ impl Server {
     /// Lets requests finish, then closes the store.
     pub(crate) async fn stop(self) {
         self.api.shutdown().await;
-        if let Err(error) = self.serving.await {
-            tracing::warn!("the HTTPS port ended badly: {error}");
+        for port in self.serving {
+            if let Err(error) = port.await {
+                tracing::warn!("a port ended badly: {error}");
+            }
         }
     }
 }
 
 /// Opens the store, starts the server, listens.
-pub(crate) async fn start(keys: &Keys, data: &Path, listen: SocketAddr) -> Result<Server, Failure> {
+pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Server, Failure> {
     let directory = data.join("store");
     drystone_identity::files::private_directory(&directory)?;
     let store = EmbeddedStore::open(directory.join("drystone.redb"), Options::default())?;
-    let listener =
-        TcpListener::bind(listen).await.map_err(|error| format!("listening on {listen}: {error}"))?;
+    let listener = listen(ports.secure, "--listen").await?;
+    let plain = match ports.plain {
+        Some(address) => Some(listen(address, "--http").await?),
+        None => None,
+    };
     let address = listener.local_addr()?;
-    let admin = UserInfo::new("admin", ["system:masters"]);
-    let passwords = Passwords::new().with("admin", PasswordHash::of(&keys.admin_password)?, admin);
+    let passwords = Passwords::new().with("admin", PasswordHash::of(&keys.admin_password)?, administrator());
     let issuer = format!("https://{address}");
     let mut config = Config::new(Profile::Management, Arc::new(store));
     config.authentication = Authentication::new().with(passwords);
@@ -85,13 +102,56 @@ pub(crate) async fn start(keys: &Keys, data: &Path, listen: SocketAddr) -> Resul
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
     let router = api.router_with_fallback().merge(addresses);
+    let mut serving = Vec::new();
+    let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
+    if let Some(listener) = plain {
+        serving.push(serve_plain(&api, listener, router.clone(), ports.trust_plain)?);
+    }
     let stopping = api.stopping();
-    let serving = tokio::spawn(async move {
+    serving.push(tokio::spawn(async move {
         if let Err(error) = drystone_apiserver::serve_tls(listener, tls, router, stopping).await {
             tracing::error!("serving HTTPS: {error}");
         }
-    });
-    Ok(Server { api, address, identity, serving })
+    }));
+    Ok(Server { api, address, plain_address, identity, serving })
+}
+
+/// Listens; `option` is how the user says where.
+pub(crate) async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| {
+        format!("listening on {address}: {error}; give another address with {option}").into()
+    })
+}
+
+/// Who knows the administrator's password, or needs none.
+fn administrator() -> UserInfo {
+    UserInfo::new("admin", ["system:masters"])
+}
+
+/// Serves the same in plain text to programs of this machine.
+fn serve_plain(
+    api: &ApiServer,
+    listener: TcpListener,
+    router: Router,
+    trust: bool,
+) -> Result<JoinHandle<()>, Failure> {
+    let address = listener.local_addr()?;
+    let router = if trust {
+        tracing::warn!(
+            "every program of this machine is administrator at http://{address}, without credentials: --http-trust-loopback is \
+             for development"
+        );
+        drystone_apiserver::trust_clients(router, administrator())
+    } else {
+        router
+    };
+    let stopping = api.stopping();
+    Ok(tokio::spawn(async move {
+        if let Err(error) = drystone_apiserver::serve_plain(listener, router, stopping).await {
+            tracing::error!("serving HTTP: {error}");
+        }
+    }))
 }
 
 /// The address daemon's front door: the API server's own authentication and access policy.

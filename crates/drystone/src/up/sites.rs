@@ -76,14 +76,26 @@ pub(crate) async fn start(
             return Err(format!("the emulator of site {} ended with {status}: {last}", site.name).into());
         }
         if tokio::time::Instant::now() > deadline {
-            return Err(format!(
-                "the emulator of site {} was not ready within {} s",
-                site.name,
-                START_LIMIT.as_secs()
-            )
-            .into());
+            give_up(child).await;
+            let (name, limit) = (site.name, START_LIMIT.as_secs());
+            return Err(format!("the emulator of site {name} was not ready within {limit} s").into());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Ends an emulator that does not come up: it takes down what it has made, if it is able to.
+async fn give_up(mut child: std::process::Child) {
+    let told = i32::try_from(child.id()).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
+    let deadline = tokio::time::Instant::now() + STOP_LIMIT;
+    while told && tokio::time::Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    if let Err(error) = child.kill().and_then(|()| child.wait()) {
+        tracing::warn!("ending the emulator: {error}");
     }
 }
 

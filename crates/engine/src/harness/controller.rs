@@ -192,6 +192,7 @@ impl<R: Reconciler> Controller<R> {
         let settings = controller::Config::default().concurrency(context.config.concurrency);
         let failures = context.clone();
         let grace = context.config.grace;
+        let filled = store.clone();
         let reconciled = applier(
             reconcile::<R>,
             error_policy::<R>,
@@ -209,11 +210,18 @@ impl<R: Reconciler> Controller<R> {
         });
         let too_late = async {
             shutdown.cancelled().await;
-            tokio::time::sleep(grace).await;
+            // Nothing is reconciled before all objects are known, which from here on they will not come to be.
+            let begun = filled.wait_until_ready().now_or_never().is_some();
+            if begun {
+                tokio::time::sleep(grace).await;
+            }
+            begun
         };
         tokio::select! {
             () = reconciled => {}
-            () = too_late => tracing::warn!(controller = R::NAME, "reconciliations did not end in time; dropped"),
+            begun = too_late => if begun {
+                tracing::warn!(controller = R::NAME, "reconciliations did not end in time; dropped");
+            },
         }
     }
 }

@@ -299,6 +299,18 @@ async fn shutdown_lets_reconciliations_end_but_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shutdown_before_anything_is_known_ends_at_once() {
+    let api = FakeApi::new();
+    create(&api, "a", "fine").await;
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    let controller = Controller::new(api.client(), Probe::default(), ControllerConfig::default());
+    let began = Instant::now();
+    controller.run(shutdown).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cache_follows_and_catches_up() {
     let api = FakeApi::new();
     create(&api, "a", "one").await;

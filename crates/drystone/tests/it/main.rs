@@ -1,0 +1,10 @@
+//! The program as its users run it: processes, files, stock kubectl.
+
+// Test code as a whole, which clippy sees only function by function.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod e2e;
+mod faults;
+mod process;
+mod stage;
+mod up;
