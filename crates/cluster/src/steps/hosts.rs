@@ -338,7 +338,9 @@ impl Action for Deprovision {
 
     async fn run(&self, context: &StepContext, parameters: DeprovisionParameters) -> Result<(), StepError> {
         let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
-        let hopeless = |host: &BareMetalHost| host.status.as_ref().is_some_and(|status| status.is_hopeless());
+        let hopeless = |host: &BareMetalHost| {
+            host.status.as_ref().is_some_and(drystone_api::BareMetalHostStatus::is_hopeless)
+        };
         let before = hosts.get_opt(&parameters.host).await;
         let before = before.map_err(|error| StepError::from_kube("reading the host", &error))?;
         let patch = json!({"spec": {"image": null, "userData": null, "networkData": null, "online": false}});

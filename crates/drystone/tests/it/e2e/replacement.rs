@@ -20,12 +20,21 @@ fn hosts_that_cannot_be_switched_are_replaced() {
         replaced
     });
     drystone.start();
-    drystone.must(&["wait", "--for=condition=Ready", "site", "--all", "-n", "drystone-system", "--timeout=300s"]);
+    drystone.must(&[
+        "wait",
+        "--for=condition=Ready",
+        "site",
+        "--all",
+        "-n",
+        "drystone-system",
+        "--timeout=300s",
+    ]);
     drystone.must(&["apply", "-f", "examples/mlops/cluster.yaml"]);
     drystone.must(&["wait", "--for=condition=Ready", "cluster/mlops", "-n", "research", "--timeout=900s"]);
     let cluster = drystone.json(&["get", "cluster/mlops", "-n", "research"]);
     let strings = |pointer: &str, key: &str| -> BTreeSet<String> {
-        let list = cluster.pointer(pointer).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        let list =
+            cluster.pointer(pointer).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
         list.iter().filter_map(|item| if key.is_empty() { text(item) } else { text(&item[key]) }).collect()
     };
