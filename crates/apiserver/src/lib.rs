@@ -20,6 +20,8 @@
 mod admission;
 pub mod config;
 mod controllers;
+#[cfg(test)]
+mod hostile;
 mod http;
 pub mod machinery;
 mod operations;

@@ -53,7 +53,7 @@ fn host_of(
         .collect();
     switches.sort_unstable();
     switches.dedup();
-    let storage = hardware.drives.iter().map(|drive| drive.capacity.0).sum();
+    let storage = hardware.drives.iter().map(|drive| drive.capacity.0).fold(0, u64::saturating_add);
     Host {
         name: host.name_any(),
         namespace: host.namespace().unwrap_or_default(),

@@ -82,7 +82,11 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         cli.command,
         Command::Up(_) | Command::Emulator(_) | Command::ControlPlane(_) | Command::Node(_)
     );
-    personality::start_logging(if long_running { "info,audit=warn" } else { "warn" });
+    personality::start_logging(if long_running {
+        "info,audit=warn,kube_client::client::builder=off"
+    } else {
+        "warn"
+    });
     if let Err(error) = personality::install_crypto() {
         eprintln!("drystone: {error}");
         return ExitCode::FAILURE;

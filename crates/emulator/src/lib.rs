@@ -17,6 +17,8 @@ pub mod endpoints;
 pub mod fabric;
 pub mod faults;
 pub mod hardware;
+#[cfg(test)]
+mod hostile;
 mod listener;
 pub mod netns;
 #[cfg(test)]

@@ -19,6 +19,8 @@ mod certificate;
 pub mod csr;
 mod der;
 pub mod files;
+#[cfg(test)]
+mod hostile;
 mod key;
 pub mod kubeconfig;
 mod pem;

@@ -188,7 +188,7 @@ impl Agent {
             match networking.collect_leaks(&sandboxes).await {
                 Ok(freed) if freed.is_empty() => {}
                 Ok(freed) => {
-                    tracing::warn!(count = freed.len(), "addresses of vanished sandboxes were freed")
+                    tracing::warn!(count = freed.len(), "addresses of vanished sandboxes were freed");
                 }
                 Err(error) => tracing::warn!(%error, "freeing addresses of vanished sandboxes"),
             }
@@ -199,7 +199,7 @@ impl Agent {
     async fn register(&self, description: &Description, client: &Client) -> Option<Node> {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.shutdown.run_until_cancelled(register(client, description)).await? {
+            match self.shutdown.run_until_cancelled(Box::pin(register(client, description))).await? {
                 Ok(node) => return Some(node),
                 Err(error) => tracing::warn!(%error, "registering the node"),
             }

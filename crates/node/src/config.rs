@@ -36,7 +36,8 @@ pub struct NodeConfig {
     /// Addresses of all Services of the cluster.
     #[serde(rename = "serviceCIDR")]
     pub service_cidr: Ipv4Net,
-    /// Name servers of the cluster. Without any, pods use those of the node.
+    /// Name servers of the cluster. Without any, pods use those of the node. If the first is an address of `serviceCIDR`, every
+    /// node answers there for its own pods.
     #[serde(default, rename = "clusterDNS")]
     pub cluster_dns: Vec<IpAddr>,
     /// Domain of the cluster.

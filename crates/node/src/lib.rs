@@ -4,6 +4,7 @@ pub mod agent;
 pub mod config;
 pub mod containerd;
 pub mod cri;
+pub mod dns;
 pub mod events;
 pub mod image_archive;
 pub mod join;

@@ -17,6 +17,8 @@
 mod authentication;
 mod crawl;
 mod error;
+#[cfg(test)]
+mod hostile;
 mod options;
 mod resource;
 mod retry;
@@ -84,11 +86,15 @@ impl Client {
     pub async fn members(&self, uri: &str) -> Result<Vec<String>, RedfishError> {
         /// A collection with more pages than this goes round in circles.
         const MOST_PAGES: usize = 10_000;
+        const MOST_MEMBERS: usize = 1_000_000;
         let (mut members, mut next) = (Vec::new(), Some(uri.to_owned()));
         for _ in 0..MOST_PAGES {
             let Some(page) = next else { return Ok(members) };
             let collection = self.get_as::<crate::types::Collection>(&page).await?.value;
             members.extend(collection.members.into_iter().map(|link| link.odata_id));
+            if members.len() > MOST_MEMBERS {
+                return Err(RedfishError::malformed(uri, "the collection has too many members"));
+            }
             next = collection.next_link;
         }
         Err(RedfishError::malformed(uri, "the pages of the collection do not end"))

@@ -11,6 +11,8 @@ mod account;
 mod dispatch;
 mod documents;
 mod events;
+#[cfg(test)]
+mod hostile;
 mod properties;
 mod query;
 mod reply;

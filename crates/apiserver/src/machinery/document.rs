@@ -14,6 +14,8 @@ use thiserror::Error;
 pub const DEPTH_MAX: usize = 128;
 /// Most repeated fields that are named.
 const DUPLICATES_MAX: usize = 100;
+/// Most bytes of a path that names one: a hundred paths of a megabyte would be more than what was sent.
+const DUPLICATE_MAX: usize = 1024;
 
 /// A body that is not what it says.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -167,12 +169,21 @@ impl<'de> Visitor<'de> for Seed<'_> {
             debug_assert_eq!(self.0.path.len(), path_before);
             if object.contains_key(&name) && self.0.duplicates.len() < DUPLICATES_MAX {
                 let path = format!("{}{separator}{name}", self.0.path);
-                self.0.duplicates.push(path);
+                self.0.duplicates.push(shortened(path));
             }
             object.insert(name, value);
         }
         Ok(Value::Object(object))
     }
+}
+
+/// A path that can be told: the end of one that is beyond all reason.
+fn shortened(path: String) -> String {
+    if path.len() <= DUPLICATE_MAX {
+        return path;
+    }
+    let start = path.ceil_char_boundary(path.len() - DUPLICATE_MAX);
+    format!("…{}", &path[start..])
 }
 
 /// Whether a value is nested deeper than a document may be: patches can build what no body could contain.

@@ -112,11 +112,15 @@ fn resource_verb(method: &Method, resource: &ResourcePath, query: &Query) -> &'s
         Method::PATCH => "patch",
         Method::DELETE if resource.name.is_empty() => "deletecollection",
         Method::DELETE => "delete",
-        _ if query.flag("watch") && resource.subresource.is_empty() => "watch",
-        _ if resource.name.is_empty() => "list",
-        _ => "get",
+        Method::GET | Method::HEAD if query.flag("watch") && resource.subresource.is_empty() => "watch",
+        Method::GET | Method::HEAD if resource.name.is_empty() => "list",
+        Method::GET | Method::HEAD => "get",
+        _ => NO_VERB,
     }
 }
+
+/// What is done by a method that nothing is served by. No role grants it by name.
+const NO_VERB: &str = "none";
 
 fn path_verb(method: &Method) -> &'static str {
     match *method {
@@ -126,7 +130,8 @@ fn path_verb(method: &Method) -> &'static str {
         Method::DELETE => "delete",
         Method::HEAD => "head",
         Method::OPTIONS => "options",
-        _ => "get",
+        Method::GET => "get",
+        _ => NO_VERB,
     }
 }
 
@@ -200,6 +205,17 @@ mod tests {
         {
             let info = parse(&Method::GET, &format!("/api/v1/namespaces/n/secrets?fieldSelector={selector}"));
             assert_eq!(info.resource.unwrap().name, "", "{selector}");
+        }
+    }
+
+    #[test]
+    fn methods_that_nothing_is_served_by_are_no_reading() {
+        for (method, uri) in [
+            (Method::OPTIONS, "/api/v1/pods"),
+            (Method::TRACE, "/api/v1/namespaces/n/pods/p"),
+            (Method::TRACE, "/version"),
+        ] {
+            assert_eq!(parse(&method, uri).verb, NO_VERB, "{method} {uri}");
         }
     }
 

@@ -122,6 +122,9 @@ impl ListOptions {
     }
 }
 
+/// The longest that a watch lasts, whatever is asked for.
+const LONGEST_WATCH: Duration = Duration::from_secs(24 * 3600);
+
 /// Options of a watch.
 #[derive(Debug, Clone)]
 pub(crate) struct WatchOptions {
@@ -160,7 +163,9 @@ impl WatchOptions {
             revision: resource_version(query)?,
             initial_events: query.flag("sendInitialEvents"),
             bookmarks: query.flag("allowWatchBookmarks"),
-            timeout: number(query, "timeoutSeconds")?.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            timeout: number(query, "timeoutSeconds")?
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| Duration::from_secs(seconds).min(LONGEST_WATCH)),
         })
     }
 }

@@ -11,6 +11,8 @@ mod cluster_objects;
 #[cfg(test)]
 mod custom;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod kubectl;
 #[cfg(test)]
 mod lifecycle;

@@ -145,6 +145,11 @@ fn control_plane(cluster: &ClusterPlan<'_>, data: &mut UserData) -> Result<(), s
     Ok(())
 }
 
+/// Where pods find the cluster's name server: the tenth address of the Service network, as everywhere.
+fn name_server(service_cidr: IpNet) -> Option<IpAddr> {
+    service_cidr.hosts().nth(9)
+}
+
 /// `/etc/drystone/node.yaml`; the node agent's `NodeConfig` is its definition.
 pub fn node_config(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Value {
     let taints: Vec<Value> = host
@@ -162,6 +167,7 @@ pub fn node_config(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Value {
         "bootstrapTokenFile": format!("{CONFIG_DIR}/bootstrap-token"),
         "podCIDR": cluster.pod_cidr,
         "serviceCIDR": cluster.service_cidr,
+        "clusterDNS": name_server(cluster.service_cidr).into_iter().collect::<Vec<_>>(),
         "addressDaemon": {
             "url": cluster.address_daemon.url,
             "caFile": format!("{CONFIG_DIR}/pki/drystone-ca.crt"),
@@ -174,4 +180,16 @@ pub fn node_config(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Value {
         "taints": taints,
         "images": cluster.images,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_server_is_the_tenth_address() {
+        let network = "10.43.0.0/16".parse().expect("a network");
+        assert_eq!(name_server(network), Some([10, 43, 0, 10].into()));
+        assert_eq!(name_server("10.43.0.0/30".parse().expect("a network")), None);
+    }
 }

@@ -44,7 +44,7 @@ pub const MEDIUM_IMAGE: &str = "medium:///";
 pub const POOL_LABEL: &str = "drystone.dev/pool";
 
 /// How often a host may fail in a row before it is given up.
-const MAX_HOST_ERRORS: u32 = 4;
+const MAX_HOST_ERRORS: u32 = 3;
 
 /// How long the hosts' token is valid: as long as a cluster may reasonably live between renewals by re-provisioning.
 const HOST_TOKEN_SECONDS: i64 = 365 * 24 * 3600;

@@ -2,6 +2,8 @@
 //!
 //! One connection, one [`Request`] as a line of JSON, one [`Answer`] as a line of JSON.
 
+#[cfg(test)]
+mod hostile;
 mod server;
 
 use async_trait::async_trait;

@@ -119,6 +119,7 @@ async fn dispatch(line: &str, handler: &dyn Handler) -> Result<Value, CniError> 
         CniError::new(ErrorCode::Decode, format!("the request cannot be decoded: {error}"))
     })?;
     let environment = request.environment;
+    environment.check()?;
     let configuration = NetworkConfiguration::from_json(request.configuration)?;
     match environment.command {
         Command::Add => {

@@ -86,15 +86,31 @@ impl Environment {
             return Ok(environment);
         }
         environment.container_id = required("CNI_CONTAINERID")?;
-        check_container_id(&environment.container_id)?;
         environment.interface = required("CNI_IFNAME")?;
-        check_interface(&environment.interface)?;
         environment.network_namespace = match command {
             Command::Del => variable("CNI_NETNS").filter(|path| !path.is_empty()).map(PathBuf::from),
             _ => Some(required("CNI_NETNS")?.into()),
         };
+        environment.check()?;
         environment.arguments = arguments(&variable("CNI_ARGS").unwrap_or_default())?;
         Ok(environment)
+    }
+
+    /// Checks what came over the socket as [`read`](Self::read) checks what came from the runtime: names become those of
+    /// interfaces and files.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidEnvironment`] with the name of the variable.
+    pub fn check(&self) -> Result<(), CniError> {
+        if !self.command.concerns_attachment() {
+            return Ok(());
+        }
+        check_container_id(&self.container_id)?;
+        check_interface(&self.interface)?;
+        if self.network_namespace.is_none() && self.command != Command::Del {
+            return Err(invalid("CNI_NETNS", "it is not set"));
+        }
+        Ok(())
     }
 }
 
@@ -118,7 +134,7 @@ fn check_container_id(id: &str) -> Result<(), CniError> {
 fn check_interface(name: &str) -> Result<(), CniError> {
     let problem = if name.len() > MAX_INTERFACE_NAME {
         format!("{name:?} is longer than {MAX_INTERFACE_NAME} bytes")
-    } else if matches!(name, "." | "..") {
+    } else if matches!(name, "" | "." | "..") {
         format!("{name:?} is not a name")
     } else if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
         format!("{name:?} contains '/', ':' or a blank")

@@ -153,7 +153,7 @@ pub fn matching_accelerators(host: &Host, wanted: &AcceleratorRequirement) -> u3
                 && wanted.min_memory.is_none_or(|least| has.memory.unwrap_or_default() >= least)
         })
         .map(|has| has.count)
-        .sum()
+        .fold(0, u32::saturating_add)
 }
 
 fn accelerator_wording(wanted: &AcceleratorRequirement) -> String {

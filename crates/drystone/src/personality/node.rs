@@ -9,5 +9,5 @@ use crate::{cli::ConfigArgs, command::Failure};
 pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     let config = NodeConfig::read(&args.config)?;
     let shutdown = shutdown_on_signal()?;
-    Ok(drystone_node::agent::run(config, shutdown).await?)
+    Ok(Box::pin(drystone_node::agent::run(config, shutdown)).await?)
 }

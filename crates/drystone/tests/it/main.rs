@@ -1,6 +1,10 @@
-//! The program as its users see it: started, called, stopped.
+//! The program as its users run it: processes, files, stock kubectl.
 
-#[cfg(test)]
+// Test code as a whole, which clippy sees only function by function.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod e2e;
+mod faults;
 mod process;
-#[cfg(test)]
+mod stage;
 mod up;

@@ -178,7 +178,7 @@ impl Host {
     /// Starts PID 1 in new namespaces. `unshare` stays as its parent; both outlive this process.
     fn start_init(&self, program: &Program) -> Result<Child, HostError> {
         let console = self.files.console();
-        let output = fs::File::create(&console).map_err(io_error(console.display().to_string()))?;
+        let output = open_console(&console).map_err(io_error(console.display().to_string()))?;
         let errors = output.try_clone().map_err(io_error(console.display().to_string()))?;
         Command::new("nsenter")
             .arg(format!("--net={}", namespace::path(&self.namespace()).display()))
@@ -321,6 +321,17 @@ fn remove_file(path: &Path) -> Result<(), HostError> {
         }
         _ => Ok(()),
     }
+}
+
+/// A console log longer than this is begun anew when a host boots, in bytes.
+const MAX_CONSOLE: u64 = 1 << 20;
+
+/// What earlier boots said stays, as on a serial console that is recorded.
+fn open_console(path: &Path) -> std::io::Result<fs::File> {
+    if fs::metadata(path).is_ok_and(|found| found.len() > MAX_CONSOLE) {
+        fs::remove_file(path)?;
+    }
+    fs::OpenOptions::new().create(true).append(true).open(path)
 }
 
 fn last_line(path: &Path) -> String {

@@ -267,7 +267,42 @@ fn endpoint_of(fabric: &str, endpoint: &Endpoint, ports: &HashMap<&str, Port>) -
 
 #[cfg(test)]
 mod tests {
+    use drystone_hostile::distorted;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::model::topology::merge;
+
+    proptest! {
+        /// Whatever services say of their fabrics, there is a topology of it that planners can walk.
+        #[test]
+        fn any_tree_becomes_a_topology(bodies in distorted(
+            json!([
+                {"@odata.id": "/f/E", "@odata.type": "#Fabric.v1_4_0.Fabric", "Id": "E", "FabricType": "Ethernet", "UUID": "u"},
+                {"@odata.id": "/f/E/Switches/s1", "@odata.type": "#Switch.v1_11_0.Switch", "Id": "s1"},
+                {"@odata.id": "/f/E/Switches/s2", "@odata.type": "#Switch.v1_11_0.Switch", "Id": "s2"},
+                {"@odata.id": "/f/E/Switches/s1/Ports/i", "@odata.type": "#Port.v1_18_0.Port", "Id": "i", "CurrentSpeedGbps": 1e300,
+                    "Links": {"ConnectedSwitches": [{"@odata.id": "/f/E/Switches/s2"}], "ConnectedSwitchPorts": [{"@odata.id": "/"}]}},
+                {"@odata.id": "/f/E/Endpoints/e", "@odata.type": "#Endpoint.v1_8_2.Endpoint", "Id": "e",
+                    "ConnectedEntities": [{"EntityRole": "Target"}],
+                    "Identifiers": [{"DurableName": "02:AA:00:00:00:01", "DurableNameFormat": "MACAddress"}],
+                    "Links": {"ConnectedPorts": [{"@odata.id": "/f/E/Switches/s1/Ports/p"}]}},
+                {"Zones": {"z": {"Tag": 5, "Members": {"02:aa:00:00:00:01": {"Port": "p", "Shared": true}}, "FloodPorts": ["p"]}}},
+            ]),
+            &["@odata.id", "@odata.type", "Id", "Links", "ConnectedPorts", "/f/E/Switches/", "/f/E/Switches/s1", "Zones", "Members"])) {
+            let list = bodies.as_array().cloned().unwrap_or_default();
+            for body in &list {
+                let _ = serde_json::from_value::<ForwardingTable>(body.clone());
+            }
+            let with_uri = list.into_iter().filter(|body| body["@odata.id"].is_string());
+            let found = topologies(&with_uri.map(resource).collect());
+            for fabric in merge(found.iter().map(|topology| ("agent", topology))) {
+                let count = fabric.switches.len();
+                let links = fabric.switches.iter().flat_map(|switch| &switch.links).all(|link| link.peer < count);
+                prop_assert!(links && fabric.endpoints.iter().all(|endpoint| endpoint.switch < count));
+            }
+        }
+    }
 
     fn resource(body: Value) -> (String, Resource) {
         let uri = body["@odata.id"].as_str().expect("an id").to_owned();

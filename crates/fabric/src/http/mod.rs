@@ -7,8 +7,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    body::Body,
+    extract::{Path, State},
     http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{delete, post},
@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 use crate::addresses::{AddressDaemon, AddressError};
 
+/// Largest body, in bytes.
+const MAX_BODY: usize = 16 * 1024;
 /// Longest name of a holder.
 const MAX_HOLDER: usize = 253;
 
@@ -53,9 +55,8 @@ pub fn router(daemon: AddressDaemon, authorize: Arc<dyn Authorize>) -> Router {
     let front = Front { daemon, authorize };
     let base = "/fabric/v1alpha1/namespaces/{namespace}/addresspools/{pool}/blocks";
     Router::new()
-        .route(base, post(lease))
-        .route(&format!("{base}/{{*holder}}"), delete(release))
-        .layer(DefaultBodyLimit::max(16 * 1024))
+        .route(base, post(lease).fallback(not_served_at_a_pool))
+        .route(&format!("{base}/{{*holder}}"), delete(release).fallback(not_served_at_a_holder))
         .with_state(front)
 }
 
@@ -93,11 +94,16 @@ async fn lease(
     State(front): State<Front>,
     Path((namespace, pool)): Path<(String, String)>,
     parts: RequestParts,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     if let Err(denied) = front.authorize.authorize(&parts.0, &namespace, &pool).await {
         return refuse(denied);
     }
+    // Not read before: strangers are not waited for.
+    let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+        let message = format!("the body is cut off, or larger than {MAX_BODY} bytes");
+        return status(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &message);
+    };
     let (holder, count) = match parse_lease(&body) {
         Ok(request) => request,
         Err(why) => return status(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &why),
@@ -122,6 +128,29 @@ async fn release(
     match front.daemon.release(&namespace, &pool, &holder).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => failure(&error),
+    }
+}
+
+/// Other methods. Whoever has no right here learns no more of them than of those that are served.
+async fn not_served_at_a_pool(
+    State(front): State<Front>,
+    Path((namespace, pool)): Path<(String, String)>,
+    parts: RequestParts,
+) -> Response {
+    match front.authorize.authorize(&parts.0, &namespace, &pool).await {
+        Err(denied) => refuse(denied),
+        Ok(()) => status(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "only POST is served here"),
+    }
+}
+
+async fn not_served_at_a_holder(
+    State(front): State<Front>,
+    Path((namespace, pool, _)): Path<(String, String, String)>,
+    parts: RequestParts,
+) -> Response {
+    match front.authorize.authorize(&parts.0, &namespace, &pool).await {
+        Err(denied) => refuse(denied),
+        Ok(()) => status(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "only DELETE is served here"),
     }
 }
 
@@ -164,9 +193,66 @@ fn status(code: StatusCode, reason: &str, message: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{Method, Request};
     use proptest::prelude::*;
+    use tower::ServiceExt as _;
 
     use super::*;
+
+    /// Knows nobody, or lets everybody do everything.
+    struct Everybody(bool);
+
+    impl Authorize for Everybody {
+        fn authorize<'a>(
+            &'a self,
+            _: &'a Parts,
+            _: &'a str,
+            _: &'a str,
+        ) -> Pin<Box<dyn Future<Output = Result<(), Denied>> + Send + 'a>> {
+            Box::pin(async { if self.0 { Ok(()) } else { Err(Denied::Unauthenticated) } })
+        }
+    }
+
+    async fn ask(open: bool, method: &Method, path: &str, body: Vec<u8>) -> StatusCode {
+        let api = tower::service_fn(|_: Request<kube::client::Body>| async {
+            Err::<axum::http::Response<kube::client::Body>, _>(std::io::Error::other("there is no API"))
+        });
+        let daemon = AddressDaemon::new(kube::Client::new(api, "default"));
+        let request = Request::builder().method(method).uri(path).body(Body::from(body)).expect("a request");
+        router(daemon, Arc::new(Everybody(open))).oneshot(request).await.expect("an answer").status()
+    }
+
+    #[tokio::test]
+    async fn no_route_lets_strangers_in() {
+        let base = "/fabric/v1alpha1/namespaces/research/addresspools/pods/blocks";
+        for path in
+            [base.to_owned(), format!("{base}/rack-01"), format!("{base}/a/b"), format!("{base}/%2e%2e")]
+        {
+            for method in [
+                Method::GET,
+                Method::HEAD,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+                Method::OPTIONS,
+            ] {
+                for body in [b"{}".to_vec(), vec![b' '; 2 * MAX_BODY]] {
+                    assert_eq!(
+                        ask(false, &method, &path, body).await,
+                        StatusCode::UNAUTHORIZED,
+                        "{method} {path}"
+                    );
+                }
+            }
+        }
+        assert_eq!(ask(true, &Method::GET, base, Vec::new()).await, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(
+            ask(true, &Method::POST, base, vec![b' '; 2 * MAX_BODY]).await,
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
+        assert_eq!(ask(true, &Method::POST, base, b"{}".to_vec()).await, StatusCode::UNPROCESSABLE_ENTITY);
+    }
 
     #[test]
     fn bodies_are_checked_by_field() {

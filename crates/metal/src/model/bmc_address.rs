@@ -93,6 +93,7 @@ impl BmcAddress {
 
 #[cfg(test)]
 mod tests {
+    use drystone_hostile::{damaged_text, text};
     use proptest::prelude::*;
 
     use super::*;
@@ -125,8 +126,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in ".{0,80}") {
-            let _ = BmcAddress::parse(&text);
+        fn any_text_is_answered(text in prop_oneof![
+            damaged_text([
+                "redfish-virtualmedia+http://127.0.0.1:8401/redfish/v1/Systems/1",
+                "redfish+https://[fd00::7]:443/redfish/v1/?a#b",
+                "redfish://user:secret@bmc.example/redfish",
+            ]),
+            text(),
+        ]) {
+            if let Ok(address) = BmcAddress::parse(&text) {
+                prop_assert!(matches!(address.base.scheme(), "http" | "https") && address.base.has_host());
+                prop_assert!(address.base.username().is_empty() && address.base.password().is_none());
+                prop_assert!(address.base.path() == "/" && address.base.query().is_none());
+                prop_assert!(address.system.is_none_or(|system| system.starts_with('/')));
+            }
         }
     }
 }

@@ -109,6 +109,6 @@ impl Inventory {
     /// GPUs in all.
     pub fn gpu_count(&self) -> u32 {
         let gpus = self.accelerators.iter().filter(|a| a.kind == drystone_api::AcceleratorType::GPU);
-        gpus.map(|accelerator| accelerator.count).sum()
+        gpus.map(|accelerator| accelerator.count).fold(0, u32::saturating_add)
     }
 }

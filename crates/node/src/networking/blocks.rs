@@ -44,11 +44,11 @@ pub(super) struct BlockKeeper {
 }
 
 impl BlockKeeper {
-    /// Uses what can be used without asking anybody. Returns whether the daemon is still to be asked.
-    pub(super) fn begin(&self) -> bool {
+    /// Uses what can be used without asking anybody.
+    pub(super) fn begin(&self) {
         if self.config.address_daemon.is_none() {
             self.use_blocks(vec![self.config.pod_cidr.trunc()]);
-            return false;
+            return;
         }
         match addresses::remembered(&self.file) {
             Ok(blocks) if blocks.is_empty() => {}
@@ -59,11 +59,15 @@ impl BlockKeeper {
             },
             Err(error) => tracing::warn!(%error, "blocks of pod addresses are not remembered"),
         }
-        true
     }
 
-    /// Leases until that succeeds once.
+    /// Leases until that succeeds once; goes on until it is dropped, so that those who follow the blocks do not see an end.
     pub(super) async fn run(self) {
+        self.lease_once().await;
+        std::future::pending::<()>().await;
+    }
+
+    async fn lease_once(&self) {
         let Some(daemon) = &self.config.address_daemon else { return };
         let mut retry = Retry::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
@@ -114,3 +118,6 @@ impl BlockKeeper {
         self.readiness.set(Part::Addresses, Ok(()));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! The node's network: addresses for pods, the CNI plugin's other end, routes to other nodes' pods, and Services.
+//! The node's network: addresses for pods, the CNI plugin's other end, routes to other nodes' pods, Services, and (in
+//! [`dns`](crate::dns)) their names.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -16,7 +17,7 @@ mod blocks;
 pub mod neighbours;
 pub mod objects;
 mod plane;
-mod readiness;
+pub(crate) mod readiness;
 pub mod retry;
 pub mod services;
 
@@ -47,7 +48,10 @@ use self::{
     plane::PlaneKeeper,
     readiness::{Part, Readiness},
 };
-use crate::config::NodeConfig;
+use crate::{
+    config::NodeConfig,
+    dns::{self, NameServer, zone::Domain},
+};
 
 /// File below the data directory: which pod has which address.
 const ADDRESSES: &str = "pod-addresses";
@@ -79,6 +83,14 @@ pub enum NetworkingError {
     /// The kernel cannot be made to forward packets.
     #[error("the kernel cannot be set up for pods: {0}")]
     Kernel(#[from] NetworkError),
+    /// The cluster's domain is no domain.
+    #[error("field `clusterDomain` of the node configuration: {domain:?} is no domain name: {problem}")]
+    Domain {
+        /// What it says.
+        domain: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The CNI plugin cannot be served.
     #[error(transparent)]
     Socket(#[from] ServeError),
@@ -88,8 +100,8 @@ pub enum NetworkingError {
 #[derive(Debug)]
 pub struct Networking;
 
-/// The running network.
-#[derive(Debug)]
+/// The running network. Clones stand for the same one.
+#[derive(Debug, Clone)]
 pub struct NetworkingHandle {
     network: Arc<PodNetwork>,
     blocks: watch::Receiver<Vec<Ipv4Net>>,
@@ -110,6 +122,7 @@ impl Networking {
         shutdown: CancellationToken,
     ) -> Result<NetworkingHandle, NetworkingError> {
         let tools = Tools::here();
+        let domain = domain(&config)?;
         let network = open(&config, &tools).await?;
         let server = Server::bind(&config.cni_socket)?;
         let tasks = TaskTracker::new();
@@ -126,9 +139,8 @@ impl Networking {
             told,
             readiness: Arc::clone(&readiness),
         };
-        if keeper.begin() {
-            spawn(&tasks, &shutdown, keeper.run());
-        }
+        keeper.begin();
+        spawn(&tasks, &shutdown, keeper.run());
 
         let (addresses, nodes) = watch::channel(None);
         let keeper = NeighbourKeeper {
@@ -143,14 +155,15 @@ impl Networking {
 
         let services = Objects::<Service>::watch(Api::all(client.clone()), &tasks, shutdown.clone());
         if config.service_data_plane {
-            let keeper = PlaneKeeper {
-                config,
-                plane: DataPlane::new(tools),
-                services: services.clone(),
-                slices: Objects::<EndpointSlice>::watch(Api::all(client), &tasks, shutdown.clone()),
-                nodes,
-                readiness,
-            };
+            let slices = Objects::<EndpointSlice>::watch(Api::all(client), &tasks, shutdown.clone());
+            if let (Some(address), Some(domain)) = (dns::address(&config), domain) {
+                let (config, readiness) = (Arc::clone(&config), Arc::clone(&readiness));
+                let (services, slices) = (services.clone(), slices.clone());
+                let server = NameServer { config, domain, address, services, slices, readiness };
+                spawn(&tasks, &shutdown, server.run());
+            }
+            let plane = DataPlane::new(tools);
+            let keeper = PlaneKeeper { config, plane, services: services.clone(), slices, nodes, readiness };
             spawn(&tasks, &shutdown, keeper.run());
         }
         tasks.close();
@@ -220,7 +233,22 @@ fn missing_at_first(config: &NodeConfig) -> Vec<(Part, String)> {
     if config.service_data_plane {
         missing.push((Part::Services, "the API server has not told the Services yet".to_owned()));
     }
+    if dns::address(config).is_some() {
+        missing.push((Part::Names, "cluster DNS does not answer yet".to_owned()));
+    }
     missing
+}
+
+/// The domain that this node is to answer for, if it is.
+fn domain(config: &NodeConfig) -> Result<Option<Domain>, NetworkingError> {
+    if dns::address(config).is_none() {
+        return Ok(None);
+    }
+    let domain = Domain::new(&config.cluster_domain, config.pod_cidr, config.service_cidr);
+    domain.map(Some).map_err(|error| NetworkingError::Domain {
+        domain: config.cluster_domain.clone(),
+        problem: error.to_string(),
+    })
 }
 
 async fn open(config: &NodeConfig, tools: &Tools) -> Result<Arc<PodNetwork>, NetworkingError> {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Node;
 use tokio::sync::watch;
 
 use super::{
-    objects::Objects,
+    objects::{Changing, Objects},
     readiness::{Part, Readiness},
     retry::Retry,
 };

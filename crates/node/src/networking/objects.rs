@@ -12,7 +12,10 @@ use kube::{
     runtime::{WatchStreamExt, reflector, watcher},
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::retry::Retry;
@@ -21,10 +24,34 @@ use super::retry::Retry;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Changes come in groups (a rollout, a node that fails): they count as one once none has come for this long.
+const QUIET: Duration = Duration::from_millis(10);
+/// A change waits no longer than this, however many follow.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Something that changes.
+pub trait Changing: Send {
+    /// Waits for the next change. May be dropped while it waits.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Waits for the end of a group of changes that has begun.
+pub async fn settle(what: &mut impl Changing) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let until = deadline.min(Instant::now() + QUIET);
+        tokio::select! {
+            () = what.changed() => {}
+            () = sleep_until(until) => return,
+        }
+    }
+}
+
 /// See the module documentation. Clones share the copy, and each notices every change.
 pub struct Objects<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: reflector::Store<K>,
-    changes: watch::Receiver<()>,
+    /// Whether the first list is complete. Sent again with every change.
+    changes: watch::Receiver<bool>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Objects<K> {
@@ -46,7 +73,7 @@ where
     /// Begins to watch, until `shutdown`. Errors are retried for ever; meanwhile the copy stays as it was.
     pub fn watch(api: Api<K>, tasks: &TaskTracker, shutdown: CancellationToken) -> Self {
         let (store, writer) = reflector::store();
-        let (changed, changes) = watch::channel(());
+        let (changed, changes) = watch::channel(false);
         let events = watcher(api, watcher::Config::default())
             .backoff(Retry::new(FIRST_PAUSE, LONGEST_PAUSE))
             // Nobody reads them, and they are often larger than the rest.
@@ -62,7 +89,7 @@ where
                         Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
                         Ok(_) => {
                             failing = false;
-                            changed.send_replace(());
+                            changed.send_replace(true);
                         }
                         Err(error) if failing => tracing::debug!(%kind, %error, "still cannot watch"),
                         Err(error) => {
@@ -87,16 +114,73 @@ where
 
     /// Waits until the first list is complete.
     pub async fn listed(&self) {
-        if self.store.wait_until_ready().await.is_err() {
+        // The store's own `wait_until_ready` wakes only one of several that wait (kube-runtime 5.0).
+        let mut changes = self.changes.clone();
+        if changes.wait_for(|listed| *listed).await.is_err() {
             // The agent is shutting down.
             std::future::pending::<()>().await;
         }
     }
+}
 
+impl<K> Changing for Objects<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
     /// Waits for a change since the last one noticed here.
-    pub async fn changed(&mut self) {
+    async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
+            // The agent is shutting down.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Node;
+    use kube::{Client, client::Body};
+    use serde_json::json;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// An API with one Node, which answers once it may.
+    fn api(may_answer: &Arc<Semaphore>) -> Client {
+        let may_answer = Arc::clone(may_answer);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let may_answer = Arc::clone(&may_answer);
+            async move {
+                may_answer.acquire().await.map_err(std::io::Error::other)?.forget();
+                if request.uri().query().unwrap_or_default().contains("watch=") {
+                    std::future::pending::<()>().await;
+                }
+                let list = json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"},
+                    "items": [{"metadata": {"name": "n1"}}]});
+                Ok::<_, std::io::Error>(http::Response::new(Body::from(list.to_string().into_bytes())))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_for_the_first_list_are_woken() {
+        let (tasks, shutdown, may_answer) =
+            (TaskTracker::new(), CancellationToken::new(), Arc::new(Semaphore::new(0)));
+        let nodes: Objects<Node> = Objects::watch(Api::all(api(&may_answer)), &tasks, shutdown.clone());
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let nodes = nodes.clone();
+            waiting.spawn(async move {
+                nodes.listed().await;
+                assert_eq!(nodes.all().len(), 1);
+            });
+        }
+        tokio::task::yield_now().await;
+        may_answer.add_permits(10);
+        while let Some(done) = waiting.join_next().await {
+            done.unwrap();
+        }
+        shutdown.cancel();
     }
 }

@@ -5,28 +5,24 @@ use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 use drystone_cni::{
     dataplane::{
         DataPlane,
-        model::{NodeView, ServicePort},
+        model::{NodeView, Protocol, ServicePort},
     },
     network::NetworkError,
 };
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use super::{
-    objects::Objects,
+    objects::{Changing, Objects, settle},
     readiness::{Part, Readiness},
     retry::Retry,
     services::{announced, service_ports},
 };
-use crate::config::NodeConfig;
+use crate::{config::NodeConfig, dns};
 
-/// Changes come in groups (a rollout, a node that fails): they are applied once none has come for this long.
-const QUIET: Duration = Duration::from_millis(10);
-/// A change waits no longer than this, however many follow.
-const PATIENCE: Duration = Duration::from_millis(100);
 /// How often the kernel's table is looked at.
 const REPAIR: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -41,6 +37,11 @@ struct Wanted {
     view: NodeView,
 }
 
+/// What tells ports apart.
+fn key(port: &ServicePort) -> (&str, &str, &str, Protocol) {
+    (&port.namespace, &port.service, &port.name, port.protocol)
+}
+
 /// See the module documentation.
 pub(super) struct PlaneKeeper {
     pub(super) config: Arc<NodeConfig>,
@@ -49,6 +50,16 @@ pub(super) struct PlaneKeeper {
     pub(super) slices: Objects<EndpointSlice>,
     pub(super) nodes: watch::Receiver<Option<BTreeSet<Ipv4Addr>>>,
     pub(super) readiness: Arc<Readiness>,
+}
+
+impl Changing for PlaneKeeper {
+    async fn changed(&mut self) {
+        tokio::select! {
+            () = self.services.changed() => {}
+            () = self.slices.changed() => {}
+            Ok(()) = self.nodes.changed() => {}
+        }
+    }
 }
 
 impl PlaneKeeper {
@@ -84,29 +95,9 @@ impl PlaneKeeper {
                 }
             }
             tokio::select! {
-                () = self.changed() => self.settle().await,
+                () = self.changed() => settle(&mut self).await,
                 _ = repairs.tick() => self.repair().await,
                 () = sleep(pause.unwrap_or_default()), if pause.is_some() => {}
-            }
-        }
-    }
-
-    async fn changed(&mut self) {
-        tokio::select! {
-            () = self.services.changed() => {}
-            () = self.slices.changed() => {}
-            Ok(()) = self.nodes.changed() => {}
-        }
-    }
-
-    /// Waits for the end of a group of changes.
-    async fn settle(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let until = deadline.min(Instant::now() + QUIET);
-            tokio::select! {
-                () = self.changed() => {}
-                () = sleep_until(until) => return,
             }
         }
     }
@@ -120,7 +111,11 @@ impl PlaneKeeper {
             nodes.contains(&address) || pod_cidr.contains(&address) || service_cidr.contains(&address)
         };
         let announced = announced(&services, node_name, is_reserved);
-        let ports = service_ports(&services, &self.slices.all(), node_name);
+        let mut ports = service_ports(&services, &self.slices.all(), node_name);
+        if let Some(address) = dns::address(&self.config) {
+            dns::redirect(&mut ports, address, *node_address);
+        }
+        ports.sort_by(|a, b| key(a).cmp(&key(b)));
         let view = NodeView {
             address: *node_address,
             interface: interface.clone(),
@@ -133,15 +128,7 @@ impl PlaneKeeper {
     }
 
     async fn apply(&self, applied: &mut Option<Wanted>) -> Result<(), NetworkError> {
-        let mut wanted = self.wanted();
-        wanted.ports.sort_by(|a, b| {
-            (&a.namespace, &a.service, &a.name, a.protocol).cmp(&(
-                &b.namespace,
-                &b.service,
-                &b.name,
-                b.protocol,
-            ))
-        });
+        let wanted = self.wanted();
         if applied.as_ref() == Some(&wanted) {
             return Ok(());
         }

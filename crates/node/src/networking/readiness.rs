@@ -9,32 +9,34 @@ use tokio::sync::watch;
 
 /// What has to be in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// Addresses for pods.
     Addresses,
     /// Routes to the pods of other nodes.
     Routes,
     /// The rules of Services.
     Services,
+    /// The name server.
+    Names,
 }
 
 /// The parts that are not in place, and what others are told of them.
 #[derive(Debug)]
-pub(super) struct Readiness {
+pub(crate) struct Readiness {
     missing: Mutex<BTreeMap<Part, String>>,
     told: watch::Sender<Result<(), String>>,
 }
 
 impl Readiness {
     /// Nothing of this is in place yet.
-    pub(super) fn new(missing: impl IntoIterator<Item = (Part, String)>) -> Self {
+    pub(crate) fn new(missing: impl IntoIterator<Item = (Part, String)>) -> Self {
         let missing: BTreeMap<Part, String> = missing.into_iter().collect();
         let (told, _) = watch::channel(summary(&missing));
         Self { missing: Mutex::new(missing), told }
     }
 
     /// Follows the state of one part.
-    pub(super) fn set(&self, part: Part, state: Result<(), String>) {
+    pub(crate) fn set(&self, part: Part, state: Result<(), String>) {
         // One statement changes it: a panic elsewhere leaves it right.
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         match state {
@@ -49,7 +51,7 @@ impl Readiness {
         });
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Result<(), String>> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Result<(), String>> {
         self.told.subscribe()
     }
 }

@@ -137,7 +137,7 @@ impl Manager {
                     Some(Err(error)) => tracing::warn!(%error, "watching the node's pods"),
                     None => break,
                 },
-                Some(event) = happenings.recv() => self.wake(event),
+                Some(event) = happenings.recv() => self.wake(&event),
                 Some(uid) = self.ended.1.recv() => self.worker_ended(&uid),
                 _ = resync.tick() => self.workers.values().for_each(|worker| worker.wake.notify_one()),
                 _ = cleanup.tick(), if self.complete => self.clean_up(),
@@ -216,7 +216,7 @@ impl Manager {
         }
     }
 
-    fn wake(&self, event: RuntimeEvent) {
+    fn wake(&self, event: &RuntimeEvent) {
         match event.pod_uid.as_ref().map(|uid| self.workers.get(uid)) {
             Some(Some(worker)) => worker.wake.notify_one(),
             // Not one of the API's pods.

@@ -80,6 +80,13 @@ pub struct Crawl {
     pub truncated: bool,
 }
 
+impl Crawl {
+    /// How many resources have been asked for. Those that failed count: a service may link to what does not exist without end.
+    fn asked(&self) -> usize {
+        self.resources.len() + self.failed.len()
+    }
+}
+
 /// Reads everything that can be reached.
 pub(super) async fn crawl(client: &Client, options: &CrawlOptions) -> Result<Crawl, RedfishError> {
     let mut crawl = Crawl::default();
@@ -87,7 +94,7 @@ pub(super) async fn crawl(client: &Client, options: &CrawlOptions) -> Result<Cra
     let mut waiting: VecDeque<String> = seen.iter().cloned().collect();
     let mut running = FuturesUnordered::new();
     loop {
-        while running.len() < options.concurrency && crawl.resources.len() + running.len() < options.limit {
+        while running.len() < options.concurrency && crawl.asked() + running.len() < options.limit {
             let Some(uri) = waiting.pop_front() else { break };
             running.push(async move {
                 let result = client.get(&uri).await;

@@ -182,7 +182,7 @@ impl Transport {
     }
 
     /// The URL of a URI of this service. Credentials never go anywhere else.
-    fn resolve(&self, uri: &str) -> Result<Url, RedfishError> {
+    pub(super) fn resolve(&self, uri: &str) -> Result<Url, RedfishError> {
         let url = self.base.join(uri).map_err(|error| RedfishError::malformed(uri, error))?;
         if url.origin() == self.base.origin() {
             Ok(url)

@@ -11,6 +11,8 @@ use crate::{error::ServiceError, message};
 
 /// Most resources that one reply expands.
 const EXPAND_LIMIT: usize = 20_000;
+/// Most properties that one request selects; each is looked for in every member.
+const SELECT_LIMIT: usize = 256;
 /// Deepest expansion; advertised as `MaxLevels`.
 pub(super) const EXPAND_LEVELS: u32 = 6;
 
@@ -108,7 +110,8 @@ fn expand_option(value: &str) -> Result<(ExpandScope, u32), ServiceError> {
 
 fn select_option(value: &str) -> Result<Vec<String>, ServiceError> {
     let names: Vec<String> = value.split(',').map(|name| name.trim().to_owned()).collect();
-    if names.iter().any(String::is_empty) { Err(bad_value(value, "$select")) } else { Ok(names) }
+    let bad = names.len() > SELECT_LIMIT || names.iter().any(String::is_empty);
+    if bad { Err(bad_value(value, "$select")) } else { Ok(names) }
 }
 
 /// Makes the view of a resource that the options ask for.
@@ -258,6 +261,7 @@ mod tests {
         assert_eq!(status("only&$top=1"), 400);
         assert_eq!(status("$filter=a eq 1"), 501);
         assert_eq!(status("$select=,"), 400);
+        assert_eq!(status(&format!("$select=a{}", ",a".repeat(SELECT_LIMIT))), 400);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! the history in order rebuilds it.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
@@ -49,8 +50,11 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// Opens the database, and makes it if it does not exist. The opener's backends note their failures in `faults`.
     pub(super) fn open(opener: Opener, faults: Faults) -> Result<Self, StoreError> {
-        let database = opener().map_err(database_error)?;
-        initialize(&database)?;
+        let database = guarded(|| {
+            let database = opener().map_err(database_error)?;
+            initialize(&database)?;
+            Ok(database)
+        })?;
         Ok(Self { opener, faults, database: RwLock::new(Some(database)) })
     }
 
@@ -70,8 +74,7 @@ impl Engine {
     ) -> Result<T, StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or_else(not_open)?;
-        let transaction = database.begin_read().map_err(backend)?;
-        read(&transaction)
+        guarded(|| read(&database.begin_read().map_err(backend)?))
     }
 
     /// Runs `write` in a transaction and commits it durably. After an error the database has to be
@@ -82,24 +85,52 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or_else(not_open)?;
-        let transaction = database.begin_write().map_err(backend)?;
-        write(&transaction)?;
-        transaction.commit().map_err(backend)
+        guarded(|| {
+            let transaction = database.begin_write().map_err(backend)?;
+            write(&transaction)?;
+            transaction.commit().map_err(backend)
+        })
     }
 
     /// Closes the database and opens it again, which repairs it.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The old handle holds the file's lock.
-        drop(slot.take());
-        *slot = Some((self.opener)().map_err(database_error)?);
+        let old = slot.take();
+        guarded(|| {
+            drop(old);
+            Ok(())
+        })?;
+        *slot = Some(guarded(|| (self.opener)().map_err(database_error))?);
         Ok(())
     }
 
     /// Closes the database for good.
     pub(super) fn close(&self) {
-        drop(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let closed = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the database was not closed in order");
+        }
     }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Runs the storage engine, which checks with assertions what it reads: on a damaged disk they fail.
+fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("an assertion failed");
+        Err(StoreError::Backend(format!("the database is damaged ({text}); restore it from a backup")))
+    })
 }
 
 /// Makes the tables unless they exist, and refuses data of another version.

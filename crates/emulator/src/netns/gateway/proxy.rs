@@ -206,7 +206,33 @@ fn plain(status: StatusCode, text: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use drystone_hostile::{damaged, damaged_text, text};
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_head_is_forwarded_or_refused(
+            uri in prop_oneof![damaged_text(["10.20.0.5:6443", "[fd00::1]:80", "http://u:p@10.20.0.5:99/x?y", "/path"]), text()],
+            connection in damaged(["close, x-own, host", "keep-alive"]),
+            connect in any::<bool>(),
+        ) {
+            let method = if connect { Method::CONNECT } else { Method::GET };
+            if let Ok(uri) = uri.parse::<Uri>()
+                && let Ok(address) = target(&method, &uri)
+            {
+                prop_assert!(uri.host().is_some_and(|host| host.contains(&address.ip().to_string()) || address.is_ipv6()));
+            }
+            let mut headers = HeaderMap::new();
+            headers.insert("proxy-authorization", HeaderValue::from_static("Basic c2VjcmV0"));
+            if let Ok(value) = HeaderValue::from_bytes(&connection) {
+                headers.insert(header::CONNECTION, value);
+            }
+            remove_hop_by_hop(&mut headers);
+            prop_assert!(!headers.contains_key("proxy-authorization"), "the password stays here");
+        }
+    }
 
     #[test]
     fn destinations() {

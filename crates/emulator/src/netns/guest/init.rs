@@ -126,7 +126,9 @@ async fn boot(
         // If the manager is gone the host is shutting down, and nobody reads the answer.
         let _ = manager.send(Request::StartEnabled { done }).await;
         let _ = started.await;
-        return Ok("booted from disk".to_owned());
+        let detail = "booted from disk";
+        println!("{detail}");
+        return Ok(detail.to_owned());
     };
     apply_user_data(config, manager).await?;
     let failures = run_commands(config, manager).await;

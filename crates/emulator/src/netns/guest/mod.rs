@@ -50,6 +50,8 @@ mod command_line;
 mod control;
 mod devices;
 mod enabled;
+#[cfg(test)]
+mod hostile;
 mod init;
 mod manager;
 mod network;

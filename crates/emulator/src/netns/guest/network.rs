@@ -143,12 +143,18 @@ impl Ethernet {
                 "dhcp4 and dhcp6 cannot be true: the site has no DHCP server; give addresses".to_owned()
             );
         }
-        if let Some(name) = &self.set_name
-            && (name.is_empty() || name.len() > 15 || name.contains(|c: char| c.is_whitespace() || c == '/'))
-        {
+        // Names become words of commands and of files, where a blank or a comment would end them.
+        let bad = |text: &str| {
+            text.is_empty()
+                || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/' || c == '#')
+        };
+        if let Some(name) = self.set_name.as_deref().filter(|name| name.len() > 15 || bad(name)) {
             return Err(format!(
-                "set-name {name:?} is no interface name (1 to 15 bytes, no blanks or slashes)"
+                "set-name {name:?} is no interface name (1 to 15 bytes, no blanks, slashes or #)"
             ));
+        }
+        if let Some(domain) = self.nameservers.search.iter().find(|domain| bad(domain)) {
+            return Err(format!("nameservers: search {domain:?} is no domain"));
         }
         for route in &self.routes {
             if route.to != "default" && route.to.parse::<IpNet>().is_err() {

@@ -112,7 +112,7 @@ fn unit_environment(unit: &Unit) -> Result<BTreeMap<String, String>, String> {
 }
 
 /// `NAME=VALUE` lines; quotes around a value are taken off.
-fn parse_environment(text: &str) -> Vec<(String, String)> {
+pub(super) fn parse_environment(text: &str) -> Vec<(String, String)> {
     text.lines()
         .map(str::trim)
         .filter(|line| !line.starts_with(['#', ';']))

@@ -49,7 +49,7 @@ fn ask(call: &Call) -> std::io::Result<Reply> {
 }
 
 /// The call, and whether to print nothing.
-fn parse(arguments: &[OsString]) -> Result<(Call, bool), String> {
+pub(super) fn parse(arguments: &[OsString]) -> Result<(Call, bool), String> {
     let mut words = Vec::new();
     let (mut now, mut no_block, mut quiet) = (false, false, false);
     for argument in arguments {

@@ -7,10 +7,15 @@ use drystone_redfish::{
     client::{Client, RedfishError},
     types::{Chassis, ComputerSystem, Drive, EthernetInterface, Link, Memory as Dimm, Processor, Storage},
 };
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::de::DeserializeOwned;
 
 use crate::model::{Inventory, inventory::InventoryDrive};
+
+/// Requests at one time for members of one collection.
+const CONCURRENCY: usize = 16;
+/// Most members of one collection that are read: no host has more parts of a kind.
+const MOST_PARTS: usize = 4096;
 
 /// Reads all members of a collection.
 async fn members<T: DeserializeOwned>(
@@ -19,16 +24,19 @@ async fn members<T: DeserializeOwned>(
 ) -> Result<Vec<T>, RedfishError> {
     let Some(collection) = collection else { return Ok(Vec::new()) };
     let uris = client.members(&collection.odata_id).await?;
-    let all = try_join_all(uris.iter().map(|uri| client.get_as::<T>(uri))).await?;
-    Ok(all.into_iter().map(|fetched| fetched.value).collect())
+    read_all(client, uris).await
+}
+
+async fn read_all<T: DeserializeOwned>(client: &Client, uris: Vec<String>) -> Result<Vec<T>, RedfishError> {
+    let read = |uri: String| async move { client.get_as::<T>(&uri).await.map(|fetched| fetched.value) };
+    stream::iter(uris.into_iter().take(MOST_PARTS)).map(read).buffered(CONCURRENCY).try_collect().await
 }
 
 /// All drives of a system.
 pub(super) async fn drives(client: &Client, system: &ComputerSystem) -> Result<Vec<Drive>, RedfishError> {
     let storage: Vec<Storage> = members(client, system.storage.as_ref()).await?;
-    let links = storage.iter().flat_map(|storage| &storage.drives);
-    let all = try_join_all(links.map(|link| client.get_as::<Drive>(&link.odata_id))).await?;
-    Ok(all.into_iter().map(|fetched| fetched.value).collect())
+    let links = storage.into_iter().flat_map(|storage| storage.drives);
+    read_all(client, links.map(|link| link.odata_id).collect()).await
 }
 
 /// Reads the hardware.
@@ -54,12 +62,16 @@ pub(super) async fn read(client: &Client, system: &ComputerSystem) -> Result<Inv
         ..Inventory::default()
     };
     add_processors(&mut inventory, &processors);
-    let mebibytes: u64 = dimms.iter().filter_map(|dimm| dimm.capacity_mib).sum();
-    inventory.memory = Memory::from_mebibytes(mebibytes);
+    inventory.memory = Memory::from_mebibytes(total(dimms.iter().filter_map(|dimm| dimm.capacity_mib)));
     inventory.drives = drives.into_iter().map(drive).collect();
     inventory.nics = interfaces.iter().filter_map(nic).collect();
     inventory.nics.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(inventory)
+}
+
+/// A sum of what a management controller says, which may be anything.
+fn total(amounts: impl Iterator<Item = u64>) -> u64 {
+    amounts.fold(0, u64::saturating_add)
 }
 
 fn add_processors(inventory: &mut Inventory, processors: &[Processor]) {
@@ -68,8 +80,9 @@ fn add_processors(inventory: &mut Inventory, processors: &[Processor]) {
         let model = processor.model.clone().unwrap_or_default();
         let kind = match processor.processor_type.as_deref() {
             None | Some("CPU") => {
-                inventory.cores += processor.total_cores.unwrap_or_default();
-                inventory.threads += processor.total_threads.or(processor.total_cores).unwrap_or_default();
+                let threads = processor.total_threads.or(processor.total_cores).unwrap_or_default();
+                inventory.cores = inventory.cores.saturating_add(processor.total_cores.unwrap_or_default());
+                inventory.threads = inventory.threads.saturating_add(threads);
                 inventory.processor_model = model;
                 inventory.clock_megahertz = processor.max_speed_mhz.unwrap_or_default();
                 inventory.architecture = architecture(processor);
@@ -80,7 +93,7 @@ fn add_processors(inventory: &mut Inventory, processors: &[Processor]) {
             Some("DSP") => AcceleratorType::DSP,
             Some(_) => AcceleratorType::Accelerator,
         };
-        let memory = processor.processor_memory.iter().filter_map(|memory| memory.capacity_mib).sum();
+        let memory = total(processor.processor_memory.iter().filter_map(|memory| memory.capacity_mib));
         *accelerators.entry((kind, model, memory)).or_default() += 1;
     }
     inventory.accelerators = accelerators
@@ -143,9 +156,42 @@ fn nic(interface: &EthernetInterface) -> Option<BlockNic> {
 
 #[cfg(test)]
 mod tests {
-    use drystone_redfish::types::ProcessorMemory;
+    use drystone_hostile::distorted;
+    use drystone_redfish::types::{ProcessorMemory, from_body};
+    use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        /// Whatever a controller says of its parts, there is an inventory of it.
+        #[test]
+        fn any_parts_make_an_inventory(parts in prop::collection::vec(distorted(
+            json!({"@odata.id": "/p", "ProcessorType": "GPU", "Model": "m", "TotalCores": 4_294_967_295_u32, "TotalThreads": 4_294_967_295_u32,
+                "ProcessorMemory": [{"CapacityMiB": u64::MAX}, {"CapacityMiB": u64::MAX}], "MACAddress": "02:D5:00:00:00:01",
+                "SpeedMbps": u64::MAX, "CapacityBytes": u64::MAX, "MaxPowerWatts": 1e300, "MinPowerWatts": -5.5,
+                "Protocol": "NVMe", "Location": {"Placement": {"Rack": "r"}}}),
+            &["ProcessorType", "TotalCores", "CapacityMiB", "Placement", "Rack", "CPU", "GPU"]), 1..6)) {
+            let mut inventory = Inventory::default();
+            let processors: Vec<Processor> = parts.iter().filter_map(|part| from_body(part.clone()).ok()).collect();
+            add_processors(&mut inventory, &processors);
+            inventory.nics = parts.iter().filter_map(|part| nic(&from_body(part.clone()).ok()?)).collect();
+            inventory.drives = parts.iter().filter_map(|part| from_body(part.clone()).ok()).map(drive).collect();
+            for chassis in parts.iter().filter_map(|part| from_body::<Chassis>(part.clone()).ok()) {
+                let _ = place(&chassis);
+                prop_assert!(watts(chassis.max_power_watts).is_none_or(|watts| watts <= 1_000_000_000));
+            }
+            let _ = (inventory.hardware_details("h"), inventory.block_drives(), inventory.gpu_count());
+        }
+    }
+
+    #[test]
+    fn sums_that_overflow_stop_at_the_limit() {
+        let much = Processor { total_cores: Some(u32::MAX), ..Default::default() };
+        let mut inventory = Inventory::default();
+        add_processors(&mut inventory, &[much.clone(), much]);
+        assert_eq!((inventory.cores, inventory.threads), (u32::MAX, u32::MAX));
+    }
 
     #[test]
     fn processors_are_told_from_accelerators() {

@@ -7,7 +7,7 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{CONNECTION, HOST, UPGRADE},
 };
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
@@ -84,7 +84,7 @@ pub(super) async fn send(
 pub(super) async fn refusal(answer: Response<Incoming>) -> Refusal {
     let status = answer.status();
     let text = Limited::new(answer.into_body(), MAX_REFUSAL).collect().await;
-    let text = text.map(|text| text.to_bytes()).unwrap_or_default();
+    let text = text.map(Collected::to_bytes).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     // A success that is none would be taken for an answer.
     let status = if status.is_client_error() { status } else { StatusCode::INTERNAL_SERVER_ERROR };

@@ -16,6 +16,8 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 
+pub(crate) use endpoints::{address as endpoint_address, is_ready};
+
 /// Label on an EndpointSlice: its Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// Label on a Service that another proxy takes care of.

@@ -39,6 +39,7 @@ struct Obstacle {
 
 impl Obstacle {
     /// Something that its specification refers to is not there or makes no sense.
+    #[expect(clippy::needless_pass_by_value, reason = "`map_err` gives the error away")]
     fn config(error: impl ToString) -> Self {
         Self { reason: "CreateContainerConfigError", message: error.to_string() }
     }

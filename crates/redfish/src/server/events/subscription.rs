@@ -151,6 +151,8 @@ fn context(properties: &mut Properties) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use drystone_hostile::distorted;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -177,6 +179,26 @@ mod tests {
         ] {
             let error = read(&body).unwrap_err();
             assert!(error.messages.iter().any(|message| message.key() == key), "{body}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_a_subscription_or_refused(body in distorted(
+            json!({"Destination": "https://listener.example/events", "Protocol": "Redfish", "Context": "c", "Name": "n",
+                "RegistryPrefixes": ["ResourceEvent"], "ResourceTypes": ["Chassis"], "MessageIds": [], "SubordinateResources": true,
+                "OriginResources": [{"@odata.id": "/redfish/v1/Chassis"}], "DeliveryRetryPolicy": "RetryForever"}),
+            &["Destination", "Protocol", "Context", "MessageIds", "OriginResources", "@odata.id"],
+        )) {
+            let Value::Object(body) = body else { return Ok(()) };
+            match SavedSubscription::read(body) {
+                Ok(subscription) => {
+                    let _ = subscription.wants(&happening("ResourcePoweredOn", "/redfish/v1/Systems/1"));
+                    let kept = serde_json::to_string(&subscription).unwrap();
+                    prop_assert_eq!(serde_json::from_str::<SavedSubscription>(&kept).unwrap(), subscription);
+                }
+                Err(error) => prop_assert!(error.status.is_client_error()),
+            }
         }
     }
 

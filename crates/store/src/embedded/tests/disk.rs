@@ -43,6 +43,17 @@ enum Change {
 }
 
 impl Disk {
+    /// A disk with such contents.
+    pub(super) fn of(contents: Vec<u8>) -> Self {
+        let platter = Platter { cached: contents.clone(), durable: contents, ..Platter::default() };
+        Self(Arc::new(Mutex::new(platter)))
+    }
+
+    /// What programs read.
+    pub(super) fn contents(&self) -> Vec<u8> {
+        self.platter().cached.clone()
+    }
+
     fn platter(&self) -> MutexGuard<'_, Platter> {
         self.0.lock().unwrap()
     }
@@ -112,8 +123,7 @@ impl Disk {
                 }
             }
         }
-        let platter = Platter { cached: survived.clone(), durable: survived, ..Platter::default() };
-        Self(Arc::new(Mutex::new(platter)))
+        Self::of(survived)
     }
 }
 

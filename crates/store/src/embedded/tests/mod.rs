@@ -1,6 +1,7 @@
 //! Tests on a simulated disk: crashes, full disks, failing flushes.
 
 mod crash;
+mod damage;
 mod disk;
 mod faults;
 

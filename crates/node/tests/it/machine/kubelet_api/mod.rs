@@ -91,7 +91,7 @@ async fn kubectl_reaches_containers() {
     }
     let node = Node::start().await;
     let port = free_port();
-    node.run_pod("web", &[("main", &["main", &port.to_string()])]).await;
+    Box::pin(node.run_pod("web", &[("main", &["main", &port.to_string()])])).await;
     eventually("the program is ready", async || {
         let said = kubectl(&node, &["logs", "web"], &[], "").await;
         said.out.ends_with("ready\n").then_some(())
@@ -163,8 +163,7 @@ async fn copy(node: &Node, environment: &[(&str, &str)]) {
         return println!("skipped: kubectl cp needs a tar in the container, and there is no static busybox");
     }
     let (there, back) = (node.directory.path().join("there"), node.directory.path().join("back"));
-    let contents: Vec<u8> =
-        (0..3_000_000_u32).flat_map(|number| number.to_le_bytes()).take(3_000_000).collect();
+    let contents: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).take(3_000_000).collect();
     std::fs::write(&there, &contents).unwrap();
     let said = kubectl(node, &["cp", &there.display().to_string(), "web:/copied"], environment, "").await;
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -210,7 +209,7 @@ async fn forward(node: &Node, environment: &[(&str, &str)], port: u16) {
 }
 
 async fn attach(node: &Node, pod: &str, environment: &[(&str, &str)]) {
-    node.run_pod(pod, &[("input", &["cat"])]).await;
+    Box::pin(node.run_pod(pod, &[("input", &["cat"])])).await;
     let said = kubectl(node, &["attach", "-i", pod], environment, "to be repeated\n").await;
     assert!(said.out.contains("to be repeated\n"), "{said:?}");
 }

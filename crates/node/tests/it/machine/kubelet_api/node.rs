@@ -171,7 +171,8 @@ impl Node {
         let sandbox_config = self.sandbox(&pod);
         let sandbox = self.runtime.run_pod_sandbox(sandbox_config.clone()).await.unwrap();
         for (container, arguments) in containers {
-            self.start_container(&pod, container, arguments, &sandbox, sandbox_config.clone()).await;
+            Box::pin(self.start_container(&pod, container, arguments, &sandbox, sandbox_config.clone()))
+                .await;
         }
         self.pods.0.lock().unwrap().push(Arc::new(pod));
     }

@@ -1,0 +1,4 @@
+//! The main job from end to end, on hosts that are namespaces of this machine. Needs root and a container runtime.
+
+mod demo;
+mod kill;

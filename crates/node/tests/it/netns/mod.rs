@@ -1,0 +1,19 @@
+//! Tests that make network namespaces.
+
+mod dns;
+mod lab;
+mod networking;
+
+/// Builds a lab, or says why not and returns.
+macro_rules! make_lab {
+    () => {
+        match crate::netns::lab::unavailable() {
+            None => crate::netns::lab::Lab::new().await,
+            Some(why) => {
+                println!("skipped: {why}");
+                return;
+            }
+        }
+    };
+}
+pub(crate) use make_lab;
