@@ -50,6 +50,8 @@ pub struct EmulatorConfig {
     pub guest_program: Option<PathBuf>,
     /// Further directories of the machine that hosts of the network-namespace backend must not see.
     pub hidden: Vec<PathBuf>,
+    /// Files of the machine that hosts of the network-namespace backend see at the same (absolute) paths.
+    pub shown: Vec<PathBuf>,
 }
 
 impl EmulatorConfig {
@@ -66,6 +68,7 @@ impl EmulatorConfig {
             backend: None,
             guest_program: None,
             hidden: Vec::new(),
+            shown: Vec::new(),
         }
     }
 }
@@ -285,6 +288,7 @@ fn make_backend(
             state_directory: state.path().to_owned(),
             executable: config.guest_program.clone(),
             hidden: config.hidden.clone(),
+            shown: config.shown.clone(),
         })?)),
     }
 }

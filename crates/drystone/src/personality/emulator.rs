@@ -37,6 +37,9 @@ pub(crate) struct EmulatorArgs {
     /// Where Drystone listens; what hosts send to the gateway's controller address goes there
     #[arg(long)]
     controller: SocketAddr,
+    /// File of this machine that hosts see at the same path (repeatable)
+    #[arg(long)]
+    show: Vec<PathBuf>,
     /// Instead of what the site file says
     #[arg(long)]
     backend: Option<Backend>,
@@ -45,6 +48,7 @@ pub(crate) struct EmulatorArgs {
 /// Runs until a signal, which takes the site down.
 pub(crate) async fn run(args: EmulatorArgs) -> Result<(), Failure> {
     let mut config = EmulatorConfig::new(args.site, std::path::absolute(&args.state)?, args.controller);
+    config.shown = args.show.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
     config.backend = args.backend.map(Into::into);
     Ok(run_until_signal(config).await?)
 }

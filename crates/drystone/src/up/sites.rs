@@ -41,12 +41,13 @@ pub(crate) struct EmulatedSite {
     state: PathBuf,
 }
 
-/// Starts, or finds again, the emulator of a site file.
+/// Starts, or finds again, the emulator of a site file. Its hosts see the files that are `shown` at the same paths.
 pub(crate) async fn start(
     file: &Path,
     data: &Path,
     controller: SocketAddr,
     backend: Option<Backend>,
+    shown: &[PathBuf],
 ) -> Result<(EmulatedSite, Endpoints), Failure> {
     let site = drystone_emulator::site::load(file)?;
     let state = data.join("sites").join(&site.name);
@@ -59,6 +60,9 @@ pub(crate) async fn start(
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.arg("emulator").arg("--site").arg(file).arg("--state").arg(&state);
     command.arg("--controller").arg(controller.to_string());
+    for file in shown {
+        command.arg("--show").arg(file);
+    }
     if let Some(backend) = backend {
         command.arg("--backend").arg(if backend == Backend::Sim { "sim" } else { "netns" });
     }

@@ -46,6 +46,9 @@ pub(super) struct BootSpec {
     pub(super) executable: PathBuf,
     /// Directories of the machine that the host must not see.
     pub(super) hidden: Vec<PathBuf>,
+    /// Files of the machine that the host sees, wherever they are.
+    #[serde(default)]
+    pub(super) shown: Vec<PathBuf>,
     /// The machine's cgroup hierarchies.
     pub(super) cgroups: Hierarchies,
 }

@@ -78,6 +78,8 @@ pub(super) struct Program {
     pub(super) executable: PathBuf,
     /// Directories of the machine that hosts must not see.
     pub(super) hidden: Vec<PathBuf>,
+    /// Files of the machine that hosts see at their paths, though these be in a directory that they do not see.
+    pub(super) shown: Vec<PathBuf>,
 }
 
 impl Host {
@@ -138,6 +140,7 @@ impl Host {
             },
             executable: program.executable.clone(),
             hidden: program.hidden.clone(),
+            shown: program.shown.clone(),
             cgroups: self.cgroups.clone(),
         };
         spec.write(&self.files.spec()).map_err(io_error(self.files.spec().display().to_string()))?;

@@ -68,6 +68,9 @@ pub struct NetnsConfig {
     pub executable: Option<PathBuf>,
     /// Further directories of the machine that hosts must not see. They never see the state directory.
     pub hidden: Vec<PathBuf>,
+    /// Files of the machine that hosts see at the same paths, read-only, wherever they are: much of the machine (home
+    /// directories, `/tmp`, other file systems) is not visible otherwise. Absolute paths.
+    pub shown: Vec<PathBuf>,
 }
 
 /// A site made of namespaces.
@@ -133,7 +136,7 @@ impl NetnsBackend {
             .map_err(|reason| error(format!("{}", state.join("ports-down.json").display()), reason))?;
         let inner = Inner {
             state_directory: state,
-            program: Program { executable, hidden },
+            program: Program { executable, hidden, shown: config.shown },
             cgroups,
             site: RwLock::new(None),
             down_ports: Mutex::new(down_ports),

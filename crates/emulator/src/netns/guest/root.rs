@@ -61,6 +61,9 @@ pub(super) fn build_and_enter(spec: &BootSpec, files: &HostFiles) -> Result<(), 
     for hidden in &spec.hidden {
         hide(&root, hidden)?;
     }
+    for shown in &spec.shown {
+        bind_read_only(shown, &within(&root, shown))?;
+    }
     devices::populate(&within(&root, "/dev"))?;
     mount_kernel(
         "sysfs",

@@ -11,7 +11,7 @@ use drystone_emulator::{
     netns::inspect_leftovers,
 };
 
-use super::site::{PATIENCE, TestSite, cannot_run, inside, network_config};
+use super::site::{PATIENCE, TestSite, cannot_run, inside, network_config, shown_file};
 
 /// A unit that serves a text on port 80.
 fn user_data(text: &str) -> String {
@@ -70,13 +70,25 @@ async fn a_medium_is_applied_once_and_units_come_back() {
     let site = TestSite::start().await;
     let network = network_config("a1", "10.20.0.11");
     let start = Instant::now();
-    site.boot("a1", "i-1", &user_data("one"), &network).await;
+    let shown = shown_file(site.state.path());
+    let looks = format!(
+        "- cp {} /var/lib/seen\n- ls {} > /var/lib/listed\n",
+        shown.display(),
+        site.state.path().display()
+    );
+    site.boot("a1", "i-1", &format!("{}{looks}", user_data("one")), &network).await;
     println!("power on took {:?}", start.elapsed());
     site.wait_for("a1", BootState::OsRunning).await;
     println!("booted after {:?}", start.elapsed());
     wait_for_answer(&site, "a1", "10.20.0.11", "one").await;
     assert_eq!(disk(&site, "a1", "upper/etc/motd.d/written"), "one");
     assert_eq!(disk(&site, "a1", "upper/var/lib/name"), "a1\n", "systemctl is-active and hostname");
+    assert_eq!(disk(&site, "a1", "upper/var/lib/seen"), "shown");
+    assert_eq!(
+        disk(&site, "a1", "upper/var/lib/listed"),
+        "shown.txt\n",
+        "what else is in the state directory is hidden"
+    );
     assert!(
         disk(&site, "a1", "own/root/pid").trim().parse::<u32>().unwrap() < 200,
         "a PID namespace of its own"

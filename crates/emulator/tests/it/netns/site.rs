@@ -82,11 +82,18 @@ pub(super) fn which(tool: &str) -> Option<PathBuf> {
         .find(|path| path.exists())
 }
 
+/// A file that hosts are shown, in a directory that they do not see.
+pub(super) fn shown_file(state: &std::path::Path) -> PathBuf {
+    state.join("shown.txt")
+}
+
 pub(super) fn backend(state: &std::path::Path) -> NetnsBackend {
+    std::fs::write(shown_file(state), "shown").unwrap();
     NetnsBackend::new(NetnsConfig {
         state_directory: state.to_owned(),
         executable: Some(env!("CARGO_BIN_EXE_emulated-host").into()),
         hidden: Vec::new(),
+        shown: vec![shown_file(state)],
     })
     .unwrap()
 }
