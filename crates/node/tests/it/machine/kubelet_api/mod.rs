@@ -198,12 +198,15 @@ async fn forward(node: &Node, environment: &[(&str, &str)], port: u16) {
     let output = forwarding.0.stdout.take().unwrap();
     let asking = tokio::task::spawn_blocking(move || {
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).unwrap();
+        // Open until the end: kubectl goes on writing, and would not survive that nobody reads.
+        let mut output = BufReader::new(output);
+        output.read_line(&mut line).unwrap();
         let from = line.split(':').nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
         let from = from.unwrap_or_else(|| panic!("kubectl says {line:?}"));
         for number in 0..3 {
             assert_eq!(ask(from, &format!("question {number}\n")), format!("QUESTION {number}\n"));
         }
+        drop(output);
     });
     tokio::time::timeout(Duration::from_secs(180), asking).await.expect("forwarding takes too long").unwrap();
 }
