@@ -1,11 +1,17 @@
 //! Pods: the account they run as, and their priority.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::machinery::names::generate_name;
 use crate::machinery::status::ApiError;
 use crate::operations::{Target, read};
 use crate::registry::resource::key_prefix;
 use crate::server::state::{State, store_failure};
+
+/// Where clients in pods look for their account's token.
+const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// How long such a token is valid: a little more than an hour, by which one that was mounted by itself is known.
+const TOKEN_SECONDS: i64 = 3607;
 
 /// Priority classes that need not exist.
 const BUILT_IN: [(&str, i64); 2] =
@@ -34,14 +40,61 @@ async fn set_account(state: &State, target: &Target, pod: &mut Value) -> Result<
     };
     spec["serviceAccountName"] = account.as_str().into();
     spec["serviceAccount"] = account.into();
+    let found = read::decode(&found)?;
+    if spec["automountServiceAccountToken"].as_bool().or(found["automountServiceAccountToken"].as_bool())
+        != Some(false)
+    {
+        mount_token(spec);
+    }
     let has_secrets = spec["imagePullSecrets"].as_array().is_some_and(|secrets| !secrets.is_empty());
     if !has_secrets {
-        let secrets = read::decode(&found)?["imagePullSecrets"].take();
+        let secrets = found["imagePullSecrets"].clone();
         if secrets.as_array().is_some_and(|secrets| !secrets.is_empty()) {
             spec["imagePullSecrets"] = secrets;
         }
     }
     Ok(())
+}
+
+/// Shows every container its account's token, the API's certificate authority and the namespace, where clients look for them,
+/// unless it has something else there. Source: Kubernetes documentation, "Managing Service Accounts", bound tokens.
+fn mount_token(spec: &mut Value) {
+    let lacks = |container: &Value| {
+        let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+        !mounts.into_iter().any(|mount| mount["mountPath"] == TOKEN_PATH)
+    };
+    let volume = generate_name("kube-api-access-", &mut rand::rng());
+    let mut mounted = false;
+    for list in ["containers", "initContainers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten().filter(|container| lacks(container))
+        {
+            append(
+                &mut container["volumeMounts"],
+                json!({"name": volume, "readOnly": true, "mountPath": TOKEN_PATH}),
+            );
+            mounted = true;
+        }
+    }
+    if !mounted {
+        return;
+    }
+    let sources = json!([
+        {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [
+            {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]);
+    append(
+        &mut spec["volumes"],
+        json!({"name": volume, "projected": {"defaultMode": 0o644, "sources": sources}}),
+    );
+}
+
+fn append(list: &mut Value, item: Value) {
+    match list {
+        Value::Array(items) => items.push(item),
+        _ => *list = Value::Array(vec![item]),
+    }
 }
 
 async fn set_priority(state: &State, target: &Target, pod: &mut Value) -> Result<(), ApiError> {
@@ -94,4 +147,29 @@ async fn resolve(
         return Ok((None, 0, preempt()));
     }
     Err(target.forbidden(format!("no PriorityClass with name {class} was found")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_get_the_token_unless_they_have_something_there() {
+        let mut spec = json!({
+            "initContainers": [{"name": "i"}],
+            "containers": [{"name": "a", "volumeMounts": [{"name": "own", "mountPath": "/own"}]},
+                           {"name": "b", "volumeMounts": [{"name": "own", "mountPath": TOKEN_PATH}]}],
+            "volumes": [{"name": "own", "emptyDir": {}}],
+        });
+        mount_token(&mut spec);
+        let volume = spec["volumes"][1]["name"].clone();
+        assert!(volume.as_str().unwrap().starts_with("kube-api-access-"));
+        assert_eq!(spec["initContainers"][0]["volumeMounts"][0]["name"], volume);
+        assert_eq!(spec["containers"][0]["volumeMounts"][1]["name"], volume);
+        assert_eq!(spec["containers"][1]["volumeMounts"].as_array().unwrap().len(), 1);
+        let mut own = json!({"containers": [{"volumeMounts": [{"name": "own", "mountPath": TOKEN_PATH}]}]});
+        let before = own.clone();
+        mount_token(&mut own);
+        assert_eq!(own, before);
+    }
 }

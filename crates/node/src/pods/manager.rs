@@ -283,7 +283,8 @@ async fn pass_on(context: Arc<PodContext>, mut event: RuntimeEvent, happened: mp
         match context.runtime.container_status(&event.id).await {
             Ok(Some(status)) => {
                 event.pod_uid = event.pod_uid.or_else(|| status.labels.get(labels::POD_UID).cloned());
-                if status.state != ContainerState::Running as i32 {
+                // One that ends at once may not even count as running yet.
+                if status.state == ContainerState::Exited as i32 {
                     break;
                 }
                 tokio::time::sleep(pause).await;

@@ -173,11 +173,17 @@ async fn observe_sandbox(
         Err(error) if error.is_not_found() => return Ok(None),
         other => other?,
     };
+    let mut addresses = status.as_ref().map(addresses).unwrap_or_default();
+    if addresses.is_empty() {
+        // One that is stopped has none any more, but the pod is still told by the one it had.
+        let earlier = before.sandboxes.iter().find(|sandbox| sandbox.id == listed.id);
+        addresses = earlier.map(|sandbox| sandbox.addresses.clone()).unwrap_or_default();
+    }
     Ok(Some(Sandbox {
         attempt: listed.metadata.map(|metadata| metadata.attempt).unwrap_or_default(),
         ready,
         created: timestamp(listed.created_at).unwrap_or_default(),
-        addresses: status.as_ref().map(addresses).unwrap_or_default(),
+        addresses,
         id: listed.id,
     }))
 }

@@ -80,7 +80,12 @@ pub fn status(input: Input<'_>) -> PodStatus {
     let inits = containers::statuses(input, spec.init_containers.as_deref().unwrap_or_default());
     let mains = containers::statuses(input, &spec.containers);
     let phase = phase(&spec, &inits, &mains, input.stage, before.phase.as_deref());
-    let addresses = addresses(&spec, input);
+    let mut addresses = addresses(&spec, input);
+    if addresses.is_empty() && *input.stage != Stage::Active {
+        // The runtime has forgotten it; a pod that has ended is still the one that had it.
+        let told = before.pod_ips.iter().flatten().filter_map(|told| told.ip.parse::<IpAddr>().ok());
+        addresses.extend(told);
+    }
     let (reason, message) = match input.stage {
         Stage::Failed { reason, message } => (Some(reason.clone()), Some(message.clone())),
         _ if phase == "Failed" => (before.reason.clone(), before.message.clone()),

@@ -273,3 +273,15 @@ fn containers_nobody_saw_end_are_told_as_such() {
     let end = status.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
     assert_eq!((end.exit_code, end.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
 }
+
+#[test]
+fn a_pod_that_has_ended_keeps_its_address() {
+    let mut case = Case::new(simple("Never"), Observed::default());
+    case.pod.status = serde_json::from_value(
+        json!({"podIP": "10.42.0.9", "podIPs": [{"ip": "10.42.0.9"}], "phase": "Running"}),
+    )
+    .unwrap();
+    assert_eq!(case.status().pod_ip, None, "while it goes on, only what it has counts");
+    case.stage = Stage::Ended;
+    assert_eq!(case.status().pod_ip.as_deref(), Some("10.42.0.9"));
+}

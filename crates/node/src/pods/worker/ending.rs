@@ -23,6 +23,12 @@ use crate::pods::{
 /// How long the API may take to forget a pod that it was told to forget.
 const FORGET: Duration = Duration::from_secs(5);
 
+/// Whether a pod has less time to end than it was given before.
+fn is_hurried(pod: &Pod, given: Option<Duration>) -> bool {
+    let now = pod.metadata.deletion_grace_period_seconds.map(seconds);
+    now.is_some_and(|now| given.is_some_and(|given| now < given))
+}
+
 impl Worker {
     /// Everything has ended, or must: stops what runs, frees what the pod used, and tells the API. Logs stay until the pod is
     /// deleted.
@@ -45,11 +51,11 @@ impl Worker {
     pub(super) async fn leave(&mut self) -> Result<Next, StepError> {
         let deletion = self.pod.metadata.deletion_grace_period_seconds.map(seconds);
         let spec_grace = grace(&self.spec());
-        // A shorter grace that comes while containers end counts at once.
         let mut wanted = self.wanted.clone();
         tokio::select! {
             stopped = self.stop_all(deletion.unwrap_or(spec_grace)) => stopped?,
-            Ok(()) = wanted.changed() => return Ok(Next::Again),
+            // A shorter grace that comes while containers end counts at once; other changes must not run hooks twice.
+            Ok(_) = wanted.wait_for(|wanted| is_hurried(&wanted.pod, deletion)) => return Ok(Next::Again),
         }
         self.prober.stop_all();
         self.stop_sandboxes().await?;
@@ -140,5 +146,22 @@ impl Worker {
             Err(error) => Err(Box::new(error).into()),
             Ok(_) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_less_time_is_a_hurry() {
+        let pod = |grace: Option<i64>| -> Pod {
+            serde_json::from_value(serde_json::json!({"metadata": {"deletionGracePeriodSeconds": grace}}))
+                .unwrap()
+        };
+        let given = Some(Duration::from_secs(30));
+        assert!(is_hurried(&pod(Some(0)), given));
+        assert!(!is_hurried(&pod(Some(30)), given) && !is_hurried(&pod(None), given));
+        assert!(!is_hurried(&pod(Some(0)), None));
     }
 }

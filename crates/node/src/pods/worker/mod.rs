@@ -204,6 +204,8 @@ impl Worker {
     /// When to try again after one more obstacle.
     fn obstacle(&mut self) -> Timestamp {
         self.obstacles = self.obstacles.saturating_add(1);
+        // What was missing may have come meanwhile.
+        self.since = Instant::now();
         after(Timestamp::now(), pause(self.obstacles))
     }
 

@@ -61,6 +61,10 @@ impl Worker {
                 return Ok(Outcome::Blocked(retry));
             }
         };
+        if attempt > 0 {
+            // Another run sees its objects as they are now.
+            self.since = std::time::Instant::now();
+        }
         let now = Timestamp::now();
         let ended = self.observed.latest(name).and_then(Run::exit);
         if let Some(finished) = ended.map(|exit| exit.finished.unwrap_or(now)) {
