@@ -444,3 +444,13 @@ pub struct Cpu {
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
+
+/// A host that failed so often in a row is given up by whoever waits for it; its own controller goes on trying.
+const HOPELESS_AFTER_ERRORS: u32 = 3;
+
+impl BareMetalHostStatus {
+    /// Whether nobody should wait for this host any more: it has failed again and again.
+    pub fn is_hopeless(&self) -> bool {
+        self.operational_status == OperationalStatus::Error && self.error_count >= HOPELESS_AFTER_ERRORS
+    }
+}

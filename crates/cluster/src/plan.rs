@@ -90,11 +90,15 @@ pub fn converge(situation: &Situation<'_>) -> Result<OperationSpec, PlanError> {
     let mut plan = PlanBuilder::new(format!("{title} cluster {name}"), situation.subject.clone());
     // A half-made cluster is kept: the next plan goes on from there, with a replacement for what failed.
     plan.on_failure(FailurePolicy::Continue).parallelism(64);
-    let leaving = remove_hosts(&mut plan, &situation.leaving(), true);
+    let leaving = situation.leaving();
+    remove_hosts(&mut plan, &leaving, true);
+    // A node keeps its network until it is off. A host that never became one has nothing to lose, and may never go off.
+    let served = leaving.iter().filter(|member| member.ready);
+    let off: Vec<String> = served.map(|member| power_off_step(&member.host)).collect();
     let hosts: Vec<String> = situation.wanted.iter().map(|member| member.host.clone()).collect();
     plan.action::<EnsureZone>("zone", &EnsureZone::parameters(&hosts))
         .title(format!("Isolate {} hosts in a fabric zone", hosts.len()))
-        .after_all(leaving)
+        .after_all(off)
         .estimate(Duration::from_secs(1))
         .timeout(Duration::from_secs(120));
     plan.action::<LeaseAddresses>("addresses", &LeaseAddresses::parameters(&hosts))
@@ -147,12 +151,16 @@ fn bring_in(plan: &mut PlanBuilder, situation: &Situation<'_>) {
     }
 }
 
+fn power_off_step(host: &str) -> String {
+    format!("power-off/{host}")
+}
+
 /// Takes hosts out; returns the ids of the last steps.
 fn remove_hosts(plan: &mut PlanBuilder, leaving: &[&ClusterMember], api_is_up: bool) -> Vec<String> {
     let mut last = Vec::new();
     for member in leaving {
         let host = &member.host;
-        let deprovision = format!("power-off/{host}");
+        let deprovision = power_off_step(host);
         if api_is_up {
             plan.action::<RemoveNode>(format!("remove-node/{host}"), &RemoveNode::parameters(host))
                 .title(format!("Remove node {host}"))
@@ -262,11 +270,12 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_host_leaves_before_the_zone_changes() {
+    fn a_node_leaves_before_the_zone_changes_and_a_host_that_never_was_one_holds_up_nothing() {
         let wanted = [wanted("control-plane", "a"), wanted("train", "d")];
-        let now = [present("a", true), present("b", false)];
+        let now = [present("a", true), present("b", true), present("c", false)];
         let spec = converge(&situation(&wanted, &now)).expect("valid");
         assert_eq!(step(&spec, "power-off/b").depends_on, ["remove-node/b"]);
+        assert_eq!(step(&spec, "power-off/c").depends_on, ["remove-node/c"]);
         assert_eq!(step(&spec, "zone").depends_on, ["power-off/b"]);
     }
 

@@ -56,14 +56,15 @@ async fn patch(api: &Api<BareMetalHost>, host: &BareMetalHost, spec: &Value) -> 
     api.patch(&host.name_any(), &PatchParams::default(), &Patch::Merge(&body)).await.map(drop)
 }
 
-/// Whether nothing of its user runs on a host any more.
+/// Whether nothing of its user runs on a host any more, or its controller cannot take it away: then the host is in no pool, so
+/// that nobody gets it before it is repaired and emptied.
 pub(crate) fn is_clean(host: &BareMetalHost) -> bool {
     let status = host.status.clone().unwrap_or_default();
     let busy = matches!(
         status.provisioning.state,
         ProvisioningState::Provisioned | ProvisioningState::Provisioning | ProvisioningState::Deprovisioning
     );
-    host.spec.image.is_none() && !busy
+    host.spec.image.is_none() && (!busy || status.is_hopeless())
 }
 
 /// Gives a host back if it is ours and clean. With `evict`, what runs on it is taken away first; the host is given back

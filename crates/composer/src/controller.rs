@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
     BareMetalHost, Composition, CompositionMember, CompositionPhase, CompositionStatus, Explanation,
-    FabricAgent, ResourceBlock, condition, set_condition,
+    FabricAgent, ProvisioningState, ResourceBlock, condition, set_condition,
 };
 use drystone_engine::{
     events::{EventKind, EventSink},
@@ -252,7 +252,12 @@ impl CompositionReconciler {
         let known = composition.status.as_ref().is_some_and(|status| {
             status.phase == CompositionPhase::Infeasible && status.message == explanation.summary
         });
-        let message = explanation.summary.clone();
+        // A site that has just been declared is no reason to alarm anybody.
+        let unknown = self.being_inspected();
+        let message = match unknown {
+            0 => explanation.summary.clone(),
+            count => format!("{}; {count} hosts are still being inspected", explanation.summary),
+        };
         update_status(api, composition, |status: &mut CompositionStatus| {
             status.phase = CompositionPhase::Infeasible;
             status.observed_generation = composition.metadata.generation;
@@ -262,10 +267,23 @@ impl CompositionReconciler {
             set_condition(&mut status.conditions, reserved, Timestamp::now());
         })
         .await?;
-        if !known {
+        if !known && unknown == 0 {
             self.events.publish(&reference_to(composition), EventKind::Warning, "Infeasible", &message);
         }
         Ok(())
+    }
+
+    /// How many hosts are on their way to being known.
+    fn being_inspected(&self) -> usize {
+        let is_on_its_way = |host: &BareMetalHost| {
+            let status = host.status.clone().unwrap_or_default();
+            let early = matches!(
+                status.provisioning.state,
+                ProvisioningState::None | ProvisioningState::Registering | ProvisioningState::Inspecting
+            );
+            early && status.error_message.is_empty()
+        };
+        self.inventory.hosts.list_where(is_on_its_way).len()
     }
 
     /// Hosts that are claimed in our name and are no members (any more) are given back once nothing runs on them.

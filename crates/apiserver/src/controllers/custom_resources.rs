@@ -18,6 +18,7 @@ use crate::operations::{Target, Writer, metadata, read, system};
 use crate::registry::resource::key_prefix;
 use crate::registry::{CustomResources, ResourceInfo};
 use crate::server::state::State;
+use crate::storage::Stored;
 use crate::storage::follow::{Change, Follower, Told};
 
 const GROUP: &str = "apiextensions.k8s.io";
@@ -48,7 +49,10 @@ pub(super) async fn run(state: Arc<State>) {
         let changed = tokio::select! {
             told = follower.next() => match told {
                 None => break,
-                Some(Told::State(all)) => all,
+                Some(Told::State(all)) => {
+                    withdraw_all_but(&state, &all);
+                    all
+                }
                 Some(Told::Change(Change::Put { object, .. })) => vec![object],
                 Some(Told::Change(Change::Deleted(last))) => {
                     state.registry.withdraw(last.name());
@@ -56,8 +60,11 @@ pub(super) async fn run(state: Arc<State>) {
                 }
             },
             Some(done) = emptying.join_next() => {
-                busy.remove(&done.unwrap_or_default());
-                Vec::new()
+                let name = done.unwrap_or_default();
+                busy.remove(&name);
+                // Another of this name may have come, and been told to go, meanwhile.
+                let key = format!("{}{name}", key_prefix(GROUP, PLURAL));
+                state.objects.get(&key).await.ok().flatten().into_iter().collect()
             }
         };
         for stored in changed {
@@ -74,6 +81,16 @@ pub(super) async fn run(state: Arc<State>) {
         }
     }
     emptying.shutdown().await;
+}
+
+/// Stops serving what has gone while nobody followed.
+fn withdraw_all_but(state: &State, present: &[Stored]) {
+    let present: HashSet<&str> = present.iter().map(Stored::name).collect();
+    let catalog = state.registry.catalog();
+    let served = catalog.stored().filter_map(|resource| Some(resource.custom()?.definition.as_str()));
+    for gone in served.filter(|name| !present.contains(name)) {
+        state.registry.withdraw(gone);
+    }
 }
 
 /// Deletes all objects of a definition that is being deleted, then lets it go.

@@ -43,15 +43,16 @@ pub(super) async fn run(state: Arc<State>) {
             },
             told = accounts.next() => match told {
                 None => break,
-                Some(told) => owner_of(&state, told, "default").await,
+                Some(told) => bereft(&state, told, "default").await,
             },
             told = maps.next() => match told {
                 None => break,
-                Some(told) => owner_of(&state, told, ROOT_CERTIFICATES).await,
+                Some(told) => bereft(&state, told, ROOT_CERTIFICATES).await,
             },
             Some(name) = done.recv() => {
                 emptying.remove(&name);
-                Vec::new()
+                // Another of this name may have come, and been told to go, meanwhile.
+                find(&state, &name).await
             }
             Some(_) = tasks.join_next() => Vec::new(),
         };
@@ -76,18 +77,25 @@ pub(super) async fn run(state: Arc<State>) {
     tasks.shutdown().await;
 }
 
-/// The namespace that has lost one of the objects that it must have.
-async fn owner_of(state: &State, told: Told, wanted: &str) -> Vec<Stored> {
+/// The namespaces that may have lost the object of this name, which each must have.
+async fn bereft(state: &State, told: Told, wanted: &str) -> Vec<Stored> {
     let lost = match told {
+        // What went away before it was followed is told by nobody.
+        Told::State(_) => {
+            let all = state.objects.all(&key_prefix("", "namespaces")).await;
+            return all.map(|(all, _)| all).unwrap_or_default();
+        }
         Told::Change(Change::Deleted(last)) => last,
         // The certificates are to stay what they are.
         Told::Change(Change::Put { object, previous: Some(_) }) if wanted == ROOT_CERTIFICATES => object,
         _ => return Vec::new(),
     };
-    if lost.name() != wanted {
-        return Vec::new();
-    }
-    let key = format!("{}{}", key_prefix("", "namespaces"), lost.namespace());
+    if lost.name() == wanted { find(state, lost.namespace()).await } else { Vec::new() }
+}
+
+/// The namespace of this name, if there is one.
+async fn find(state: &State, name: &str) -> Vec<Stored> {
+    let key = format!("{}{name}", key_prefix("", "namespaces"));
     state.objects.get(&key).await.ok().flatten().into_iter().collect()
 }
 

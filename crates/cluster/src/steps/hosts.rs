@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use drystone_api::{
     BareMetalHost, CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, Cluster, GPU_RESOURCE, HostImage, ImageFormat,
-    MemberRole, OperationalStatus, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE,
-    SecretReference, Site, Taint,
+    MemberRole, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, SecretReference, Site, Taint,
 };
 use drystone_engine::action::{Action, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
@@ -42,9 +41,6 @@ pub const MEDIUM_IMAGE: &str = "medium:///";
 
 /// Label of nodes that names their worker pool.
 pub const POOL_LABEL: &str = "drystone.dev/pool";
-
-/// How often a host may fail in a row before it is given up.
-const MAX_HOST_ERRORS: u32 = 3;
 
 /// How long the hosts' token is valid: as long as a cluster may reasonably live between renewals by re-provisioning.
 const HOST_TOKEN_SECONDS: i64 = 365 * 24 * 3600;
@@ -106,7 +102,7 @@ fn judge(host: Option<&BareMetalHost>, name: &str) -> Verdict<()> {
     if status.provisioning.state == ProvisioningState::Provisioned && status.powered_on && booted {
         return Verdict::Done(());
     }
-    if status.operational_status == OperationalStatus::Error && status.error_count >= MAX_HOST_ERRORS {
+    if status.is_hopeless() {
         return Verdict::Failed(format!("host {name}: {}: {}", status.error_type, status.error_message));
     }
     Verdict::Wait
@@ -342,13 +338,26 @@ impl Action for Deprovision {
 
     async fn run(&self, context: &StepContext, parameters: DeprovisionParameters) -> Result<(), StepError> {
         let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+        let hopeless = |host: &BareMetalHost| {
+            host.status.as_ref().is_some_and(drystone_api::BareMetalHostStatus::is_hopeless)
+        };
+        let before = hosts.get_opt(&parameters.host).await;
+        let before = before.map_err(|error| StepError::from_kube("reading the host", &error))?;
         let patch = json!({"spec": {"image": null, "userData": null, "networkData": null, "online": false}});
         match hosts.patch(&parameters.host, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             Err(error) => return Err(StepError::from_kube("declaring that the host is to be off", &error)),
         }
+        if before.as_ref().is_some_and(hopeless) {
+            // It is out of the zone and out of the pools; nobody is helped by waiting for its repair.
+            context.log("the host has failed again and again; it is left to its controller");
+            return Ok(());
+        }
         wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| {
+            if host.is_some_and(hopeless) {
+                return Verdict::Done(());
+            }
             let Some(status) = host.and_then(|host| host.status.as_ref()) else { return Verdict::Done(()) };
             let clean = !matches!(
                 status.provisioning.state,

@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use drystone_api::HostRequirement;
+
 use super::{Assignment, Request, filter::Funnel};
 use crate::model::{Host, Snapshot};
 
 /// Most switches that the strategy `closest` tries as a centre.
 const MAX_CENTRES: usize = 32;
+
+/// The order in which a strategy takes hosts for what a group asks for: the least first.
+type Order<'a> = &'a dyn Fn(&HostRequirement, usize) -> (u64, u64);
 
 /// A complete assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +30,7 @@ pub fn craft(
     kept: &Assignment,
 ) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = Vec::new();
-    let mut add = |strategy: String, order: &dyn Fn(usize) -> (u64, u64)| {
+    let mut add = |strategy: String, order: Order<'_>| {
         for site in sites(snapshot, funnels, kept) {
             let Some(assignment) = assign(request, snapshot, funnels, kept, &site, order) else { continue };
             if candidates.iter().all(|other| other.assignment != assignment) {
@@ -34,17 +39,17 @@ pub fn craft(
         }
     };
     let hosts = &snapshot.hosts;
-    add("best-fit".to_owned(), &|h| (waste(request, &hosts[h]), 0));
-    add("least-power".to_owned(), &|h| (u64::from(hosts[h].watts), waste(request, &hosts[h])));
-    add("fastest-start".to_owned(), &|h| (u64::from(!hosts[h].powered_on), waste(request, &hosts[h])));
-    add("widest".to_owned(), &|h| (u64::MAX - u64::from(hosts[h].bandwidth_gbps), waste(request, &hosts[h])));
+    add("best-fit".to_owned(), &|g, h| (waste(g, &hosts[h]), 0));
+    add("least-power".to_owned(), &|g, h| (u64::from(hosts[h].watts), waste(g, &hosts[h])));
+    add("fastest-start".to_owned(), &|g, h| (u64::from(!hosts[h].powered_on), waste(g, &hosts[h])));
+    add("widest".to_owned(), &|g, h| (u64::MAX - u64::from(hosts[h].bandwidth_gbps), waste(g, &hosts[h])));
     let ranks = chassis_ranks(hosts, funnels);
-    add("spread".to_owned(), &|h| (ranks.get(&h).copied().unwrap_or(0), waste(request, &hosts[h])));
+    add("spread".to_owned(), &|g, h| (ranks.get(&h).copied().unwrap_or(0), waste(g, &hosts[h])));
     for centre in centres(hosts, funnels, kept) {
-        add("closest".to_owned(), &|h| {
+        add("closest".to_owned(), &|g, h| {
             let nearest =
                 hosts[h].switches.iter().filter_map(|switch| snapshot.distances.hops(*switch, centre)).min();
-            (nearest.map_or(u64::MAX, u64::from), waste(request, &hosts[h]))
+            (nearest.map_or(u64::MAX, u64::from), waste(g, &hosts[h]))
         });
     }
     candidates
@@ -68,7 +73,7 @@ fn assign(
     funnels: &[Funnel],
     kept: &Assignment,
     site: &str,
-    order: &dyn Fn(usize) -> (u64, u64),
+    order: Order<'_>,
 ) -> Option<Assignment> {
     let mut assignment = kept.clone();
     let mut used: BTreeSet<usize> = kept.iter().flatten().copied().collect();
@@ -83,7 +88,7 @@ fn assign(
             .copied()
             .filter(|position| snapshot.hosts[*position].site == site && !used.contains(position))
             .collect();
-        pool.sort_by_key(|position| (order(*position), *position));
+        pool.sort_by_key(|position| (order(&request.spec.groups[group].host, *position), *position));
         for position in pool {
             if assignment[group].len() >= wanted {
                 break;
@@ -115,18 +120,15 @@ pub fn near_enough(snapshot: &Snapshot, others: &[usize], host: usize, max_hops:
     })
 }
 
-/// How much more a host has than any group asks for, in thousandths of the request (cores, memory, accelerators).
-pub fn waste(request: &Request<'_>, host: &Host) -> u64 {
-    let of_group = request.spec.groups.iter().map(|group| {
-        let excess = |has: u64, wanted: u64| has.saturating_sub(wanted).saturating_mul(1000) / wanted.max(1);
-        let accelerators: u64 = host.accelerators.iter().map(|a| u64::from(a.count)).sum();
-        let wanted: u64 = group.host.accelerators.iter().map(|a| u64::from(a.count)).sum();
-        let memory = group.host.memory.unwrap_or_default().mebibytes().max(1024);
-        excess(u64::from(host.cores), u64::from(group.host.cores.max(1)))
-            + excess(host.memory.mebibytes(), memory)
-            + accelerators.saturating_sub(wanted) * 2000
-    });
-    of_group.min().unwrap_or(0)
+/// How much more a host has than was asked for, in thousandths of the request (cores, memory, accelerators).
+pub fn waste(wanted: &HostRequirement, host: &Host) -> u64 {
+    let excess = |has: u64, wanted: u64| has.saturating_sub(wanted).saturating_mul(1000) / wanted.max(1);
+    let accelerators: u64 = host.accelerators.iter().map(|a| u64::from(a.count)).sum();
+    let wanted_accelerators: u64 = wanted.accelerators.iter().map(|a| u64::from(a.count)).sum();
+    let memory = wanted.memory.unwrap_or_default().mebibytes().max(1024);
+    excess(u64::from(host.cores), u64::from(wanted.cores.max(1)))
+        + excess(host.memory.mebibytes(), memory)
+        + accelerators.saturating_sub(wanted_accelerators) * 2000
 }
 
 /// Position of a host among those of its chassis: taking rank 0 of each chassis first spreads hosts out.

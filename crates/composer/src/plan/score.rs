@@ -8,7 +8,7 @@ use super::{
     Assignment, Request,
     candidates::{Candidate, waste},
 };
-use crate::model::Snapshot;
+use crate::model::{Host, Snapshot};
 
 /// Seconds a powered-off host is assumed to take until its operating system runs, when nothing better is known.
 pub const COLD_START_SECONDS: f64 = 120.0;
@@ -19,15 +19,15 @@ pub const WARM_START_SECONDS: f64 = 60.0;
 /// What can be said of an assignment. Lower is better for all but `bandwidth` and `spread`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Attributes {
-    /// Mean number of switches between two members.
+    /// Mean number of switches between two members that need a network.
     pub hops: f64,
-    /// Speed of the slowest member's fastest port in Gbit/s.
+    /// Speed of the slowest such member's fastest port in Gbit/s.
     pub bandwidth: f64,
     /// Power under load in watts.
     pub watts: f64,
     /// Seconds until the slowest member is ready.
     pub time_to_ready: f64,
-    /// Mean excess over the request, in thousandths.
+    /// Mean excess over what each member's group asks for, in thousandths.
     pub fragmentation: f64,
     /// Share of members that have a chassis of their own.
     pub spread: f64,
@@ -67,32 +67,41 @@ const fn weight_values(weights: &Weights) -> [f64; 6] {
     ]
 }
 
-/// Measures an assignment.
+/// Measures an assignment. Paths and bandwidth are those of the groups that ask something of the network, if any does: how
+/// near a control plane is to the accelerators is nobody's concern.
 pub fn attributes(request: &Request<'_>, snapshot: &Snapshot, assignment: &Assignment) -> Attributes {
-    let members: Vec<usize> = assignment.iter().flatten().copied().collect();
-    let hosts: Vec<_> = members.iter().map(|position| &snapshot.hosts[*position]).collect();
-    let count = f64::from(u32::try_from(hosts.len().max(1)).unwrap_or(u32::MAX));
+    let groups = || request.spec.groups.iter().zip(assignment);
+    let all: Vec<&Host> = assignment.iter().flatten().map(|position| &snapshot.hosts[*position]).collect();
+    let asking = groups().filter(|(group, _)| group.host.network.is_some());
+    let mut connected: Vec<&Host> =
+        asking.flat_map(|(_, members)| members).map(|position| &snapshot.hosts[*position]).collect();
+    if connected.is_empty() {
+        connected.clone_from(&all);
+    }
+    let count = f64::from(u32::try_from(all.len().max(1)).unwrap_or(u32::MAX));
     let mut pairs = 0.0_f64;
     let mut hops = 0.0_f64;
-    for (index, a) in hosts.iter().enumerate() {
-        for b in &hosts[index + 1..] {
+    for (index, a) in connected.iter().enumerate() {
+        for b in &connected[index + 1..] {
             pairs += 1.0;
             hops += snapshot.distances.between(a, b).map_or(64.0, f64::from);
         }
     }
     let start = |on: bool| if on { WARM_START_SECONDS } else { COLD_START_SECONDS };
-    let chassis: BTreeSet<&str> = hosts.iter().map(|host| host.chassis.as_str()).collect();
-    let excess: f64 = hosts.iter().map(|host| to_f64(waste(request, host))).sum();
+    let chassis: BTreeSet<&str> = all.iter().map(|host| host.chassis.as_str()).collect();
+    let excess = groups().flat_map(|(group, members)| {
+        members.iter().map(|position| to_f64(waste(&group.host, &snapshot.hosts[*position])))
+    });
     Attributes {
         hops: hops / pairs.max(1.0),
-        bandwidth: hosts
+        bandwidth: connected
             .iter()
             .map(|host| f64::from(host.bandwidth_gbps))
             .fold(f64::INFINITY, f64::min)
             .min(1e6),
-        watts: hosts.iter().map(|host| f64::from(host.watts)).sum(),
-        time_to_ready: hosts.iter().map(|host| start(host.powered_on)).fold(0.0, f64::max),
-        fragmentation: excess / count,
+        watts: all.iter().map(|host| f64::from(host.watts)).sum(),
+        time_to_ready: all.iter().map(|host| start(host.powered_on)).fold(0.0, f64::max),
+        fragmentation: excess.sum::<f64>() / count,
         spread: f64::from(u32::try_from(chassis.len()).unwrap_or(u32::MAX)) / count,
     }
 }

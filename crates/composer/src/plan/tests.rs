@@ -104,6 +104,26 @@ fn machine_learning_prefers_one_switch() {
 }
 
 #[test]
+fn a_control_plane_takes_no_accelerators_for_the_sake_of_bandwidth() {
+    // Not on the high-speed fabric at all.
+    let small = |i| Host { bandwidth_gbps: 25, switches: Vec::new(), ..host(i, 16, 64, 0) };
+    let hosts: Vec<Host> = (0..9).map(|i| if i < 3 { small(i) } else { host(i, 64, 512, 4) }).collect();
+    let mut train = group("train", 2, 16, 64);
+    train.host.accelerators =
+        vec![AcceleratorRequirement { kind: AcceleratorType::GPU, count: 2, ..Default::default() }];
+    train.host.network =
+        Some(NetworkRequirement { min_bandwidth: Some(Bandwidth(100_000_000_000)), ..Default::default() });
+    let spec = CompositionSpec {
+        purpose: Purpose::MLOps,
+        groups: vec![group("cp", 1, 4, 16), train],
+        ..Default::default()
+    };
+    let choice = run(&spec, &[], &hosts);
+    let control_plane = &chosen(&choice, "cp")[0];
+    assert!(["h00", "h01", "h02"].contains(&control_plane.as_str()), "{:?}", choice.explanation.summary);
+}
+
+#[test]
 fn hop_limits_are_kept() {
     let hosts: Vec<Host> = (0..9).map(|i| host(i, 32, 128, 0)).collect();
     let mut near = group("near", 4, 16, 64);

@@ -72,15 +72,6 @@ fn a_password_that_is_refused_leaves_the_host_out() {
 }
 
 #[test]
-fn a_host_that_stays_off_is_replaced() {
-    // Among the hosts that are chosen first is one that cannot be switched.
-    let mut drystone =
-        with_faults("    - {host: gpu-01, kind: powerStuck}\n    - {host: gpu-03, kind: powerStuck}\n");
-    let hosts = compose(&mut drystone);
-    assert!(!hosts.contains("gpu-01") && !hosts.contains("gpu-03"), "{hosts:?}");
-}
-
-#[test]
 fn requests_that_time_out_are_retried() {
     let mut drystone = with_faults(
         "    - {host: gpu-01, kind: timeout, count: 2, delay: 3s}\n    - {host: control-01, kind: timeout, count: 2, delay: 3s}\n",
