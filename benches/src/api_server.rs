@@ -76,7 +76,7 @@ async fn load(
         let rate = latencies.len() as f64 / took.as_secs_f64();
         let (middle, slow) = (milliseconds(latencies.median()), milliseconds(latencies.percentile(99)));
         report.add(Row {
-            what: format!("creates of a ConfigMap of 250 bytes, {clients} clients"),
+            what: format!("creates of a ConfigMap of 250 bytes, clients at once: {clients}"),
             ours: format!("{rate:.0}/s, p50 {middle}, p99 {slow}"),
             earlier,
             ..Row::default()

@@ -11,7 +11,7 @@ use crate::{
     Failure, Setting,
     drystone::{Drystone, create, get, is_ready, wait_until},
     report::{Report, Row},
-    statistics::{Sorted, seconds},
+    statistics::{Sorted, summary},
 };
 
 /// The example that is measured.
@@ -32,7 +32,7 @@ pub(crate) async fn measure(setting: &Setting, report: &mut Report) -> Result<()
         let took = measured?;
         report.add(Row {
             what: format!("cluster of 3 hosts, {meaning}"),
-            ours: format!("median {} of {}", seconds(took.median()), took.len()),
+            ours: summary(&took),
             ..Row::default()
         });
     }

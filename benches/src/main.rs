@@ -126,7 +126,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         return Err(format!("there is no {}; `./dev bench` builds it", program.display()).into());
     }
     let setting = Setting { program, directory: std::path::absolute(&cli.directory)?, quick: cli.quick };
-    let mut report = Report::start();
+    let mut report = Report::start(&setting.directory)?;
     let wanted = |part: Part| cli.only.is_empty() || cli.only.contains(&part);
     if wanted(Part::Api) {
         api_server::measure(&setting, &mut report).await?;

@@ -17,7 +17,7 @@ use crate::{
     Failure, Setting, clusters,
     drystone::{Drystone, PATIENCE, is_ready, wait_until},
     report::{Report, Row},
-    statistics::{Sorted, seconds},
+    statistics::{Sorted, summary},
 };
 
 /// Pods at once, how often that is measured, and what a kubelet did.
@@ -59,8 +59,8 @@ async fn on_three_workers(
         }
         let took = Sorted::new(took);
         report.add(Row {
-            what: format!("{count} pods, created → ready, 3 workers"),
-            ours: format!("median {} of {}", seconds(took.median()), took.len()),
+            what: format!("pods created → ready on 3 workers: {count}"),
+            ours: summary(&took),
             earlier,
             ..Row::default()
         });

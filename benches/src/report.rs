@@ -1,11 +1,20 @@
 //! What was measured, as a table on the terminal and in Markdown.
 
-use std::{fmt::Write as _, path::Path, process::Command};
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use jiff::Zoned;
 
-use crate::Failure;
+use crate::{
+    Failure,
+    statistics::{Sorted, milliseconds},
+};
 
 const BEGIN: &str = "<!-- results -->";
 const END: &str = "<!-- end of results -->";
@@ -32,18 +41,19 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Notes when, where and beside what else is measured.
-    pub(crate) fn start() -> Self {
+    /// Notes when, where and beside what else is measured; data will lie in `directory`.
+    pub(crate) fn start(directory: &Path) -> Result<Self, Failure> {
         let circumstances = vec![
             format!("date: {}", Zoned::now().strftime("%Y-%m-%d %H:%M %Z")),
             format!("commit: {}", commit().unwrap_or_else(|| "unknown".to_owned())),
             format!("machine: {}", machine()),
+            format!("disk: 4 KiB written and synced in {} (median)", milliseconds(synced_write(directory)?)),
             format!("other work when it began: {}", other_work()),
         ];
         for line in &circumstances {
             println!("{line}");
         }
-        Self { circumstances, rows: Vec::new() }
+        Ok(Self { circumstances, rows: Vec::new() })
     }
 
     /// Says what is going on.
@@ -117,6 +127,20 @@ fn machine() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let (processor, memory) = (value("/proc/cpuinfo", "model name"), value("/proc/meminfo", "MemTotal"));
     format!("{cores} cores of {processor}, {memory}, Linux {}", kernel.trim())
+}
+
+/// How long the disk takes to make a small write durable: what no server can be faster than, for one client.
+fn synced_write(directory: &Path) -> Result<Duration, Failure> {
+    std::fs::create_dir_all(directory)?;
+    let mut file = tempfile::tempfile_in(directory)?;
+    let mut took = Vec::new();
+    for _ in 0..200 {
+        let began = Instant::now();
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        took.push(began.elapsed());
+    }
+    Ok(Sorted::new(took).median())
 }
 
 /// What else the machine does, as the number of processes that want to run.

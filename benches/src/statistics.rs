@@ -30,13 +30,19 @@ impl Sorted {
     }
 }
 
-/// `12.3 ms`.
+/// `1.23 s, median of 5`.
+pub(crate) fn summary(durations: &Sorted) -> String {
+    let median = seconds(durations.median());
+    if durations.len() == 1 { median } else { format!("{median}, median of {}", durations.len()) }
+}
+
+/// `12.34 ms`.
 pub(crate) fn milliseconds(duration: Duration) -> String {
-    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
 }
 
 /// `1.23 s`.
-pub(crate) fn seconds(duration: Duration) -> String {
+fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
