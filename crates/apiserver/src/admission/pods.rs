@@ -66,8 +66,9 @@ fn mount_token(spec: &mut Value) {
     let volume = generate_name("kube-api-access-", &mut rand::rng());
     let mut mounted = false;
     for list in ["containers", "initContainers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten().filter(|container| lacks(container))
-        {
+        // Not by index, which would leave `null` where there is no list.
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten().filter(|container| lacks(container)) {
             append(
                 &mut container["volumeMounts"],
                 json!({"name": volume, "readOnly": true, "mountPath": TOKEN_PATH}),
@@ -167,6 +168,10 @@ mod tests {
         assert_eq!(spec["initContainers"][0]["volumeMounts"][0]["name"], volume);
         assert_eq!(spec["containers"][0]["volumeMounts"][1]["name"], volume);
         assert_eq!(spec["containers"][1]["volumeMounts"].as_array().unwrap().len(), 1);
+        assert_eq!(spec.as_object().unwrap().len(), 3);
+        let mut plain = json!({"containers": [{"name": "a"}]});
+        mount_token(&mut plain);
+        assert!(plain.get("initContainers").is_none(), "{plain}");
         let mut own = json!({"containers": [{"volumeMounts": [{"name": "own", "mountPath": TOKEN_PATH}]}]});
         let before = own.clone();
         mount_token(&mut own);
