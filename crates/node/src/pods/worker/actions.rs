@@ -52,7 +52,7 @@ impl Worker {
         match action {
             Action::StopSandbox { id } => self.context.runtime.stop_pod_sandbox(&id).await?,
             Action::CreateSandbox { attempt } => return self.create_sandbox(attempt).await,
-            Action::Start { name, role, attempt } => return Box::pin(self.start(&name, role, attempt)).await,
+            Action::Start { name, attempt, .. } => return Box::pin(self.start(&name, attempt)).await,
             Action::Stop { id, name, reason } => self.stop_one(&id, &name, &reason).await?,
             Action::Remove { id } => self.context.runtime.remove_container(&id).await?,
         }

@@ -74,15 +74,16 @@ fn change(told: Option<&PodStatus>, status: &PodStatus) -> Option<Map<String, Va
         _ => Map::new(),
     };
     let before = told.map(object).unwrap_or_default();
+    let after = object(status);
     let mut change = Map::new();
-    for (key, value) in object(status) {
-        if key != "conditions" && before.get(&key) != Some(&value) {
-            change.insert(key, value);
+    for key in OWN_FIELDS {
+        if before.get(key).is_some_and(|value| !value.is_null()) && !after.contains_key(key) {
+            change.insert(key.to_owned(), Value::Null);
         }
     }
-    for key in OWN_FIELDS {
-        if before.get(key).is_some_and(|value| !value.is_null()) && field(status, key).is_null() {
-            change.insert(key.to_owned(), Value::Null);
+    for (key, value) in after {
+        if key != "conditions" && before.get(&key) != Some(&value) {
+            change.insert(key, value);
         }
     }
     let conditions = changed_conditions(&before, status);
@@ -90,11 +91,6 @@ fn change(told: Option<&PodStatus>, status: &PodStatus) -> Option<Map<String, Va
         change.insert("conditions".to_owned(), Value::Array(conditions));
     }
     (!change.is_empty()).then_some(change)
-}
-
-fn field(status: &PodStatus, key: &str) -> Value {
-    let object = serde_json::to_value(status).unwrap_or_default();
-    object.get(key).cloned().unwrap_or_default()
 }
 
 /// The node's conditions that differ; what they have no more is set to null, for merging would keep it.

@@ -18,7 +18,6 @@ use crate::{
         hooks,
         images::{Availability, Request},
         observed::Run,
-        plan::Role,
         spec::{
             container::{Prepared, container_config},
             environment::{Sources, environment},
@@ -46,12 +45,7 @@ impl Obstacle {
 }
 
 impl Worker {
-    pub(super) async fn start(
-        &mut self,
-        name: &str,
-        _role: Role,
-        attempt: u32,
-    ) -> Result<Outcome, StepError> {
+    pub(super) async fn start(&mut self, name: &str, attempt: u32) -> Result<Outcome, StepError> {
         let spec = self.spec();
         let Some(container) = container(&spec, name).cloned() else { return Ok(Outcome::Done) };
         let image = match self.image(&container, attempt).await {
