@@ -9,7 +9,7 @@ use crate::{cluster::Isolation, fabric_switch::EndpointRole};
 
 /// A set of hosts that may exchange traffic over every fabric they share, and with nobody else but shared endpoints.
 /// Carried out as one Redfish zone (`ZoneOfEndpoints`) per fabric.
-#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "drystone.dev",
     version = "v1alpha1",
@@ -67,6 +67,24 @@ pub struct ZoneSpec {
 
 const fn yes() -> bool {
     true
+}
+
+impl Default for ZoneSpec {
+    fn default() -> Self {
+        Self {
+            kind: ZoneType::default(),
+            fabric: None,
+            members: Vec::new(),
+            contained_by: Vec::new(),
+            default_routing: true,
+            symmetric_connections: false,
+            involved_switches: Vec::new(),
+            composition: None,
+            isolation: Isolation::default(),
+            gateways: true,
+            address_pools: Vec::new(),
+        }
+    }
 }
 
 /// Kind of a zone (Redfish `ZoneType`).
