@@ -6,7 +6,7 @@ use drystone_api::{AgentFabric, FabricAgent, FabricAgentStatus, Switch, conditio
 use drystone_engine::{
     events::{EventKind, EventSink},
     harness::{Cache, Reconciler, Requeue, StatusError, is_deleted, update_status},
-    reference::reference_to,
+    reference::{ObjectKey, reference_to},
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _};
@@ -15,6 +15,7 @@ use super::{
     inventory::{InventoryError, bring_switches},
     services::{OpenError, Services},
 };
+use crate::agents::Doubts;
 
 /// How often an agent that answers is crawled again.
 const RECRAWL: Duration = Duration::from_secs(60);
@@ -36,6 +37,7 @@ pub(super) struct AgentReconciler {
     pub(super) client: Client,
     pub(super) services: Services,
     pub(super) switches: Cache<Switch>,
+    pub(super) doubts: Doubts,
     pub(super) events: Arc<dyn EventSink>,
 }
 
@@ -54,7 +56,8 @@ impl Reconciler for AgentReconciler {
             age.unsigned_abs() < RECRAWL
         });
         let ready = agent.status.as_ref().is_some_and(|status| is_true(&status.conditions, "Ready"));
-        if fresh && ready {
+        let doubted = self.doubts.take(&ObjectKey::of(agent.as_ref())).is_some();
+        if fresh && ready && !doubted {
             return Ok(Requeue::After(RECRAWL));
         }
         match self.crawl(&agent).await {

@@ -15,7 +15,7 @@ type OpenService = (String, Arc<dyn FabricService>);
 
 /// Opened services by agent.
 #[derive(Clone)]
-pub(super) struct Services {
+pub(crate) struct Services {
     client: Client,
     drivers: Arc<dyn Drivers>,
     open: Arc<Mutex<HashMap<ObjectKey, OpenService>>>,
@@ -23,7 +23,7 @@ pub(super) struct Services {
 
 /// Why a service could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
+pub(crate) enum OpenError {
     #[error(transparent)]
     Driver(#[from] DriverError),
     #[error("Secret {0} with the credentials of the fabric service is missing; create it")]
@@ -33,12 +33,12 @@ pub(super) enum OpenError {
 }
 
 impl Services {
-    pub(super) fn new(client: Client, drivers: Arc<dyn Drivers>) -> Self {
+    pub(crate) fn new(client: Client, drivers: Arc<dyn Drivers>) -> Self {
         Self { client, drivers, open: Arc::default() }
     }
 
     /// The service of an agent; opened anew when address or credentials changed.
-    pub(super) async fn of(&self, agent: &FabricAgent) -> Result<Arc<dyn FabricService>, OpenError> {
+    pub(crate) async fn of(&self, agent: &FabricAgent) -> Result<Arc<dyn FabricService>, OpenError> {
         let secret = self.secret(agent).await?;
         let version = secret.as_ref().and_then(kube::ResourceExt::resource_version).unwrap_or_default();
         let verify = !agent.spec.disable_certificate_verification;

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
+use drystone_redfish::client::Client;
+
 use crate::model::{ForwardingTable, ForwardingZone};
 
 pub mod redfish;
@@ -66,6 +68,9 @@ pub struct ZoneRecord {
 
 /// One fabric service. Every call is idempotent and bounded in time.
 pub trait FabricService: Send + Sync {
+    /// The client of the service, for what is handed through as it is.
+    fn client(&self) -> &Client;
+
     /// Reads fabrics, switches, ports and endpoints.
     fn crawl(&self) -> Answer<'_, CrawledService>;
 

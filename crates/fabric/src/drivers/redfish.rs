@@ -82,6 +82,10 @@ impl RedfishService {
 }
 
 impl FabricService for RedfishService {
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
     fn crawl(&self) -> Answer<'_, CrawledService> {
         Box::pin(async {
             let options = CrawlOptions::new([FABRICS]).within(FABRICS).concurrency(CRAWL_CONCURRENCY);
