@@ -10,5 +10,6 @@ pub use builder::{FabricBuilder, LinkEnd};
 pub use merge::{FabricKey, by_fabric, endpoints_of, is_up, merge};
 pub use table::{ForwardingTable, ForwardingZone, Member};
 pub use topology::{
-    Endpoint, EndpointIndex, EndpointSpec, Fabric, FabricError, Link, LinkIndex, PortIndex, Role, Switch, SwitchIndex,
+    Endpoint, EndpointIndex, EndpointSpec, Fabric, FabricError, Link, LinkIndex, PortIndex, Role, Switch,
+    SwitchIndex,
 };

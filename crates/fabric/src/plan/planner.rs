@@ -120,7 +120,10 @@ impl Planner {
 
     /// Brings everything up to date after a change of the fabric. Returns the plans that were in force before of the zones
     /// whose plan is another one now.
-    pub fn apply(&mut self, change: FabricChange) -> Result<BTreeMap<String, Result<ZonePlan, ZoneError>>, FabricError> {
+    pub fn apply(
+        &mut self,
+        change: FabricChange,
+    ) -> Result<BTreeMap<String, Result<ZonePlan, ZoneError>>, FabricError> {
         let affected = match change {
             FabricChange::Link { link, up } => {
                 let changed = if self.fabric.set_link(link, up) { vec![link] } else { Vec::new() };
@@ -191,7 +194,10 @@ impl Planner {
                 .filter_map(|index| self.fabric.endpoint(*index).map(|endpoint| endpoint.switch))
                 .collect();
             switches().any(|switch| moved.contains(switch))
-                || homes.iter().filter_map(|home| ways.get(home)).any(|set| switches().any(|s| set.contains(s)))
+                || homes
+                    .iter()
+                    .filter_map(|home| ways.get(home))
+                    .any(|set| switches().any(|s| set.contains(s)))
         };
         self.zones.iter().filter(|(_, zone)| concerned(zone)).map(|(id, _)| id.clone()).collect()
     }

@@ -155,7 +155,8 @@ fn without_circle(fabric: &Fabric, waits: BTreeMap<Queue, BTreeSet<Queue>>) -> R
     for queue in waits.values().flatten() {
         *waiting.entry(*queue).or_default() += 1;
     }
-    let mut free: Vec<Queue> = waiting.iter().filter(|(_, count)| **count == 0).map(|(queue, _)| *queue).collect();
+    let mut free: Vec<Queue> =
+        waiting.iter().filter(|(_, count)| **count == 0).map(|(queue, _)| *queue).collect();
     let mut left = waits;
     while let Some(queue) = free.pop() {
         for then in left.remove(&queue).unwrap_or_default() {

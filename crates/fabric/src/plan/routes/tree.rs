@@ -62,7 +62,8 @@ impl SpanningTree {
 
     /// The switches that have another parent or depth in another tree of the same fabric.
     pub fn moved<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = SwitchIndex> + 'a {
-        let places = (0..).zip(self.parent.iter().zip(&self.depth).zip(other.parent.iter().zip(&other.depth)));
+        let places =
+            (0..).zip(self.parent.iter().zip(&self.depth).zip(other.parent.iter().zip(&other.depth)));
         places.filter(|(_, (own, theirs))| own != theirs).map(|(switch, _)| switch)
     }
 
