@@ -11,7 +11,7 @@ mod zones;
 
 use std::sync::Arc;
 
-use drystone_api::{BareMetalHost, Connection, EndpointGroup, Switch, Zone};
+use drystone_api::{AddressPool, BareMetalHost, Connection, EndpointGroup, Switch, Zone};
 use drystone_engine::{
     events::EventSink,
     harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject},
@@ -66,6 +66,7 @@ impl FabricManager {
             zones: cache(&client, &shutdown),
             connections: cache(&client, &shutdown),
             groups: cache(&client, &shutdown),
+            pools: cache(&client, &shutdown),
         };
         let switches: Cache<Switch> = cache(&client, &shutdown);
         if !(watched.ready().await && switches.ready().await) {
@@ -130,6 +131,11 @@ fn zones_controller(
         .watches_cache(switches, |_: &Switch, objects| objects.keys_where(zones::is_waiting))
         .watches_cache(&watched.hosts, |_: &BareMetalHost, objects| objects.keys_where(zones::is_waiting))
         .watches_cache(&watched.zones, zones::relatives)
+        .watches_cache(&watched.pools, |pool: &AddressPool, objects| {
+            let (name, namespace) = (pool.name_any(), pool.namespace());
+            objects
+                .keys_where(|zone| zone.namespace() == namespace && zone.spec.address_pools.contains(&name))
+        })
         .watches_cache(&watched.connections, move |connection: &Connection, objects| {
             restricted(connection.namespace(), objects)
         })

@@ -209,7 +209,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{ForwardingTable, merge};
+    use crate::model::{ForwardingTable, by_fabric, merge};
 
     fn objects(found: Vec<CrawledFabric>) -> Vec<drystone_api::Switch> {
         let switches = found.into_iter().flat_map(|fabric| fabric.switches);
@@ -244,10 +244,11 @@ mod tests {
             }
             let with_uri = list.into_iter().filter(|body| body["@odata.id"].is_string());
             let found = objects(topologies(&with_uri.map(resource).collect()));
-            for fabric in merge(&found) {
-                let count = fabric.switches.len();
-                let links = fabric.switches.iter().flat_map(|switch| &switch.links).all(|link| link.peer < count);
-                prop_assert!(links && fabric.endpoints.iter().all(|endpoint| endpoint.switch < count));
+            for switches in by_fabric(&found).values() {
+                let fabric = merge(switches);
+                let count = fabric.switch_count();
+                let links = (0..count).flat_map(|switch| fabric.links_of(switch)).all(|(_, link)| link.peer < count);
+                prop_assert!(links && fabric.endpoints().all(|(_, endpoint)| endpoint.switch < count));
             }
         }
     }

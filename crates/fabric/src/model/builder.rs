@@ -83,7 +83,7 @@ impl FabricBuilder {
 
     /// The fabric. Of two cables in one port, and of two endpoints with one id or address, the first one counts; the second
     /// value says what was left out.
-    pub fn build(mut self) -> (Fabric, Vec<FabricError>) {
+    pub fn build(self) -> (Fabric, Vec<FabricError>) {
         let mut left_out = Vec::new();
         let cables = self.usable_cables(&mut left_out);
         let (offsets, links) = self.adjacency(&cables);

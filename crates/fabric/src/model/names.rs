@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 /// Number of a name in [`Names`].
-pub type NameIndex = u32;
+pub(super) type NameIndex = u32;
 
 /// A set of names, each with a number that never changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,10 +5,7 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use super::{
-    builder,
-    names::{NameIndex, Names},
-};
+use super::{builder, names::Names};
 
 /// Position of a switch in its fabric.
 pub type SwitchIndex = u32;
@@ -20,7 +17,7 @@ pub type EndpointIndex = u32;
 pub type LinkIndex = u32;
 
 /// Number of a port name in its fabric.
-pub type PortIndex = NameIndex;
+pub type PortIndex = u32;
 
 /// A switch.
 #[derive(Debug, Clone, PartialEq, Eq)]

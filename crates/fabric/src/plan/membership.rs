@@ -280,9 +280,6 @@ fn circle(zone: &ZoneFacts, container: &ZoneFacts, by_id: &HashMap<&str, &ZoneFa
                 trails.push(longer);
             }
         }
-        if trails.is_empty() {
-            return None;
-        }
     }
     None
 }

@@ -88,6 +88,12 @@ impl Planner {
         &self.zones
     }
 
+    /// The zones that share a member with a zone.
+    pub fn neighbours_of(&self, id: &str) -> Vec<ZoneRequest> {
+        let Some(zone) = self.zones.get(id) else { return Vec::new() };
+        self.neighbours(&zone.request).iter().map(|id| self.zones[id].request.clone()).collect()
+    }
+
     /// Creates a zone or replaces it. Refused, nothing changes. Returns the plan that was in force before, so that
     /// [`ZonePlan::difference`] tells which switches to patch.
     pub fn set_zone(&mut self, request: ZoneRequest) -> Result<ZonePlan, ZoneError> {
@@ -146,18 +152,9 @@ impl Planner {
             }
         };
         let failed = self.zones.iter().filter(|(_, zone)| zone.plan.is_err()).map(|(id, _)| id.clone());
-        let mut affected: BTreeSet<String> = failed.chain(affected).collect();
-        let mut changed: BTreeMap<String, Result<ZonePlan, ZoneError>> = BTreeMap::new();
-        // A plan that takes to a tree of its own, or back, concerns those that it shares endpoints with.
-        while let Some(id) = affected.pop_first() {
-            let Some(before) = self.replan(&id) else { continue };
-            let own = |plan: &Result<ZonePlan, ZoneError>| plan.as_ref().is_ok_and(|plan| plan.own_tree);
-            if own(&before) != own(&self.zones[&id].plan) {
-                affected.extend(self.neighbours(&self.zones[&id].request));
-            }
-            changed.entry(id).or_insert(before);
-        }
-        changed.retain(|id, before| self.zones[id].plan != *before);
+        let affected: BTreeSet<String> = failed.chain(affected).collect();
+        let changed = affected.into_iter().filter_map(|id| Some((self.replan(&id)?, id)));
+        let changed: BTreeMap<_, _> = changed.map(|(before, id)| (id, before)).collect();
         Ok(changed)
     }
 

@@ -1,5 +1,7 @@
 //! Zones: resolved, validated, planned, patched into the switches concerned, read back, proven.
 
+mod plan;
+mod pools;
 mod program;
 mod reason;
 mod resolve;
@@ -8,39 +10,38 @@ mod status;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use drystone_api::{
-    BareMetalHost, Connection, EndpointGroup, FabricAgent, IsolationProof, Zone, ZoneFabricStatus, ZonePhase,
-    ZoneStatus, ZoneType,
+    AddressPool, BareMetalHost, Connection, EndpointGroup, FabricAgent, IsolationProof, Zone,
+    ZoneFabricStatus, ZonePhase, ZoneType,
 };
 use drystone_engine::{
     events::{EventKind, EventSink},
     harness::{
         Cache, Objects, Reconciler, Requeue, StatusError, add_finalizer, has_finalizer, is_deleted,
-        remove_finalizer, update_status,
+        remove_finalizer,
     },
     reference::{ObjectKey, reference_to},
 };
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{
-    planners::{Planners, State},
+    planners::Planners,
     services::{OpenError, Services},
 };
 use crate::{
     drivers::DriverError,
     model::{FabricKey, ForwardingTable},
-    plan::zone::ZonePlan,
+    plan::{entry::ReadTables, proof::prove_zone},
 };
+use plan::Planned;
 use program::{Programmer, Work, fabric_status, work};
 use reason::{Problem, Reason};
-use resolve::Holder;
-use resolve::{Resolution, Surroundings, resolve};
+
 pub(super) use resolve::{digest, sides_of, zone_id, zone_key};
 
 /// Finalizer on every Zone.
@@ -80,6 +81,7 @@ pub(super) struct Watched {
     pub(super) zones: Cache<Zone>,
     pub(super) connections: Cache<Connection>,
     pub(super) groups: Cache<EndpointGroup>,
+    pub(super) pools: Cache<AddressPool>,
 }
 
 impl Watched {
@@ -90,6 +92,7 @@ impl Watched {
             && self.zones.ready().await
             && self.connections.ready().await
             && self.groups.ready().await
+            && self.pools.ready().await
     }
 }
 
@@ -141,19 +144,6 @@ impl HostsByAddress {
     }
 }
 
-/// A zone that is planned: what to write, and what to say of it.
-struct Planned {
-    tag: u32,
-    resolution: Resolution,
-    work: Vec<Work>,
-    /// Zones that have to be programmed anew because of this one.
-    disturbed: BTreeSet<ObjectKey>,
-    /// Whether the switches ought to have it like this already.
-    written: bool,
-    /// Stands for what is to be written.
-    mark: u64,
-}
-
 impl Reconciler for ZoneReconciler {
     type Object = Zone;
     type Error = ZoneFailure;
@@ -181,176 +171,6 @@ impl Reconciler for ZoneReconciler {
 }
 
 impl ZoneReconciler {
-    /// Puts the zone into the planners, or says why it cannot be there; then the planners are as before.
-    fn plan(&self, zone: &Zone) -> Result<Planned, Problem> {
-        let mut state = self.planners.lock();
-        self.load(&mut state);
-        let id = zone_id(zone);
-        let tag = match zone.status.as_ref().and_then(|status| status.tag) {
-            Some(tag) => *state.tags.entry(id.clone()).or_insert(tag),
-            None => state.tag_of(&id),
-        };
-        let resolution = self.resolve(&state, zone, tag)?;
-        self.check_carried(zone, &resolution)?;
-        let disturbed = self.make_room(&mut state, zone, &resolution);
-        self.enter(&mut state, &id, &resolution)?;
-        let known = |key: &FabricKey| -> BTreeSet<String> {
-            let fabrics = zone.status.iter().flat_map(|status| &status.fabrics);
-            fabrics.filter(|done| done.fabric == key.id).flat_map(|done| done.switches.clone()).collect()
-        };
-        let mut keys: BTreeSet<FabricKey> = resolution.requests.iter().map(|(key, _)| key.clone()).collect();
-        let fabrics = state.fabrics();
-        let touched = fabrics.iter().filter(|(key, _)| !known(key).is_empty()).map(|(key, _)| (*key).clone());
-        keys.extend(touched);
-        let work: Vec<Work> = keys.iter().filter_map(|key| work(&state, key, &id, &known(key))).collect();
-        let mark = mark(&work);
-        let written = state.written.get(&id) == Some(&mark);
-        Ok(Planned { tag, resolution, work, disturbed, written, mark })
-    }
-
-    fn resolve(&self, state: &State, zone: &Zone, tag: u32) -> Result<Resolution, Problem> {
-        let namespace = zone.namespace();
-        let host = |namespace: &str, name: &str| {
-            self.watched.hosts.get(&ObjectKey::new(namespace, name)).map(|host| BareMetalHost::clone(&host))
-        };
-        let holder = |mac: &str| self.holder(mac);
-        let related = zone.spec.kind != ZoneType::ZoneOfEndpoints || !zone.spec.contained_by.is_empty();
-        let siblings: Vec<Zone> = match related {
-            true => {
-                let all = zone.spec.kind == ZoneType::Default;
-                let wanted = |other: &Zone| all || other.namespace() == namespace;
-                self.watched.zones.list_where(wanted).iter().map(|zone| Zone::clone(zone)).collect()
-            }
-            false => Vec::new(),
-        };
-        let (connections, groups) = if zone.spec.default_routing {
-            (Vec::new(), Vec::new())
-        } else {
-            let connections = self.watched.connections.list_where(|other| other.namespace() == namespace);
-            let groups = self.watched.groups.list_where(|other| other.namespace() == namespace);
-            (
-                connections
-                    .iter()
-                    .filter(|c| !is_deleted(c.as_ref()))
-                    .map(|c| Connection::clone(c))
-                    .collect(),
-                groups.iter().map(|group| EndpointGroup::clone(group)).collect(),
-            )
-        };
-        let around = Surroundings {
-            fabrics: state.fabrics(),
-            host: &host,
-            holder: &holder,
-            zones: &siblings,
-            connections: &connections,
-            groups: &groups,
-        };
-        resolve(zone, tag, &around)
-    }
-
-    /// A zone that a container carries is Ready when the container has its members.
-    fn check_carried(&self, zone: &Zone, resolution: &Resolution) -> Result<(), Problem> {
-        let namespace = zone.namespace().unwrap_or_default();
-        for name in &resolution.carried_by {
-            let container = self.watched.zones.get(&ObjectKey::new(&namespace, name));
-            let status = container.as_ref().and_then(|container| container.status.as_ref());
-            let ready = status.is_some_and(|status| {
-                let has = |wanted: &drystone_api::ZoneMemberStatus| {
-                    status.members.iter().any(|member| {
-                        (&member.fabric, &member.endpoint) == (&wanted.fabric, &wanted.endpoint)
-                    })
-                };
-                status.phase == ZonePhase::Ready && resolution.members.iter().all(has)
-            });
-            if !ready {
-                let what = format!("zone {name}, which carries this one, does not have its members yet");
-                return Err(Problem::waiting(Reason::Waiting, "spec.containedBy", &what));
-            }
-        }
-        Ok(())
-    }
-
-    /// Who locked the host that has an address.
-    fn holder(&self, mac: &str) -> Option<Holder> {
-        let host = self.watched.hosts.get(&self.addresses.find(&self.watched.hosts, mac)?)?;
-        Some(Holder { host: host.name_any(), consumer: host.spec.consumer_ref.clone()? })
-    }
-
-    /// Puts the zones that were programmed before the start into the planners, so that of two that want the same endpoint the
-    /// one that was there first stays.
-    fn load(&self, state: &mut State) {
-        if state.loaded {
-            return;
-        }
-        state.loaded = true;
-        let tagged = |zone: &Zone| zone.status.as_ref().and_then(|status| status.tag);
-        for zone in self.watched.zones.list_where(|zone| tagged(zone).is_some()) {
-            let (id, Some(tag)) = (zone_id(&zone), tagged(&zone)) else { continue };
-            state.tags.insert(id.clone(), tag);
-            let programmed = zone.status.as_ref().is_some_and(|status| !status.fabrics.is_empty());
-            if programmed && let Ok(resolution) = self.resolve(state, &zone, tag) {
-                // What does not fit says so when it is reconciled.
-                let _ = self.enter(state, &id, &resolution);
-            }
-        }
-    }
-
-    /// Sets the zone in the planner of each of its fabrics; all or none.
-    fn enter(&self, state: &mut State, id: &str, resolution: &Resolution) -> Result<(), Problem> {
-        let mut before: BTreeMap<FabricKey, Option<crate::plan::zone::ZoneRequest>> = BTreeMap::new();
-        for key in state.planned_in(id) {
-            if resolution.requests.iter().all(|(wanted, _)| *wanted != key) {
-                if let Some(planner) = state.planner_mut(&key) {
-                    let request = planner.zones().get(id).map(|zone| zone.request.clone());
-                    planner.remove_zone(id);
-                    before.insert(key, request);
-                }
-            }
-        }
-        for (key, request) in &resolution.requests {
-            let Some(planner) = state.planner_mut(key) else { continue };
-            let former = planner.zones().get(id).map(|zone| zone.request.clone());
-            match planner.set_zone(request.clone()).map(drop::<ZonePlan>) {
-                Ok(()) => {
-                    before.insert(key.clone(), former);
-                }
-                Err(error) => {
-                    undo(state, id, before);
-                    return Err(Problem::of(&error));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Default zones give up what this zone lists; they have to be programmed anew.
-    fn make_room(&self, state: &mut State, zone: &Zone, resolution: &Resolution) -> BTreeSet<ObjectKey> {
-        let mut disturbed = BTreeSet::new();
-        if zone.spec.kind == ZoneType::Default {
-            return disturbed;
-        }
-        for other in self.watched.zones.list_where(|other| other.spec.kind == ZoneType::Default) {
-            let id = zone_id(&other);
-            for (key, request) in &resolution.requests {
-                let Some(planner) = state.planner_mut(key) else { continue };
-                let Some(mut smaller) = planner.zones().get(&id).map(|zone| zone.request.clone()) else {
-                    continue;
-                };
-                let before = smaller.members.len();
-                let taken = |at: &u32| request.members.contains(at) && !request.gateways.contains(at);
-                smaller.members.retain(|at| !taken(at));
-                if smaller.members.len() == before {
-                    continue;
-                }
-                if let Err(error) = planner.set_zone(smaller) {
-                    tracing::warn!(zone = id, "the default zone cannot shrink: {error}");
-                }
-                disturbed.insert(ObjectKey::of(other.as_ref()));
-            }
-        }
-        disturbed
-    }
-
     async fn bring_about(
         &self,
         api: &Api<Zone>,
@@ -415,12 +235,13 @@ impl ZoneReconciler {
         let Some(planner) = state.planner(key) else { return (0, None) };
         let Some(zone) = planner.zones().get(id) else { return (0, None) };
         let fabric = planner.fabric();
-        let all: Vec<_> = planner.zones().values().map(|zone| zone.request.clone()).collect();
-        let by_index = tables
-            .iter()
-            .filter_map(|(switch, table)| Some((fabric.switch_by_id(switch)?, table.clone())))
-            .collect();
-        let proof = crate::plan::proof::prove(fabric, &zone.request, &all, &by_index);
+        let mut read = ReadTables::default();
+        for (switch, table) in tables {
+            if let Some(switch) = fabric.switch_by_id(switch) {
+                read.add(fabric, switch, table);
+            }
+        }
+        let proof = prove_zone(fabric, &zone.request, &planner.neighbours_of(id), &read);
         (proof.checked_pairs, proof.counter_example)
     }
 
@@ -461,40 +282,5 @@ impl ZoneReconciler {
         drop(state);
         self.events.publish(&reference_to(zone), EventKind::Normal, "Removed", "Out of every switch");
         Ok(Requeue::OnChange)
-    }
-}
-
-/// Stands for what is to be written into switches.
-fn mark(work: &[Work]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for work in work {
-        work.key.hash(&mut hasher);
-        for (id, switch) in &work.switches {
-            id.hash(&mut hasher);
-            for entry in &switch.entry {
-                (entry.tag, &entry.flood_ports).hash(&mut hasher);
-                for (mac, member) in &entry.members {
-                    (mac, &member.port, member.shared, &member.peers).hash(&mut hasher);
-                }
-            }
-        }
-    }
-    hasher.finish()
-}
-
-/// Puts a zone back to what it was in each fabric.
-fn undo(state: &mut State, id: &str, before: BTreeMap<FabricKey, Option<crate::plan::zone::ZoneRequest>>) {
-    for (key, former) in before {
-        let Some(planner) = state.planner_mut(&key) else { continue };
-        match former {
-            Some(request) => {
-                if let Err(error) = planner.set_zone(request) {
-                    tracing::warn!(zone = id, "the former zone does not fit any more: {error}");
-                }
-            }
-            None => {
-                planner.remove_zone(id);
-            }
-        }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn work(state: &State, key: &FabricKey, zone: &str, known: &BTreeSet<
         let agent = fabric.switch(index).agent.to_string();
         switches.insert(id.clone(), SwitchWork { agent, entry: None });
     }
-    for planned in planned {
+    if let Some(planned) = planned {
         for entry in planned.plan.iter().flat_map(|plan| &plan.entries) {
             let switch = fabric.switch(entry.switch);
             let work = SwitchWork {

@@ -1,6 +1,6 @@
 //! From Zone resources to requests for the planners: members become endpoints, connections become pairs. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use drystone_api::{
     BareMetalHost, Connection, EndpointGroup, EndpointRole, ObjectReference, SYSTEM_NAMESPACE, Zone,
@@ -93,14 +93,14 @@ pub(in crate::controller) fn resolve(
     };
     let mut resolution = Resolution::default();
     let carriers = joined_by(zone, around.zones);
-    resolution.carried_by = carriers.iter().map(ResourceExt::name_any).collect();
+    resolution.carried_by = carriers.into_iter().map(Zone::name_any).collect();
     for (position, part) in &mut parts {
         let (key, fabric) = around.fabrics[*position];
         if zone.spec.gateways {
             let gateways = fabric.endpoints().filter(|(_, endpoint)| endpoint.is_service());
             for (index, _) in gateways {
-                if !part.hosts.contains_key(&index) {
-                    part.hosts.insert(index, String::new());
+                if let Entry::Vacant(place) = part.hosts.entry(index) {
+                    place.insert(String::new());
                     part.gateways.insert(index);
                 }
             }
@@ -390,7 +390,7 @@ pub(in crate::controller) fn sides_of(connection: &Connection, groups: &[Endpoin
 
 /// Stands for the endpoints of two sides.
 pub(in crate::controller) fn digest(sides: &Sides) -> String {
-    let text = format!("{:?}", sides);
+    let text = format!("{sides:?}");
     uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes()).simple().to_string()[..16].to_owned()
 }
 

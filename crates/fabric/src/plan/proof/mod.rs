@@ -1,12 +1,26 @@
 //! Proof of isolation, from tables read back from the switches.
 //!
-//! For every pair of endpoints that share a zone a frame must arrive; for every other pair that has a member of the zone at
-//! one end it must not. Only entries that name a member of the zone can carry such a frame, so that the effort follows the
-//! zone, not the fabric.
+//! A switch passes a frame only if one of its entries lists both ends. So if no entry lists anybody but members of its zone,
+//! no two endpoints that share no zone can reach each other, whatever the ports: that is looked up entry by entry. What
+//! remains is followed hop by hop: that every allowed pair arrives, that pairs of a zone without default routing that no
+//! connection joins do not, and that a broadcast reaches every member it may, once, and nobody else.
+//!
+//! A proof may refuse a table that does no harm yet (an entry for an endpoint that is not in the zone, on a switch that the
+//! endpoint's frames never come to); it never accepts one that does. [`prove`] and [`prove_zone`] look at one zone and cost
+//! what the zone is big; [`prove_all`] looks at every table of a fabric.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod delivery;
+mod flood;
+mod follow;
+mod several;
 
-use super::zone::ZoneRequest;
+use std::collections::BTreeMap;
+
+use self::delivery::ZoneView;
+use super::{
+    entry::{ReadTables, ZoneEntry},
+    zone::ZoneRequest,
+};
 use crate::model::{EndpointIndex, Fabric, ForwardingTable, SwitchIndex};
 
 /// Tables by switch, as read back.
@@ -15,7 +29,7 @@ pub type Tables = BTreeMap<SwitchIndex, ForwardingTable>;
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proof {
-    /// Ordered pairs of endpoints that a frame was followed between.
+    /// Ordered pairs of endpoints that were checked one by one, or by following frames of all at once.
     pub checked_pairs: u64,
     /// The first violation, in words, with the path.
     pub counter_example: Option<String>,
@@ -26,176 +40,128 @@ impl Proof {
     pub const fn holds(&self) -> bool {
         self.counter_example.is_none()
     }
+
+    fn of(checked_pairs: u64, result: Result<(), Violation>) -> Self {
+        Self { checked_pairs, counter_example: result.err().map(|violation| violation.0) }
+    }
 }
 
-/// Where a frame ends.
-enum Fate {
-    Arrives(Vec<SwitchIndex>),
-    Lost(Vec<SwitchIndex>, &'static str),
-    Leaks(Vec<SwitchIndex>, String),
+/// A violation, in words.
+#[derive(Debug)]
+struct Violation(String);
+
+/// Checks one zone against the tables of its switches, given all other zones that ought to exist.
+pub fn prove(fabric: &Fabric, zone: &ZoneRequest, others: &[ZoneRequest], tables: &Tables) -> Proof {
+    let mut read = ReadTables::default();
+    for (switch, table) in tables {
+        read.add(fabric, *switch, table);
+    }
+    prove_zone(fabric, zone, others, &read)
 }
 
-/// Checks one zone of a fabric against the tables, given all zones that ought to exist.
-pub fn prove(fabric: &Fabric, zone: &ZoneRequest, all: &[ZoneRequest], tables: &Tables) -> Proof {
-    let mut proof = Proof::default();
-    let allowed = |a: EndpointIndex, b: EndpointIndex| {
-        all.iter().any(|zone| zone.members.contains(&a) && zone.members.contains(&b))
-            || (zone.members.contains(&a) && zone.members.contains(&b))
-    };
-    for from in &zone.members {
-        for to in zone.members.iter().filter(|to| *to != from) {
-            proof.checked_pairs += 1;
-            match follow(fabric, tables, *from, *to) {
-                Fate::Arrives(_) => {}
-                Fate::Lost(path, why) => {
-                    return refuted(proof, fabric, *from, *to, &path, &format!("is lost: {why}"));
+/// Like [`prove`], for tables by number.
+pub fn prove_zone(fabric: &Fabric, zone: &ZoneRequest, others: &[ZoneRequest], read: &ReadTables) -> Proof {
+    let mut checked = 0;
+    let mut scratch = Scratch::new(fabric);
+    let result = one_zone(fabric, zone, read, &mut scratch, &mut checked)
+        .and_then(|()| several::intruders(fabric, zone, others, read))
+        .and_then(|()| several::beside(fabric, zone, others, read));
+    Proof::of(checked, result)
+}
+
+/// Checks every table of a fabric against all zones that ought to exist, by so many threads.
+pub fn prove_all(fabric: &Fabric, zones: &[ZoneRequest], read: &ReadTables, threads: usize) -> Proof {
+    let share = zones.len().div_ceil(threads.max(1) * 8).max(1);
+    let chunks: Vec<&[ZoneRequest]> = zones.chunks(share).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let results = std::sync::Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                let mut scratch = Scratch::new(fabric);
+                loop {
+                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(chunk) = chunks.get(at) else { break };
+                    let mut checked = 0;
+                    let result = chunk
+                        .iter()
+                        .try_for_each(|zone| one_zone(fabric, zone, read, &mut scratch, &mut checked));
+                    if let Ok(mut results) = results.lock() {
+                        results.insert(at, (checked, result));
+                    }
                 }
-                Fate::Leaks(path, port) => {
-                    return refuted(
-                        proof,
-                        fabric,
-                        *from,
-                        *to,
-                        &path,
-                        &format!("leaves by the wrong edge port {port}"),
-                    );
-                }
-            }
+            });
         }
+    });
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // A thread that died would have left a hole; what was not checked is not proven.
+    let complete = results.len() == chunks.len();
+    let mut checked = 0;
+    let mut first = Ok(());
+    for (_, (pairs, result)) in results {
+        checked += pairs;
+        first = first.and(result);
     }
-    for (from, to) in suspects(fabric, zone, tables) {
-        if allowed(from, to) {
-            continue;
-        }
-        proof.checked_pairs += 1;
-        if let Fate::Arrives(path) = follow(fabric, tables, from, to) {
-            return refuted(proof, fabric, from, to, &path, "arrives although they share no zone");
-        }
+    if !complete {
+        first = first.and(Err(Violation("the check was cut short; run it again".to_owned())));
     }
-    for from in &zone.members {
-        if let Some(example) = flood_violation(fabric, tables, *from, &allowed) {
-            proof.counter_example = Some(example);
-            return proof;
-        }
-    }
-    proof
+    let result = first
+        .and_then(|()| several::unknown_zones(fabric, zones, read))
+        .and_then(|()| several::shared(fabric, zones, read));
+    Proof::of(checked, result)
 }
 
-fn refuted(
-    mut proof: Proof,
-    fabric: &Fabric,
-    from: usize,
-    to: usize,
-    path: &[SwitchIndex],
-    what: &str,
-) -> Proof {
-    let path: Vec<&str> = path.iter().map(|switch| fabric.switches[*switch].id.as_str()).collect();
-    let (from, to) = (&fabric.endpoints[from].id, &fabric.endpoints[to].id);
-    proof.counter_example = Some(format!("a frame from {from} to {to} via {} {what}", path.join(" → ")));
-    proof
+/// What a thread keeps from zone to zone, so that a zone costs what it is big.
+struct Scratch {
+    /// By endpoint, its place among the members of the zone at hand.
+    rank: Vec<u32>,
+    /// By switch, its place among the entries of the zone at hand.
+    entry: Vec<u32>,
 }
 
-/// Follows a unicast frame through the tables.
-fn follow(fabric: &Fabric, tables: &Tables, from: EndpointIndex, to: EndpointIndex) -> Fate {
-    let (source, destination) = (&fabric.endpoints[from], &fabric.endpoints[to]);
-    let mut at = source.switch;
-    let mut path = vec![at];
-    loop {
-        let zones = tables.get(&at).map(|table| table.zones.values());
-        let port = zones.into_iter().flatten().find_map(|zone| {
-            zone.members.contains_key(&source.mac).then(|| zone.members.get(&destination.mac)).flatten()
-        });
-        let Some(port) = port.map(|member| member.port.as_str()) else {
-            return Fate::Lost(path, "no entry has both");
-        };
-        if at == destination.switch && port == destination.port {
-            return Fate::Arrives(path);
+/// No place.
+const NOWHERE: u32 = u32::MAX;
+
+impl Scratch {
+    fn new(fabric: &Fabric) -> Self {
+        Self {
+            rank: vec![NOWHERE; fabric.endpoint_limit()],
+            entry: vec![NOWHERE; fabric.switch_count() as usize],
         }
-        let Some(link) = fabric.link(at, port) else { return Fate::Leaks(path, port.to_owned()) };
-        at = link.peer;
-        if path.contains(&at) {
-            return Fate::Lost(path, "the tables contain a loop");
-        }
-        path.push(at);
     }
 }
 
-/// Pairs that some entry could carry a frame between: a member of the zone and anything that shares an entry with it.
-fn suspects(
+/// Everything that can be said of a zone from its own entries.
+fn one_zone(
     fabric: &Fabric,
     zone: &ZoneRequest,
-    tables: &Tables,
-) -> BTreeSet<(EndpointIndex, EndpointIndex)> {
-    let mut pairs = BTreeSet::new();
-    for table in tables.values() {
-        for entry in table.zones.values() {
-            let inside: Vec<EndpointIndex> = zone
-                .members
-                .iter()
-                .copied()
-                .filter(|i| entry.members.contains_key(&fabric.endpoints[*i].mac))
-                .collect();
-            if inside.is_empty() {
-                continue;
-            }
-            let present = entry.members.keys().filter_map(|mac| fabric.endpoint_by_mac(mac));
-            for other in present {
-                for member in inside.iter().copied().filter(|member| *member != other) {
-                    pairs.insert((member, other));
-                    pairs.insert((other, member));
-                }
-            }
+    read: &ReadTables,
+    scratch: &mut Scratch,
+    checked: &mut u64,
+) -> Result<(), Violation> {
+    let entries: &[ZoneEntry] = read.zones.get(&zone.id).map_or(&[], Vec::as_slice);
+    let members: Vec<EndpointIndex> = zone.members.iter().copied().collect();
+    for (place, index) in (0..).zip(&members) {
+        if let Some(rank) = scratch.rank.get_mut(*index as usize) {
+            *rank = place;
         }
     }
-    pairs
-}
-
-/// Floods a broadcast frame and looks at every edge port that it leaves by.
-fn flood_violation(
-    fabric: &Fabric,
-    tables: &Tables,
-    from: EndpointIndex,
-    allowed: &impl Fn(EndpointIndex, EndpointIndex) -> bool,
-) -> Option<String> {
-    let source = &fabric.endpoints[from];
-    let mut reached: BTreeSet<(SwitchIndex, String)> = BTreeSet::new();
-    let mut seen: BTreeSet<SwitchIndex> = BTreeSet::new();
-    let mut queue = vec![(source.switch, source.port.clone())];
-    while let Some((at, ingress)) = queue.pop() {
-        if !seen.insert(at) {
-            return Some(format!(
-                "a broadcast from {} goes round in a loop at switch {}",
-                source.id, fabric.switches[at].id
-            ));
-        }
-        let Some(table) = tables.get(&at) else { continue };
-        let ports: BTreeSet<&String> = table
-            .zones
-            .values()
-            .filter(|zone| zone.members.contains_key(&source.mac))
-            .flat_map(|zone| &zone.flood_ports)
-            .filter(|port| **port != ingress)
-            .collect();
-        for port in ports {
-            match fabric.link(at, port) {
-                Some(link) => queue.push((link.peer, arriving_port(fabric, at, link.peer, port))),
-                None => {
-                    reached.insert((at, port.clone()));
-                }
-            }
+    for (place, entry) in (0..).zip(entries) {
+        if let Some(slot) = scratch.entry.get_mut(entry.switch as usize) {
+            *slot = place;
         }
     }
-    let stranger = fabric.endpoints.iter().enumerate().find(|(index, endpoint)| {
-        *index != from
-            && reached.contains(&(endpoint.switch, endpoint.port.clone()))
-            && !allowed(from, *index)
-    })?;
-    Some(format!("a broadcast from {} reaches {}, which shares no zone with it", source.id, stranger.1.id))
-}
-
-fn arriving_port(fabric: &Fabric, from: SwitchIndex, to: SwitchIndex, port: &str) -> String {
-    let nth =
-        fabric.switches[from].links.iter().filter(|link| link.peer == to).position(|link| link.port == port);
-    let mut back = fabric.switches[to].links.iter().filter(|link| link.peer == from);
-    nth.and_then(|nth| back.nth(nth)).map(|link| link.port.clone()).unwrap_or_default()
+    let view = ZoneView { fabric, zone, read, entries, members: &members, scratch };
+    let result = view.check(checked);
+    for index in &members {
+        if let Some(rank) = scratch.rank.get_mut(*index as usize) {
+            *rank = NOWHERE;
+        }
+    }
+    for entry in entries {
+        if let Some(slot) = scratch.entry.get_mut(entry.switch as usize) {
+            *slot = NOWHERE;
+        }
+    }
+    result
 }
