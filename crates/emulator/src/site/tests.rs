@@ -54,7 +54,7 @@ fn counts_templates_and_turns_are_expanded() {
     assert_eq!(cables, ["c01 eth-a/p1", "c02 eth-b/p1", "c03 eth-a/p2"]);
     assert_eq!(site.hosts[0].processor.threads, 8);
     let link = &site.switch("eth-b").unwrap().port("isl1").unwrap().cable;
-    assert_eq!(*link, Cable::Switch { switch: "eth-a".to_owned(), port: "isl1".to_owned() });
+    assert_eq!(*link, Cable::Switch { switch: "eth-a".into(), port: "isl1".into() });
 }
 
 #[test]
