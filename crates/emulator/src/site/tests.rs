@@ -1,5 +1,7 @@
 //! Site files: what is expanded, what is refused and in which words.
 
+mod shapes;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
