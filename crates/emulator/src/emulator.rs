@@ -11,7 +11,7 @@ use crate::{
     bmc::Bmc,
     credentials::Credentials,
     endpoints::{self, Endpoints, Gateway, Service},
-    fabric::{FabricService, FabricSetup, Hosts},
+    fabric::{FabricLinks, FabricService, FabricSetup, Hosts},
     hardware::{Hardware, HardwareError, HardwareFiles, HostRecord},
     listener::{self, Emulated, Ports, Serving},
     netns::{NetnsBackend, NetnsConfig},
@@ -97,6 +97,14 @@ pub enum EmulatorError {
     /// The backend fails.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// Switches and cables cannot be brought to the state that they are to have.
+    #[error("cables of fabric {fabric}: {reason}")]
+    Cabling {
+        /// The fabric.
+        fabric: String,
+        /// Why.
+        reason: String,
+    },
     /// A host cannot be taken up.
     #[error("host {host}: {source}")]
     Host {
@@ -199,12 +207,18 @@ impl Emulator {
             tasks: TaskTracker::new(),
         };
         let site = Arc::new(site);
-        let mut builder =
-            Builder { site: Arc::clone(&site), credentials, backend: Arc::clone(&backend), ports, serving };
+        let mut builder = Builder {
+            site: Arc::clone(&site),
+            credentials,
+            backend: Arc::clone(&backend),
+            ports,
+            serving,
+            links: Vec::new(),
+        };
         let hosts = builder.make_hosts(&files, records);
         let fabric_services = builder.start_fabrics(&state, &hosts).await?;
         let bmcs = builder.start_bmcs(&hosts).await?;
-        observe(&hosts, &builder.serving);
+        observe(&hosts, std::mem::take(&mut builder.links), &builder.serving);
         state::write_json(&state.path().join(PORTS), &builder.ports)?;
         let endpoints = Endpoints {
             site: site.name.clone(),
@@ -318,7 +332,7 @@ fn gateway_endpoint(site: &SiteFile, gateway: &GatewayConfig, reached: &GatewayE
 }
 
 /// Looks now and then whether hosts that run have gone off by themselves.
-fn observe(hosts: &Arc<Hosts>, serving: &Serving) {
+fn observe(hosts: &Arc<Hosts>, links: Vec<Arc<FabricLinks>>, serving: &Serving) {
     let (hosts, shutdown) = (Arc::clone(hosts), serving.shutdown.clone());
     serving.tasks.spawn(async move {
         loop {
@@ -329,6 +343,7 @@ fn observe(hosts: &Arc<Hosts>, serving: &Serving) {
             for hardware in hosts.values() {
                 hardware.observe().await;
             }
+            links.iter().for_each(|links| links.observe_hosts());
         }
     });
 }
@@ -340,6 +355,7 @@ struct Builder {
     backend: Arc<dyn Backend>,
     ports: Ports,
     serving: Serving,
+    links: Vec<Arc<FabricLinks>>,
 }
 
 impl Builder {
@@ -364,21 +380,32 @@ impl Builder {
                 FabricServices::Agent => vec![None],
                 FabricServices::PerSwitch => (0..spec.switches.len()).map(Some).collect(),
             };
+            let links = FabricLinks::new(
+                Arc::clone(&self.site),
+                fabric,
+                Arc::clone(hosts),
+                Arc::clone(&self.backend),
+                &directory,
+            )?;
+            let mut services = Vec::with_capacity(switches.len());
             for switch in switches {
-                let service = FabricService::new(FabricSetup {
-                    site: Arc::clone(&self.site),
-                    fabric,
+                services.push(FabricService::new(FabricSetup {
+                    links: Arc::clone(&links),
                     switch,
-                    hosts: Arc::clone(hosts),
-                    backend: Arc::clone(&self.backend),
                     directory: directory.clone(),
                     credentials: Arc::clone(&self.credentials),
-                })?;
+                })?);
+            }
+            links.watch(services.iter().map(Arc::downgrade).collect());
+            for service in services {
                 // Traffic first: hosts that ran on expect it.
                 service.resume().await?;
+                let cabled = service.resume_cabling().await;
+                cabled.map_err(|reason| EmulatorError::Cabling { fabric: spec.id.clone(), reason })?;
                 let name = service.name().to_owned();
                 started.push(self.serve(&format!("fabric {name}"), name, started.len(), service).await?);
             }
+            self.links.push(links);
         }
         Ok(started)
     }

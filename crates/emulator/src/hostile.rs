@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bmc::Bmc,
-    fabric::{FabricService, FabricSetup},
+    fabric::FabricService,
     probe,
     sim::SimBackend,
     site::SiteFile,
@@ -104,16 +104,7 @@ fn bmc(directory: &Path) -> Arc<Bmc> {
 fn fabric_service(directory: &Path, agent: bool) -> Arc<FabricService> {
     let (site, backend) = (probe::rack(), Arc::new(SimBackend::default()));
     let hosts = probe::hosts(&site, &backend, directory);
-    let setup = FabricSetup {
-        site: Arc::new(site),
-        fabric: usize::from(agent),
-        switch: (!agent).then_some(1),
-        hosts,
-        backend,
-        directory: directory.to_owned(),
-        credentials: probe::credentials(),
-    };
-    FabricService::new(setup).unwrap()
+    probe::fabric_service(site, usize::from(agent), (!agent).then_some(1), hosts, backend, directory)
 }
 
 /// What services serve, learnt from one of each kind.

@@ -7,7 +7,7 @@ use http::header;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{FabricService, FabricSetup, table::merge};
+use super::{FabricService, compact::CompactTable, table::merge};
 use crate::{
     backend::{
         Backend, BackendError, BootSource, BootState, ForwardingZones, GatewayConfig, GatewayEndpoints,
@@ -27,16 +27,7 @@ fn service(
 ) -> Arc<FabricService> {
     let site = probe::rack();
     let hosts = probe::hosts(&site, &Arc::new(SimBackend::default()), directory);
-    let setup = FabricSetup {
-        site: Arc::new(site),
-        fabric,
-        switch,
-        hosts,
-        backend,
-        directory: directory.to_owned(),
-        credentials: probe::credentials(),
-    };
-    FabricService::new(setup).unwrap()
+    probe::fabric_service(site, fabric, switch, hosts, backend, directory)
 }
 
 #[tokio::test]
@@ -132,8 +123,8 @@ async fn a_change_that_cannot_be_kept_is_not_made() {
 const PORTS: [&str; 4] = ["p1", "p2", "p3", "isl0"];
 
 fn switch() -> SwitchSpec {
-    let ports = PORTS.map(|name| PortSpec { name: name.to_owned(), speed_gbps: 25, cable: Cable::Unplugged });
-    SwitchSpec { name: "s".to_owned(), uuid: uuid::Uuid::nil(), ports: ports.into() }
+    let ports = PORTS.map(|name| PortSpec { name: name.into(), speed_gbps: 25, cable: Cable::Unplugged });
+    SwitchSpec { name: "s".into(), uuid: uuid::Uuid::nil(), ports: ports.into() }
 }
 
 fn apply(before: &ForwardingZones, patch: &Value) -> Result<ForwardingZones, u16> {
@@ -156,7 +147,12 @@ fn mostly(good: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Value> 
 fn a_zone() -> impl Strategy<Value = Value> {
     let port = || mostly(prop::sample::select(PORTS.to_vec()).prop_map(Value::from));
     let mac = (1_u8..6).prop_map(|number| format!("02:d5:00:00:00:{number:02x}"));
-    let member = (port(), any::<bool>()).prop_map(|(port, shared)| json!({"Port": port, "Shared": shared}));
+    let peer = (1_u8..6).prop_map(|number| format!("02:d5:00:00:00:{number:02x}"));
+    let peers = prop::option::weighted(0.2, prop::collection::vec(peer, 0..3));
+    let member = (port(), any::<bool>(), peers).prop_map(|(port, shared, peers)| match peers {
+        None => json!({"Port": port, "Shared": shared}),
+        Some(peers) => json!({"Port": port, "Shared": shared, "Peers": peers}),
+    });
     let members = prop::collection::btree_map(mac, mostly(member), 0..4).prop_map(|map| json!(map));
     let flood = prop::sample::subsequence(PORTS.to_vec(), 0..4).prop_map(|ports| json!(ports));
     let zone = (mostly((1_u32..6).prop_map(Value::from)), mostly(members), mostly(flood));
@@ -178,6 +174,8 @@ fn check(zones: &ForwardingZones) {
         assert!(zone.flood_ports.iter().all(|port| PORTS.contains(&port.as_str())));
         for (mac, member) in &zone.members {
             assert!(PORTS.contains(&member.port.as_str()));
+            let mut peers = member.peers.iter().flatten();
+            assert!(peers.all(|peer| peer != mac && zone.members.contains_key(peer)), "peers are other members");
             if let Some((_, shared)) = owners.insert(mac, (id, member.shared)) {
                 assert!(shared && member.shared, "only shared endpoints are in several zones");
             }
@@ -195,6 +193,7 @@ proptest! {
             match apply(&table, patch) {
                 Ok(after) => {
                     check(&after);
+                    prop_assert_eq!(CompactTable::pack(&after, &switch()).unpack(&switch()), after.clone(), "packing loses nothing");
                     prop_assert_eq!(apply(&after, patch).unwrap(), after.clone());
                     let named = patch["Zones"].as_object().unwrap();
                     let others = |zones: &ForwardingZones| {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     SiteCredentials, SiteError, SiteFile, Timing,
     document::{SiteDocument, TimingDocument},
-    fabrics::{self, Cabling},
+    fabrics::Cabling,
     faults, gateway,
     hosts::HostResolver,
     pools,
@@ -56,10 +56,10 @@ pub(super) fn resolve(document: SiteDocument) -> Result<SiteFile, SiteError> {
         spec = Some(gateway::resolve(document, mac, &mut cabling, &mut problems));
     }
 
+    cabling.plug_bare(site, &mut macs, &mut problems);
     let fabrics = cabling.finish();
     let pools = pools::resolve(&document.pools, &fabrics, &mut problems);
-    let services = fabrics::service_names(&fabrics);
-    let service_faults = faults::distribute(document.faults, &mut hosts, &services, &mut problems);
+    let service_faults = faults::distribute(document.faults, &mut hosts, &fabrics, &mut problems);
     problems.finish(SiteFile {
         name: document.name,
         backend: document.backend,

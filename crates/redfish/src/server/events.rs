@@ -34,6 +34,9 @@ const LIMIT: usize = 64;
 /// Attempts after the first, and seconds between them, unless configured.
 const RETRY: (u64, u64) = (3, 5);
 
+/// Most records of one event: far below the megabyte that a payload may have.
+const MOST_RECORDS: usize = 256;
+
 /// Something that happened to a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happening {
@@ -94,34 +97,32 @@ impl EventService {
 
     /// Tells everybody who wants to know. Never waits; must be called inside a Tokio runtime.
     pub fn publish(&self, happening: &Happening) {
+        self.publish_all(std::slice::from_ref(happening));
+    }
+
+    /// Tells several things that happened at once, in few events: a switch that fails takes all its links with it.
+    pub fn publish_all(&self, happenings: &[Happening]) {
         let mut state = self.lock();
         if state.subscriptions.is_empty() {
             return;
         }
-        let id = self.next_event.fetch_add(1, Ordering::Relaxed).to_string();
-        let record = EventRecord {
-            member_id: "0".to_owned(),
-            event_id: id.clone(),
-            event_type: "Other".to_owned(),
-            event_timestamp: format!("{:.0}", Timestamp::now()),
-            message_id: happening.message.message_id.clone(),
-            message: happening.message.message.clone(),
-            message_args: happening.message.message_args.clone(),
-            message_severity: happening.message.message_severity,
-            origin_of_condition: Some(Link::to(&happening.origin)),
-        };
         // A subscription whose policy was to end when nobody listens has ended.
         state.subscriptions.retain(|_, subscribed| !subscribed.delivery.terminated());
-        for subscribed in state.subscriptions.values().filter(|subscribed| subscribed.saved.wants(happening))
-        {
-            let event = Event {
-                odata_type: Event::TYPE.to_owned(),
-                id: id.clone(),
-                name: "Event".to_owned(),
-                context: subscribed.saved.context.clone(),
-                events: vec![record.clone()],
-            };
-            subscribed.delivery.send(event);
+        for subscribed in state.subscriptions.values() {
+            let wanted: Vec<&Happening> =
+                happenings.iter().filter(|happening| subscribed.saved.wants(happening)).collect();
+            for part in wanted.chunks(MOST_RECORDS) {
+                let id = self.next_event.fetch_add(1, Ordering::Relaxed).to_string();
+                let records = part.iter().enumerate();
+                let event = Event {
+                    odata_type: Event::TYPE.to_owned(),
+                    name: "Event".to_owned(),
+                    context: subscribed.saved.context.clone(),
+                    events: records.map(|(index, happening)| record(happening, &id, index)).collect(),
+                    id,
+                };
+                subscribed.delivery.send(event);
+            }
         }
     }
 
@@ -269,6 +270,21 @@ impl EventService {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while holding it cannot leave the map half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A happening as one of the records of an event.
+fn record(happening: &Happening, event: &str, index: usize) -> EventRecord {
+    EventRecord {
+        member_id: index.to_string(),
+        event_id: format!("{event}.{index}"),
+        event_type: "Other".to_owned(),
+        event_timestamp: format!("{:.0}", Timestamp::now()),
+        message_id: happening.message.message_id.clone(),
+        message: happening.message.message.clone(),
+        message_args: happening.message.message_args.clone(),
+        message_severity: happening.message.message_severity,
+        origin_of_condition: Some(Link::to(&happening.origin)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sites on the simulated backend, spoken to over real HTTP.
 
 mod boot;
+mod breakdowns;
 mod fabric;
 mod faults;
 mod inventory;
