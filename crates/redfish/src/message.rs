@@ -170,7 +170,8 @@ mod tests {
     fn every_text_uses_its_arguments_and_no_other() {
         for registry in REGISTRIES {
             for definition in registry.definitions {
-                let highest = (1..=9).filter(|n| definition.text.contains(&format!("%{n}"))).max().unwrap_or(0);
+                let highest =
+                    (1..=9).filter(|n| definition.text.contains(&format!("%{n}"))).max().unwrap_or(0);
                 assert!(highest <= definition.arguments, "{}.{}", registry.id, definition.key);
             }
         }

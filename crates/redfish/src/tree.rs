@@ -21,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 pub use kind::Kind;
+pub(crate) use kind::described_by;
 use kind::{KindIndex, Kinds};
 use writer::Writer;
 
@@ -115,9 +116,15 @@ pub trait TreeFeed: Send + Sync {
 
 #[derive(Debug, Clone)]
 enum Entry {
-    Resource { body: Bytes, kind: KindIndex },
+    Resource {
+        body: Bytes,
+        kind: KindIndex,
+    },
     /// The first page; none until somebody asks for it.
-    Collection { page: Option<Bytes>, kind: KindIndex },
+    Collection {
+        page: Option<Bytes>,
+        kind: KindIndex,
+    },
 }
 
 type Shard = HashMap<Arc<str>, Entry>;

@@ -8,7 +8,9 @@ use super::*;
 const ZONES: &str = "/redfish/v1/Fabrics/F/Zones";
 
 fn zone(id: &str, name: &str) -> Item {
-    Item::Resource(json!({"@odata.id": format!("{ZONES}/{id}"), "@odata.type": "#Zone.v1_6_3.Zone", "Id": id, "Name": name}))
+    Item::Resource(
+        json!({"@odata.id": format!("{ZONES}/{id}"), "@odata.type": "#Zone.v1_6_3.Zone", "Id": id, "Name": name}),
+    )
 }
 
 fn told(changes: &[Change]) -> Vec<(ChangeKind, &str)> {
@@ -27,9 +29,12 @@ fn a_body_is_served_with_its_tag_and_changes_are_told_once() {
     assert_eq!(ready.kind.schema(), "Zone");
     assert!(ready.kind.described_by.as_ref().unwrap().to_str().unwrap().contains("Zone.v1_6_3.json"));
     let before = ready.etag();
-    assert!(tree.replace("zones", [Item::collection(ZONES, "Zone"), zone("b", "B"), zone("a", "A")]).is_empty());
+    assert!(
+        tree.replace("zones", [Item::collection(ZONES, "Zone"), zone("b", "B"), zone("a", "A")]).is_empty()
+    );
     assert_eq!(tree.get(&format!("{ZONES}/a")).unwrap().etag(), before);
-    let changes = tree.replace("zones", [Item::collection(ZONES, "Zone"), zone("a", "other"), zone("c", "C")]);
+    let changes =
+        tree.replace("zones", [Item::collection(ZONES, "Zone"), zone("a", "other"), zone("c", "C")]);
     assert_eq!(
         told(&changes),
         [(ChangeKind::Changed, "a"), (ChangeKind::Removed, "b"), (ChangeKind::Created, "c")]
@@ -75,7 +80,9 @@ fn links_are_added_to_resources_of_others() {
     let tree = Tree::default();
     let endpoint = "/redfish/v1/Fabrics/F/Endpoints/e";
     let body = |tag: &str| {
-        Item::Resource(json!({"@odata.id": endpoint, "@odata.type": "#Endpoint.v1_8_2.Endpoint", "Name": tag}))
+        Item::Resource(
+            json!({"@odata.id": endpoint, "@odata.type": "#Endpoint.v1_8_2.Endpoint", "Name": tag}),
+        )
     };
     let zones = || tree.get(endpoint).unwrap().value().unwrap()["Links"]["Zones"].clone();
     tree.replace("zone 1", [Item::link(endpoint, "Links/Zones", "/z1")]);
