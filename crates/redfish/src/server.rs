@@ -33,7 +33,7 @@ pub use account::AccountService;
 pub use dispatch::{dispatch, router};
 pub use documents::{ServiceDocuments, metadata, protocol_features};
 pub use events::{EventService, Happening, SavedSubscription};
-pub use properties::{Parameters, Properties};
+pub use properties::{Ignored, Parameters, Properties};
 pub use query::Query;
 pub use reply::Reply;
 pub use request::{RequestBody, Target, WriteRequest};
@@ -75,6 +75,19 @@ pub trait RedfishService: Send + Sync + 'static {
     /// Who a request without credentials of Redfish is made by: the service may have other means to tell.
     fn vouch(&self, _request: &Parts) -> impl Future<Output = Vouched> + Send {
         std::future::ready(Vouched::Nobody)
+    }
+
+    /// Whether somebody who has a privilege of the route may still not do it: to other accounts than the own one, say.
+    ///
+    /// # Errors
+    /// 403 with the reason.
+    fn check(
+        &self,
+        _who: &Principal,
+        _method: &http::Method,
+        _target: &Target<'_>,
+    ) -> Result<(), ServiceError> {
+        Ok(())
     }
 
     /// Type of what a GET of a URI returns, if it has one; what the client accepts is compared with it.

@@ -74,7 +74,9 @@ fn host_status(state: &BareMetalHostStatus) -> Value {
         _ => "OK",
     };
     let enabled = match state.provisioning.state {
-        ProvisioningState::None | ProvisioningState::Registering | ProvisioningState::Inspecting => "Starting",
+        ProvisioningState::None | ProvisioningState::Registering | ProvisioningState::Inspecting => {
+            "Starting"
+        }
         ProvisioningState::Deleting | ProvisioningState::PoweringOffBeforeDelete => "Disabled",
         _ if state.operational_status == OperationalStatus::Error => "UnavailableOffline",
         _ if state.powered_on => "Enabled",
@@ -106,8 +108,7 @@ fn system(
         Some(drystone_api::BootMode::Legacy) => "Legacy",
         _ => "UEFI",
     };
-    let blocks =
-        block.map(|block| format!("{COMPOSITION}/ResourceBlocks/{}", id_of(&ObjectKey::of(block))));
+    let blocks = block.map(|block| format!("{COMPOSITION}/ResourceBlocks/{}", id_of(&ObjectKey::of(block))));
     let running = state.powered_on && state.provisioning.state == ProvisioningState::Provisioned;
     resource(
         uri,
@@ -176,9 +177,10 @@ fn processors(state: &BareMetalHostStatus, found: &ResourceBlockStatus, system: 
         for _ in 0..accelerator.count {
             let count = number_of.entry(kind).or_default();
             *count += 1;
-            let memory = accelerator.memory.as_ref().map(|memory| {
-                json!([{"CapacityMiB": memory.bytes() >> 20, "IntegratedMemory": true}])
-            });
+            let memory = accelerator
+                .memory
+                .as_ref()
+                .map(|memory| json!([{"CapacityMiB": memory.mebibytes(), "IntegratedMemory": true}]));
             items.push(resource(
                 &format!("{collection}/{kind}{count}"),
                 "#Processor.v1_22_0.Processor",

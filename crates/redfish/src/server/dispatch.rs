@@ -70,6 +70,9 @@ where
     {
         return Err(ServiceError::new(StatusCode::FORBIDDEN, message::insufficient_privilege()));
     }
+    if let (Access::AnyOf(_), Caller::Known(principal)) = (access, &principal) {
+        service.check(principal, &parts.method, &target)?;
+    }
     let kind = service.media_type(&target);
     check_headers(&parts.headers, kind)?;
     match parts.method {
