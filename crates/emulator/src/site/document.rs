@@ -145,7 +145,9 @@ impl<'de> Deserialize<'de> for BareEndpoints {
 
             fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<BareEndpoints, E> {
                 let count = u32::try_from(count);
-                count.map(BareEndpoints::Count).map_err(|_| E::custom("more endpoints than any fabric has ports"))
+                count
+                    .map(BareEndpoints::Count)
+                    .map_err(|_| E::custom("more endpoints than any fabric has ports"))
             }
 
             fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<BareEndpoints, E> {

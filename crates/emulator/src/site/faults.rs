@@ -98,10 +98,12 @@ fn of_service(
     fabrics: &[FabricSpec],
     problems: &mut Problems,
 ) -> (String, FaultSpec) {
-    let ServiceFaultDocument { service, kind, probability, count, until, delay, status, switch, port } = listed;
+    let ServiceFaultDocument { service, kind, probability, count, until, delay, status, switch, port } =
+        listed;
     let fault = resolve_any(path, &FaultDocument { kind, probability, count, until, delay }, problems);
     problems.check(kind != FaultKind::PowerStuck, &format!("{path}.kind"), || {
-        "a fabric service has no power to be stuck; use timeout, unavailable503, wrongPassword or slow".to_owned()
+        "a fabric service has no power to be stuck; use timeout, unavailable503, wrongPassword or slow"
+            .to_owned()
     });
     let has_status = kind == FaultKind::TableRefused;
     problems.check(status.is_none() || has_status, &format!("{path}.status"), || {
