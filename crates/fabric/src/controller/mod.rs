@@ -3,6 +3,7 @@
 mod agent;
 mod connection;
 mod inventory;
+mod listeners;
 mod planners;
 mod pool;
 mod services;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressDaemon,
-    agents::{AgentRegistry, Doubts},
+    agents::{AgentRegistry, AgentTrees, Doubts},
     drivers::Drivers,
 };
 use planners::Planners;
@@ -34,6 +35,8 @@ pub struct FabricConfig {
     pub drivers: Arc<dyn Drivers>,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
+    /// The Redfish tree that shows what agents serve.
+    pub trees: AgentTrees,
 }
 
 /// The fabric manager: its controllers, and what other rooms of the program ask of it.
@@ -77,6 +80,9 @@ impl FabricManager {
             services: services.clone(),
             switches: switches.clone(),
             doubts: doubts.clone(),
+            listeners: listeners::Listeners::new(doubts.clone(), shutdown.clone()),
+            trees: config.trees.clone(),
+            crawled: std::sync::Mutex::default(),
             events: config.events.clone(),
         };
         let planners = Planners::new(switches.clone());
