@@ -229,16 +229,16 @@ impl ZoneReconciler {
             .flat_map(|status| status.switches.iter().cloned())
             .collect();
         let mut names: BTreeSet<String> = known.clone();
-        names.extend(wanted.keys().map(|switch| fabric.switches[*switch].id.clone()));
+        names.extend(wanted.keys().map(|switch| fabric.switch(*switch).id.to_string()));
         if names != known {
             // Which switches will be touched is written down first, so that a deletion after a crash finds them all.
             self.note_switches(api, zone, fabric, &names).await?;
         }
         let wanted: BTreeMap<&str, ForwardingZone> =
-            wanted.into_iter().map(|(switch, entry)| (fabric.switches[switch].id.as_str(), entry)).collect();
-        let switches = fabric.switches.iter().enumerate().filter(|(_, switch)| names.contains(&switch.id));
+            wanted.into_iter().map(|(switch, entry)| (&*fabric.switch(switch).id, entry)).collect();
+        let switches = fabric.switches().filter(|(_, switch)| names.contains(&*switch.id));
         let work = switches.map(|(index, switch)| {
-            let entry = wanted.get(switch.id.as_str()).cloned();
+            let entry = wanted.get(&*switch.id).cloned();
             async move {
                 let service = self.service_of(&switch.agent).await?;
                 let present = service.read_table(&fabric.id, &switch.id).await?;
@@ -255,7 +255,7 @@ impl ZoneReconciler {
         let tables: Tables = results.into_iter().map(|(index, table, _)| (index, table)).collect();
         let record = ZoneRecord {
             id: request.id.clone(),
-            endpoints: request.members.iter().map(|index| fabric.endpoints[*index].id.clone()).collect(),
+            endpoints: request.members.iter().map(|index| fabric.endpoint_name(*index).to_owned()).collect(),
         };
         let uri = self.record(fabric, &request.id, Some(&record)).await?;
         let switches = wanted.keys().map(|name| (*name).to_owned()).collect();
@@ -297,7 +297,7 @@ impl ZoneReconciler {
         id: &str,
         record: Option<&ZoneRecord>,
     ) -> Result<Option<String>, ZoneFailure> {
-        let agents: BTreeSet<&str> = fabric.switches.iter().map(|switch| switch.agent.as_str()).collect();
+        let agents: BTreeSet<&str> = fabric.switches().map(|(_, switch)| &*switch.agent).collect();
         let mut uri = None;
         for agent in agents {
             let service = self.service_of(agent).await?;
@@ -389,8 +389,8 @@ impl ZoneReconciler {
         let status = zone.status.clone().unwrap_or_default();
         for done in &status.fabrics {
             let Some(fabric) = fabrics.iter().find(|fabric| fabric.id == done.fabric) else { continue };
-            let switches = fabric.switches.iter().filter(|switch| done.switches.contains(&switch.id));
-            let work = switches.map(|switch| {
+            let switches = fabric.switches().filter(|(_, switch)| done.switches.iter().any(|id| **id == *switch.id));
+            let work = switches.map(|(_, switch)| {
                 let id = id.clone();
                 async move {
                     let service = self.service_of(&switch.agent).await?;

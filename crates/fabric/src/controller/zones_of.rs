@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use drystone_api::{BareMetalHost, Isolation, SYSTEM_NAMESPACE, Zone, ZoneMember, ZoneMemberStatus};
+use drystone_api::{BareMetalHost, SYSTEM_NAMESPACE, Zone, ZoneMember, ZoneMemberStatus};
 use kube::ResourceExt as _;
 
 use crate::{
@@ -64,31 +64,38 @@ pub(super) fn resolve(
         if members.is_empty() {
             continue;
         }
+        let mut gateways: BTreeSet<EndpointIndex> = BTreeSet::new();
         if zone.spec.gateways {
-            let gateways = fabric.endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.shared);
-            for (endpoint, _) in gateways {
+            gateways.extend(
+                fabric.endpoints().filter(|(_, endpoint)| endpoint.is_service()).map(|(index, _)| index),
+            );
+            for endpoint in gateways.iter().copied() {
                 if members.insert(endpoint) {
                     statuses.push(status_of(fabric, endpoint, ""));
                 }
             }
         }
-        let isolation: Isolation = zone.spec.isolation;
-        requests.push((position, ZoneRequest { id: id.clone(), tag, isolation, members }));
+        let isolation = zone.spec.isolation.into();
+        let id = id.clone();
+        requests.push((position, ZoneRequest { id, tag, isolation, members, gateways, ..Default::default() }));
     }
     Ok((requests, statuses))
 }
 
 fn status_of(fabric: &Fabric, endpoint: EndpointIndex, host: &str) -> ZoneMemberStatus {
-    let endpoint = &fabric.endpoints[endpoint];
-    ZoneMemberStatus {
+    let mut status = ZoneMemberStatus {
         host: host.to_owned(),
         fabric: fabric.id.clone(),
-        endpoint: endpoint.id.clone(),
-        mac: endpoint.mac.clone(),
-        switch: fabric.switches[endpoint.switch].id.clone(),
-        port: endpoint.port.clone(),
-        shared: endpoint.shared,
+        endpoint: fabric.endpoint_name(endpoint).to_owned(),
+        ..Default::default()
+    };
+    if let Some(endpoint) = fabric.endpoint(endpoint) {
+        status.mac = endpoint.mac.to_string();
+        status.switch = fabric.switch(endpoint.switch).id.to_string();
+        status.port = fabric.port_name(endpoint.port).to_owned();
+        status.shared = endpoint.is_service();
     }
+    status
 }
 
 fn resolve_member(

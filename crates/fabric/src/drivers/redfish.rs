@@ -271,7 +271,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::topology::merge;
+    use crate::model::merge;
 
     proptest! {
         /// Whatever services say of their fabrics, there is a topology of it that planners can walk.
@@ -297,9 +297,10 @@ mod tests {
             let with_uri = list.into_iter().filter(|body| body["@odata.id"].is_string());
             let found = topologies(&with_uri.map(resource).collect());
             for fabric in merge(found.iter().map(|topology| ("agent", topology))) {
-                let count = fabric.switches.len();
-                let links = fabric.switches.iter().flat_map(|switch| &switch.links).all(|link| link.peer < count);
-                prop_assert!(links && fabric.endpoints.iter().all(|endpoint| endpoint.switch < count));
+                let count = fabric.switch_count();
+                let mut links = (0..count).flat_map(|switch| fabric.links_of(switch));
+                prop_assert!(links.all(|(_, link)| link.peer < count));
+                prop_assert!(fabric.endpoints().all(|(_, endpoint)| endpoint.switch < count));
             }
         }
     }

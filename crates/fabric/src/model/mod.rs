@@ -1,7 +1,14 @@
 //! What a fabric is: switches, links, endpoints, and the tables that switches forward by.
 
+pub mod builder;
+pub mod merge;
+mod names;
 pub mod table;
 pub mod topology;
 
+pub use builder::{FabricBuilder, LinkEnd};
+pub use merge::merge;
 pub use table::{ForwardingTable, ForwardingZone, Member};
-pub use topology::{Endpoint, EndpointIndex, Fabric, Link, Switch, SwitchIndex, merge};
+pub use topology::{
+    Endpoint, EndpointIndex, EndpointSpec, Fabric, FabricError, Link, LinkIndex, PortIndex, Role, Switch, SwitchIndex,
+};

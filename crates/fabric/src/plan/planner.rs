@@ -1,0 +1,237 @@
+//! A fabric with all its zones, kept current: what changes is computed, and nothing else.
+//!
+//! The plan of a zone depends on the fabric, its own request and the requests that it shares endpoints with, never on the order
+//! in which things happened: [`Planner::afresh`] computes the same from nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    routes::{Routes, SwitchSet, tree::SpanningTree},
+    zone::{ZoneError, ZonePlan, ZoneRequest, compatible, plan},
+};
+use crate::model::{EndpointIndex, EndpointSpec, Fabric, FabricError, LinkIndex, SwitchIndex};
+
+/// A zone with its plan, or why there is none at present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedZone {
+    /// The zone.
+    pub request: ZoneRequest,
+    /// Its plan. An error appears when the fabric changes such that the zone cannot be carried out any more.
+    pub plan: Result<ZonePlan, ZoneError>,
+}
+
+/// Something that happens to a fabric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FabricChange {
+    /// A cable works or fails.
+    Link {
+        /// Either of its directions.
+        link: LinkIndex,
+        /// Whether it works.
+        up: bool,
+    },
+    /// A switch forwards or fails.
+    Switch {
+        /// The switch.
+        switch: SwitchIndex,
+        /// Whether it forwards.
+        up: bool,
+    },
+    /// An endpoint appears, moves or changes.
+    Endpoint(EndpointSpec),
+    /// An endpoint vanishes.
+    EndpointGone(EndpointIndex),
+}
+
+/// The state.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    fabric: Fabric,
+    routes: Routes,
+    tree: SpanningTree,
+    zones: BTreeMap<String, PlannedZone>,
+    /// Zones of each endpoint.
+    zones_of: HashMap<EndpointIndex, BTreeSet<String>>,
+}
+
+impl Planner {
+    /// A planner for a fabric without zones. Full routes are computed by so many threads.
+    pub fn new(fabric: Fabric, threads: usize) -> Self {
+        let (routes, tree) = (Routes::full(&fabric, threads), SpanningTree::new(&fabric, None));
+        Self { fabric, routes, tree, zones: BTreeMap::new(), zones_of: HashMap::new() }
+    }
+
+    /// The same fabric and zones with everything computed from nothing.
+    pub fn afresh(&self, threads: usize) -> Self {
+        let mut fresh = Self::new(self.fabric.clone(), threads);
+        fresh.zones_of.clone_from(&self.zones_of);
+        fresh.zones.clone_from(&self.zones);
+        let ids: Vec<String> = self.zones.keys().cloned().collect();
+        for id in ids {
+            fresh.replan(&id);
+        }
+        fresh
+    }
+
+    /// The fabric.
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// Routes between all switches.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// All zones by id.
+    pub fn zones(&self) -> &BTreeMap<String, PlannedZone> {
+        &self.zones
+    }
+
+    /// Creates a zone or replaces it. Refused, nothing changes. Returns the plan that was in force before, so that
+    /// [`ZonePlan::difference`] tells which switches to patch.
+    pub fn set_zone(&mut self, request: ZoneRequest) -> Result<ZonePlan, ZoneError> {
+        let neighbours = self.neighbours(&request);
+        for id in &neighbours {
+            compatible(&self.fabric, &request, &self.zones[id].request)?;
+        }
+        let planned = plan(&self.fabric, &request, Some(&self.routes), &self.tree)?;
+        let own_tree =
+            |id: &String| self.zones[id].plan.as_ref().is_ok_and(|plan| plan.own_tree) || planned.own_tree;
+        if let Some(other) = neighbours.iter().find(|id| own_tree(id)) {
+            return Err(self.tree_conflict(&request, other));
+        }
+        let id = request.id.clone();
+        self.index(&id, &request.members);
+        let zone = PlannedZone { request, plan: Ok(planned) };
+        let before = self.zones.insert(id, zone).and_then(|zone| zone.plan.ok()).unwrap_or_default();
+        // What the zone no longer shares may have stood in the way of a neighbour.
+        self.retry_failed();
+        Ok(before)
+    }
+
+    /// Removes a zone. Returns the plan that was in force; `None` if there is no such zone.
+    pub fn remove_zone(&mut self, id: &str) -> Option<ZonePlan> {
+        self.index(id, &BTreeSet::new());
+        let zone = self.zones.remove(id)?;
+        self.retry_failed();
+        Some(zone.plan.unwrap_or_default())
+    }
+
+    /// Brings everything up to date after a change of the fabric. Returns the plans that were in force before of the zones
+    /// whose plan is another one now.
+    pub fn apply(&mut self, change: FabricChange) -> Result<BTreeMap<String, Result<ZonePlan, ZoneError>>, FabricError> {
+        let affected = match change {
+            FabricChange::Link { link, up } => {
+                let changed = if self.fabric.set_link(link, up) { vec![link] } else { Vec::new() };
+                self.rerouted(&changed)
+            }
+            FabricChange::Switch { switch, up } => {
+                if switch >= self.fabric.switch_count() {
+                    return Ok(BTreeMap::new());
+                }
+                let changed = self.fabric.set_switch(switch, up);
+                self.rerouted(&changed)
+            }
+            FabricChange::Endpoint(spec) => {
+                let index = self.fabric.put_endpoint(spec)?;
+                self.zones_of.get(&index).cloned().unwrap_or_default()
+            }
+            FabricChange::EndpointGone(index) => {
+                self.fabric.remove_endpoint(index);
+                self.zones_of.get(&index).cloned().unwrap_or_default()
+            }
+        };
+        let failed = self.zones.iter().filter(|(_, zone)| zone.plan.is_err()).map(|(id, _)| id.clone());
+        let affected: BTreeSet<String> = failed.chain(affected).collect();
+        let changed = affected.into_iter().filter_map(|id| Some((self.replan(&id)?, id)));
+        let changed: BTreeMap<_, _> = changed.map(|(before, id)| (id, before)).collect();
+        Ok(changed)
+    }
+
+    /// Routes and tree after links changed; the zones that this can concern.
+    fn rerouted(&mut self, changed: &[LinkIndex]) -> BTreeSet<String> {
+        if changed.is_empty() {
+            return BTreeSet::new();
+        }
+        let differences = self.routes.update(&self.fabric, changed);
+        let tree = SpanningTree::new(&self.fabric, None);
+        let mut moved: SwitchSet = self.tree.moved(&tree).collect();
+        self.tree = tree;
+        for (a, b) in changed.iter().filter_map(|link| self.fabric.ends_of(*link)) {
+            moved.insert(a);
+            moved.insert(b);
+        }
+        // By destination: the switches whose ways to it may be others now, because a distance there or next to it changed.
+        let mut ways: HashMap<SwitchIndex, SwitchSet> = HashMap::new();
+        for (destination, switch) in differences {
+            let set = ways.entry(destination).or_default();
+            if set.insert(switch) {
+                for (_, link) in self.fabric.links_of(switch) {
+                    set.insert(link.peer);
+                }
+            }
+        }
+        let concerned = |zone: &PlannedZone| {
+            let (Ok(plan), None) = (&zone.plan, &zone.request.involved) else { return true };
+            let switches = || plan.entries.iter().map(|entry| entry.switch);
+            let homes: BTreeSet<SwitchIndex> = zone
+                .request
+                .members
+                .iter()
+                .filter_map(|index| self.fabric.endpoint(*index).map(|endpoint| endpoint.switch))
+                .collect();
+            switches().any(|switch| moved.contains(switch))
+                || homes.iter().filter_map(|home| ways.get(home)).any(|set| switches().any(|s| set.contains(s)))
+        };
+        self.zones.iter().filter(|(_, zone)| concerned(zone)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Computes a zone again. Returns the former plan if the new one differs.
+    fn replan(&mut self, id: &str) -> Option<Result<ZonePlan, ZoneError>> {
+        let request = &self.zones.get(id)?.request;
+        let mut fresh = plan(&self.fabric, request, Some(&self.routes), &self.tree);
+        if fresh.as_ref().is_ok_and(|plan| plan.own_tree)
+            && let Some(other) = self.neighbours(request).first()
+        {
+            fresh = Err(self.tree_conflict(request, other));
+        }
+        let zone = self.zones.get_mut(id)?;
+        let before = std::mem::replace(&mut zone.plan, fresh);
+        (before != zone.plan).then_some(before)
+    }
+
+    fn retry_failed(&mut self) {
+        let failed = self.zones.iter().filter(|(_, zone)| zone.plan.is_err()).map(|(id, _)| id.clone());
+        let failed: Vec<String> = failed.collect();
+        for id in failed {
+            self.replan(&id);
+        }
+    }
+
+    /// Other zones that have a member in common.
+    fn neighbours(&self, request: &ZoneRequest) -> BTreeSet<String> {
+        let zones = request.members.iter().filter_map(|index| self.zones_of.get(index)).flatten();
+        zones.filter(|id| **id != request.id).cloned().collect()
+    }
+
+    fn tree_conflict(&self, request: &ZoneRequest, other: &str) -> ZoneError {
+        let theirs = &self.zones[other].request.members;
+        let shared = request.members.intersection(theirs).next().copied().unwrap_or_default();
+        ZoneError::OwnTree { endpoint: self.fabric.endpoint_name(shared).to_owned(), other: other.to_owned() }
+    }
+
+    /// Notes the members of a zone.
+    fn index(&mut self, id: &str, members: &BTreeSet<EndpointIndex>) {
+        if let Some(known) = self.zones.get(id) {
+            for index in known.request.members.difference(members) {
+                if let Some(zones) = self.zones_of.get_mut(index) {
+                    zones.remove(id);
+                }
+            }
+        }
+        for index in members {
+            self.zones_of.entry(*index).or_default().insert(id.to_owned());
+        }
+    }
+}
