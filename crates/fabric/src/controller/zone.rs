@@ -389,7 +389,8 @@ impl ZoneReconciler {
         let status = zone.status.clone().unwrap_or_default();
         for done in &status.fabrics {
             let Some(fabric) = fabrics.iter().find(|fabric| fabric.id == done.fabric) else { continue };
-            let switches = fabric.switches().filter(|(_, switch)| done.switches.iter().any(|id| **id == *switch.id));
+            let switches =
+                fabric.switches().filter(|(_, switch)| done.switches.iter().any(|id| **id == *switch.id));
             let work = switches.map(|(_, switch)| {
                 let id = id.clone();
                 async move {

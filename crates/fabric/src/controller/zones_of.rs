@@ -77,7 +77,8 @@ pub(super) fn resolve(
         }
         let isolation = zone.spec.isolation.into();
         let id = id.clone();
-        requests.push((position, ZoneRequest { id, tag, isolation, members, gateways, ..Default::default() }));
+        requests
+            .push((position, ZoneRequest { id, tag, isolation, members, gateways, ..Default::default() }));
     }
     Ok((requests, statuses))
 }

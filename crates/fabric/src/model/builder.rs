@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::{
     names::Names,
-    topology::{Endpoint, EndpointIndex, EndpointSpec, Fabric, FabricError, Link, LinkIndex, Switch, SwitchIndex},
+    topology::{
+        Endpoint, EndpointIndex, EndpointSpec, Fabric, FabricError, Link, LinkIndex, Switch, SwitchIndex,
+    },
 };
 
 /// One end of a link: switch and name of its port.

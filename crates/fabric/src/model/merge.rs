@@ -82,7 +82,8 @@ fn cables<'a>(builder: &FabricBuilder, switches: impl Iterator<Item = &'a Fabric
         let Some(own) = builder.find_switch(&switch.id) else { continue };
         halves.extend(switch.links.iter().filter_map(|link| {
             let peer = builder.find_switch(&link.peer_switch)?;
-            let (port, peer_port, speed_gbps) = (link.port.as_str(), link.peer_port.as_str(), link.speed_gbps);
+            let (port, peer_port, speed_gbps) =
+                (link.port.as_str(), link.peer_port.as_str(), link.speed_gbps);
             (own != peer).then_some(Half { own, port, peer, peer_port, speed_gbps })
         }));
     }
@@ -117,7 +118,8 @@ fn cables<'a>(builder: &FabricBuilder, switches: impl Iterator<Item = &'a Fabric
     for (own, peer) in keys {
         let back = vague.get(&(peer, own)).into_iter().flatten();
         for (a, b) in vague[&(own, peer)].iter().zip(back) {
-            let fits = |half: &Half<'_>, other: &Half<'_>| half.peer_port.is_empty() || half.peer_port == other.port;
+            let fits =
+                |half: &Half<'_>, other: &Half<'_>| half.peer_port.is_empty() || half.peer_port == other.port;
             if fits(&halves[*a], &halves[*b]) && fits(&halves[*b], &halves[*a]) {
                 pair(*a, *b, &mut paired);
             }

@@ -10,5 +10,6 @@ pub use builder::{FabricBuilder, LinkEnd};
 pub use merge::merge;
 pub use table::{ForwardingTable, ForwardingZone, Member};
 pub use topology::{
-    Endpoint, EndpointIndex, EndpointSpec, Fabric, FabricError, Link, LinkIndex, PortIndex, Role, Switch, SwitchIndex,
+    Endpoint, EndpointIndex, EndpointSpec, Fabric, FabricError, Link, LinkIndex, PortIndex, Role, Switch,
+    SwitchIndex,
 };

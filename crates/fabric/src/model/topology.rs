@@ -5,10 +5,7 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use super::{
-    builder,
-    names::Names,
-};
+use super::{builder, names::Names};
 
 /// Position of a switch in its fabric.
 pub type SwitchIndex = u32;
@@ -112,7 +109,9 @@ pub struct EndpointSpec {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FabricError {
     /// No such switch.
-    #[error("endpoint {endpoint} is cabled to switch number {switch}, and the fabric has {count}; crawl the agent of that switch")]
+    #[error(
+        "endpoint {endpoint} is cabled to switch number {switch}, and the fabric has {count}; crawl the agent of that switch"
+    )]
     UnknownSwitch {
         /// The endpoint.
         endpoint: String,

@@ -93,7 +93,9 @@ pub enum MembershipError {
         endpoint: String,
     },
     /// A member is in another zone, and the isolation of one of the two forbids that.
-    #[error("member {index}: endpoint {endpoint} is in zone {other} already, and {strict} does not share it; remove it there or choose another isolation")]
+    #[error(
+        "member {index}: endpoint {endpoint} is in zone {other} already, and {strict} does not share it; remove it there or choose another isolation"
+    )]
     InOtherZone {
         /// Position.
         index: usize,
@@ -105,7 +107,9 @@ pub enum MembershipError {
         strict: String,
     },
     /// Two members exclude each other.
-    #[error("member {index}: endpoint {endpoint} may not be in a zone with {other}, which is member {first}; leave one of them out")]
+    #[error(
+        "member {index}: endpoint {endpoint} may not be in a zone with {other}, which is member {first}; leave one of them out"
+    )]
     Excluded {
         /// Position.
         index: usize,
@@ -151,7 +155,9 @@ pub enum MembershipError {
         circle: String,
     },
     /// Deeper than zones of zones of endpoints.
-    #[error("container {index}: {zone} contains zones itself, so {container} cannot contain it; zones nest two deep at most")]
+    #[error(
+        "container {index}: {zone} contains zones itself, so {container} cannot contain it; zones nest two deep at most"
+    )]
     TooDeep {
         /// Position.
         index: usize,

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    routes::{Routes, SwitchSet, tree::SpanningTree},
+    entry::{Egress, ZoneEntry},
+    routes::{Routes, SwitchSet, switch_tables::near, tree::SpanningTree},
     zone::{ZoneError, ZonePlan, ZoneRequest, compatible, plan},
 };
 use crate::model::{EndpointIndex, EndpointSpec, Fabric, FabricError, LinkIndex, SwitchIndex};
@@ -120,7 +121,10 @@ impl Planner {
 
     /// Brings everything up to date after a change of the fabric. Returns the plans that were in force before of the zones
     /// whose plan is another one now.
-    pub fn apply(&mut self, change: FabricChange) -> Result<BTreeMap<String, Result<ZonePlan, ZoneError>>, FabricError> {
+    pub fn apply(
+        &mut self,
+        change: FabricChange,
+    ) -> Result<BTreeMap<String, Result<ZonePlan, ZoneError>>, FabricError> {
         let affected = match change {
             FabricChange::Link { link, up } => {
                 let changed = if self.fabric.set_link(link, up) { vec![link] } else { Vec::new() };
@@ -156,33 +160,28 @@ impl Planner {
         }
         let differences = self.routes.update(&self.fabric, changed);
         let tree = SpanningTree::new(&self.fabric, None);
-        let mut moved: SwitchSet = self.tree.moved(&tree).collect();
+        let moved: SwitchSet = self.tree.moved(&tree).collect();
         self.tree = tree;
-        for (a, b) in changed.iter().filter_map(|link| self.fabric.ends_of(*link)) {
-            moved.insert(a);
-            moved.insert(b);
-        }
-        // By destination: the switches whose ways to it may be others now, because a distance there or next to it changed.
-        let mut ways: HashMap<SwitchIndex, SwitchSet> = HashMap::new();
-        for (destination, switch) in differences {
-            let set = ways.entry(destination).or_default();
-            if set.insert(switch) {
-                for (_, link) in self.fabric.links_of(switch) {
-                    set.insert(link.peer);
-                }
+        let ends = changed.iter().filter_map(|link| self.fabric.ends_of(*link));
+        let ends: SwitchSet = ends.flat_map(|(a, b)| [a, b]).collect();
+        let near = near(&self.fabric, &differences);
+        // A walk meets only choices that its zone's entries show. If none of them is made otherwise now, it is the same walk.
+        let chosen_anew = |entry: &ZoneEntry, index: EndpointIndex, egress: Egress| {
+            let Some(endpoint) = self.fabric.endpoint(index) else { return true };
+            let home = endpoint.switch;
+            let touched = ends.contains(entry.switch)
+                || near.get(&home).is_some_and(|switches| switches.contains(entry.switch));
+            touched && home != entry.switch && {
+                let way = self.routes.way(&self.fabric, entry.switch, home, endpoint.flow);
+                way.map(Egress::link) != Some(egress)
             }
-        }
+        };
         let concerned = |zone: &PlannedZone| {
             let (Ok(plan), None) = (&zone.plan, &zone.request.involved) else { return true };
-            let switches = || plan.entries.iter().map(|entry| entry.switch);
-            let homes: BTreeSet<SwitchIndex> = zone
-                .request
-                .members
-                .iter()
-                .filter_map(|index| self.fabric.endpoint(*index).map(|endpoint| endpoint.switch))
-                .collect();
-            switches().any(|switch| moved.contains(switch))
-                || homes.iter().filter_map(|home| ways.get(home)).any(|set| switches().any(|s| set.contains(s)))
+            plan.entries.iter().any(|entry| {
+                moved.contains(entry.switch)
+                    || entry.members.iter().any(|(index, egress)| chosen_anew(entry, *index, *egress))
+            })
         };
         self.zones.iter().filter(|(_, zone)| concerned(zone)).map(|(id, _)| id.clone()).collect()
     }

@@ -55,7 +55,9 @@ pub struct ZonePools {
 
 /// Pools that isolated zones cannot both have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pool {index}: {pool} and {other_pool} of zone {other_zone} overlap in {what} {own} and {theirs}; isolated zones need ranges apart")]
+#[error(
+    "pool {index}: {pool} and {other_pool} of zone {other_zone} overlap in {what} {own} and {theirs}; isolated zones need ranges apart"
+)]
 pub struct PoolOverlap {
     /// Position of the pool in its zone.
     pub index: usize,

@@ -105,7 +105,9 @@ pub enum ZoneError {
         switch: String,
     },
     /// A connection names an endpoint that is no member.
-    #[error("connection {connection} names endpoint {endpoint}, which is no member of the zone; add it to the zone first")]
+    #[error(
+        "connection {connection} names endpoint {endpoint}, which is no member of the zone; add it to the zone first"
+    )]
     ConnectionOutside {
         /// Position of the connection.
         connection: usize,
@@ -161,9 +163,8 @@ pub fn validate(fabric: &Fabric, zone: &ZoneRequest, others: &[ZoneRequest]) -> 
 pub fn compatible(fabric: &Fabric, zone: &ZoneRequest, other: &ZoneRequest) -> Result<(), ZoneError> {
     for index in zone.members.intersection(&other.members) {
         let Some(endpoint) = fabric.endpoint(*index) else { continue };
-        let tolerated = |zone: &ZoneRequest| {
-            zone.isolation.tolerates(endpoint.role, zone.gateways.contains(index))
-        };
+        let tolerated =
+            |zone: &ZoneRequest| zone.isolation.tolerates(endpoint.role, zone.gateways.contains(index));
         if !tolerated(zone) || !tolerated(other) {
             return Err(ZoneError::Conflict {
                 endpoint: endpoint.id.to_string(),

@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct ZoneView<'a> {
     pub(super) fabric: &'a Fabric,
     pub(super) zone: &'a ZoneRequest,
+    /// The other zones of the fabric; may include the zone itself.
+    pub(super) others: &'a [ZoneRequest],
     pub(super) read: &'a ReadTables,
     pub(super) entries: &'a [ZoneEntry],
     /// Members in order.
@@ -85,7 +87,9 @@ impl ZoneView<'_> {
         let (switch, zone) = (&self.fabric.switch(entry.switch).id, &self.zone.id);
         if entry.tag != self.zone.tag {
             let (found, right) = (entry.tag, self.zone.tag);
-            return Err(Violation(format!("switch {switch} carries zone {zone} under tag {found} instead of {right}")));
+            return Err(Violation(format!(
+                "switch {switch} carries zone {zone} under tag {found} instead of {right}"
+            )));
         }
         if let Some(mac) = entry.strangers.first() {
             return Err(Violation(format!(
@@ -99,10 +103,18 @@ impl ZoneView<'_> {
     /// An entry lists an endpoint that is no member: if a frame arrives by it, the way it takes.
     fn foreign(&self, entry: &ZoneEntry, foreign: EndpointIndex) -> Violation {
         let all: Vec<&[ZoneEntry]> = self.read.zones.values().map(Vec::as_slice).collect();
-        for (member, _) in entry.members.iter().filter(|(index, _)| *index != foreign) {
+        let shares = |member: EndpointIndex| {
+            let both = |zone: &ZoneRequest| zone.members.contains(&member) && zone.members.contains(&foreign);
+            self.others.iter().any(both)
+        };
+        for (member, _) in entry.members.iter().filter(|(index, _)| *index != foreign && !shares(*index)) {
             for (from, to) in [(foreign, *member), (*member, foreign)] {
                 if let Fate::Arrives(path) = follow(self.fabric, &all, from, to) {
-                    let what = format!("arrives although they share no zone: {} is not in {}", self.fabric.endpoint_name(foreign), self.zone.id);
+                    let what = format!(
+                        "arrives although they share no zone: {} is not in {}",
+                        self.fabric.endpoint_name(foreign),
+                        self.zone.id
+                    );
                     return refuted(self.fabric, from, to, &path, &what);
                 }
             }
@@ -175,7 +187,8 @@ impl ZoneView<'_> {
         let mut at = home;
         for _ in 0..=self.entries.len() {
             let place = self.scratch.entry[at as usize];
-            let egress = (place != NOWHERE).then(|| grid.egress[place as usize * grid.members + rank]).flatten();
+            let egress =
+                (place != NOWHERE).then(|| grid.egress[place as usize * grid.members + rank]).flatten();
             let Some(egress) = egress else { return sender().map(fate) };
             if let Some(from) = missing(place as usize) {
                 return Some(fate(from));
@@ -198,7 +211,8 @@ impl ZoneView<'_> {
                 let joined = self.zone.joins(*from, *to);
                 match follow(self.fabric, &[self.entries], *from, *to) {
                     Fate::Arrives(path) if !joined => {
-                        let what = format!("arrives although no connection of zone {} joins them", self.zone.id);
+                        let what =
+                            format!("arrives although no connection of zone {} joins them", self.zone.id);
                         return Err(refuted(self.fabric, *from, *to, &path, &what));
                     }
                     Fate::Dropped(path, why) if joined => {

@@ -65,7 +65,8 @@ impl ZoneView<'_> {
     fn broadcast(&self, from: EndpointIndex) -> Result<(), Violation> {
         let Some(source) = self.fabric.endpoint(from) else { return Ok(()) };
         // Who hangs at the sender's own port hears it without the switch.
-        let mut reached: BTreeSet<EndpointIndex> = self.fabric.endpoints_at(source.switch, source.port).collect();
+        let mut reached: BTreeSet<EndpointIndex> =
+            self.fabric.endpoints_at(source.switch, source.port).collect();
         let mut seen: HashSet<SwitchIndex> = HashSet::new();
         let mut queue: Vec<(SwitchIndex, Egress)> = vec![(source.switch, Egress::edge(source.port))];
         while let Some((at, arrival)) = queue.pop() {
@@ -107,7 +108,11 @@ impl ZoneView<'_> {
         if self.zone.joins(from, to) {
             return Ok(());
         }
-        let why = if self.rank(to).is_some() { "which no connection joins with it" } else { "which shares no zone with it" };
+        let why = if self.rank(to).is_some() {
+            "which no connection joins with it"
+        } else {
+            "which shares no zone with it"
+        };
         let (from, to) = (self.fabric.endpoint_name(from), self.fabric.endpoint_name(to));
         let switch = &self.fabric.switch(at).id;
         Err(Violation(format!("a broadcast from {from} reaches {to}, {why}, by switch {switch}")))

@@ -17,7 +17,12 @@ pub(super) enum Fate {
 }
 
 /// Follows a unicast frame through the entries of some zones.
-pub(super) fn follow(fabric: &Fabric, zones: &[&[ZoneEntry]], from: EndpointIndex, to: EndpointIndex) -> Fate {
+pub(super) fn follow(
+    fabric: &Fabric,
+    zones: &[&[ZoneEntry]],
+    from: EndpointIndex,
+    to: EndpointIndex,
+) -> Fate {
     let (Some(source), Some(destination)) = (fabric.endpoint(from), fabric.endpoint(to)) else {
         return Fate::Dropped(Vec::new(), "one of them is no longer on the fabric".to_owned());
     };
@@ -32,7 +37,10 @@ pub(super) fn follow(fabric: &Fabric, zones: &[&[ZoneEntry]], from: EndpointInde
             }
             Err((one, other)) => {
                 let (one, other) = (one.name(fabric), other.name(fabric));
-                let why = format!("two zones of switch {} send it by ports {one} and {other}", fabric.switch(at).id);
+                let why = format!(
+                    "two zones of switch {} send it by ports {one} and {other}",
+                    fabric.switch(at).id
+                );
                 return Fate::Astray(path, why);
             }
         };
@@ -47,7 +55,8 @@ pub(super) fn follow(fabric: &Fabric, zones: &[&[ZoneEntry]], from: EndpointInde
             }
         };
         if !fabric.link(link).up {
-            let why = format!("the link at port {} of switch {} is down", port.name(fabric), fabric.switch(at).id);
+            let why =
+                format!("the link at port {} of switch {} is down", port.name(fabric), fabric.switch(at).id);
             return Fate::Dropped(path, why);
         }
         at = fabric.link(link).peer;
@@ -89,7 +98,9 @@ pub(super) fn wrong_port(fabric: &Fabric, at: SwitchIndex, port: Egress) -> Stri
     match fabric.endpoints_at(at, edge).next() {
         Some(other) => {
             let other = fabric.endpoint_name(other);
-            format!("it leaves by the wrong edge port {name} of switch {switch} and would have to pass through endpoint {other}")
+            format!(
+                "it leaves by the wrong edge port {name} of switch {switch} and would have to pass through endpoint {other}"
+            )
         }
         None => format!("it leaves by the wrong edge port {name} of switch {switch}"),
     }

@@ -27,7 +27,12 @@ pub(super) fn intruders(
         let both = |zone: &ZoneRequest| zone.members.contains(&a) && zone.members.contains(&b);
         both(zone) || others.iter().any(both)
     };
-    for (id, entry) in read.zones.iter().filter(|(id, _)| **id != zone.id).flat_map(|(id, entries)| entries.iter().map(move |entry| (id, entry))) {
+    for (id, entry) in read
+        .zones
+        .iter()
+        .filter(|(id, _)| **id != zone.id)
+        .flat_map(|(id, entries)| entries.iter().map(move |entry| (id, entry)))
+    {
         let right = known.get(id.as_str());
         let belongs = |index: &EndpointIndex| right.is_some_and(|right| right.members.contains(index));
         let listed = || entry.members.iter().map(|(index, _)| *index);
@@ -67,7 +72,11 @@ fn listing(fabric: &Fabric, entry: &ZoneEntry, id: &str, member: EndpointIndex, 
 }
 
 /// Zones in the tables that ought not to exist.
-pub(super) fn unknown_zones(fabric: &Fabric, zones: &[ZoneRequest], read: &ReadTables) -> Result<(), Violation> {
+pub(super) fn unknown_zones(
+    fabric: &Fabric,
+    zones: &[ZoneRequest],
+    read: &ReadTables,
+) -> Result<(), Violation> {
     let known: HashSet<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
     let unknown = read.zones.iter().filter(|(id, _)| !known.contains(id.as_str()));
     for (id, entry) in unknown.flat_map(|(id, entries)| entries.iter().map(move |entry| (id, entry))) {
@@ -76,7 +85,9 @@ pub(super) fn unknown_zones(fabric: &Fabric, zones: &[ZoneRequest], read: &ReadT
         if !names.is_empty() {
             let switch = &fabric.switch(entry.switch).id;
             let names = names.join(", ");
-            return Err(Violation(format!("switch {switch} carries zone {id}, which does not exist, with {names}")));
+            return Err(Violation(format!(
+                "switch {switch} carries zone {id}, which does not exist, with {names}"
+            )));
         }
     }
     Ok(())

@@ -13,6 +13,8 @@ use crate::model::{Fabric, LinkIndex, SwitchIndex};
 pub struct SpanningTree {
     parent: Vec<Option<LinkIndex>>,
     depth: Vec<u32>,
+    /// By switch, the root of the tree that it is in.
+    root: Vec<SwitchIndex>,
 }
 
 /// Depth of a switch that is in no tree.
@@ -25,7 +27,11 @@ impl SpanningTree {
     pub fn new(fabric: &Fabric, allowed: Option<&SwitchSet>) -> Self {
         let count = fabric.switch_count();
         let usable = |switch: SwitchIndex| allowed.is_none_or(|allowed| allowed.contains(switch));
-        let mut tree = Self { parent: vec![None; count as usize], depth: vec![OUTSIDE; count as usize] };
+        let mut tree = Self {
+            parent: vec![None; count as usize],
+            depth: vec![OUTSIDE; count as usize],
+            root: (0..count).collect(),
+        };
         let mut roots: Vec<SwitchIndex> = (0..count).filter(|switch| usable(*switch)).collect();
         // By cabling, not by what is up: one failed link must not move the root, and with it everybody's tree.
         roots.sort_by_key(|switch| (std::cmp::Reverse(fabric.link_range(*switch).len()), *switch));
@@ -51,6 +57,7 @@ impl SpanningTree {
                     let peer = link.peer as usize;
                     if self.depth[peer] == OUTSIDE {
                         self.depth[peer] = depth;
+                        self.root[peer] = root;
                         self.parent[peer] = Some(link.twin);
                         next.push(link.peer);
                     }
@@ -62,7 +69,8 @@ impl SpanningTree {
 
     /// The switches that have another parent or depth in another tree of the same fabric.
     pub fn moved<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = SwitchIndex> + 'a {
-        let places = (0..).zip(self.parent.iter().zip(&self.depth).zip(other.parent.iter().zip(&other.depth)));
+        let places =
+            (0..).zip(self.parent.iter().zip(&self.depth).zip(other.parent.iter().zip(&other.depth)));
         places.filter(|(_, (own, theirs))| own != theirs).map(|(switch, _)| switch)
     }
 
@@ -80,18 +88,15 @@ impl SpanningTree {
         let mut climbing: BTreeSet<(std::cmp::Reverse<u32>, SwitchIndex)> = BTreeSet::new();
         for switch in switches {
             let depth = self.depth[*switch as usize];
-            if depth == OUTSIDE {
+            if depth == OUTSIDE || self.root[*switch as usize] != self.root[first as usize] {
                 return Err(*switch);
             }
             climbing.insert((std::cmp::Reverse(depth), *switch));
         }
         while climbing.len() > 1 {
             let Some((_, switch)) = climbing.pop_first() else { break };
-            let Some(up) = self.parent[switch as usize] else {
-                // A root below which not all have met: another one is in another tree.
-                let other = climbing.first().map_or(switch, |(_, other)| *other);
-                return Err(if switch == first { other } else { switch });
-            };
+            // Only a root has no parent, and all have the same one: it is the last to be left.
+            let Some(up) = self.parent[switch as usize] else { break };
             let link = fabric.link(up);
             part.entry(switch).or_default().push(up);
             part.entry(link.peer).or_default().push(link.twin);
