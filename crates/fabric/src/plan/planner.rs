@@ -131,9 +131,6 @@ impl Planner {
                 self.rerouted(&changed)
             }
             FabricChange::Switch { switch, up } => {
-                if switch >= self.fabric.switch_count() {
-                    return Ok(BTreeMap::new());
-                }
                 let changed = self.fabric.set_switch(switch, up);
                 self.rerouted(&changed)
             }
@@ -146,11 +143,32 @@ impl Planner {
                 self.zones_of.get(&index).cloned().unwrap_or_default()
             }
         };
+        Ok(self.replan_all(affected))
+    }
+
+    /// Takes over what a new crawl saw of the fabric; returns as [`Planner::apply`] does. When there are new cables or
+    /// switches, everything is computed anew and every zone is returned, for their plans count links in another way.
+    pub fn adopt(&mut self, seen: &Fabric, threads: usize) -> BTreeMap<String, Result<ZonePlan, ZoneError>> {
+        let adoption = self.fabric.adopt(seen);
+        if adoption.cabling {
+            self.routes = Routes::full(&self.fabric, threads);
+            self.tree = SpanningTree::new(&self.fabric, None);
+            let before = self.zones.iter().map(|(id, zone)| (id.clone(), zone.plan.clone())).collect();
+            self.replan_all(self.zones.keys().cloned().collect());
+            return before;
+        }
+        let moved = adoption.endpoints.iter().filter_map(|index| self.zones_of.get(index)).flatten().cloned();
+        let moved: BTreeSet<String> = moved.collect();
+        let mut affected = self.rerouted(&adoption.links);
+        affected.extend(moved);
+        self.replan_all(affected)
+    }
+
+    /// Plans some zones again, and those without a plan. Returns the former plans of those whose plan is another one now.
+    fn replan_all(&mut self, affected: BTreeSet<String>) -> BTreeMap<String, Result<ZonePlan, ZoneError>> {
         let failed = self.zones.iter().filter(|(_, zone)| zone.plan.is_err()).map(|(id, _)| id.clone());
         let affected: BTreeSet<String> = failed.chain(affected).collect();
-        let changed = affected.into_iter().filter_map(|id| Some((self.replan(&id)?, id)));
-        let changed: BTreeMap<_, _> = changed.map(|(before, id)| (id, before)).collect();
-        Ok(changed)
+        affected.into_iter().filter_map(|id| self.replan(&id).map(|before| (id, before))).collect()
     }
 
     /// Routes and tree after links changed; the zones that this can concern.

@@ -2,7 +2,7 @@
 
 use super::{
     NOWHERE, Scratch, Violation,
-    follow::{Fate, follow, refuted, wrong_port},
+    follow::{Fate, follow, refuted},
 };
 use crate::{
     model::{EndpointIndex, Fabric, SwitchIndex},
@@ -226,12 +226,5 @@ impl ZoneView<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The wrong edge port that a broadcast leaves by, in words.
-    pub(super) fn wrong_flood(&self, from: EndpointIndex, at: SwitchIndex, port: Egress) -> Violation {
-        let (from, zone) = (self.fabric.endpoint_name(from), &self.zone.id);
-        let what = wrong_port(self.fabric, at, port);
-        Violation(format!("a broadcast from {from} in zone {zone} reaches nobody's port: {what}"))
     }
 }

@@ -42,8 +42,14 @@ pub(super) fn intruders(
             }
             let inside = belongs(&member);
             let suspects = listed().filter(|other| *other != member && !(inside && belongs(other)));
-            for other in suspects.filter(|other| !share(member, *other)) {
+            if let Some(other) = suspects.filter(|other| !share(member, *other)).next() {
                 return Err(intruder(fabric, entry, id, (member, other), read));
+            }
+            if !inside {
+                let (switch, name) = (&fabric.switch(entry.switch).id, fabric.endpoint_name(member));
+                return Err(Violation(format!(
+                    "switch {switch} lists {name} in zone {id}, of which it is no member"
+                )));
             }
         }
     }
@@ -141,13 +147,10 @@ fn together(
 ) -> Result<(), Violation> {
     one_way(fabric, zones, shared)?;
     for index in shared {
-        let theirs: Vec<&[ZoneEntry]> = zones
-            .iter()
-            .filter(|(zone, _)| zone.members.contains(index))
-            .map(|(_, entries)| *entries)
-            .collect();
+        let theirs: Vec<(&ZoneRequest, &[ZoneEntry])> =
+            zones.iter().filter(|(zone, _)| zone.members.contains(index)).copied().collect();
         if theirs.len() > 1 {
-            flood::no_circle(fabric, *index, &theirs)?;
+            flood::together(fabric, *index, &theirs)?;
         }
     }
     Ok(())
