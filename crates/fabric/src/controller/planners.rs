@@ -1,9 +1,7 @@
-//! The planners of all fabrics, kept current with the Switch objects: links and endpoints that come and go are applied to
-//! what is there; a fabric is laid out anew only when switches or cables are other ones.
+//! The planners of all fabrics, kept current with the Switch objects.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,11 +12,8 @@ use futures::{Stream, StreamExt as _};
 
 use super::zones::zone_key;
 use crate::{
-    model::{EndpointIndex, Fabric, FabricKey, by_fabric, endpoints_of, is_up, merge},
-    plan::{
-        planner::{FabricChange, Planner},
-        zone::{ConnectionRequest, ZoneRequest},
-    },
+    model::{Fabric, FabricKey, by_fabric, merge},
+    plan::planner::Planner,
 };
 
 /// Threads that compute full routes.
@@ -38,7 +33,7 @@ pub(super) struct Planners {
 #[derive(Default)]
 pub(super) struct State {
     version: Option<u64>,
-    fabrics: BTreeMap<FabricKey, Desk>,
+    fabrics: BTreeMap<FabricKey, Planner>,
     /// Tags by zone id.
     pub(super) tags: BTreeMap<String, u32>,
     /// Stands for what was last written into switches for a zone, by its id: other tables than these are drift.
@@ -49,32 +44,26 @@ pub(super) struct State {
     pub(super) loaded: bool,
 }
 
-struct Desk {
-    planner: Planner,
-    /// Stands for switches and cables.
-    shape: u64,
-}
-
 impl State {
     /// The fabrics.
     pub(super) fn fabrics(&self) -> Vec<(&FabricKey, &Fabric)> {
-        self.fabrics.iter().map(|(key, desk)| (key, desk.planner.fabric())).collect()
+        self.fabrics.iter().map(|(key, planner)| (key, planner.fabric())).collect()
     }
 
     /// The planner of a fabric.
     pub(super) fn planner(&self, key: &FabricKey) -> Option<&Planner> {
-        self.fabrics.get(key).map(|desk| &desk.planner)
+        self.fabrics.get(key)
     }
 
     /// The planner of a fabric, to be changed.
     pub(super) fn planner_mut(&mut self, key: &FabricKey) -> Option<&mut Planner> {
-        self.fabrics.get_mut(key).map(|desk| &mut desk.planner)
+        self.fabrics.get_mut(key)
     }
 
     /// Fabrics in which a zone is planned.
     pub(super) fn planned_in(&self, zone: &str) -> Vec<FabricKey> {
-        let has = |desk: &Desk| desk.planner.zones().contains_key(zone);
-        self.fabrics.iter().filter(|(_, desk)| has(desk)).map(|(key, _)| key.clone()).collect()
+        let has = |planner: &Planner| planner.zones().contains_key(zone);
+        self.fabrics.iter().filter(|(_, planner)| has(planner)).map(|(key, _)| key.clone()).collect()
     }
 
     /// The zone's tag, or the smallest that no zone has.
@@ -129,121 +118,17 @@ fn sync<'a>(state: &mut State, switches: impl Iterator<Item = &'a Switch>) {
     let now = by_fabric(switches);
     state.fabrics.retain(|key, _| now.contains_key(key));
     for (key, switches) in now {
-        let shape = shape_of(&switches);
+        let seen = merge(&switches);
         match state.fabrics.get_mut(&key) {
-            Some(desk) if desk.shape == shape => {
-                state.replanned.extend(adjust(&mut desk.planner, &switches));
-            }
-            Some(desk) => {
-                state.replanned.extend(desk.planner.zones().keys().cloned());
-                desk.planner = laid_out_anew(&desk.planner, merge(&switches));
-                desk.shape = shape;
-            }
-            None => {
-                let planner = Planner::new(merge(&switches), THREADS);
-                state.fabrics.insert(key, Desk { planner, shape });
-            }
+            Some(planner) => state.replanned.extend(planner.adopt(&seen, THREADS).into_keys()),
+            None => drop(state.fabrics.insert(key, Planner::new(seen, THREADS))),
         }
     }
-}
-
-/// Stands for what cannot be changed piece by piece: switches, their agents, and the cables between them.
-fn shape_of(switches: &[&Switch]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for switch in switches {
-        (&switch.spec.id, &switch.spec.agent).hash(&mut hasher);
-        for link in switch.status.iter().flat_map(|status| &status.links) {
-            (&link.port, &link.peer_switch, &link.peer_port, link.speed_gbps).hash(&mut hasher);
-        }
-    }
-    hasher.finish()
-}
-
-/// Applies what came, went, failed and was repaired. Returns the zones whose plans changed.
-fn adjust(planner: &mut Planner, switches: &[&Switch]) -> BTreeSet<String> {
-    let mut replanned = BTreeSet::new();
-    for change in changes(planner.fabric(), switches) {
-        match planner.apply(change) {
-            Ok(changed) => replanned.extend(changed.into_keys()),
-            Err(error) => tracing::warn!(fabric = planner.fabric().id, "{error}"),
-        }
-    }
-    replanned
-}
-
-fn changes(fabric: &Fabric, switches: &[&Switch]) -> Vec<FabricChange> {
-    let mut changes = Vec::new();
-    let mut endpoints: BTreeMap<String, crate::model::EndpointSpec> = BTreeMap::new();
-    let mut down: BTreeSet<u32> = BTreeSet::new();
-    for switch in switches {
-        let Some(index) = fabric.switch_by_id(&switch.spec.id) else { continue };
-        if fabric.switch(index).up != is_up(switch) {
-            changes.push(FabricChange::Switch { switch: index, up: is_up(switch) });
-        }
-        for link in switch.status.iter().flat_map(|status| &status.links).filter(|link| link.down) {
-            let at = fabric.port_index(&link.port).and_then(|port| fabric.link_at(index, port));
-            if let Some(at) = at {
-                down.extend([at, fabric.link(at).twin]);
-            }
-        }
-        endpoints.extend(endpoints_of(switch, index).map(|spec| (spec.id.clone(), spec)));
-    }
-    for (_, switch) in (0..fabric.switch_count()).map(|index| (fabric.switch(index), index)) {
-        for (at, link) in fabric.links_of(switch) {
-            let up = !down.contains(&at);
-            if at < link.twin && link.is_cabled() != up {
-                changes.push(FabricChange::Link { link: at, up });
-            }
-        }
-    }
-    for (index, endpoint) in fabric.endpoints() {
-        match endpoints.get(&*endpoint.id) {
-            None => changes.push(FabricChange::EndpointGone(index)),
-            Some(spec) if fabric.is_as(index, spec) => {
-                endpoints.remove(&*endpoint.id);
-            }
-            Some(_) => {}
-        }
-    }
-    changes.extend(endpoints.into_values().map(FabricChange::Endpoint));
-    changes
-}
-
-/// A planner for the new layout with the zones of the old one; endpoints are found again by their ids.
-fn laid_out_anew(old: &Planner, fabric: Fabric) -> Planner {
-    let mut planner = Planner::new(fabric, THREADS);
-    let mut requests: Vec<ZoneRequest> = Vec::new();
-    for zone in old.zones().values() {
-        let find =
-            |index: &EndpointIndex| planner.fabric().endpoint_by_id(old.fabric().endpoint_name(*index));
-        let all = |set: &BTreeSet<EndpointIndex>| set.iter().filter_map(find).collect::<BTreeSet<_>>();
-        let connection = |connection: &ConnectionRequest| ConnectionRequest {
-            initiators: all(&connection.initiators),
-            targets: all(&connection.targets),
-        };
-        let request = &zone.request;
-        let switch = |index: &u32| planner.fabric().switch_by_id(&old.fabric().switch(*index).id);
-        requests.push(ZoneRequest {
-            id: request.id.clone(),
-            tag: request.tag,
-            isolation: request.isolation,
-            members: all(&request.members),
-            gateways: all(&request.gateways),
-            connections: request.connections.as_ref().map(|list| list.iter().map(connection).collect()),
-            involved: request.involved.as_ref().map(|set| set.iter().filter_map(switch).collect()),
-        });
-    }
-    for request in requests {
-        // A zone that does not fit the new layout is planned again, and says why, when it is looked at.
-        if let Err(error) = planner.set_zone(request) {
-            tracing::warn!(fabric = planner.fabric().id, "{error}");
-        }
-    }
-    planner
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::plan::zone::ZoneRequest;
     use drystone_api::{SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus};
 
     use super::*;
@@ -293,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_piece_by_piece_is_the_same_as_laid_out_anew() {
+    fn what_changes_piece_by_piece_is_the_same_as_computed_afresh() {
         let (mut state, key) = state_with_zone();
         let mut later = ring(true);
         later[2].status.as_mut().expect("set").endpoints.clear();
         later[1].status.as_mut().expect("set").endpoints[0].port = "elsewhere".into();
         sync(&mut state, later.iter());
         let planner = state.planner(&key).expect("known");
-        let fresh = laid_out_anew(planner, merge(&later.iter().collect::<Vec<_>>()));
+        let fresh = planner.afresh(1);
         let plan = |planner: &Planner| {
             let zone = &planner.zones()["z"];
             let plan = zone.plan.as_ref().expect("connected");
@@ -312,7 +197,7 @@ mod tests {
         };
         assert_eq!(plan(planner), plan(&fresh));
         assert!(plan(planner).contains_key("c"), "the way is over c now");
-        assert!(changes(planner.fabric(), &later.iter().collect::<Vec<_>>()).is_empty());
+        assert!(state.replanned.contains("z"));
     }
 
     #[test]

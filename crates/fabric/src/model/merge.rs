@@ -56,12 +56,12 @@ pub fn merge(switches: &[&Switch]) -> Fabric {
 }
 
 /// Whether a switch forwards.
-pub fn is_up(switch: &Switch) -> bool {
+fn is_up(switch: &Switch) -> bool {
     switch.status.as_ref().is_none_or(|status| status.state == SwitchState::Up)
 }
 
 /// The endpoints of a switch that has the given number. Those without an address cannot be told apart by switches.
-pub fn endpoints_of(switch: &Switch, index: SwitchIndex) -> impl Iterator<Item = EndpointSpec> {
+fn endpoints_of(switch: &Switch, index: SwitchIndex) -> impl Iterator<Item = EndpointSpec> {
     let endpoints = switch.status.iter().flat_map(|status| &status.endpoints);
     endpoints.filter(|endpoint| !endpoint.mac.is_empty()).map(move |endpoint| EndpointSpec {
         id: endpoint.id.clone(),

@@ -49,13 +49,6 @@ pub struct Link {
     pub up: bool,
 }
 
-impl Link {
-    /// Whether the cable itself works, whatever its switches do.
-    pub const fn is_cabled(&self) -> bool {
-        self.cabled
-    }
-}
-
 /// What an endpoint does on the fabric (Redfish `EntityRole`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
@@ -280,16 +273,6 @@ impl Fabric {
     /// The endpoints of a switch.
     pub fn endpoints_of(&self, switch: SwitchIndex) -> &[EndpointIndex] {
         self.attached.get(switch as usize).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whether an endpoint is as described already.
-    pub fn is_as(&self, index: EndpointIndex, spec: &EndpointSpec) -> bool {
-        self.endpoint(index).is_some_and(|endpoint| {
-            (&*endpoint.id, endpoint.switch, self.port_name(endpoint.port))
-                == (&*spec.id, spec.switch, &*spec.port)
-                && endpoint.mac.eq_ignore_ascii_case(&spec.mac)
-                && (endpoint.role, endpoint.speed_gbps) == (spec.role, spec.speed_gbps)
-        })
     }
 
     /// Notes that a cable works or fails, in both directions. Returns whether that changed what frames can pass.

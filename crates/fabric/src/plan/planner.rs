@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    routes::{Routes, SwitchSet, tree::SpanningTree},
+    entry::{Egress, ZoneEntry},
+    routes::{Routes, SwitchSet, switch_tables::near, tree::SpanningTree},
     zone::{ZoneError, ZonePlan, ZoneRequest, compatible, plan},
 };
 use crate::model::{EndpointIndex, EndpointSpec, Fabric, FabricError, LinkIndex, SwitchIndex};
@@ -136,9 +137,6 @@ impl Planner {
                 self.rerouted(&changed)
             }
             FabricChange::Switch { switch, up } => {
-                if switch >= self.fabric.switch_count() {
-                    return Ok(BTreeMap::new());
-                }
                 let changed = self.fabric.set_switch(switch, up);
                 self.rerouted(&changed)
             }
@@ -151,11 +149,32 @@ impl Planner {
                 self.zones_of.get(&index).cloned().unwrap_or_default()
             }
         };
+        Ok(self.replan_all(affected))
+    }
+
+    /// Takes over what a new crawl saw of the fabric; returns as [`Planner::apply`] does. When there are new cables or
+    /// switches, everything is computed anew and every zone is returned, for their plans count links in another way.
+    pub fn adopt(&mut self, seen: &Fabric, threads: usize) -> BTreeMap<String, Result<ZonePlan, ZoneError>> {
+        let adoption = self.fabric.adopt(seen);
+        if adoption.cabling {
+            self.routes = Routes::full(&self.fabric, threads);
+            self.tree = SpanningTree::new(&self.fabric, None);
+            let before = self.zones.iter().map(|(id, zone)| (id.clone(), zone.plan.clone())).collect();
+            self.replan_all(self.zones.keys().cloned().collect());
+            return before;
+        }
+        let moved = adoption.endpoints.iter().filter_map(|index| self.zones_of.get(index)).flatten().cloned();
+        let moved: BTreeSet<String> = moved.collect();
+        let mut affected = self.rerouted(&adoption.links);
+        affected.extend(moved);
+        self.replan_all(affected)
+    }
+
+    /// Plans some zones again, and those without a plan. Returns the former plans of those whose plan is another one now.
+    fn replan_all(&mut self, affected: BTreeSet<String>) -> BTreeMap<String, Result<ZonePlan, ZoneError>> {
         let failed = self.zones.iter().filter(|(_, zone)| zone.plan.is_err()).map(|(id, _)| id.clone());
         let affected: BTreeSet<String> = failed.chain(affected).collect();
-        let changed = affected.into_iter().filter_map(|id| Some((self.replan(&id)?, id)));
-        let changed: BTreeMap<_, _> = changed.map(|(before, id)| (id, before)).collect();
-        Ok(changed)
+        affected.into_iter().filter_map(|id| self.replan(&id).map(|before| (id, before))).collect()
     }
 
     /// Routes and tree after links changed; the zones that this can concern.
@@ -165,36 +184,28 @@ impl Planner {
         }
         let differences = self.routes.update(&self.fabric, changed);
         let tree = SpanningTree::new(&self.fabric, None);
-        let mut moved: SwitchSet = self.tree.moved(&tree).collect();
+        let moved: SwitchSet = self.tree.moved(&tree).collect();
         self.tree = tree;
-        for (a, b) in changed.iter().filter_map(|link| self.fabric.ends_of(*link)) {
-            moved.insert(a);
-            moved.insert(b);
-        }
-        // By destination: the switches whose ways to it may be others now, because a distance there or next to it changed.
-        let mut ways: HashMap<SwitchIndex, SwitchSet> = HashMap::new();
-        for (destination, switch) in differences {
-            let set = ways.entry(destination).or_default();
-            if set.insert(switch) {
-                for (_, link) in self.fabric.links_of(switch) {
-                    set.insert(link.peer);
-                }
+        let ends = changed.iter().filter_map(|link| self.fabric.ends_of(*link));
+        let ends: SwitchSet = ends.flat_map(|(a, b)| [a, b]).collect();
+        let near = near(&self.fabric, &differences);
+        // A walk meets only choices that its zone's entries show. If none of them is made otherwise now, it is the same walk.
+        let chosen_anew = |entry: &ZoneEntry, index: EndpointIndex, egress: Egress| {
+            let Some(endpoint) = self.fabric.endpoint(index) else { return true };
+            let home = endpoint.switch;
+            let touched = ends.contains(entry.switch)
+                || near.get(&home).is_some_and(|switches| switches.contains(entry.switch));
+            touched && home != entry.switch && {
+                let way = self.routes.way(&self.fabric, entry.switch, home, endpoint.flow);
+                way.map(Egress::link) != Some(egress)
             }
-        }
+        };
         let concerned = |zone: &PlannedZone| {
             let (Ok(plan), None) = (&zone.plan, &zone.request.involved) else { return true };
-            let switches = || plan.entries.iter().map(|entry| entry.switch);
-            let homes: BTreeSet<SwitchIndex> = zone
-                .request
-                .members
-                .iter()
-                .filter_map(|index| self.fabric.endpoint(*index).map(|endpoint| endpoint.switch))
-                .collect();
-            switches().any(|switch| moved.contains(switch))
-                || homes
-                    .iter()
-                    .filter_map(|home| ways.get(home))
-                    .any(|set| switches().any(|s| set.contains(s)))
+            plan.entries.iter().any(|entry| {
+                moved.contains(entry.switch)
+                    || entry.members.iter().any(|(index, egress)| chosen_anew(entry, *index, *egress))
+            })
         };
         self.zones.iter().filter(|(_, zone)| concerned(zone)).map(|(id, _)| id.clone()).collect()
     }

@@ -2,7 +2,7 @@
 
 use super::{
     NOWHERE, Scratch, Violation,
-    follow::{Fate, follow, refuted, wrong_port},
+    follow::{Fate, follow, refuted},
 };
 use crate::{
     model::{EndpointIndex, Fabric, SwitchIndex},
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct ZoneView<'a> {
     pub(super) fabric: &'a Fabric,
     pub(super) zone: &'a ZoneRequest,
+    /// The other zones of the fabric; may include the zone itself.
+    pub(super) others: &'a [ZoneRequest],
     pub(super) read: &'a ReadTables,
     pub(super) entries: &'a [ZoneEntry],
     /// Members in order.
@@ -101,7 +103,11 @@ impl ZoneView<'_> {
     /// An entry lists an endpoint that is no member: if a frame arrives by it, the way it takes.
     fn foreign(&self, entry: &ZoneEntry, foreign: EndpointIndex) -> Violation {
         let all: Vec<&[ZoneEntry]> = self.read.zones.values().map(Vec::as_slice).collect();
-        for (member, _) in entry.members.iter().filter(|(index, _)| *index != foreign) {
+        let shares = |member: EndpointIndex| {
+            let both = |zone: &ZoneRequest| zone.members.contains(&member) && zone.members.contains(&foreign);
+            self.others.iter().any(both)
+        };
+        for (member, _) in entry.members.iter().filter(|(index, _)| *index != foreign && !shares(*index)) {
             for (from, to) in [(foreign, *member), (*member, foreign)] {
                 if let Fate::Arrives(path) = follow(self.fabric, &all, from, to) {
                     let what = format!(
@@ -220,12 +226,5 @@ impl ZoneView<'_> {
             }
         }
         Ok(())
-    }
-
-    /// The wrong edge port that a broadcast leaves by, in words.
-    pub(super) fn wrong_flood(&self, from: EndpointIndex, at: SwitchIndex, port: Egress) -> Violation {
-        let (from, zone) = (self.fabric.endpoint_name(from), &self.zone.id);
-        let what = wrong_port(self.fabric, at, port);
-        Violation(format!("a broadcast from {from} in zone {zone} reaches nobody's port: {what}"))
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{Violation, delivery::ZoneView};
+use super::{Violation, delivery::ZoneView, follow::wrong_port};
 use crate::{
     model::{EndpointIndex, Fabric, SwitchIndex},
-    plan::entry::{Egress, Exit, ZoneEntry},
+    plan::{
+        entry::{Egress, Exit, ZoneEntry},
+        zone::ZoneRequest,
+    },
 };
 
 impl ZoneView<'_> {
@@ -90,10 +93,10 @@ impl ZoneView<'_> {
                             reached.insert(other);
                         }
                         if reached.len() == before {
-                            return Err(self.wrong_flood(from, at, port));
+                            return Err(nobody(self.fabric, from, at, port));
                         }
                     }
-                    Exit::Unknown => return Err(self.wrong_flood(from, at, port)),
+                    Exit::Unknown => return Err(nobody(self.fabric, from, at, port)),
                 }
             }
         }
@@ -113,10 +116,63 @@ impl ZoneView<'_> {
         } else {
             "which shares no zone with it"
         };
-        let (from, to) = (self.fabric.endpoint_name(from), self.fabric.endpoint_name(to));
-        let switch = &self.fabric.switch(at).id;
-        Err(Violation(format!("a broadcast from {from} reaches {to}, {why}, by switch {switch}")))
+        Err(overheard(self.fabric, from, to, at, why))
     }
+}
+
+/// Follows the broadcast of an endpoint that several zones contain, over the flood ports of all of them together: it must not go
+/// round in a circle, nor leave a zone's tree by the port of another zone's entry that it meets on the way.
+pub(super) fn together(
+    fabric: &Fabric,
+    from: EndpointIndex,
+    zones: &[(&ZoneRequest, &[ZoneEntry])],
+) -> Result<(), Violation> {
+    let Some(source) = fabric.endpoint(from) else { return Ok(()) };
+    let mut ports: Vec<(SwitchIndex, Egress)> = Vec::new();
+    let mut may_hear: HashSet<EndpointIndex> = HashSet::new();
+    for (zone, entries) in zones {
+        if zone.connections.is_none() {
+            may_hear.extend(&zone.members);
+        } else {
+            may_hear.extend(zone.members.iter().filter(|to| zone.joins(from, **to)));
+        }
+        for entry in entries.iter().filter(|entry| !entry.flood.is_empty() && entry.lists(from)) {
+            let out = entry.flood.iter().filter(|port| entry.floods_to(from, **port));
+            ports.extend(out.map(|port| (entry.switch, *port)));
+        }
+    }
+    may_hear.extend(fabric.endpoints_at(source.switch, source.port));
+    ports.sort_unstable();
+    ports.dedup();
+    let mut seen: HashSet<SwitchIndex> = HashSet::new();
+    let mut queue: Vec<(SwitchIndex, Egress)> = vec![(source.switch, Egress::edge(source.port))];
+    while let Some((at, arrival)) = queue.pop() {
+        if !seen.insert(at) {
+            return Err(circle(fabric, from, at));
+        }
+        let first = ports.partition_point(|(switch, _)| *switch < at);
+        let out = ports[first..].iter().take_while(|(switch, _)| *switch == at).map(|(_, port)| *port);
+        for port in out.filter(|port| *port != arrival) {
+            let edge = match port.exit() {
+                Exit::Link(link) => {
+                    let record = fabric.link(link);
+                    if record.up {
+                        queue.push((record.peer, Egress::link(record.twin)));
+                    }
+                    continue;
+                }
+                Exit::Edge(edge) => edge,
+                Exit::Unknown => return Err(nobody(fabric, from, at, port)),
+            };
+            if fabric.endpoints_at(at, edge).next().is_none() {
+                return Err(nobody(fabric, from, at, port));
+            }
+            if let Some(other) = fabric.endpoints_at(at, edge).find(|other| !may_hear.contains(other)) {
+                return Err(overheard(fabric, from, other, at, "which may not hear it"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn circle(fabric: &Fabric, from: EndpointIndex, at: SwitchIndex) -> Violation {
@@ -124,36 +180,18 @@ fn circle(fabric: &Fabric, from: EndpointIndex, at: SwitchIndex) -> Violation {
     Violation(format!("a broadcast from {from} goes round in a loop at switch {switch}"))
 }
 
-/// Whether the broadcast of an endpoint that several zones contain goes round in a circle over their flood ports together.
-pub(super) fn no_circle(
+fn overheard(
     fabric: &Fabric,
     from: EndpointIndex,
-    zones: &[&[ZoneEntry]],
-) -> Result<(), Violation> {
-    let Some(source) = fabric.endpoint(from) else { return Ok(()) };
-    let mut links: Vec<(SwitchIndex, Egress)> = Vec::new();
-    for entry in zones.iter().copied().flatten().filter(|entry| entry.lists(from)) {
-        let out = entry.flood.iter().filter(|port| matches!(port.exit(), Exit::Link(_)));
-        links.extend(out.map(|port| (entry.switch, *port)));
-    }
-    links.sort_unstable();
-    links.dedup();
-    let mut seen: HashSet<SwitchIndex> = HashSet::new();
-    let mut queue: Vec<(SwitchIndex, Option<Egress>)> = vec![(source.switch, None)];
-    while let Some((at, arrival)) = queue.pop() {
-        if !seen.insert(at) {
-            return Err(circle(fabric, from, at));
-        }
-        let first = links.partition_point(|(switch, _)| *switch < at);
-        for (_, port) in links[first..].iter().take_while(|(switch, _)| *switch == at) {
-            if let Exit::Link(link) = port.exit()
-                && fabric.link(link).up
-                && Some(*port) != arrival
-            {
-                let record = fabric.link(link);
-                queue.push((record.peer, Some(Egress::link(record.twin))));
-            }
-        }
-    }
-    Ok(())
+    to: EndpointIndex,
+    at: SwitchIndex,
+    why: &str,
+) -> Violation {
+    let (from, to) = (fabric.endpoint_name(from), fabric.endpoint_name(to));
+    Violation(format!("a broadcast from {from} reaches {to}, {why}, by switch {}", fabric.switch(at).id))
+}
+
+fn nobody(fabric: &Fabric, from: EndpointIndex, at: SwitchIndex, port: Egress) -> Violation {
+    let (from, what) = (fabric.endpoint_name(from), wrong_port(fabric, at, port));
+    Violation(format!("a broadcast from {from} reaches a port where nobody is known: {what}"))
 }

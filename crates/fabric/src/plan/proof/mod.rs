@@ -63,7 +63,7 @@ pub fn prove(fabric: &Fabric, zone: &ZoneRequest, others: &[ZoneRequest], tables
 pub fn prove_zone(fabric: &Fabric, zone: &ZoneRequest, others: &[ZoneRequest], read: &ReadTables) -> Proof {
     let mut checked = 0;
     let mut scratch = Scratch::new(fabric);
-    let result = one_zone(fabric, zone, read, &mut scratch, &mut checked)
+    let result = one_zone(fabric, zone, others, read, &mut scratch, &mut checked)
         .and_then(|()| several::intruders(fabric, zone, others, read))
         .and_then(|()| several::beside(fabric, zone, others, read));
     Proof::of(checked, result)
@@ -85,7 +85,7 @@ pub fn prove_all(fabric: &Fabric, zones: &[ZoneRequest], read: &ReadTables, thre
                     let mut checked = 0;
                     let result = chunk
                         .iter()
-                        .try_for_each(|zone| one_zone(fabric, zone, read, &mut scratch, &mut checked));
+                        .try_for_each(|zone| one_zone(fabric, zone, zones, read, &mut scratch, &mut checked));
                     if let Ok(mut results) = results.lock() {
                         results.insert(at, (checked, result));
                     }
@@ -135,6 +135,7 @@ impl Scratch {
 fn one_zone(
     fabric: &Fabric,
     zone: &ZoneRequest,
+    others: &[ZoneRequest],
     read: &ReadTables,
     scratch: &mut Scratch,
     checked: &mut u64,
@@ -151,7 +152,7 @@ fn one_zone(
             *slot = place;
         }
     }
-    let view = ZoneView { fabric, zone, read, entries, members: &members, scratch };
+    let view = ZoneView { fabric, zone, others, read, entries, members: &members, scratch };
     let result = view.check(checked);
     for index in &members {
         if let Some(rank) = scratch.rank.get_mut(*index as usize) {

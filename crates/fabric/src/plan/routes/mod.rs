@@ -217,16 +217,25 @@ pub(crate) fn ways_in<'a>(
 }
 
 /// Rendezvous hashing over links: the one that a flow takes.
+#[inline]
 pub(crate) fn best(fabric: &Fabric, links: impl Iterator<Item = LinkIndex>, flow: u32) -> Option<LinkIndex> {
-    let mut links = links;
-    let first = links.next()?;
-    let Some(second) = links.next() else { return Some(first) };
-    let cost = |link: LinkIndex| {
+    let draw = |link: LinkIndex| {
         let record = fabric.link(link);
-        (u64::from(exponential(mix(record.key, flow))) << 24) / u64::from(record.speed_gbps.max(1))
+        (link, mix(record.key, flow), record.speed_gbps.max(1))
     };
-    // Equal costs are all but impossible; the first one in order of port name wins then.
-    [first, second].into_iter().chain(links).min_by_key(|link| cost(*link))
+    let better = |winner: (LinkIndex, u32, u32), next: (LinkIndex, u32, u32)| {
+        // Between links of one speed the greater number wins, which is what the weighted rule comes to. Equal numbers are all
+        // but impossible; the first in order of port name wins then.
+        let next_wins = if winner.2 == next.2 {
+            next.1 > winner.1
+        } else {
+            let weighted =
+                |drawn: u32, other_speed: u32| u64::from(exponential(drawn)) * u64::from(other_speed);
+            weighted(next.1, winner.2) < weighted(winner.1, next.2)
+        };
+        if next_wins { next } else { winner }
+    };
+    links.map(draw).reduce(better).map(|(link, _, _)| link)
 }
 
 /// Mixes two numbers into one in which every bit depends on all of theirs.

@@ -13,6 +13,8 @@ use crate::model::{Fabric, LinkIndex, SwitchIndex};
 pub struct SpanningTree {
     parent: Vec<Option<LinkIndex>>,
     depth: Vec<u32>,
+    /// By switch, the root of the tree that it is in.
+    root: Vec<SwitchIndex>,
 }
 
 /// Depth of a switch that is in no tree.
@@ -25,7 +27,11 @@ impl SpanningTree {
     pub fn new(fabric: &Fabric, allowed: Option<&SwitchSet>) -> Self {
         let count = fabric.switch_count();
         let usable = |switch: SwitchIndex| allowed.is_none_or(|allowed| allowed.contains(switch));
-        let mut tree = Self { parent: vec![None; count as usize], depth: vec![OUTSIDE; count as usize] };
+        let mut tree = Self {
+            parent: vec![None; count as usize],
+            depth: vec![OUTSIDE; count as usize],
+            root: (0..count).collect(),
+        };
         let mut roots: Vec<SwitchIndex> = (0..count).filter(|switch| usable(*switch)).collect();
         // By cabling, not by what is up: one failed link must not move the root, and with it everybody's tree.
         roots.sort_by_key(|switch| (std::cmp::Reverse(fabric.link_range(*switch).len()), *switch));
@@ -51,6 +57,7 @@ impl SpanningTree {
                     let peer = link.peer as usize;
                     if self.depth[peer] == OUTSIDE {
                         self.depth[peer] = depth;
+                        self.root[peer] = root;
                         self.parent[peer] = Some(link.twin);
                         next.push(link.peer);
                     }
@@ -81,18 +88,15 @@ impl SpanningTree {
         let mut climbing: BTreeSet<(std::cmp::Reverse<u32>, SwitchIndex)> = BTreeSet::new();
         for switch in switches {
             let depth = self.depth[*switch as usize];
-            if depth == OUTSIDE {
+            if depth == OUTSIDE || self.root[*switch as usize] != self.root[first as usize] {
                 return Err(*switch);
             }
             climbing.insert((std::cmp::Reverse(depth), *switch));
         }
         while climbing.len() > 1 {
             let Some((_, switch)) = climbing.pop_first() else { break };
-            let Some(up) = self.parent[switch as usize] else {
-                // A root below which not all have met: another one is in another tree.
-                let other = climbing.first().map_or(switch, |(_, other)| *other);
-                return Err(if switch == first { other } else { switch });
-            };
+            // Only a root has no parent, and all have the same one: it is the last to be left.
+            let Some(up) = self.parent[switch as usize] else { break };
             let link = fabric.link(up);
             part.entry(switch).or_default().push(up);
             part.entry(link.peer).or_default().push(link.twin);

@@ -72,6 +72,9 @@ fn apply(fabric: &Fabric, tables: &mut Tables, at: (usize, usize), damage: &Dama
     let table = tables.get_mut(&switch).expect("picked");
     let zone: &mut ForwardingZone = table.zones.get_mut(&id).expect("picked");
     let macs: Vec<String> = zone.members.keys().cloned().collect();
+    if macs.is_empty() {
+        return;
+    }
     let mac = |number: &usize| macs[number % macs.len()].clone();
     match damage {
         Damage::Port { member, port: number } => {

@@ -165,7 +165,8 @@ fn one_lane_alone_has_a_circle_in_a_ring() {
     let fabric = ring(5);
     let routes = Routes::full(&fabric, 1);
     let error = check(&fabric, &routes, |_, _, _| 0).expect_err("a ring waits for itself");
-    assert!(error.to_string().contains("sw0 → sw1 in lane 0"), "{error}");
+    assert!(error.to_string().contains("sw1 → sw0 in lane 0"), "{error}");
+    assert_eq!(error.to_string().matches(" in lane 0").count(), 5, "{error}");
     let lanes = Lanes::new(&fabric);
     let proof = check(&fabric, &routes, |lane, incoming, out| lanes.next(&fabric, lane, incoming, out));
     assert_eq!(proof.expect("no circle").lanes, 2);

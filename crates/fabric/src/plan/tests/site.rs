@@ -15,6 +15,48 @@ use crate::{
     },
 };
 
+/// Another look at a fabric: without some of its cables and endpoints, some endpoints elsewhere, perhaps with more cables and a
+/// switch that was not there.
+pub(super) fn look(fabric: &Fabric, lost: &[usize], moved: &[usize], new: &[(u32, u32)]) -> Fabric {
+    let mut builder = FabricBuilder::new("F", "Ethernet");
+    let count = fabric.switch_count() + u32::from(new.len() > 2);
+    // In another order: numbers are of no account.
+    for switch in (0..count).rev() {
+        builder.switch(&format!("sw{switch:03}"), "agent");
+    }
+    let name =
+        |builder: &FabricBuilder, switch: u32| builder.find_switch(&format!("sw{switch:03}")).expect("added");
+    for (index, link) in (0..fabric.switch_count()).flat_map(|switch| fabric.links_of(switch)) {
+        if index > link.twin || lost.contains(&(index as usize)) {
+            continue;
+        }
+        let (own, peer) = fabric.ends_of(index).expect("known");
+        let (port, far) = (fabric.port_name(link.port), fabric.port_name(fabric.link(link.twin).port));
+        let speed = if lost.len() == 1 { 25 } else { link.speed_gbps };
+        let ends = [(own, port), (peer, far)].map(|(at, port)| LinkEnd { switch: name(&builder, at), port });
+        builder.link(ends[0], ends[1], speed, link.up);
+    }
+    for (number, (a, b)) in new.iter().map(|(a, b)| (a % count, b % count)).enumerate() {
+        let port = format!("new{number}");
+        let ends = [a, b].map(|at| LinkEnd { switch: name(&builder, at), port: &port });
+        builder.link(ends[0], ends[1], 100, true);
+    }
+    for (index, endpoint) in fabric.endpoints().filter(|(index, _)| !moved.contains(&(*index as usize + 100)))
+    {
+        let away = moved.contains(&(index as usize));
+        let at = if away { (endpoint.switch + 1) % fabric.switch_count() } else { endpoint.switch };
+        builder.endpoint(EndpointSpec {
+            id: endpoint.id.to_string(),
+            mac: endpoint.mac.to_string(),
+            switch: name(&builder, at),
+            port: fabric.port_name(endpoint.port).to_owned(),
+            role: endpoint.role,
+            speed_gbps: endpoint.speed_gbps,
+        });
+    }
+    builder.build().0
+}
+
 /// A connected fabric: a random tree of switches, extra links (some of them parallel), endpoints dealt round. The first
 /// `services` endpoints are services.
 pub(super) fn build(
@@ -34,7 +76,7 @@ pub(super) fn build(
         ports[a] += 1;
         ports[b] += 1;
         let end = |switch: usize, port| LinkEnd { switch: u32::try_from(switch).expect("few"), port };
-        builder.link(end(a, &pa), end(b, &pb), if (a + b) % 3 == 0 { 400 } else { 100 }, true);
+        builder.link(end(a, &pa), end(b, &pb), if (a + b).is_multiple_of(3) { 400 } else { 100 }, true);
     };
     for (child, parent) in parents.iter().enumerate() {
         connect(child + 1, parent % (child + 1));
