@@ -80,7 +80,9 @@ fn wait_for(child: &mut Child, directory: &Path) -> Result<Service, Failure> {
         if let Some(status) = child.try_wait()? {
             return Err(format!("the emulator ended: {status}").into());
         }
-        if let Some(found) = endpoints::read(&directory.join("state"))?.filter(|found| found.pid == child.id()) {
+        if let Some(found) =
+            endpoints::read(&directory.join("state"))?.filter(|found| found.pid == child.id())
+        {
             return found.fabric_services.into_iter().next().ok_or_else(|| "no fabric service".into());
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -134,16 +136,30 @@ async fn crawls(name: &str, service: &Service, pid: u32, started: Duration) -> R
         let start = Instant::now();
         let report = client.crawl_raw(&crawl.clone().expand(false), &(), &mut |_| {}).await?;
         single = Some(per_second(report.read, start.elapsed()));
-        println!("  one by one: {} objects in {:.2?}: {:.0} per s", report.read, start.elapsed(), per_second(report.read, start.elapsed()));
+        println!(
+            "  one by one: {} objects in {:.2?}: {:.0} per s",
+            report.read,
+            start.elapsed(),
+            per_second(report.read, start.elapsed())
+        );
     }
     let step = (known.len() / SINGLE).max(1);
-    let objects_read: Vec<&String> = known.keys().filter(|uri| uri.contains("/Ports/") || uri.contains("/Endpoints/")).step_by(step).collect();
+    let objects_read: Vec<&String> = known
+        .keys()
+        .filter(|uri| uri.contains("/Ports/") || uri.contains("/Endpoints/"))
+        .step_by(step)
+        .collect();
     let (start, before) = (Instant::now(), cpu_seconds(pid)?);
     for uri in &objects_read {
         client.get(uri).await?;
     }
-    let (latency, server_each) = (start.elapsed() / u32::try_from(objects_read.len())?, (cpu_seconds(pid)? - before) * 1e6 / to_f64(objects_read.len()));
-    println!("  a GET of an object: {latency:.1?}, of which {server_each:.0} µs of the service's processor time");
+    let (latency, server_each) = (
+        start.elapsed() / u32::try_from(objects_read.len())?,
+        (cpu_seconds(pid)? - before) * 1e6 / to_f64(objects_read.len()),
+    );
+    println!(
+        "  a GET of an object: {latency:.1?}, of which {server_each:.0} µs of the service's processor time"
+    );
     println!(
         "{}",
         json!({"size": name, "objects": objects, "startSeconds": started.as_secs_f64(), "residentMiB": resident_mib(pid)?,
@@ -172,7 +188,8 @@ fn resident_mib(pid: u32) -> Result<u64, Failure> {
 fn cpu_seconds(pid: u32) -> Result<f64, Failure> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).ok_or("no processor time");
+    let ticks =
+        |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).ok_or("no processor time");
     // Clock ticks of a hundredth of a second, as on all Linux machines.
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }

@@ -67,9 +67,9 @@ impl ForwardingZone {
     /// the other.
     pub fn permits(&self, source: &str, destination: &str) -> bool {
         let lets = |one: &str, other: &str| {
-            self.members.get(one).is_some_and(|member| {
-                member.peers.as_ref().is_none_or(|peers| peers.contains(other))
-            })
+            self.members
+                .get(one)
+                .is_some_and(|member| member.peers.as_ref().is_none_or(|peers| peers.contains(other)))
         };
         lets(source, destination) && lets(destination, source)
     }

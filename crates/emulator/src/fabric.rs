@@ -127,7 +127,9 @@ impl FabricService {
             Vec::new()
         };
         let on_fabric = |host: &&crate::site::HostSpec| {
-            host.nics.iter().any(|nic| links.switch_at(&nic.switch).is_some_and(|at| shown.contains(&(at as usize))))
+            host.nics
+                .iter()
+                .any(|nic| links.switch_at(&nic.switch).is_some_and(|at| shown.contains(&(at as usize))))
         };
         let attached_hosts = site.hosts.iter().filter(on_fabric).map(|host| host.name.clone()).collect();
         let own = site.service_faults.iter().filter(|(service, _)| *service == name);

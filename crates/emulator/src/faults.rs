@@ -101,7 +101,9 @@ impl Faults {
     /// number in 0..1 for each fault that is asked.
     pub(crate) fn meet(&self, now: Instant, writes: bool, roll: impl FnMut() -> f64) -> Option<Effect> {
         let wanted = |spec: &FaultSpec| match spec.kind {
-            FaultKind::Timeout | FaultKind::Unavailable503 | FaultKind::WrongPassword | FaultKind::Slow => true,
+            FaultKind::Timeout | FaultKind::Unavailable503 | FaultKind::WrongPassword | FaultKind::Slow => {
+                true
+            }
             FaultKind::DiesBefore | FaultKind::DiesAfter => writes,
             _ => false,
         };
@@ -202,7 +204,8 @@ impl Faults {
             let mut parameters = Properties::action(CLEAR, body.into_object());
             let kind = parameters.choice("Kind", &self.subject.kinds());
             let kind = kind.and_then(|name| kind_of(&name));
-            let cleared = Cleared { kind, switch: parameters.string("Switch"), port: parameters.string("Port") };
+            let cleared =
+                Cleared { kind, switch: parameters.string("Switch"), port: parameters.string("Port") };
             parameters.finish()?;
             self.lock().retain(|fault| !cleared.covers(&fault.spec));
             return Ok(Acted::Cleared(cleared));

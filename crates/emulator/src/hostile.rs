@@ -11,13 +11,7 @@ use http::StatusCode;
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
-use crate::{
-    bmc::Bmc,
-    fabric::FabricService,
-    probe,
-    sim::SimBackend,
-    site::SiteFile,
-};
+use crate::{bmc::Bmc, fabric::FabricService, probe, sim::SimBackend, site::SiteFile};
 
 /// Without the keys by which a service is sent to fetch or tell something elsewhere.
 const KEYS: &[&str] = &[

@@ -11,9 +11,7 @@ use drystone_redfish::{
 use serde_json::{Value, json};
 
 use super::{Bmc, CD, CHASSIS, MANAGER, SYSTEM, VIRTUAL_MEDIA, body, failed, system::is_http};
-use crate::{
-    hardware::{Change, InsertedMedium},
-};
+use crate::hardware::{Change, InsertedMedium};
 
 const INSERT: &str = "VirtualMedia.InsertMedia";
 const EJECT: &str = "VirtualMedia.EjectMedia";

@@ -75,7 +75,10 @@ impl CompactZone {
         }
         let members = self.members.iter().zip(0_u32..).map(|(member, index)| {
             let peers = peers.remove(&index);
-            (member.mac.to_string(), ForwardingMember { port: name(member.port), shared: member.shared, peers })
+            (
+                member.mac.to_string(),
+                ForwardingMember { port: name(member.port), shared: member.shared, peers },
+            )
         });
         ForwardingZone {
             tag: self.tag,

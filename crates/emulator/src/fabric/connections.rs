@@ -82,7 +82,14 @@ impl FabricService {
         let id = created.await?;
         let text = "The connection %1 of the fabric %2 was created.";
         let uri = self.connection_uri(&id);
-        self.publish(&happening("ConnectionCreated", text, false, &[&id, &self.spec().id], &uri, "Connection"));
+        self.publish(&happening(
+            "ConnectionCreated",
+            text,
+            false,
+            &[&id, &self.spec().id],
+            &uri,
+            "Connection",
+        ));
         Ok(Reply::created(self.connection(&id)?))
     }
 

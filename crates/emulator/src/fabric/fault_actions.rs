@@ -25,7 +25,12 @@ impl FabricService {
         match self.faults.act(action, body, Instant::now())? {
             Acted::Set => {}
             Acted::Cleared(cleared) => {
-                let ended: Vec<Change> = self.cabling_faults_now().into_iter().filter(|(spec, _)| cleared.covers(spec)).map(|(_, change)| change.undone()).collect();
+                let ended: Vec<Change> = self
+                    .cabling_faults_now()
+                    .into_iter()
+                    .filter(|(spec, _)| cleared.covers(spec))
+                    .map(|(_, change)| change.undone())
+                    .collect();
                 self.links.apply(&ended).await.map_err(|error| links_failed(&error, faults::MANAGER))?;
             }
             Acted::Cabling(spec) => {
@@ -64,9 +69,9 @@ impl FabricService {
     /// What the manager shows of all faults.
     pub(super) fn shown_faults(&self) -> Value {
         let mut shown = self.faults.shown(Instant::now());
-        let cabling = self.cabling_faults_now().into_iter().map(|(spec, _)| {
-            json!({"Kind": faults::name_of(spec.kind), "Switch": spec.switch, "Port": spec.port})
-        });
+        let cabling = self.cabling_faults_now().into_iter().map(
+            |(spec, _)| json!({"Kind": faults::name_of(spec.kind), "Switch": spec.switch, "Port": spec.port}),
+        );
         if let Some(list) = shown["Faults"].as_array_mut() {
             list.extend(cabling);
         }

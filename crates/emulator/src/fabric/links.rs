@@ -351,7 +351,8 @@ impl FabricLinks {
 
     fn record(&self, state: &State) -> Record {
         let names = |ports: &BTreeSet<PortAt>| {
-            let name = |at: &PortAt| Some((self.switch(at.0)?.name.to_string(), self.port(*at)?.name.to_string()));
+            let name =
+                |at: &PortAt| Some((self.switch(at.0)?.name.to_string(), self.port(*at)?.name.to_string()));
             ports.iter().filter_map(name).collect()
         };
         Record {
@@ -456,9 +457,15 @@ impl FabricLinks {
         let up = link == Link::Up;
         let between = self.port(at).is_some_and(|port| matches!(port.cable, Cable::Switch { .. }));
         let (key, text) = match (between, up) {
-            (true, true) => ("InterswitchLinkEstablished", "The interswitch link of switch %1, port %2 is up."),
-            (true, false) => ("InterswitchLinkDropped", "The interswitch link of switch %1, port %2 is down."),
-            (false, true) => ("DownstreamLinkEstablished", "The downstream link of switch %1, port %2 is up."),
+            (true, true) => {
+                ("InterswitchLinkEstablished", "The interswitch link of switch %1, port %2 is up.")
+            }
+            (true, false) => {
+                ("InterswitchLinkDropped", "The interswitch link of switch %1, port %2 is down.")
+            }
+            (false, true) => {
+                ("DownstreamLinkEstablished", "The downstream link of switch %1, port %2 is up.")
+            }
             (false, false) => ("DownstreamLinkDropped", "The downstream link of switch %1, port %2 is down."),
         };
         told.push(happening(key, text, !up, &[switch, port], &uri, "Port"));
@@ -478,11 +485,8 @@ impl FabricLinks {
     fn switch_happening(&self, at: u32, failed: bool) -> Option<Happening> {
         let switch = &self.switch(at)?.name;
         let uri = format!("/redfish/v1/Fabrics/{}/Switches/{switch}", self.spec().id);
-        let (key, text) = if failed {
-            ("SwitchFailed", "Switch %1 has failed.")
-        } else {
-            ("SwitchOK", "Switch %1 works.")
-        };
+        let (key, text) =
+            if failed { ("SwitchFailed", "Switch %1 has failed.") } else { ("SwitchOK", "Switch %1 works.") };
         Some(happening(key, text, failed, &[switch], &uri, "Switch"))
     }
 
@@ -526,6 +530,9 @@ pub(super) fn happening(
 impl std::fmt::Debug for FabricLinks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        f.debug_struct("FabricLinks").field("fabric", &self.spec().id).field("state", &*state).finish_non_exhaustive()
+        f.debug_struct("FabricLinks")
+            .field("fabric", &self.spec().id)
+            .field("state", &*state)
+            .finish_non_exhaustive()
     }
 }

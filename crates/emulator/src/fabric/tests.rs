@@ -175,7 +175,10 @@ fn check(zones: &ForwardingZones) {
         for (mac, member) in &zone.members {
             assert!(PORTS.contains(&member.port.as_str()));
             let mut peers = member.peers.iter().flatten();
-            assert!(peers.all(|peer| peer != mac && zone.members.contains_key(peer)), "peers are other members");
+            assert!(
+                peers.all(|peer| peer != mac && zone.members.contains_key(peer)),
+                "peers are other members"
+            );
             if let Some((_, shared)) = owners.insert(mac, (id, member.shared)) {
                 assert!(shared && member.shared, "only shared endpoints are in several zones");
             }

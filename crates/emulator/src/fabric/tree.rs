@@ -27,9 +27,7 @@ impl FabricService {
     pub(super) fn read_fabric(&self, path: &[&str], uri: &str) -> Result<Value, ServiceError> {
         match path {
             [] => self.fabric(),
-            ["Switches"] => {
-                collection("Switch", uri, self.switches().iter().map(|switch| &*switch.name))
-            }
+            ["Switches"] => collection("Switch", uri, self.switches().iter().map(|switch| &*switch.name)),
             ["Switches", name, rest @ ..] => {
                 let missing = || ServiceError::not_found(uri);
                 let at = self.switch_at(name).ok_or_else(missing)?;
@@ -143,8 +141,9 @@ impl FabricService {
             entity_role: Some(if attached.shared { "Target" } else { "Both" }.to_owned()),
             ..ConnectedEntity::default()
         }];
-        endpoint.links.connected_ports =
-            vec![Link::to(self.uri(&format!("/Switches/{}/Ports/{}", attached.switch.name, attached.port.name)))];
+        endpoint.links.connected_ports = vec![Link::to(
+            self.uri(&format!("/Switches/{}/Ports/{}", attached.switch.name, attached.port.name)),
+        )];
         let membership = lock(&self.membership);
         endpoint.links.zones =
             membership.zones(id).map(|id| Link::to(self.uri(&format!("/Zones/{id}")))).collect();

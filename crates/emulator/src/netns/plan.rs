@@ -116,7 +116,9 @@ fn switch_ports(switch: &SwitchSpec) -> SwitchPorts {
                 ports.interswitch.insert(interface);
                 continue;
             }
-            Cable::Nic { mac, .. } | Cable::Gateway { mac } | Cable::Endpoint { mac } => BTreeSet::from([mac.to_string()]),
+            Cable::Nic { mac, .. } | Cable::Gateway { mac } | Cable::Endpoint { mac } => {
+                BTreeSet::from([mac.to_string()])
+            }
             Cable::Unplugged => BTreeSet::new(),
         };
         ports.edge.insert(interface, allowed);

@@ -247,7 +247,11 @@ fn validate(ports: &SwitchPorts, zones: &ForwardingZones) -> Result<(), RulesetE
             }
             let strange = member.peers.iter().flatten().find(|peer| !zone.members.contains_key(*peer));
             if let Some(peer) = strange {
-                return Err(RulesetError::UnknownPeer { zone: id.clone(), mac: mac.clone(), peer: peer.clone() });
+                return Err(RulesetError::UnknownPeer {
+                    zone: id.clone(),
+                    mac: mac.clone(),
+                    peer: peer.clone(),
+                });
             }
             check_port(ports, id, &format!("Members/{mac}"), &member.port)?;
             if let Some((first, shared)) = home.insert(mac, (id, member.shared))

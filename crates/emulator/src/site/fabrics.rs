@@ -29,12 +29,8 @@ pub(super) struct Cabling {
 impl Cabling {
     /// The switches with their links and nothing else plugged in.
     pub(super) fn new(site: Uuid, documents: Vec<FabricDocument>, problems: &mut Problems) -> Self {
-        let mut cabling = Self {
-            fabrics: Vec::new(),
-            switches: BTreeMap::new(),
-            names: HashSet::new(),
-            bare: Vec::new(),
-        };
+        let mut cabling =
+            Self { fabrics: Vec::new(), switches: BTreeMap::new(), names: HashSet::new(), bare: Vec::new() };
         for (index, document) in documents.into_iter().enumerate() {
             cabling.add_fabric(site, index, document, problems);
         }
@@ -72,8 +68,11 @@ impl Cabling {
         }
         let mut switches = Vec::with_capacity(document.switches.len());
         for (number, switch) in document.switches.iter().enumerate() {
-            let path =
-                if explicit { format!("{path}.switches[{number}]") } else { format!("{path}.topology.prefix") };
+            let path = if explicit {
+                format!("{path}.switches[{number}]")
+            } else {
+                format!("{path}.topology.prefix")
+            };
             if explicit {
                 problems.check_name(&format!("{path}.name"), &switch.name, 32);
                 problems.check_range(&format!("{path}.ports"), switch.ports, 1, MOST_SWITCH_PORTS);
@@ -168,7 +167,8 @@ impl Cabling {
             let mut free: Vec<(usize, Vec<usize>)> = Vec::new();
             for (number, switch) in fabric.switches.iter().enumerate() {
                 let ports = switch.ports.iter().enumerate();
-                let unplugged = ports.filter(|(_, port)| port.cable == Cable::Unplugged).map(|(port, _)| port);
+                let unplugged =
+                    ports.filter(|(_, port)| port.cable == Cable::Unplugged).map(|(port, _)| port);
                 free.push((number, unplugged.collect()));
             }
             let room: usize = free.iter().map(|(_, ports)| ports.len()).sum();

@@ -42,12 +42,7 @@ pub(super) fn generate(
     let prefix = document.prefix.clone().unwrap_or_else(|| fabric.to_ascii_lowercase());
     // Room for `-g0000s0000` behind it.
     problems.check_name(&format!("{path}.prefix"), &prefix, 20);
-    problems.check_range(
-        &format!("{path}.portsPerSwitch"),
-        document.ports_per_switch,
-        2,
-        MOST_SWITCH_PORTS,
-    );
+    problems.check_range(&format!("{path}.portsPerSwitch"), document.ports_per_switch, 2, MOST_SWITCH_PORTS);
     problems.check_range(&format!("{path}.speedGbps"), document.speed_gbps, 1, 10_000);
     let link_speed_gbps = document.link_speed_gbps.unwrap_or(document.speed_gbps);
     problems.check_range(&format!("{path}.linkSpeedGbps"), link_speed_gbps, 1, 10_000);
@@ -103,12 +98,7 @@ impl Common<'_> {
     }
 
     fn link(&self, from: &str, to: &str, count: u32) -> LinkDocument {
-        LinkDocument {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            speed_gbps: self.link_speed_gbps,
-            count,
-        }
+        LinkDocument { from: from.to_owned(), to: to.to_owned(), speed_gbps: self.link_speed_gbps, count }
     }
 
     /// Groups of switches that are all joined to each other; every pair of groups is joined by the same number of cables,
@@ -151,9 +141,8 @@ impl Common<'_> {
 
     fn write_dragonfly(&self, groups: u32, size: u32, edge: u32, pair: u32) -> Generated {
         let (wide_group, wide_switch) = (digits(groups), digits(size));
-        let name = |group: u32, switch: u32| {
-            format!("{}-g{group:0wide_group$}s{switch:0wide_switch$}", self.prefix)
-        };
+        let name =
+            |group: u32, switch: u32| format!("{}-g{group:0wide_group$}s{switch:0wide_switch$}", self.prefix);
         let mut generated = Generated::default();
         for group in 0..groups {
             for switch in 0..size {
@@ -161,7 +150,9 @@ impl Common<'_> {
             }
             for one in 0..size {
                 let others = (one + 1)..size;
-                generated.links.extend(others.map(|other| self.link(&name(group, one), &name(group, other), 1)));
+                generated
+                    .links
+                    .extend(others.map(|other| self.link(&name(group, one), &name(group, other), 1)));
             }
         }
         // The next cable of a group leaves by its next switch in turn.
@@ -192,7 +183,9 @@ impl Common<'_> {
         problems.check_range(&format!("{}.leaves", self.path), leaves, 1, self.ports);
         let edge = self.edge_ports(problems)?;
         let spines = self.ports - edge;
-        if leaves == 0 || leaves > self.ports || !self.size_fits(u64::from(leaves + spines), "leaves", problems)
+        if leaves == 0
+            || leaves > self.ports
+            || !self.size_fits(u64::from(leaves + spines), "leaves", problems)
         {
             return None;
         }
@@ -225,7 +218,8 @@ impl Common<'_> {
         let edge = self.document.endpoints_per_switch.unwrap_or(half);
         problems.check_range(&format!("{}.endpointsPerSwitch", self.path), edge, 1, half);
         let switches = u64::from(pods) * 2 * u64::from(half) + u64::from(half) * u64::from(half);
-        let good = self.ports.is_multiple_of(2) && (1..=self.ports).contains(&pods) && (1..=half).contains(&edge);
+        let good =
+            self.ports.is_multiple_of(2) && (1..=self.ports).contains(&pods) && (1..=half).contains(&edge);
         if !self.size_fits(switches, "pods", problems) || !good {
             return None;
         }

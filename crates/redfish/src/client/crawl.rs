@@ -89,7 +89,8 @@ impl CrawlOptions {
 
     fn wants(&self, uri: &str) -> bool {
         let below = |prefix: &String| {
-            uri.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+            uri.strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
         };
         uri.starts_with('/')
             && (self.within.is_empty() || self.within.iter().any(below))
@@ -232,11 +233,13 @@ pub(super) async fn again(
     };
     let report = raw(client, options, known, &mut sink).await?;
     let gone = |uri: &&String| {
-        options.wants(uri) && options.is_below_roots(uri) && !seen.contains(*uri) && !is_in_doubt(uri, &report)
+        options.wants(uri)
+            && options.is_below_roots(uri)
+            && !seen.contains(*uri)
+            && !is_in_doubt(uri, &report)
     };
     // Of a crawl that was cut short nobody knows what it would have found.
-    let vanished =
-        if report.truncated { Vec::new() } else { known.keys().filter(gone).cloned().collect() };
+    let vanished = if report.truncated { Vec::new() } else { known.keys().filter(gone).cloned().collect() };
     Ok(Recrawl { changed, vanished, report })
 }
 

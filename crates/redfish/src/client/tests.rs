@@ -288,12 +288,19 @@ impl Herd {
     }
 }
 
-async fn herd(State(herd): State<Herd>, headers: HeaderMap, request: Request<Body>) -> axum::response::Response {
+async fn herd(
+    State(herd): State<Herd>,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> axum::response::Response {
     herd.asked.fetch_add(1, Ordering::SeqCst);
     let query: std::collections::HashMap<String, String> =
-        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
     let number = |name: &str, default: usize| query.get(name).map_or(default, |text| text.parse().unwrap());
-    let parts: Vec<&str> = request.uri().path().trim_start_matches("/redfish/v1").split('/').skip(1).collect();
+    let parts: Vec<&str> =
+        request.uri().path().trim_start_matches("/redfish/v1").split('/').skip(1).collect();
     let body = match parts.as_slice() {
         [] => json!({"@odata.id": "/redfish/v1", "Herd": {"@odata.id": "/redfish/v1/Herd"},
             "ProtocolFeaturesSupported": {"ExpandQuery": {"NoLinks": herd.expand}, "TopSkipQuery": herd.expand}}),
@@ -304,12 +311,22 @@ async fn herd(State(herd): State<Herd>, headers: HeaderMap, request: Request<Bod
             if expand && top > 40 {
                 return StatusCode::INSUFFICIENT_STORAGE.into_response();
             }
-            let show = |number| if expand { herd.member(number) } else { json!({"@odata.id": format!("/redfish/v1/Herd/{number}")}) };
+            let show = |number| {
+                if expand {
+                    herd.member(number)
+                } else {
+                    json!({"@odata.id": format!("/redfish/v1/Herd/{number}")})
+                }
+            };
             let members: Vec<Value> = (0..herd.members).skip(skip).take(top).map(show).collect();
             json!({"@odata.id": "/redfish/v1/Herd", "@odata.etag": "\"herd\"", "Members": members})
         }
-        ["Herd", number] if number.parse::<usize>().is_ok_and(|number| number < herd.members) => herd.member(number.parse().unwrap()),
-        ["Herd", number, "Rooms"] => json!({"@odata.id": format!("/redfish/v1/Herd/{number}/Rooms"), "@odata.etag": "\"r\"", "Members": []}),
+        ["Herd", number] if number.parse::<usize>().is_ok_and(|number| number < herd.members) => {
+            herd.member(number.parse().unwrap())
+        }
+        ["Herd", number, "Rooms"] => {
+            json!({"@odata.id": format!("/redfish/v1/Herd/{number}/Rooms"), "@odata.etag": "\"r\"", "Members": []})
+        }
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
     let tag = body["@odata.etag"].as_str().unwrap_or("\"root\"").to_owned();
@@ -353,7 +370,10 @@ async fn what_has_not_changed_is_only_named() {
         assert_eq!((again.changed.len(), again.report.unchanged, again.vanished.len()), (0, 81, 0));
         herd.versions[0].store(7, Ordering::SeqCst);
         let again = client.recrawl(&options, &known).await.unwrap();
-        assert_eq!(again.changed.iter().map(|found| found.uri.as_str()).collect::<Vec<_>>(), ["/redfish/v1/Herd/0"]);
+        assert_eq!(
+            again.changed.iter().map(|found| found.uri.as_str()).collect::<Vec<_>>(),
+            ["/redfish/v1/Herd/0"]
+        );
         let below = CrawlOptions::new(["/redfish/v1/Herd/0"]).within("/redfish/v1/Herd/0");
         let asked = herd.asked.load(Ordering::SeqCst);
         assert_eq!(client.recrawl(&below, &known).await.unwrap().report.unchanged, 1);

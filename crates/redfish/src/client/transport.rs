@@ -228,7 +228,10 @@ impl Transport {
     pub(super) fn resolve(&self, uri: &str) -> Result<Url, RedfishError> {
         // Sunfish writes its own URIs like this; a host of that name is none of ours.
         let tidied = uri.starts_with("//redfish/").then(|| super::crawl::tidy(uri));
-        let url = self.base.join(tidied.as_deref().unwrap_or(uri)).map_err(|error| RedfishError::malformed(uri, error))?;
+        let url = self
+            .base
+            .join(tidied.as_deref().unwrap_or(uri))
+            .map_err(|error| RedfishError::malformed(uri, error))?;
         if url.origin() == self.base.origin() {
             Ok(url)
         } else {

@@ -73,7 +73,9 @@ fn tables_that_cannot_be_enforced() {
     assert!(message(&[("red", stranger)]).contains("no member of the zone"));
     for bad in ["02:D5:00:00:00:01", "03:d5:00:00:00:01", "02:d5:00:00:00", "", "02:d5:00:00:00:01; drop"] {
         let mut broken = zone(1, &[], &[]);
-        broken.members.insert(bad.to_owned(), ForwardingMember { port: "p1".to_owned(), shared: false, peers: None });
+        broken
+            .members
+            .insert(bad.to_owned(), ForwardingMember { port: "p1".to_owned(), shared: false, peers: None });
         assert!(message(&[("red", broken)]).contains("no unicast MAC"), "{bad}");
     }
 }
@@ -159,7 +161,8 @@ fn evaluate(sets: &Sets, source: &str, destination: Option<&str>, port: &str) ->
     if sets.shared_pairs.contains(&format!("{source} . {destination} . \"{port}\"")) {
         return true;
     }
-    tag_of(destination).is_some_and(|tag| sets.belongs.contains(&format!("{tag} . {source}")) && between(&tag))
+    tag_of(destination)
+        .is_some_and(|tag| sets.belongs.contains(&format!("{tag} . {source}")) && between(&tag))
 }
 
 prop_compose! {

@@ -98,19 +98,47 @@ fn shapes_that_cannot_be_are_refused_by_their_fields() {
     let dragonfly = "kind: dragonfly, groups: 4, switchesPerGroup: 2, portsPerSwitch: 8, speedGbps: 100";
     let cases: [(&str, &str, &str); 14] = [
         ("kind: torus, portsPerSwitch: 8, speedGbps: 1", "", "fabrics[0].topology.kind"),
-        ("kind: dragonfly, portsPerSwitch: 8, speedGbps: 1", "", "topology.groups: a topology of this kind needs it"),
-        ("kind: dragonfly, groups: 1, switchesPerGroup: 1, portsPerSwitch: 8, speedGbps: 1", "", "groups: 1 is outside of 2 to 4096"),
-        ("kind: dragonfly, groups: 4000, switchesPerGroup: 500, portsPerSwitch: 600, speedGbps: 1", "", "groups: 2000000 switches with 600 ports are too many"),
-        ("kind: dragonfly, groups: 3, switchesPerGroup: 9, portsPerSwitch: 8, speedGbps: 1", "", "leave none of 8 ports for other groups"),
-        ("kind: dragonfly, groups: 3, switchesPerGroup: 2, portsPerSwitch: 8, linksPerGroupPair: 9, speedGbps: 1", "", "linksPerGroupPair: 9 is outside of 1 to 5"),
-        ("kind: dragonfly, groups: 3, switchesPerGroup: 2, portsPerSwitch: 8, pods: 3, speedGbps: 1", "", "pods: only the kind fatTree has this"),
+        (
+            "kind: dragonfly, portsPerSwitch: 8, speedGbps: 1",
+            "",
+            "topology.groups: a topology of this kind needs it",
+        ),
+        (
+            "kind: dragonfly, groups: 1, switchesPerGroup: 1, portsPerSwitch: 8, speedGbps: 1",
+            "",
+            "groups: 1 is outside of 2 to 4096",
+        ),
+        (
+            "kind: dragonfly, groups: 4000, switchesPerGroup: 500, portsPerSwitch: 600, speedGbps: 1",
+            "",
+            "groups: 2000000 switches with 600 ports are too many",
+        ),
+        (
+            "kind: dragonfly, groups: 3, switchesPerGroup: 9, portsPerSwitch: 8, speedGbps: 1",
+            "",
+            "leave none of 8 ports for other groups",
+        ),
+        (
+            "kind: dragonfly, groups: 3, switchesPerGroup: 2, portsPerSwitch: 8, linksPerGroupPair: 9, speedGbps: 1",
+            "",
+            "linksPerGroupPair: 9 is outside of 1 to 5",
+        ),
+        (
+            "kind: dragonfly, groups: 3, switchesPerGroup: 2, portsPerSwitch: 8, pods: 3, speedGbps: 1",
+            "",
+            "pods: only the kind fatTree has this",
+        ),
         ("kind: fatTree, portsPerSwitch: 7, speedGbps: 1", "", "portsPerSwitch: 7 is odd"),
         ("kind: fatTree, levels: 4, portsPerSwitch: 8, speedGbps: 1", "", "levels: 4 is outside of 2 to 3"),
         ("kind: fatTree, levels: 2, pods: 2, portsPerSwitch: 8, speedGbps: 1", "", "has leaves, no pods"),
         (dragonfly, ", switches: [{name: a, ports: 1, speedGbps: 1}]", "either a topology or a list"),
         (dragonfly, ", bareEndpoints: 17", "fabrics[0].bareEndpoints: 17 are more than the 16 edge ports"),
         (dragonfly, ", bareEndpoints: some", "a number of endpoints, or all"),
-        ("kind: fatTree, portsPerSwitch: 8, prefix: 'A b', speedGbps: 1", "", "topology.prefix: \"A b\" must be"),
+        (
+            "kind: fatTree, portsPerSwitch: 8, prefix: 'A b', speedGbps: 1",
+            "",
+            "topology.prefix: \"A b\" must be",
+        ),
     ];
     for (topology, rest, expected) in cases {
         let found = problems(&fabric(topology, rest));
@@ -129,13 +157,19 @@ fn hosts_and_bare_endpoints_share_the_ports() {
     let bare = site.fabrics[0].switches.iter().map(|switch| {
         switch.ports.iter().filter(|port| matches!(port.cable, Cable::Endpoint { .. })).count()
     });
-    assert_eq!(bare.collect::<Vec<_>>(), [1, 2, 2, 1], "one on every switch in turn, as long as it has ports");
+    assert_eq!(
+        bare.collect::<Vec<_>>(),
+        [1, 2, 2, 1],
+        "one on every switch in turn, as long as it has ports"
+    );
 }
 
 #[test]
 fn faults_of_switches_and_cables_name_what_there_is() {
     let dragonfly = "kind: dragonfly, groups: 2, switchesPerGroup: 2, portsPerSwitch: 8, speedGbps: 100";
-    let with = |fault: &str| format!("{}faults: {{fabric: [{{{fault}}}]}}\n", fabric(dragonfly, ", bareEndpoints: 1"));
+    let with = |fault: &str| {
+        format!("{}faults: {{fabric: [{{{fault}}}]}}\n", fabric(dragonfly, ", bareEndpoints: 1"))
+    };
     for good in [
         "service: HSN, kind: linkDown, switch: hsn-g0s1, port: isl0, until: 5s",
         "service: HSN, kind: switchDown, switch: hsn-g1s0",
@@ -148,12 +182,24 @@ fn faults_of_switches_and_cables_name_what_there_is() {
     }
     for (bad, expected) in [
         ("service: HSN, kind: linkDown", "port: the kinds linkDown and unplugged need a port"),
-        ("service: HSN, kind: linkDown, port: isl0", "switch: the agent speaks for several switches; name one"),
-        ("service: HSN, kind: linkDown, switch: hsn-g0s9, port: isl0", "fabric HSN has no switch \"hsn-g0s9\""),
-        ("service: HSN, kind: linkDown, switch: hsn-g0s1, port: isl9", "switch hsn-g0s1 has no port \"isl9\""),
+        (
+            "service: HSN, kind: linkDown, port: isl0",
+            "switch: the agent speaks for several switches; name one",
+        ),
+        (
+            "service: HSN, kind: linkDown, switch: hsn-g0s9, port: isl0",
+            "fabric HSN has no switch \"hsn-g0s9\"",
+        ),
+        (
+            "service: HSN, kind: linkDown, switch: hsn-g0s1, port: isl9",
+            "switch hsn-g0s1 has no port \"isl9\"",
+        ),
         ("service: HSN, kind: linkDown, switch: hsn-g0s1, port: p2", "has nothing plugged in"),
         ("service: HSN, kind: unplugged, switch: hsn-g0s1, port: isl0", "has nothing plugged in"),
-        ("service: HSN, kind: switchDown, switch: hsn-g0s1, count: 3", "count: no request meets a fault of a switch"),
+        (
+            "service: HSN, kind: switchDown, switch: hsn-g0s1, count: 3",
+            "count: no request meets a fault of a switch",
+        ),
         ("service: HSN, kind: slow, switch: hsn-g0s1", "switch: only faults of switches"),
         ("service: HSN, kind: tableRefused, status: 404", "status: 404 is none of 400, 503 and 507"),
         ("service: HSN, kind: slow, status: 400", "status: only the kind tableRefused"),

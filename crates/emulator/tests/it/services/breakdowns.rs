@@ -44,13 +44,15 @@ impl Listener {
     }
 
     async fn subscribe(&self, client: &Client) {
-        let body = json!({"Destination": self.address, "Protocol": "Redfish", "RegistryPrefixes": ["Fabric"]});
+        let body =
+            json!({"Destination": self.address, "Protocol": "Redfish", "RegistryPrefixes": ["Fabric"]});
         client.create("/redfish/v1/EventService/Subscriptions", &body).await.unwrap();
     }
 
     /// Waits until this has been heard.
     async fn hears(&self, key: &str, args: &[&str], origin: &str) {
-        let wanted = (key.to_owned(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>(), origin.to_owned());
+        let wanted =
+            (key.to_owned(), args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>(), origin.to_owned());
         let heard = async {
             while !self.heard.lock().await.contains(&wanted) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -78,7 +80,10 @@ async fn a_cut_cable_is_down_at_both_ends_and_told_by_both_switches() {
     a.action(SET, &json!({"Kind": "LinkDown", "Port": "isl0"})).await.unwrap();
     for (client, switch, uri) in [(&a, "eth-a", &at_a), (&b, "eth-b", &at_b)] {
         let port = read(client, uri).await;
-        assert_eq!((&port["LinkStatus"], &port["Status"]["Health"]), (&json!("LinkDown"), &json!("Critical")));
+        assert_eq!(
+            (&port["LinkStatus"], &port["Status"]["Health"]),
+            (&json!("LinkDown"), &json!("Critical"))
+        );
         assert_eq!(port["LinkState"], "Enabled", "nobody set it down");
         listener.hears("PortFailed", &[switch, "isl0"], uri).await;
         listener.hears("InterswitchLinkDropped", &[switch, "isl0"], uri).await;
@@ -164,7 +169,8 @@ async fn an_endpoint_that_is_pulled_out_is_gone() {
     let listener = Listener::start().await;
     listener.subscribe(&agent).await;
     let uri = format!("{HSN}/Endpoints/c1-hsn0");
-    let port = read(&agent, &uri).await["Links"]["ConnectedPorts"][0]["@odata.id"].as_str().unwrap().to_owned();
+    let port =
+        read(&agent, &uri).await["Links"]["ConnectedPorts"][0]["@odata.id"].as_str().unwrap().to_owned();
     let unplug = json!({"Kind": "Unplugged", "Switch": "hsn-a", "Port": "p1"});
     agent.action(SET, &unplug).await.unwrap();
     listener.hears("EndpointRemoved", &["c1-hsn0", "HSN"], &uri).await;
@@ -186,7 +192,8 @@ async fn an_endpoint_that_is_pulled_out_is_gone() {
         let error = agent.action(SET, &body).await.unwrap_err();
         assert!(error.says(key), "{body}: {error}");
     }
-    let of_a_switch = site.bmc("c1").action(SET, &json!({"Kind": "LinkDown", "Port": "isl0"})).await.unwrap_err();
+    let of_a_switch =
+        site.bmc("c1").action(SET, &json!({"Kind": "LinkDown", "Port": "isl0"})).await.unwrap_err();
     assert!(of_a_switch.says("ActionParameterValueNotInList"), "{of_a_switch}");
 }
 
@@ -243,8 +250,11 @@ async fn an_agent_dies_before_or_after_a_change_and_comes_back() {
             .retry(once),
     )
     .unwrap();
-    let often =
-        RetryPolicy { attempts: 1000, first_pause: Duration::from_millis(20), longest_pause: Duration::from_millis(100) };
+    let often = RetryPolicy {
+        attempts: 1000,
+        first_pause: Duration::from_millis(20),
+        longest_pause: Duration::from_millis(100),
+    };
     let patient = Client::new(options(site.fabric_service("HSN")).retry(often)).unwrap();
     let zones = format!("{HSN}/Zones");
     for (kind, id, there) in [("DiesBefore", "before", false), ("DiesAfter", "after", true)] {

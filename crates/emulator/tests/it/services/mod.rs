@@ -8,4 +8,5 @@ mod inventory;
 mod restart;
 mod security;
 mod site;
+mod sunfish;
 mod sushy;

@@ -135,7 +135,10 @@ impl<'de> Visitor<'de> for Top<'_> {
                 Key::Next => self.0.next = map.next_value_seed(Text)?.map(|uri| tidy(&uri)),
                 Key::Members => {
                     let mut members = Members::default();
-                    map.next_value_seed(Inside { links: &mut members.links, list: Some(&mut members.is_list) })?;
+                    map.next_value_seed(Inside {
+                        links: &mut members.links,
+                        list: Some(&mut members.is_list),
+                    })?;
                     if members.is_list {
                         self.0.members = Some(members.links);
                     } else {

@@ -148,7 +148,8 @@ impl<'a> Walk<'a> {
 
     /// Learns from the service root what the service can. One that does not tell can nothing.
     async fn ask_features(&mut self) {
-        let answer = self.client.transport.send_raw(http::Method::GET, SERVICE_ROOT, None, Condition::None).await;
+        let answer =
+            self.client.transport.send_raw(http::Method::GET, SERVICE_ROOT, None, Condition::None).await;
         let found = answer.ok().and_then(|answer| scan(&answer.body).ok());
         self.features = found.map(|scan| scan.features).unwrap_or_default();
     }
@@ -253,7 +254,8 @@ impl<'a> Walk<'a> {
         // Only what stands below the collection can be told to be a member by the service's word.
         let many = fresh.len() >= WORTH_A_PAGE && fresh.len() * 2 > count;
         // Without pages the answer is all or nothing, whatever the limit is.
-        let fits = self.features.paging || (count <= self.options.page && self.met() + count <= self.options.limit);
+        let fits =
+            self.features.paging || (count <= self.options.page && self.met() + count <= self.options.limit);
         if !(self.features.expand && many && fits) || uri.contains('?') || !fresh.iter().all(inside) {
             fresh.into_iter().for_each(|link| self.want(link));
             return;
@@ -330,7 +332,8 @@ impl<'a> Walk<'a> {
         let expected = self.pending.get_mut(collection).is_some_and(|pending| pending.expected.remove(&uri));
         let inside = uri.strip_prefix(collection).is_some_and(|rest| rest.starts_with('/'));
         // One that the collection did not list has come since; one that was read already stays as it was.
-        if !expected && !(inside && self.options.wants(&uri) && self.seen.insert(uri.clone())) {
+        let has_come = !expected && inside && self.options.wants(&uri) && self.seen.insert(uri.clone());
+        if !expected && !has_come {
             return;
         }
         let etag = scan.etag.clone().map(ETag::from_header);
