@@ -5,6 +5,7 @@ mod breakdowns;
 mod fabric;
 mod faults;
 mod inventory;
+mod large;
 mod restart;
 mod security;
 mod site;
