@@ -95,27 +95,8 @@ async fn crawls(name: &str, service: &Service, pid: u32, started: Duration) -> R
         .authentication(AuthenticationMode::Basic);
     let client = Client::new(options)?;
     let crawl = CrawlOptions::new([FABRIC]).within(FABRIC);
+    let (objects, paged) = by_pages(&client, &crawl, pid).await?;
     let mut known: BTreeMap<String, RawResource> = BTreeMap::new();
-    let (mut bytes, mut objects) = (0, 0);
-    let mut count = |found| {
-        if let Found::Read(resource) = found {
-            bytes += resource.body.len();
-            objects += 1;
-        }
-    };
-    let (start, before) = (Instant::now(), cpu_seconds(pid)?);
-    let report = client.crawl_raw(&crawl, &(), &mut count).await?;
-    let (paged, server) = (start.elapsed(), cpu_seconds(pid)? - before);
-    if let Some((uri, error)) = report.failed.first_key_value() {
-        return Err(format!("{} links failed, {uri}: {error}", report.failed.len()).into());
-    }
-    println!(
-        "  by pages: {objects} objects, {} MiB in {paged:.2?} with {} requests: {:.0} per s; {:.1} µs of the service each",
-        bytes >> 20,
-        report.requests,
-        per_second(objects, paged),
-        server * 1e6 / to_f64(objects)
-    );
     let mut keep = |found| {
         if let Found::Read(resource) = found {
             known.insert(resource.uri.clone(), resource);
@@ -135,38 +116,80 @@ async fn crawls(name: &str, service: &Service, pid: u32, started: Duration) -> R
     if objects < 50_000 {
         let start = Instant::now();
         let report = client.crawl_raw(&crawl.clone().expand(false), &(), &mut |_| {}).await?;
-        single = Some(per_second(report.read, start.elapsed()));
-        println!(
-            "  one by one: {} objects in {:.2?}: {:.0} per s",
-            report.read,
-            start.elapsed(),
-            per_second(report.read, start.elapsed())
-        );
+        let rate = per_second(report.read, start.elapsed());
+        single = Some(rate.round());
+        println!("  one by one: {} objects in {:.2?}: {rate:.0} per s", report.read, start.elapsed());
     }
-    let step = (known.len() / SINGLE).max(1);
-    let objects_read: Vec<&String> = known
-        .keys()
-        .filter(|uri| uri.contains("/Ports/") || uri.contains("/Endpoints/"))
-        .step_by(step)
-        .collect();
+    let (latency, service_each) = single_reads(&client, &known, pid).await?;
+    let zones = zones(&client, &known).await?;
+    let line = json!({"size": name, "objects": objects, "startSeconds": started.as_secs_f64(), "residentMiB": resident_mib(pid)?,
+        "pagedPerSecond": per_second(objects, paged).round(), "singlePerSecond": single,
+        "recrawlSeconds": recrawled.as_secs_f64(), "getMicroseconds": latency.as_secs_f64() * 1e6,
+        "getServiceMicroseconds": service_each, "zonePostP50Ms": zones.0, "zonePostP99Ms": zones.1});
+    println!("{line}");
+    Ok(())
+}
+
+/// A crawl by pages: objects, and how long it took.
+async fn by_pages(client: &Client, crawl: &CrawlOptions, pid: u32) -> Result<(usize, Duration), Failure> {
+    let (mut bytes, mut objects) = (0, 0);
+    let mut count = |found| {
+        if let Found::Read(resource) = found {
+            bytes += resource.body.len();
+            objects += 1;
+        }
+    };
     let (start, before) = (Instant::now(), cpu_seconds(pid)?);
-    for uri in &objects_read {
+    let report = client.crawl_raw(crawl, &(), &mut count).await?;
+    let (took, service) = (start.elapsed(), cpu_seconds(pid)? - before);
+    if let Some((uri, error)) = report.failed.first_key_value() {
+        return Err(format!("{} links failed, {uri}: {error}", report.failed.len()).into());
+    }
+    println!(
+        "  by pages: {objects} objects, {} MiB in {took:.2?} with {} requests: {:.0} per s; {:.1} µs of the service each",
+        bytes >> 20,
+        report.requests,
+        per_second(objects, took),
+        service * 1e6 / to_f64(objects)
+    );
+    Ok((objects, took))
+}
+
+/// Reads of ports and endpoints one after the other: how long one takes, and how much of it is processor time of the service.
+async fn single_reads(
+    client: &Client,
+    known: &BTreeMap<String, RawResource>,
+    pid: u32,
+) -> Result<(Duration, f64), Failure> {
+    let step = (known.len() / SINGLE).max(1);
+    let wanted = |uri: &&String| uri.contains("/Ports/") || uri.contains("/Endpoints/");
+    let uris: Vec<&String> = known.keys().filter(wanted).step_by(step).collect();
+    let (start, before) = (Instant::now(), cpu_seconds(pid)?);
+    for uri in &uris {
         client.get(uri).await?;
     }
-    let (latency, server_each) = (
-        start.elapsed() / u32::try_from(objects_read.len())?,
-        (cpu_seconds(pid)? - before) * 1e6 / to_f64(objects_read.len()),
-    );
-    println!(
-        "  a GET of an object: {latency:.1?}, of which {server_each:.0} µs of the service's processor time"
-    );
-    println!(
-        "{}",
-        json!({"size": name, "objects": objects, "startSeconds": started.as_secs_f64(), "residentMiB": resident_mib(pid)?,
-            "pagedPerSecond": per_second(objects, paged).round(), "singlePerSecond": single.map(f64::round),
-            "recrawlSeconds": recrawled.as_secs_f64(), "getMicroseconds": latency.as_secs_f64() * 1e6, "getServiceMicroseconds": server_each})
-    );
-    Ok(())
+    let latency = start.elapsed() / u32::try_from(uris.len())?;
+    let service = (cpu_seconds(pid)? - before) * 1e6 / to_f64(uris.len());
+    println!("  a GET of an object: {latency:.1?}, of which {service:.0} µs of the service's processor time");
+    Ok((latency, service))
+}
+
+/// Puts all endpoints into zones of 64, one POST each: median and 99th percentile in milliseconds.
+async fn zones(client: &Client, known: &BTreeMap<String, RawResource>) -> Result<(f64, f64), Failure> {
+    let endpoints: Vec<_> =
+        known.keys().filter(|uri| uri.contains("/Endpoints/")).map(|uri| json!({"@odata.id": uri})).collect();
+    let mut took = Vec::new();
+    for (number, members) in endpoints.chunks(64).enumerate() {
+        let zone = json!({"Id": format!("z{number}"), "Name": "measured", "Links": {"Endpoints": members}});
+        let start = Instant::now();
+        client.create(&format!("{FABRIC}/Zones"), &zone).await?;
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    took.sort_by(f64::total_cmp);
+    let at =
+        |percent: usize| took.get(took.len() * percent / 100).or(took.last()).copied().unwrap_or_default();
+    println!("  {} zones of 64 endpoints: p50 {:.1} ms, p99 {:.1} ms a POST", took.len(), at(50), at(99));
+    Ok((at(50), at(99)))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

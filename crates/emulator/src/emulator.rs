@@ -16,8 +16,9 @@ use crate::{
     listener::{self, Emulated, Ports, Serving},
     netns::{NetnsBackend, NetnsConfig},
     sim::{SimBackend, SimHostState},
-    site::{BackendKind, FabricServices, HostSpec, SiteError, SiteFile},
+    site::{BackendKind, FabricServices, HostSpec, SiteError, SiteFile, is_core},
     state::{self, StateDirectory, StateError},
+    sunfish::SunfishAgent,
 };
 
 /// File with the addresses of the services.
@@ -52,6 +53,8 @@ pub struct EmulatorConfig {
     pub hidden: Vec<PathBuf>,
     /// Files of the machine that hosts of the network-namespace backend see at the same (absolute) paths.
     pub shown: Vec<PathBuf>,
+    /// Address of the core that Sunfish agents register with (`http://127.0.0.1:5000`), instead of the site file's.
+    pub sunfish_core: Option<String>,
 }
 
 impl EmulatorConfig {
@@ -69,6 +72,7 @@ impl EmulatorConfig {
             guest_program: None,
             hidden: Vec::new(),
             shown: Vec::new(),
+            sunfish_core: None,
         }
     }
 }
@@ -105,6 +109,9 @@ pub enum EmulatorError {
         /// Why.
         reason: String,
     },
+    /// The address given for the core of Sunfish agents cannot be one.
+    #[error("{0:?} is no address of a core such as http://127.0.0.1:5000")]
+    Core(String),
     /// A host cannot be taken up.
     #[error("host {host}: {source}")]
     Host {
@@ -218,6 +225,7 @@ impl Emulator {
         let hosts = builder.make_hosts(&files, records);
         let fabric_services = builder.start_fabrics(&state, &hosts).await?;
         let bmcs = builder.start_bmcs(&hosts).await?;
+        let sunfish_agents = builder.start_sunfish(&state, config.sunfish_core.as_deref()).await?;
         observe(&hosts, std::mem::take(&mut builder.links), &builder.serving);
         state::write_json(&state.path().join(PORTS), &builder.ports)?;
         let endpoints = Endpoints {
@@ -225,6 +233,7 @@ impl Emulator {
             pid: std::process::id(),
             bmcs,
             fabric_services,
+            sunfish_agents,
             gateway: gateway_endpoint(&site, &gateway, &reached),
         };
         endpoints::write(state.path(), &endpoints)?;
@@ -406,6 +415,29 @@ impl Builder {
                 started.push(self.serve(&format!("fabric {name}"), name, started.len(), service).await?);
             }
             self.links.push(links);
+        }
+        Ok(started)
+    }
+
+    async fn start_sunfish(
+        &mut self,
+        state: &StateDirectory,
+        core: Option<&str>,
+    ) -> Result<Vec<Service>, EmulatorError> {
+        let site = Arc::clone(&self.site);
+        if let Some(core) = core
+            && !url::Url::parse(core).is_ok_and(|url| is_core(&url))
+        {
+            return Err(EmulatorError::Core(core.to_owned()));
+        }
+        let mut started = Vec::with_capacity(site.sunfish_agents.len());
+        for spec in &site.sunfish_agents {
+            let directory = state.directory("fabric")?;
+            let agent = SunfishAgent::new(&site, spec, core, &directory, Arc::clone(&self.credentials))?;
+            let key = format!("sunfish {}", spec.id);
+            let service = self.serve(&key, spec.id.clone(), started.len(), Arc::clone(&agent)).await?;
+            agent.register(&service.url, &self.serving);
+            started.push(service);
         }
         Ok(started)
     }

@@ -50,6 +50,8 @@ fn bodies() -> impl Strategy<Value = Value> {
         json!({"ResetType": "On"}),
         json!({"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Cd", "BootSourceOverrideMode": "UEFI"}}),
         json!({"Kind": "Slow", "Count": 0, "DelaySeconds": 0}),
+        json!({"Kind": "LinkDown", "Switch": "hsn-a", "Port": "isl0", "Seconds": 60}),
+        json!({"Kind": "TableRefused", "Switch": "eth-a", "Status": 507}),
         json!({"Zones": {"z1": {"Tag": 1001, "Members": {"02:d5:00:00:00:07": {"Port": "p1", "Shared": false}}, "FloodPorts": ["p1"]},
             "gone": null}}),
         json!({"Name": "z", "Links": {"Endpoints": [{"@odata.id": "/redfish/v1/Fabrics/HSN/Endpoints/e"}]}}),

@@ -236,7 +236,8 @@ fn shows_credentials(request: &Request<Incoming>) -> bool {
         || (request.method() == Method::POST && request.uri().path().contains("/SessionService/Sessions"))
 }
 
-fn refuse(error: &ServiceError) -> Response<Body> {
+/// An error as a response.
+pub(crate) fn refuse(error: &ServiceError) -> Response<Body> {
     let mut response = Response::new(Body::from(error.body().to_string()));
     *response.status_mut() = error.status;
     *response.headers_mut() = error.headers();

@@ -14,6 +14,7 @@ mod mac;
 mod pools;
 mod problem;
 mod resolve;
+mod sunfish;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -27,6 +28,7 @@ use uuid::Uuid;
 pub(crate) use faults::{REFUSED_STATUS, REFUSED_STATUSES, default_delay as default_fault_delay};
 pub use mac::{BadMacAddress, MacAddress};
 pub use problem::{SiteError, SiteProblem};
+pub(crate) use sunfish::is_core;
 
 /// An emulated site, expanded and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +47,8 @@ pub struct SiteFile {
     pub hosts: Vec<HostSpec>,
     /// Pools of devices that fabric agents can attach to hosts.
     pub pools: Vec<PoolSpec>,
+    /// Agents in the manner of Sunfish.
+    pub sunfish_agents: Vec<SunfishSpec>,
     /// The way between the site, its campus and Drystone; absent where a site has none.
     pub gateway: Option<GatewaySpec>,
     /// Faults of fabric services from the start, by service name.
@@ -294,6 +298,34 @@ pub enum PooledDevice {
     },
     /// A drive.
     Drive(DriveSpec),
+}
+
+/// An agent in the manner of Sunfish: a CXL fabric with memory appliances, which registers with a core by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SunfishSpec {
+    /// Id of its fabric, and name of the service.
+    pub id: String,
+    /// UUID of the fabric, derived from the names of site and fabric: the same after every restart.
+    pub uuid: Uuid,
+    /// Address of the core: `http://127.0.0.1:5000`; without one it does not register.
+    pub core: Option<String>,
+    /// How often it looks whether the core still knows it.
+    pub heartbeat: Duration,
+    /// Where the memory is.
+    pub appliances: Vec<ApplianceSpec>,
+    /// Names of the hosts that can use it.
+    pub hosts: Vec<String>,
+}
+
+/// A memory appliance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplianceSpec {
+    /// Name of its chassis.
+    pub name: String,
+    /// How many fabric adapters it has, each with memory of its own.
+    pub adapters: u32,
+    /// Memory of each adapter in MiB.
+    pub memory_mib: u64,
 }
 
 /// The gateway of a site.

@@ -389,7 +389,7 @@ impl FabricLinks {
         for host in &self.site.hosts {
             let on = self.hosts.get(&host.name).is_some_and(|hardware| hardware.is_on());
             // The first look tells nothing.
-            if lock(&self.lit).insert(host.name.clone(), on).unwrap_or(on) == on {
+            if self.was_on(&host.name, on) == on {
                 continue;
             }
             for nic in &host.nics {
@@ -402,6 +402,18 @@ impl FabricLinks {
             }
         }
         self.publish(told);
+    }
+
+    /// Notes whether a host is on, and tells whether it was at the last look; at the first it was as it is.
+    fn was_on(&self, host: &str, on: bool) -> bool {
+        let mut lit = lock(&self.lit);
+        match lit.get_mut(host) {
+            Some(was) => std::mem::replace(was, on),
+            None => {
+                lit.insert(host.to_owned(), on);
+                on
+            }
+        }
     }
 
     /// Events of a change, by the services that see it. A switch without power tells nothing.

@@ -46,6 +46,8 @@ pub(super) struct SiteDocument {
     #[serde(default)]
     pub(super) pools: Vec<PoolDocument>,
     #[serde(default)]
+    pub(super) sunfish_agents: Vec<SunfishDocument>,
+    #[serde(default)]
     pub(super) gateway: Option<GatewayDocument>,
     #[serde(default)]
     pub(super) faults: FaultsDocument,
@@ -286,6 +288,32 @@ pub(super) struct MemoryDocument {
     pub(super) size_mib: u64,
     #[serde(default = "one")]
     pub(super) count: u32,
+}
+
+/// An agent in the manner of Sunfish.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SunfishDocument {
+    pub(super) id: String,
+    /// Address of the core that it registers with.
+    pub(super) core: Option<String>,
+    pub(super) heartbeat: Option<Span>,
+    #[serde(default)]
+    pub(super) appliances: Vec<ApplianceDocument>,
+    /// Hosts that can use the memory.
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ApplianceDocument {
+    pub(super) name: String,
+    #[serde(default = "one")]
+    pub(super) adapters: u32,
+    /// Memory of each adapter.
+    #[serde(rename = "memoryMiB")]
+    pub(super) memory_mib: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Cable, FabricServices, FabricSpec, FaultKind, FaultSpec, HostSpec,
+    Cable, FabricServices, FabricSpec, FaultKind, FaultSpec, HostSpec, SunfishSpec,
     document::{FaultDocument, FaultsDocument, HostFaultDocument, ServiceFaultDocument},
     fabrics,
     problem::{Problems, some_of},
@@ -75,6 +75,7 @@ pub(super) fn distribute(
     document: FaultsDocument,
     hosts: &mut [HostSpec],
     fabrics: &[FabricSpec],
+    agents: &[SunfishSpec],
     problems: &mut Problems,
 ) -> Vec<(String, FaultSpec)> {
     for (index, listed) in document.bmc.into_iter().enumerate() {
@@ -88,7 +89,9 @@ pub(super) fn distribute(
     }
     let listed = document.fabric.into_iter().enumerate();
     listed
-        .map(|(index, listed)| of_service(&format!("faults.fabric[{index}]"), listed, fabrics, problems))
+        .map(|(index, listed)| {
+            of_service(&format!("faults.fabric[{index}]"), listed, fabrics, agents, problems)
+        })
         .collect()
 }
 
@@ -96,6 +99,7 @@ fn of_service(
     path: &str,
     listed: ServiceFaultDocument,
     fabrics: &[FabricSpec],
+    agents: &[SunfishSpec],
     problems: &mut Problems,
 ) -> (String, FaultSpec) {
     let ServiceFaultDocument { service, kind, probability, count, until, delay, status, switch, port } =
@@ -120,6 +124,12 @@ fn of_service(
     };
     match fabrics.iter().find(shows) {
         Some(fabric) => check_place(path, &service, &fault, fabric, problems),
+        None if agents.iter().any(|agent| agent.id == service) => {
+            problems.check(!kind.is_of_fabrics(), &format!("{path}.kind"), || {
+                "a Sunfish agent has no such switches, cables and tables; use timeout, unavailable503, slow, diesBefore or diesAfter"
+                    .to_owned()
+            });
+        }
         None => problems.add(
             format!("{path}.service"),
             format!(

@@ -12,6 +12,7 @@ use super::{
     hosts::HostResolver,
     pools,
     problem::Problems,
+    sunfish,
 };
 
 /// Expands and checks a site file.
@@ -59,7 +60,9 @@ pub(super) fn resolve(document: SiteDocument) -> Result<SiteFile, SiteError> {
     cabling.plug_bare(site, &mut macs, &mut problems);
     let fabrics = cabling.finish();
     let pools = pools::resolve(&document.pools, &fabrics, &mut problems);
-    let service_faults = faults::distribute(document.faults, &mut hosts, &fabrics, &mut problems);
+    let sunfish_agents = sunfish::resolve(site, document.sunfish_agents, &fabrics, &hosts, &mut problems);
+    let service_faults =
+        faults::distribute(document.faults, &mut hosts, &fabrics, &sunfish_agents, &mut problems);
     problems.finish(SiteFile {
         name: document.name,
         backend: document.backend,
@@ -68,6 +71,7 @@ pub(super) fn resolve(document: SiteDocument) -> Result<SiteFile, SiteError> {
         fabrics,
         hosts,
         pools,
+        sunfish_agents,
         gateway: spec,
         service_faults,
     })

@@ -210,6 +210,54 @@ fn faults_of_switches_and_cables_name_what_there_is() {
     }
 }
 
+#[test]
+fn sunfish_agents_are_checked() {
+    let with = |fields: &str| {
+        format!(
+            "name: s\nfabrics: [{{id: HSN, services: agent, switches: [{{name: a, ports: 1, speedGbps: 1}}]}}]\n\
+             hosts: [{{name: c1, processor: {{cores: 4}}, memoryMiB: 1024}}]\nsunfishAgents: [{{{fields}}}]\n"
+        )
+    };
+    let good = "id: CXL, appliances: [{name: fam, memoryMiB: 1024}], hosts: [c1], core: 'http://127.0.0.1:5000', heartbeat: 5s";
+    let site = SiteFile::parse(&with(good)).unwrap();
+    assert_eq!(site.sunfish_agents[0].appliances[0].adapters, 1);
+    for (fields, expected) in [
+        ("id: HSN, appliances: [{name: fam, memoryMiB: 1}]", "sunfishAgents[0].id: another service"),
+        ("id: 'a b', appliances: [{name: fam, memoryMiB: 1}]", "sunfishAgents[0].id: \"a b\" must be"),
+        ("id: CXL", "sunfishAgents[0].appliances: an agent has 1 to 64"),
+        ("id: CXL, appliances: [{name: F, memoryMiB: 1}]", "appliances[0].name: \"F\" must be"),
+        ("id: CXL, appliances: [{name: f, memoryMiB: 0}]", "appliances[0].memoryMiB: 0 is outside"),
+        (
+            "id: CXL, appliances: [{name: f, memoryMiB: 1, adapters: 65}]",
+            "appliances[0].adapters: 65 is outside",
+        ),
+        (
+            "id: CXL, appliances: [{name: f, memoryMiB: 1}, {name: f, memoryMiB: 1}]",
+            "another appliance is called",
+        ),
+        (
+            "id: CXL, appliances: [{name: f, memoryMiB: 1}], hosts: [c9]",
+            "hosts[0]: the site has no host \"c9\"",
+        ),
+        (
+            "id: CXL, appliances: [{name: f, memoryMiB: 1}], hosts: [c1, c1]",
+            "hosts[1]: \"c1\" is there twice",
+        ),
+        (
+            "id: CXL, appliances: [{name: f, memoryMiB: 1}], core: 'ftp://x'",
+            "core: \"ftp://x\" is no address",
+        ),
+        ("id: CXL, appliances: [{name: f, memoryMiB: 1}], core: 'http://u:p@x'", "is no address of a core"),
+        ("id: CXL, appliances: [{name: f, memoryMiB: 1}], heartbeat: 0s", "heartbeat: must be longer"),
+    ] {
+        let found = problems(&with(fields));
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{fields}: {found:#?}");
+    }
+    let fault = |kind: &str| format!("{}faults: {{fabric: [{{service: CXL, kind: {kind}}}]}}\n", with(good));
+    assert_eq!(problems(&fault("diesBefore, count: 1")), Vec::<String>::new());
+    assert!(problems(&fault("tableIgnored"))[0].contains("a Sunfish agent has no such switches"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

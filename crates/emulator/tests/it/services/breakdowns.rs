@@ -17,9 +17,12 @@ const CLEAR: &str = "/redfish/v1/Managers/1/Actions/Oem/DrystoneManager.ClearFau
 const HSN: &str = "/redfish/v1/Fabrics/HSN";
 const ETHERNET: &str = "/redfish/v1/Fabrics/Ethernet";
 
+/// Key of the message, its arguments, and what it is about.
+type Heard = (String, Vec<String>, String);
+
 /// Somebody who is told of everything.
 struct Listener {
-    heard: Arc<Mutex<Vec<(String, Vec<String>, String)>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
     address: String,
 }
 

@@ -332,7 +332,8 @@ impl<'a> Walk<'a> {
         let expected = self.pending.get_mut(collection).is_some_and(|pending| pending.expected.remove(&uri));
         let inside = uri.strip_prefix(collection).is_some_and(|rest| rest.starts_with('/'));
         // One that the collection did not list has come since; one that was read already stays as it was.
-        if !expected && !(inside && self.options.wants(&uri) && self.seen.insert(uri.clone())) {
+        let has_come = !expected && inside && self.options.wants(&uri) && self.seen.insert(uri.clone());
+        if !expected && !has_come {
             return;
         }
         let etag = scan.etag.clone().map(ETag::from_header);
