@@ -11,7 +11,7 @@ use drystone_redfish::{
     error::ServiceError,
     server::{
         EventService, Principal, RedfishService, Reply, RouteTable, SessionStore, Target, Vouched,
-        WriteRequest, router,
+        WriteRequest,
     },
     tree::{Ready, Tree},
 };
@@ -96,15 +96,6 @@ impl Ofmf {
     /// The tree: those who know resources that the service does not find out by itself fill it.
     pub fn tree(&self) -> Arc<Tree> {
         self.tree.clone()
-    }
-
-    /// Routes to be served beside others.
-    pub fn router(self: &Arc<Self>) -> axum::Router {
-        let inner = router(Arc::clone(self));
-        axum::Router::new()
-            .route_service("/redfish", inner.clone())
-            .route_service("/redfish/", inner.clone())
-            .route_service("/redfish/{*rest}", inner)
     }
 
     async fn log_in(&self, request: WriteRequest<'_>) -> Result<Reply, ServiceError> {
