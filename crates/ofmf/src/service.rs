@@ -3,7 +3,11 @@
 mod documents;
 mod routes;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::body::Body;
 use drystone_identity::authn::PasswordHash;
@@ -11,7 +15,7 @@ use drystone_redfish::{
     error::ServiceError,
     server::{
         EventService, Principal, RedfishService, Reply, RouteTable, SessionStore, Target, Vouched,
-        WriteRequest, router,
+        WriteRequest,
     },
     tree::{Ready, Tree},
 };
@@ -64,6 +68,7 @@ pub struct Ofmf {
     subscriptions: Subscriptions,
     writes: Writes,
     door: Arc<dyn Door>,
+    gate: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Ofmf {
@@ -89,6 +94,7 @@ impl Ofmf {
             subscriptions,
             writes: Writes::new(client.clone(), feed, tree.clone()),
             door: config.door,
+            gate: tokio::sync::Mutex::default(),
             tree,
         })
     }
@@ -98,19 +104,20 @@ impl Ofmf {
         self.tree.clone()
     }
 
-    /// Routes to be served beside others.
-    pub fn router(self: &Arc<Self>) -> axum::Router {
-        let inner = router(Arc::clone(self));
-        axum::Router::new()
-            .route_service("/redfish", inner.clone())
-            .route_service("/redfish/", inner.clone())
-            .route_service("/redfish/{*rest}", inner)
-    }
-
     async fn log_in(&self, request: WriteRequest<'_>) -> Result<Reply, ServiceError> {
-        self.sessions
-            .log_in(request, |user, password| async move { self.accounts.verify(&user, &password).await })
-            .await
+        let who = Mutex::new(None);
+        let verify = async |user: String, password: String| {
+            let found = self.accounts.verify(&user, &password).await;
+            *who.lock().unwrap_or_else(PoisonError::into_inner) =
+                found.as_ref().map(|found| found.user.clone());
+            found
+        };
+        let reply = self.sessions.log_in(request, verify).await?;
+        let user = who.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_default();
+        Ok(match self.accounts.password_change_required(&user) {
+            Some(message) => reply.with_message(&message),
+            None => reply,
+        })
     }
 }
 
@@ -160,6 +167,12 @@ impl RedfishService for Ofmf {
 
     fn ready(&self, target: &Target<'_>) -> Option<Ready> {
         self.tree.get(target.uri)
+    }
+
+    fn write_gate(&self, target: &Target<'_>) -> Option<&tokio::sync::Mutex<()>> {
+        // Of several that name the same entity tag one may write. Fabrics have a lock of their own, not held while switches work.
+        matches!(target.segments(), ["AccountService" | "EventService" | "SessionService", _, _])
+            .then_some(&self.gate)
     }
 
     async fn read(&self, target: &Target<'_>) -> Result<Value, ServiceError> {

@@ -211,9 +211,7 @@ impl Accounts {
         {
             return Err(forbidden());
         }
-        if !self.get(&who.user).is_some_and(|account| account.change_required) {
-            return Ok(());
-        }
+        let Some(message) = self.password_change_required(&who.user) else { return Ok(()) };
         let own_account = matches!(segments, ["AccountService", "Accounts", user] if *user == who.user)
             && matches!(*method, http::Method::GET | http::Method::HEAD | http::Method::PATCH);
         let session = matches!(segments, ["SessionService", "Sessions", ..])
@@ -221,8 +219,16 @@ impl Accounts {
         if own_account || session {
             return Ok(());
         }
-        let own = format!("{SERVICE}/Accounts/{}", who.user);
-        Err(ServiceError::new(StatusCode::FORBIDDEN, message::password_change_required(&own)))
+        Err(ServiceError::new(StatusCode::FORBIDDEN, message))
+    }
+
+    /// The message for somebody who must change the password first.
+    pub(crate) fn password_change_required(&self, user: &str) -> Option<message::Message> {
+        if user == ADMINISTRATOR {
+            return None;
+        }
+        self.get(user).filter(|account| account.change_required)?;
+        Some(message::password_change_required(&format!("{SERVICE}/Accounts/{user}")))
     }
 }
 

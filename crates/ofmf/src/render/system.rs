@@ -61,7 +61,7 @@ pub fn host(host: &BareMetalHost, block: Option<&ResourceBlock>) -> Vec<Item> {
     items.extend(processors(state, found, &uri));
     items.extend(memory(state, &uri));
     items.extend(network(host, state, &uri));
-    items.extend(storage(state, &uri));
+    items.extend(storage(state, &uri, &format!("{CHASSIS}/{id}")));
     items.extend(around(state, found, &id, &uri));
     items
 }
@@ -226,9 +226,12 @@ fn network(host: &BareMetalHost, state: &BareMetalHostStatus, system: &str) -> V
     items
 }
 
-fn storage(state: &BareMetalHostStatus, system: &str) -> Vec<Item> {
+fn storage(state: &BareMetalHostStatus, system: &str, chassis: &str) -> Vec<Item> {
     let collection = format!("{system}/Storage");
-    let mut items = vec![Item::collection(&collection, "Storage")];
+    let mut items = vec![
+        Item::collection(&collection, "Storage"),
+        Item::collection(format!("{chassis}/Drives"), "Drive"),
+    ];
     let hardware = state.hardware.clone().unwrap_or_default();
     if hardware.storage.is_empty() {
         return items;
@@ -236,7 +239,7 @@ fn storage(state: &BareMetalHostStatus, system: &str) -> Vec<Item> {
     let storage = format!("{collection}/Local");
     let mut drives = Vec::new();
     for device in &hardware.storage {
-        let uri = format!("{storage}/Drives/{}", segment(&device.name));
+        let uri = format!("{chassis}/Drives/{}", segment(&device.name));
         let (media, protocol) = match device.kind.to_uppercase().as_str() {
             "NVME" => ("SSD", "NVMe"),
             "HDD" => ("HDD", ""),
@@ -250,7 +253,8 @@ fn storage(state: &BareMetalHostStatus, system: &str) -> Vec<Item> {
             json!({
                 "CapacityBytes": number(device.size_bytes), "MediaType": text(media), "Protocol": text(protocol),
                 "Manufacturer": text(&device.vendor), "Model": text(&device.model),
-                "SerialNumber": text(&device.serial_number), "Status": status("Enabled", "OK")}),
+                "SerialNumber": text(&device.serial_number), "Status": status("Enabled", "OK"),
+                "Links": {"Chassis": link(chassis), "Storage": link(&storage)}}),
         ));
         drives.push(uri);
     }
@@ -278,7 +282,7 @@ fn around(state: &BareMetalHostStatus, found: &ResourceBlockStatus, id: &str, sy
                 "Model": text(&vendor.product_name), "SerialNumber": text(&vendor.serial_number),
                 "PowerState": power_state(state), "Status": host_status(state),
                 "MinPowerWatts": found.idle_watts, "MaxPowerWatts": found.busy_watts,
-                "Location": {"Placement": {"Rack": text(&found.chassis)}},
+                "Location": {"Placement": {"Rack": text(&found.chassis)}}, "Drives": link(format!("{chassis}/Drives")),
                 "Links": {
                     "ComputerSystems": links([system.to_owned()]), "ManagedBy": links([manager.clone()]),
                     "ContainedBy": rack.clone().map(link)}}),

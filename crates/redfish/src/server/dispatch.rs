@@ -25,6 +25,10 @@ use crate::{
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Methods that a resource could have; others are 501.
+const KNOWN_METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::PUT, Method::DELETE, Method::OPTIONS];
+
 /// A router that serves a Redfish service, for those that have other routes beside it.
 pub fn router<S: RedfishService>(service: Arc<S>) -> axum::Router {
     axum::Router::new().fallback(move |request: Request<Body>| {
@@ -53,6 +57,10 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    if !KNOWN_METHODS.contains(&parts.method) {
+        let error = ServiceError::new(StatusCode::NOT_IMPLEMENTED, message::operation_not_allowed());
+        return Err(error);
+    }
     let path = Path::new(parts.uri.path(), &parts.method);
     let target = path.target(service.routes());
     let access = target.as_ref().and_then(|target| target.route.access(&parts.method));

@@ -44,18 +44,25 @@ pub struct Properties {
 pub struct Ignored(Vec<Message>);
 
 impl Ignored {
-    /// Tells about it in the body of the reply (DSP0266, "PATCH"): `"Prop@Message.ExtendedInfo": […]`.
+    /// Tells about it in the body of the reply (DSP0266, "PATCH"): `"Prop@Message.ExtendedInfo": […]` beside each property, and all
+    /// together for the resource.
     pub fn annotate(self, body: &mut Value) {
         let Value::Object(map) = body else { return };
         for message in self.0 {
             let property = message.message_args.first().cloned().unwrap_or_default();
             let name = format!("{}@Message.ExtendedInfo", property.split('/').next().unwrap_or_default());
-            let Ok(message) = serde_json::to_value(message) else { continue };
-            match map.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
-                Value::Array(list) => list.push(message),
-                other => *other = message,
-            }
+            annotate(map, &name, &message);
+            annotate(map, "@Message.ExtendedInfo", &message);
         }
+    }
+}
+
+/// Adds a message to a list of messages in a body.
+fn annotate(map: &mut Map<String, Value>, name: &str, message: &Message) {
+    let Ok(message) = serde_json::to_value(message) else { return };
+    match map.entry(name.to_owned()).or_insert_with(|| Value::Array(Vec::new())) {
+        Value::Array(list) => list.push(message),
+        other => *other = message,
     }
 }
 
@@ -420,6 +427,34 @@ mod tests {
         let told = keys(properties.finish());
         assert_eq!(told.len(), 3);
         assert!(told[0].starts_with("PropertyValueOutOfRange(50,B"));
+    }
+
+    #[test]
+    fn the_right_half_of_a_patch_may_be_carried_out() {
+        let read = |body: &Value| {
+            let mut properties = Properties::update(object(body));
+            properties.boolean("Enabled");
+            properties.read_only(&["UserName"]);
+            properties.finish_partly()
+        };
+        let mut body = json!({"Enabled": true});
+        read(&json!({"Enabled": true, "Colour": "red", "UserName": "x"})).unwrap().annotate(&mut body);
+        assert_eq!(body["@Message.ExtendedInfo"].as_array().unwrap().len(), 2);
+        assert_eq!(body["Colour@Message.ExtendedInfo"][0]["MessageArgs"][0], "Colour");
+        let refused = |body: Value| read(&body).unwrap_err().messages.first().unwrap().key().to_owned();
+        assert_eq!(refused(json!({"Enabled": 1, "Colour": "red"})), "PropertyValueTypeError");
+        assert_eq!(refused(json!({"Colour": "red"})), "PropertyUnknown");
+        assert_eq!(refused(json!({"@odata.id": "/x"})), "NoOperation");
+    }
+
+    #[test]
+    fn lists_of_links_are_changed_element_by_element() {
+        let old = ["/a".to_owned(), "/b".to_owned(), "/c".to_owned()];
+        let change = |list: Value| Properties::update(object(&json!({"L": list}))).changed_links("L", &old);
+        assert_eq!(change(json!([{}, null, {}, {"@odata.id": "/d"}])).unwrap(), ["/a", "/c", "/d"]);
+        assert_eq!(change(json!([{"@odata.id": "/x"}])).unwrap(), ["/x"]);
+        assert_eq!(change(json!([])).unwrap(), [""; 0]);
+        assert_eq!(change(json!([1])), None);
     }
 
     #[test]

@@ -71,6 +71,15 @@ impl Reply {
         Self { status, headers, body }
     }
 
+    /// Adds a message to the body: what the client should know although all went well.
+    #[must_use]
+    pub fn with_message(mut self, message: &Message) -> Self {
+        if let Some(Value::Object(map)) = &mut self.body {
+            map.insert("@Message.ExtendedInfo".to_owned(), json!([message]));
+        }
+        self
+    }
+
     /// Headers beside those that every answer has.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
