@@ -1,18 +1,36 @@
 //! Resource managers and the composing manager: which hosts a composition gets, and why these.
 //!
-//! Rooms: [`model`] (what the resource managers know), [`plan`] (pure: filters, candidates, scores, explanation),
-//! [`snapshot`] (from resources to the model), [`controller`] (claims and releases).
+//! Rooms: [`model`] and [`topology`] (what the resource managers know), [`plan`] (pure: filters, candidates, scores,
+//! explanation), [`queue`] (pure: who is served first), [`snapshot`] (from resources to the model), [`fencing`] and the claims,
+//! [`controller`] (claims and releases), [`pool`] (power).
 
 mod claims;
 pub mod controller;
+pub mod fencing;
+mod inventory;
 pub mod model;
 pub mod plan;
+pub mod pool;
+pub mod queue;
 pub mod snapshot;
+pub mod topology;
+
+use std::sync::Arc;
 
 use drystone_api::{
-    BareMetalHost, CompositionSpec, Explanation, FabricAgent, ObjectReference, ResourceBlock,
+    BareMetalHost, Composition, CompositionSpec, Explanation, FabricAgent, ObjectReference, ResourceBlock,
+    ResourcePool,
 };
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, Resource, api::ListParams};
+use serde::de::DeserializeOwned;
+
+async fn all<K>(client: &Client) -> Result<Vec<Arc<K>>, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let list = Api::<K>::all(client.clone()).list(&ListParams::default()).await?;
+    Ok(list.items.into_iter().map(Arc::new).collect())
+}
 
 /// What a composition would get if it were declared now; nothing is reserved.
 ///
@@ -23,15 +41,17 @@ pub async fn preview(
     name: &str,
     spec: &CompositionSpec,
 ) -> Result<Explanation, kube::Error> {
-    let all = ListParams::default();
-    let hosts = Api::<BareMetalHost>::all(client.clone()).list(&all).await?;
-    let blocks = Api::<ResourceBlock>::all(client.clone()).list(&all).await?;
-    let agents = Api::<FabricAgent>::all(client.clone()).list(&all).await?;
-    let shared = |list: Vec<_>| list.into_iter().map(std::sync::Arc::new).collect::<Vec<_>>();
-    let blocks: Vec<_> = blocks.items.into_iter().map(std::sync::Arc::new).collect();
-    let agents: Vec<_> = agents.items.into_iter().map(std::sync::Arc::new).collect();
-    let snapshot = snapshot::assemble(&shared(hosts.items), &blocks, &agents);
+    let observed = snapshot::Observed {
+        hosts: all::<BareMetalHost>(client).await?,
+        blocks: all::<ResourceBlock>(client).await?,
+        pools: all::<ResourcePool>(client).await?,
+        compositions: all::<Composition>(client).await?,
+    };
+    let agents = all::<FabricAgent>(client).await?;
+    let status = agents.iter().filter_map(|agent| agent.status.as_ref());
+    let nodes = topology::nodes_of(status.flat_map(|status| &status.fabrics));
+    let snapshot = snapshot::assemble(&observed, model::Distances::new(nodes).into());
     let owner =
         ObjectReference { kind: "Composition".to_owned(), name: name.to_owned(), ..Default::default() };
-    Ok(plan::compose(&plan::Request { owner, spec, members: &[] }, &snapshot).explanation)
+    Ok(plan::compose(&plan::Request::new(owner, spec, &[]), &snapshot).explanation)
 }
