@@ -1,7 +1,10 @@
-//! For tests: as much of a Kubernetes API in memory as this crate uses, with faults on demand.
+//! For tests: as much of a Kubernetes API in memory as this crate and the domains use, with faults on demand. Other crates
+//! get it by the feature `fake-api`, as a development dependency.
 //!
-//! Objects are kept by path, without any knowledge of their kinds: optimistic concurrency, the status subresource, merge
-//! patches, finalizers, lists and watches.
+//! Objects are kept by path, without any knowledge of their kinds: optimistic concurrency, generations, the status
+//! subresource, merge patches, finalizers, lists and watches.
+
+#![allow(clippy::expect_used, reason = "for tests only, where a broken fake is to stop the test")]
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +27,7 @@ type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It is not carried out: 503.
     Unavailable,
     /// It is carried out, and the answer is lost: 504.
@@ -40,7 +43,7 @@ type FaultPlan = Box<dyn FnMut(&str, &str) -> Option<Fault> + Send>;
 
 /// The API; clones are the same.
 #[derive(Clone)]
-pub(crate) struct FakeApi {
+pub struct FakeApi {
     state: Arc<Mutex<State>>,
     changes: broadcast::Sender<(String, Value)>,
 }
@@ -52,8 +55,15 @@ struct State {
     requests: Vec<String>,
 }
 
+impl Default for FakeApi {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl FakeApi {
-    pub(crate) fn new() -> Self {
+    /// An empty one.
+    pub fn new() -> Self {
         let state = State {
             objects: BTreeMap::new(),
             revision: 0,
@@ -63,7 +73,8 @@ impl FakeApi {
         Self { state: Arc::new(Mutex::new(state)), changes: broadcast::Sender::new(10_000) }
     }
 
-    pub(crate) fn client(&self) -> Client {
+    /// A client of it.
+    pub fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();
@@ -73,17 +84,17 @@ impl FakeApi {
     }
 
     /// From now on, requests go wrong as `plan` says.
-    pub(crate) fn set_faults(&self, plan: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
+    pub fn set_faults(&self, plan: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
         self.state().faults = Box::new(plan);
     }
 
     /// `METHOD path` of every request so far.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
 
     /// All objects whose path contains `part`.
-    pub(crate) fn objects(&self, part: &str) -> Vec<Value> {
+    pub fn objects(&self, part: &str) -> Vec<Value> {
         let state = self.state();
         state
             .objects
@@ -94,7 +105,7 @@ impl FakeApi {
     }
 
     /// Changes, or creates, an object behind everybody's back. `path` is that of the object.
-    pub(crate) fn meddle(&self, path: &str, change: impl FnOnce(&mut Value)) {
+    pub fn meddle(&self, path: &str, change: impl FnOnce(&mut Value)) {
         let mut state = self.state();
         let mut object = state.objects.get(path).cloned().unwrap_or_else(|| json!({"metadata": {}}));
         change(&mut object);
@@ -102,12 +113,12 @@ impl FakeApi {
     }
 
     /// Removes an object without telling the watches, as if it had happened while they were interrupted.
-    pub(crate) fn remove_unnoticed(&self, path: &str) {
+    pub fn remove_unnoticed(&self, path: &str) {
         self.state().objects.remove(path);
     }
 
     /// Ends all watches with "too old resource version", so that they list anew.
-    pub(crate) fn expire_watches(&self) {
+    pub fn expire_watches(&self) {
         let _ = self.changes.send((EXPIRED.to_owned(), Value::Null));
     }
 
@@ -201,6 +212,7 @@ impl FakeApi {
         }
         object["metadata"]["creationTimestamp"] = json!("2026-11-21T10:00:00Z");
         object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
+        object["metadata"]["generation"] = json!(1);
         object.as_object_mut().expect("an object").remove("status");
         success(&self.store(state, &path, object))
     }
@@ -229,6 +241,10 @@ impl FakeApi {
         if &next == current {
             return success(current);
         }
+        let generation = current["metadata"]["generation"].as_i64().unwrap_or(1);
+        let changed = next["spec"] != current["spec"];
+        let mut next = next;
+        next["metadata"]["generation"] = json!(generation + i64::from(changed));
         success(&self.store(state, path, next))
     }
 
