@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use drystone_api::{BareMetalHost, Composition, FabricAgent, ResourceBlock, ResourcePool};
+use drystone_api::{BareMetalHost, Composition, ResourceBlock, ResourcePool, Switch};
 use drystone_engine::harness::Cache;
 use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ pub struct Inventory {
     pub(crate) blocks: Cache<ResourceBlock>,
     pub(crate) pools: Cache<ResourcePool>,
     pub(crate) compositions: Cache<Composition>,
-    agents: Cache<FabricAgent>,
+    switches: Cache<Switch>,
     topology: Arc<Mutex<Topology>>,
 }
 
@@ -42,7 +42,7 @@ impl Inventory {
             blocks: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
             pools: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
             compositions: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
-            agents: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
+            switches: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
             topology: Arc::default(),
         }
     }
@@ -53,7 +53,7 @@ impl Inventory {
             && self.blocks.ready().await
             && self.pools.ready().await
             && self.compositions.ready().await
-            && self.agents.ready().await
+            && self.switches.ready().await
     }
 
     /// What is known now.
@@ -70,13 +70,12 @@ impl Inventory {
     /// Distances as the switches are now. What has been computed of them stays as long as no link changes, however often the
     /// switches are read anew.
     fn distances(&self) -> Arc<Distances> {
-        let agents = self.agents.list();
+        let switches = self.switches.list();
         let versions: Vec<_> =
-            agents.iter().map(|agent| (agent.name_any(), agent.resource_version())).collect();
+            switches.iter().map(|switch| (switch.name_any(), switch.resource_version())).collect();
         let mut known = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
         if known.versions != versions {
-            let status = agents.iter().filter_map(|agent| agent.status.as_ref());
-            let nodes = nodes_of(status.flat_map(|status| &status.fabrics));
+            let nodes = nodes_of(switches.iter().map(AsRef::as_ref));
             if known.nodes != nodes {
                 known.distances = Arc::new(Distances::new(nodes.clone()));
                 known.nodes = nodes;

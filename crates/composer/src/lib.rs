@@ -18,8 +18,8 @@ pub mod topology;
 use std::sync::Arc;
 
 use drystone_api::{
-    BareMetalHost, Composition, CompositionSpec, Explanation, FabricAgent, ObjectReference, ResourceBlock,
-    ResourcePool,
+    BareMetalHost, Composition, CompositionSpec, Explanation, ObjectReference, ResourceBlock, ResourcePool,
+    Switch,
 };
 use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
@@ -47,9 +47,8 @@ pub async fn preview(
         pools: all::<ResourcePool>(client).await?,
         compositions: all::<Composition>(client).await?,
     };
-    let agents = all::<FabricAgent>(client).await?;
-    let status = agents.iter().filter_map(|agent| agent.status.as_ref());
-    let nodes = topology::nodes_of(status.flat_map(|status| &status.fabrics));
+    let switches = all::<Switch>(client).await?;
+    let nodes = topology::nodes_of(switches.iter().map(AsRef::as_ref));
     let snapshot = snapshot::assemble(&observed, model::Distances::new(nodes).into());
     let owner =
         ObjectReference { kind: "Composition".to_owned(), name: name.to_owned(), ..Default::default() };

@@ -107,7 +107,7 @@ fn host_of(host: &BareMetalHost, block: Option<&ResourceBlock>, distances: &Dist
 #[cfg(test)]
 mod tests {
     use drystone_api::{
-        BareMetalHostSpec, BlockNic, FabricEndpoint, FabricSwitch, FabricTopology, ResourceBlockSpec,
+        BareMetalHostSpec, BlockNic, ResourceBlockSpec, Switch, SwitchEndpoint, SwitchSpec, SwitchStatus,
     };
 
     use super::*;
@@ -127,17 +127,13 @@ mod tests {
             nics: vec![nic],
             ..Default::default()
         });
-        let endpoint = FabricEndpoint { mac: "02:aa".into(), switch: "s1".into(), ..Default::default() };
-        let switch = FabricSwitch { id: "s1".into(), links: Vec::new() };
-        let topology = FabricTopology {
-            fabric: "F".into(),
-            switches: vec![switch],
-            endpoints: vec![endpoint],
-            ..Default::default()
-        };
+        let spec = SwitchSpec { id: "s1".into(), fabric: "F".into(), ..Default::default() };
+        let mut switch = Switch::new("s1", spec);
+        let endpoint = SwitchEndpoint { mac: "02:aa".into(), ..Default::default() };
+        switch.status = Some(SwitchStatus { endpoints: vec![endpoint], ..Default::default() });
         let observed =
             Observed { hosts: vec![host.into()], blocks: vec![block.into()], ..Default::default() };
-        let snapshot = assemble(&observed, Distances::new(nodes_of([&topology])).into());
+        let snapshot = assemble(&observed, Distances::new(nodes_of([&switch])).into());
         assert_eq!(snapshot.hosts[0].switches, [0]);
         assert_eq!((snapshot.hosts[0].bandwidth_gbps, snapshot.hosts[0].cores), (25, 8));
     }

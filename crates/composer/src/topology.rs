@@ -5,7 +5,7 @@ use std::{
     sync::OnceLock,
 };
 
-use drystone_api::FabricTopology;
+use drystone_api::{Switch, SwitchState};
 
 /// What counts as the distance between hosts that no fabric connects.
 pub const UNREACHABLE_HOPS: u16 = 64;
@@ -26,17 +26,21 @@ pub struct SwitchNode {
     pub macs: Vec<String>,
 }
 
-/// The switches of what fabric agents report in their status. Parts of one fabric are merged by id.
-pub fn nodes_of<'a>(parts: impl IntoIterator<Item = &'a FabricTopology>) -> Vec<SwitchNode> {
+/// The switches that work, with their links that do. Switches of one fabric, by id and UUID, belong together whoever reported
+/// them.
+pub fn nodes_of<'a>(switches: impl IntoIterator<Item = &'a Switch>) -> Vec<SwitchNode> {
+    let working =
+        |switch: &&Switch| switch.status.as_ref().is_none_or(|status| status.state == SwitchState::Up);
     let mut nodes: BTreeMap<(String, String), SwitchNode> = BTreeMap::new();
-    for part in parts {
-        let key = |id: &str| (part.fabric.clone(), id.to_owned());
-        for switch in &part.switches {
-            let node = nodes.entry(key(&switch.id)).or_default();
-            node.peers.extend(switch.links.iter().map(|link| link.peer_switch.clone()));
-        }
-        for endpoint in &part.endpoints {
-            nodes.entry(key(&endpoint.switch)).or_default().macs.push(endpoint.mac.clone());
+    for switch in switches.into_iter().filter(working) {
+        let spec = &switch.spec;
+        let fabric = format!("{} {}", spec.fabric, spec.fabric_uuid).trim_end().to_owned();
+        let node = nodes.entry((fabric, spec.id.clone())).or_default();
+        if let Some(status) = &switch.status {
+            let links = status.links.iter().filter(|link| !link.down);
+            node.peers.extend(links.map(|link| link.peer_switch.clone()));
+            let macs = status.endpoints.iter().map(|endpoint| endpoint.mac.clone());
+            node.macs.extend(macs.filter(|mac| !mac.is_empty()));
         }
     }
     let named = nodes.into_iter().map(|((fabric, id), node)| SwitchNode { fabric, id, ..node });
@@ -154,7 +158,7 @@ impl Distances {
 
 #[cfg(test)]
 mod tests {
-    use drystone_api::{FabricEndpoint, FabricLink, FabricSwitch};
+    use drystone_api::{SwitchEndpoint, SwitchLink, SwitchSpec, SwitchStatus};
     use proptest::prelude::*;
 
     use super::*;
@@ -177,21 +181,40 @@ mod tests {
         Distances::new((0..size).map(node).collect())
     }
 
+    fn switch(id: &str, peers: &[&str], mac: &str) -> Switch {
+        let spec = SwitchSpec { id: id.into(), fabric: "F".into(), ..Default::default() };
+        let link = |peer: &&str| SwitchLink { peer_switch: (*peer).into(), ..Default::default() };
+        let links = peers.iter().map(link).collect();
+        let endpoints = vec![SwitchEndpoint { mac: mac.into(), ..Default::default() }];
+        let mut switch = Switch::new(id, spec);
+        switch.status = Some(SwitchStatus { links, endpoints, ..Default::default() });
+        switch
+    }
+
     #[test]
-    fn parts_of_a_fabric_are_merged_and_ports_are_found_in_any_case() {
-        let link = |peer: &str| FabricLink { peer_switch: peer.into(), ..Default::default() };
-        let part = |id: &str, peer: &str, mac: &str| FabricTopology {
-            fabric: "F".into(),
-            switches: vec![FabricSwitch { id: id.into(), links: vec![link(peer), link(peer)] }],
-            endpoints: vec![FabricEndpoint { mac: mac.into(), switch: id.into(), ..Default::default() }],
-            ..Default::default()
-        };
-        let distances = Distances::new(nodes_of([&part("b", "a", "02:bb"), &part("a", "b", "02:AA")]));
+    fn ports_are_found_in_any_case_and_distances_are_computed_when_asked_for() {
+        let distances =
+            Distances::new(nodes_of(&[switch("b", &["a", "a"], "02:bb"), switch("a", &["b"], "02:AA")]));
         assert_eq!(distances.attached("02:Aa"), [0]);
         assert_eq!(distances.computed_rows(), 0, "nothing is computed before it is asked for");
         assert_eq!(distances.hops(0, 1), Some(2));
         assert_eq!((distances.computed_rows(), distances.name(1)), (1, "b"));
         assert_eq!(distances.hops(0, 7), None);
+    }
+
+    #[test]
+    fn what_is_down_is_no_way() {
+        let mut ring =
+            [switch("a", &["b", "c"], "1"), switch("b", &["a", "c"], "2"), switch("c", &["a", "b"], "3")];
+        for (at, other) in [(0, 1), (1, 0)] {
+            let links = &mut ring[at].status.as_mut().expect("set").links;
+            links[other.min(at)].down = true;
+        }
+        let distances = Distances::new(nodes_of(&ring));
+        assert_eq!(distances.hops(0, 1), Some(3), "the link between a and b is down");
+        ring[2].status.as_mut().expect("set").state = SwitchState::Down;
+        let distances = Distances::new(nodes_of(&ring));
+        assert_eq!((distances.len(), distances.hops(0, 1)), (2, None));
     }
 
     proptest! {

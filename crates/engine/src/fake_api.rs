@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub enum Fault {
     AnswerHangs,
     /// It is neither carried out nor answered.
     Hangs,
+    /// It is carried out after a while, in the time of the test's runtime.
+    Late(Duration),
 }
 
 /// Decides about faults: method and path.
@@ -53,6 +56,8 @@ struct State {
     revision: u64,
     faults: FaultPlan,
     requests: Vec<String>,
+    /// Every change with its revision, for watches that begin later.
+    history: Vec<(u64, String, Value)>,
 }
 
 impl Default for FakeApi {
@@ -69,6 +74,7 @@ impl FakeApi {
             revision: 0,
             faults: Box::new(|_, _| None),
             requests: Vec::new(),
+            history: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), changes: broadcast::Sender::new(10_000) }
     }
@@ -139,10 +145,11 @@ impl FakeApi {
         match fault {
             Some(Fault::Unavailable) => return failure(503, "ServiceUnavailable", "try later"),
             Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::Late(delay)) => tokio::time::sleep(delay).await,
             Some(Fault::AnswerLost | Fault::AnswerHangs) | None => {}
         }
         let answer = if parts.method == Method::GET && query.contains("watch=true") {
-            self.watch(&path, only_name(&query))
+            self.watch(&path, only_name(&query), since(&query))
         } else if parts.method == Method::GET && is_collection(&path) {
             self.list(&path, only_name(&query).as_deref())
         } else {
@@ -253,21 +260,34 @@ impl FakeApi {
         let kind = if state.objects.contains_key(path) { "MODIFIED" } else { "ADDED" };
         object["metadata"]["resourceVersion"] = json!(state.revision.to_string());
         state.objects.insert(path.to_owned(), object.clone());
-        let _ = self.changes.send((path.to_owned(), json!({"type": kind, "object": object})));
+        self.tell(state, path, json!({"type": kind, "object": object}));
         object
     }
 
     fn remove(&self, state: &mut State, path: &str, last: &Value) {
         state.revision += 1;
         state.objects.remove(path);
-        let _ = self.changes.send((path.to_owned(), json!({"type": "DELETED", "object": last})));
+        self.tell(state, path, json!({"type": "DELETED", "object": last}));
     }
 
-    /// Changes from now on. What happened between the list and this is lost: in tests, nothing happens there unnoticed.
-    fn watch(&self, collection: &str, name: Option<String>) -> Response<ResponseBody> {
-        let changes = self.changes.subscribe();
+    fn tell(&self, state: &mut State, path: &str, event: Value) {
+        state.history.push((state.revision, path.to_owned(), event.clone()));
+        // Nobody watching is no error.
+        let _ = self.changes.send((path.to_owned(), event));
+    }
+
+    /// Changes after a revision.
+    fn watch(&self, collection: &str, name: Option<String>, since: Option<u64>) -> Response<ResponseBody> {
+        let (missed, changes) = {
+            let state = self.state();
+            let missed =
+                state.history.iter().filter(|(revision, ..)| since.is_some_and(|since| *revision > since));
+            let missed: Vec<(String, Value)> =
+                missed.map(|(_, path, event)| (path.clone(), event.clone())).collect();
+            (missed, self.changes.subscribe())
+        };
         let collection = collection.to_owned();
-        let lines = stream::unfold(Some(changes), |changes| async move {
+        let live = stream::unfold(Some(changes), |changes| async move {
             let mut changes = changes?;
             let (path, event) = changes.recv().await.ok()?;
             if path == EXPIRED {
@@ -275,8 +295,8 @@ impl FakeApi {
                 return Some(((path, json!({"type": "ERROR", "object": status})), None));
             }
             Some(((path, event), Some(changes)))
-        })
-        .filter_map(move |(path, event)| {
+        });
+        let lines = stream::iter(missed).chain(live).filter_map(move |(path, event)| {
             let wanted = path == EXPIRED || (is_in(&path, &collection) && is_called(&path, name.as_deref()));
             futures::future::ready(
                 wanted.then(|| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n"))))),
@@ -284,6 +304,12 @@ impl FakeApi {
         });
         Response::new(StreamBody::new(lines).boxed_unsync())
     }
+}
+
+/// The revision that a watch begins after.
+fn since(query: &str) -> Option<u64> {
+    let (_, version) = query.split_once("resourceVersion=")?;
+    version.split('&').next()?.parse().ok()
 }
 
 /// The name that a field selector asks for.

@@ -66,11 +66,14 @@ fn api_error(doing: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError 
 
 /// Runs the controllers of Compositions and ResourcePools until `shutdown`.
 pub async fn run(client: Client, events: Arc<dyn EventSink>, shutdown: CancellationToken) {
+    run_by(Arc::new(Timestamp::now), client, events, shutdown).await;
+}
+
+async fn run_by(clock: Clock, client: Client, events: Arc<dyn EventSink>, shutdown: CancellationToken) {
     let inventory = Inventory::start(&client, &shutdown);
     if !inventory.ready().await {
         return;
     }
-    let clock: Clock = Arc::new(Timestamp::now);
     let pools = pool::controller::run(
         client.clone(),
         inventory.clone(),

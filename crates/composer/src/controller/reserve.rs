@@ -90,7 +90,7 @@ impl CompositionReconciler {
             self.step_back(api, &intended, token, &why).await?;
             return Ok(Requeue::After(AT_ONCE));
         }
-        self.settle(api, &intended, token, &choice.explanation.summary).await
+        self.settle(api, composition, &intended, token, &choice.explanation.summary).await
     }
 
     fn host(&self, member: &CompositionMember) -> Option<std::sync::Arc<BareMetalHost>> {
@@ -138,30 +138,31 @@ impl CompositionReconciler {
         Ok(is_under(&intended, token).then_some(intended))
     }
 
-    /// Everything is claimed.
+    /// Everything is claimed that `composition` asked for; `intended` may have been changed since.
     async fn settle(
         &self,
         api: &Api<Composition>,
+        composition: &Composition,
         intended: &Composition,
         token: u64,
         summary: &str,
     ) -> Result<Requeue, ReconcileError> {
-        let (now, owner) = ((self.clock)(), reference_to(intended));
-        let spec = &intended.spec;
+        let (now, owner) = ((self.clock)(), reference_to(composition));
+        let (spec, generation) = (&composition.spec, composition.metadata.generation);
         let settled = update_status(api, intended, |status: &mut CompositionStatus| {
             if status.fencing_token != token {
                 return;
             }
-            let current = status.observed_generation == intended.metadata.generation;
+            let current = status.observed_generation == generation;
             let running = status.reservation.as_ref().and_then(|reservation| reservation.expires.clone());
             let expires = match spec.mode {
                 // A host was replaced: that does not prolong anything.
                 CompositionMode::Reserve if current && running.is_some() => running,
-                CompositionMode::Reserve => Some(Time(end_of(intended, now))),
+                CompositionMode::Reserve => Some(Time(end_of(composition, now))),
                 CompositionMode::Apply | CompositionMode::Preview => None,
             };
             status.phase = CompositionPhase::Reserved;
-            status.observed_generation = intended.metadata.generation;
+            status.observed_generation = generation;
             status.previous.clear();
             status.waiting_since = None;
             let until =

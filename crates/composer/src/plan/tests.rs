@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use drystone_api::{
     Accelerator, AcceleratorRequirement, AcceleratorType, BlockPool, CompositionGroup, CompositionMember,
-    CompositionSpec, FabricLink, FabricSwitch, FabricTopology, HostRequirement, NetworkRequirement,
-    ObjectReference, Purpose,
+    CompositionSpec, HostRequirement, NetworkRequirement, ObjectReference, Purpose,
     quantity::{Bandwidth, Memory},
 };
 use proptest::prelude::*;
@@ -13,21 +12,17 @@ use proptest::prelude::*;
 use super::{Choice, Request, compose};
 use crate::{
     model::{Distances, Host, Snapshot},
-    topology::nodes_of,
+    topology::SwitchNode,
 };
 
 fn fabric() -> Distances {
-    let link = |peer: &str| FabricLink {
-        port: format!("to-{peer}"),
-        peer_switch: peer.to_owned(),
-        ..Default::default()
-    };
-    let switch = |id: &str, peers: &[&str]| FabricSwitch {
+    let switch = |id: &str, peers: &[&str]| SwitchNode {
+        fabric: "HSN".to_owned(),
         id: id.to_owned(),
-        links: peers.iter().map(|p| link(p)).collect(),
+        peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
+        macs: Vec::new(),
     };
-    let switches = vec![switch("a", &["b"]), switch("b", &["a", "c"]), switch("c", &["b"])];
-    Distances::new(nodes_of([&FabricTopology { fabric: "HSN".to_owned(), switches, ..Default::default() }]))
+    Distances::new(vec![switch("a", &["b"]), switch("b", &["a", "c"]), switch("c", &["b"])])
 }
 
 fn host(index: usize, cores: u32, gibibytes: u64, gpus: u32) -> Host {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use drystone_api::{BareMetalHost, Isolation, SYSTEM_NAMESPACE, Zone, ZoneMember, ZoneMemberStatus};
+use drystone_api::{
+    BareMetalHost, EndpointRole, Isolation, SYSTEM_NAMESPACE, Zone, ZoneMember, ZoneMemberStatus,
+};
 use kube::ResourceExt as _;
 
 use crate::{
@@ -87,7 +89,8 @@ fn status_of(fabric: &Fabric, endpoint: EndpointIndex, host: &str) -> ZoneMember
         mac: endpoint.mac.clone(),
         switch: fabric.switches[endpoint.switch].id.clone(),
         port: endpoint.port.clone(),
-        shared: endpoint.shared,
+        role: if endpoint.shared { EndpointRole::Target } else { EndpointRole::Both },
+        gateway: endpoint.shared && host.is_empty(),
     }
 }
 
@@ -142,30 +145,31 @@ fn resolve_member(
 #[cfg(test)]
 mod tests {
     use drystone_api::{
-        BareMetalHostSpec, BareMetalHostStatus, FabricEndpoint, FabricSwitch, FabricTopology,
-        HardwareDetails, Nic, ZoneSpec,
+        BareMetalHostSpec, BareMetalHostStatus, HardwareDetails, Nic, Switch, SwitchEndpoint, SwitchSpec,
+        SwitchStatus, ZoneSpec,
     };
 
     use super::*;
     use crate::model::merge;
 
     fn fabrics() -> Vec<Fabric> {
-        let endpoint = |id: &str, shared| FabricEndpoint {
+        let endpoint = |id: &str, role| SwitchEndpoint {
             id: id.into(),
             mac: format!("02:00:00:00:00:{id}"),
-            switch: "s".into(),
             port: format!("p{id}"),
-            shared,
+            role,
             ..Default::default()
         };
-        let switch = FabricSwitch { id: "s".into(), links: Vec::new() };
-        let topology = FabricTopology {
-            fabric: "F".into(),
-            switches: vec![switch],
-            endpoints: vec![endpoint("01", false), endpoint("02", false), endpoint("09", true)],
-            ..Default::default()
-        };
-        merge([("agent", &topology)])
+        let spec =
+            SwitchSpec { id: "s".into(), fabric: "F".into(), agent: "agent".into(), ..Default::default() };
+        let mut switch = Switch::new("s", spec);
+        let endpoints = vec![
+            endpoint("01", EndpointRole::Both),
+            endpoint("02", EndpointRole::Both),
+            endpoint("09", EndpointRole::Target),
+        ];
+        switch.status = Some(SwitchStatus { endpoints, ..Default::default() });
+        merge([&switch])
     }
 
     fn host(_: &str, name: &str) -> Option<BareMetalHost> {
@@ -193,7 +197,7 @@ mod tests {
         assert_eq!(requests.len(), 1);
         assert_eq!(requests[0].1.id, "ns.z");
         assert_eq!(requests[0].1.members, BTreeSet::from([0, 2]));
-        assert_eq!(statuses.iter().map(|s| s.shared).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(statuses.iter().map(|s| s.gateway).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

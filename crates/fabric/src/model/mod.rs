@@ -4,4 +4,4 @@ pub mod table;
 pub mod topology;
 
 pub use table::{ForwardingTable, ForwardingZone, Member};
-pub use topology::{Endpoint, EndpointIndex, Fabric, Link, Switch, SwitchIndex, merge};
+pub use topology::{Endpoint, EndpointIndex, Fabric, Link, SwitchIndex, SwitchNode, merge};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use drystone_api::FabricTopology;
+use drystone_api::{EndpointRole, Switch, SwitchStatus};
 
 /// Position of a switch in [`Fabric::switches`].
 pub type SwitchIndex = usize;
@@ -21,7 +21,7 @@ pub struct Link {
 
 /// A switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Switch {
+pub struct SwitchNode {
     /// Id in the fabric.
     pub id: String,
     /// Name of the FabricAgent through which it is programmed.
@@ -53,7 +53,7 @@ pub struct Fabric {
     /// Redfish `FabricType`.
     pub fabric_type: String,
     /// Switches in order of id.
-    pub switches: Vec<Switch>,
+    pub switches: Vec<SwitchNode>,
     /// Endpoints in order of id.
     pub endpoints: Vec<Endpoint>,
     by_mac: HashMap<String, EndpointIndex>,
@@ -77,50 +77,46 @@ impl Fabric {
     }
 }
 
-/// Merges what agents serve into fabrics: parts with the same id and UUID are one fabric. Endpoints on unknown switches
-/// and links to unknown switches are left out; they appear once the agent that knows the switch has been crawled.
-pub fn merge<'a>(parts: impl IntoIterator<Item = (&'a str, &'a FabricTopology)>) -> Vec<Fabric> {
-    let mut groups: BTreeMap<(String, String), Vec<(&str, &FabricTopology)>> = BTreeMap::new();
-    for (agent, part) in parts {
-        groups.entry((part.fabric.clone(), part.uuid.clone())).or_default().push((agent, part));
+/// Merges switches into fabrics: those with the same fabric id and UUID are one fabric. Links that are down and links to
+/// unknown switches are left out; they appear once they are up and the agent that knows the switch has been crawled.
+pub fn merge<'a>(switches: impl IntoIterator<Item = &'a Switch>) -> Vec<Fabric> {
+    let mut groups: BTreeMap<(&str, &str), BTreeMap<&str, &Switch>> = BTreeMap::new();
+    for switch in switches {
+        let spec = &switch.spec;
+        let group = groups.entry((&spec.fabric, &spec.fabric_uuid)).or_default();
+        group.entry(&spec.id).or_insert(switch);
     }
-    groups.into_values().map(|parts| merge_one(&parts)).collect()
+    groups.into_values().map(|switches| merge_one(&switches)).collect()
 }
 
-fn merge_one(parts: &[(&str, &FabricTopology)]) -> Fabric {
-    let mut switches: BTreeMap<&str, (&str, &drystone_api::FabricSwitch)> = BTreeMap::new();
-    for (agent, part) in parts {
-        for switch in &part.switches {
-            switches.entry(&switch.id).or_insert((agent, switch));
-        }
-    }
+fn merge_one(switches: &BTreeMap<&str, &Switch>) -> Fabric {
     let index: HashMap<&str, SwitchIndex> = switches.keys().enumerate().map(|(i, id)| (*id, i)).collect();
+    let first = switches.values().next().map(|switch| &switch.spec);
     let mut fabric = Fabric {
-        id: parts.first().map(|(_, part)| part.fabric.clone()).unwrap_or_default(),
-        fabric_type: parts.first().map(|(_, part)| part.fabric_type.clone()).unwrap_or_default(),
+        id: first.map(|spec| spec.fabric.clone()).unwrap_or_default(),
+        fabric_type: first.map(|spec| spec.fabric_type.clone()).unwrap_or_default(),
         ..Fabric::default()
     };
-    for (id, (agent, switch)) in &switches {
-        let mut links: Vec<Link> = switch
-            .links
-            .iter()
+    let mut endpoints: BTreeMap<&str, Endpoint> = BTreeMap::new();
+    let nothing = SwitchStatus::default();
+    for (position, (id, switch)) in switches.iter().enumerate() {
+        let status = switch.status.as_ref().unwrap_or(&nothing);
+        let up = status.links.iter().filter(|link| !link.down);
+        let mut links: Vec<Link> = up
             .filter_map(|link| {
                 index.get(link.peer_switch.as_str()).map(|peer| Link { port: link.port.clone(), peer: *peer })
             })
             .collect();
         links.sort_by(|a, b| a.port.cmp(&b.port));
-        fabric.switches.push(Switch { id: (*id).to_owned(), agent: (*agent).to_owned(), links });
-    }
-    let mut endpoints: BTreeMap<&str, Endpoint> = BTreeMap::new();
-    for (_, part) in parts {
-        for endpoint in &part.endpoints {
-            let Some(switch) = index.get(endpoint.switch.as_str()) else { continue };
+        let agent = switch.spec.agent.clone();
+        fabric.switches.push(SwitchNode { id: (*id).to_owned(), agent, links });
+        for endpoint in &status.endpoints {
             endpoints.entry(&endpoint.id).or_insert_with(|| Endpoint {
                 id: endpoint.id.clone(),
                 mac: endpoint.mac.to_ascii_lowercase(),
-                switch: *switch,
+                switch: position,
                 port: endpoint.port.clone(),
-                shared: endpoint.shared,
+                shared: endpoint.role == EndpointRole::Target,
             });
         }
     }

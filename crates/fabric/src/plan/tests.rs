@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drystone_api::{
-    AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, FabricEndpoint, FabricLink, FabricSwitch,
-    FabricTopology, Isolation,
+    AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, EndpointRole, Isolation, Switch, SwitchEndpoint,
+    SwitchLink, SwitchSpec, SwitchStatus,
 };
 use proptest::prelude::*;
 
@@ -16,23 +16,25 @@ use super::{
 use crate::model::{Fabric, merge};
 
 /// A connected fabric: a random tree of switches, some extra links, and endpoints dealt round.
-fn topology(parents: &[usize], extra: &[(usize, usize)], endpoints: usize, shared: usize) -> FabricTopology {
+fn topology(parents: &[usize], extra: &[(usize, usize)], endpoints: usize, shared: usize) -> Vec<Switch> {
     let count = parents.len() + 1;
-    let mut links: Vec<Vec<FabricLink>> = vec![Vec::new(); count];
+    let mut links: Vec<Vec<SwitchLink>> = vec![Vec::new(); count];
     let mut connect = |a: usize, b: usize| {
         let (pa, pb) =
             (format!("isl{}", links[a].len()), format!("isl{}", links[b].len() + usize::from(a == b)));
-        links[a].push(FabricLink {
+        links[a].push(SwitchLink {
             port: pa.clone(),
             peer_switch: format!("sw{b:03}"),
             peer_port: pb.clone(),
             speed_gbps: 100,
+            down: false,
         });
-        links[b].push(FabricLink {
+        links[b].push(SwitchLink {
             port: pb,
             peer_switch: format!("sw{a:03}"),
             peer_port: pa,
             speed_gbps: 100,
+            down: false,
         });
     };
     for (child, parent) in parents.iter().enumerate() {
@@ -41,26 +43,29 @@ fn topology(parents: &[usize], extra: &[(usize, usize)], endpoints: usize, share
     for (a, b) in extra.iter().map(|(a, b)| (a % count, b % count)).filter(|(a, b)| a != b) {
         connect(a, b);
     }
-    let switches = links
-        .into_iter()
-        .enumerate()
-        .map(|(i, links)| FabricSwitch { id: format!("sw{i:03}"), links })
-        .collect();
-    let endpoints = (0..endpoints)
-        .map(|i| FabricEndpoint {
+    let mut attached: Vec<Vec<SwitchEndpoint>> = vec![Vec::new(); count];
+    for i in 0..endpoints {
+        attached[(i * 7) % count].push(SwitchEndpoint {
             id: format!("e{i:03}"),
             mac: format!("02:00:00:00:{:02x}:{:02x}", i / 256, i % 256),
-            switch: format!("sw{:03}", (i * 7) % count),
             port: format!("p{i}"),
             speed_gbps: 100,
-            shared: i < shared,
-        })
-        .collect();
-    FabricTopology { fabric: "F".to_owned(), switches, endpoints, ..Default::default() }
+            role: if i < shared { EndpointRole::Target } else { EndpointRole::Both },
+            excludes: Vec::new(),
+        });
+    }
+    let switch = |(i, (links, endpoints))| {
+        let id = format!("sw{i:03}");
+        let spec = SwitchSpec { id, fabric: "F".to_owned(), agent: "agent".to_owned(), ..Default::default() };
+        let mut switch = Switch::new(&format!("sw{i:03}"), spec);
+        switch.status = Some(SwitchStatus { links, endpoints, ..Default::default() });
+        switch
+    };
+    links.into_iter().zip(attached).enumerate().map(switch).collect()
 }
 
-fn fabric_of(topology: &FabricTopology) -> Fabric {
-    merge([("agent", topology)]).remove(0)
+fn fabric_of(topology: &[Switch]) -> Fabric {
+    merge(topology).remove(0)
 }
 
 fn zone(id: &str, tag: u32, members: impl IntoIterator<Item = usize>) -> ZoneRequest {
@@ -179,7 +184,7 @@ fn an_endpoint_in_two_exclusive_zones_is_refused() {
 #[test]
 fn a_cut_off_switch_is_named() {
     let mut parts = topology(&[0], &[], 4, 0);
-    parts.switches.iter_mut().for_each(|switch| switch.links.clear());
+    parts.iter_mut().filter_map(|switch| switch.status.as_mut()).for_each(|status| status.links.clear());
     let fabric = fabric_of(&parts);
     let error = tables(&fabric, &zone("ns/a", 1, 0..4)).expect_err("two islands");
     assert_eq!(error, ZoneError::Disconnected { switch: "sw001".to_owned(), fabric: "F".to_owned() });
