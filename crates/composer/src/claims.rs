@@ -65,8 +65,7 @@ pub(crate) async fn claim(
         None if is_deleting(&host) => return Ok(Claim::Lost(format!("{} is being deleted", member.host))),
         None => Claim::Taken,
     };
-    // Whoever powered it while it was idle has no say in it any more.
-    let annotations = json!({FENCING_ANNOTATION: token.to_string(), POWERED_BY_ANNOTATION: null});
+    let annotations = json!({FENCING_ANNOTATION: token.to_string()});
     match patch(&api, &host, &json!({"consumerRef": owner}), &annotations).await {
         Ok(()) => Ok(outcome),
         Err(error) if is_conflict(&error) => Ok(Claim::Lost(format!("{} changed meanwhile", member.host))),
@@ -129,7 +128,13 @@ pub(crate) async fn release(
     } else {
         return Ok(false);
     };
-    let annotations = json!({FENCING_ANNOTATION: token.max(token_of(host)).to_string()});
+    let mut annotations = json!({FENCING_ANNOTATION: token.max(token_of(host)).to_string()});
+    // What its user did with the power is not the word of an administrator against the pool's.
+    let online = change["online"].as_bool().unwrap_or(host.spec.online);
+    let record = host.annotations().get(POWERED_BY_ANNOTATION);
+    if record.is_some_and(|record| record.ends_with("=on") != online) {
+        annotations[POWERED_BY_ANNOTATION] = Value::Null;
+    }
     match patch(&api, host, &change, &annotations).await {
         Ok(()) => Ok(is_clean(host)),
         Err(error) if is_conflict(&error) => Ok(false),

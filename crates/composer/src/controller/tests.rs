@@ -513,10 +513,12 @@ async fn spares_are_warmed_and_idle_hosts_powered_down() {
     // Claimed spares are replaced, and what comes back beyond the spares goes off after a while.
     world.create("use", spec(3, "Apply", 0)).await;
     pass(5).await;
-    assert_eq!(online().len(), 6, "three claimed warm ones, three new spares: {:?}", world.consumers());
+    let warm = online().into_iter().filter(|host| !world.consumers().contains_key(host)).count();
+    assert_eq!(warm, 3, "claimed ones are no spares: {:?} of {:?}", world.consumers(), online());
+    let all = online().len();
     world.compositions().delete("use", &DeleteParams::default()).await.expect("deleted");
     pass(100).await;
-    assert_eq!(online().len(), 6);
+    assert!(all > 3 && online().len() == all, "nothing is powered down at once");
     pass(300).await;
     assert_eq!(online().len(), 3);
     // An administrator's word stands.

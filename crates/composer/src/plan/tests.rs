@@ -224,3 +224,5 @@ proptest! {
         prop_assert_eq!(run(&spec, &[], &rotated), choice, "the order of observation must not matter");
     }
 }
+
+mod wants;
