@@ -186,7 +186,7 @@ pub struct Limits {
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode","priority":1}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Hosts","type":"integer","jsonPath":".status.hosts"}"#,
-    printcolumn = r#"{"name":"Expires","type":"date","jsonPath":".status.reservation.expires","priority":1}"#,
+    printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.reservation.expires","priority":1}"#,
     printcolumn = r#"{"name":"Choice","type":"string","jsonPath":".status.explanation.summary","priority":1}"#,
     printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#

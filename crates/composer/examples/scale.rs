@@ -53,14 +53,14 @@ fn hosts(count: usize, switches: usize) -> Vec<Host> {
         let mix = (at * 2_654_435_761) >> 7;
         let switch = at / DOWN % switches;
         let gpus = [0, 4, 4, 8][mix % 4];
-        let claimed = mix % 7 == 0;
+        let claimed = mix.is_multiple_of(7);
         let consumer = claimed.then(|| ObjectReference {
             kind: "Composition".into(),
             namespace: "other".into(),
             name: format!("c{}", mix % 23),
             ..Default::default()
         });
-        let model = if mix % 3 == 0 { "NVIDIA-H100" } else { "NVIDIA-A100-80GB-PCIe" };
+        let model = if mix.is_multiple_of(3) { "NVIDIA-H100" } else { "NVIDIA-A100-80GB-PCIe" };
         Host {
             name: format!("host-{at:05}"),
             namespace: "drystone-system".into(),
@@ -71,7 +71,7 @@ fn hosts(count: usize, switches: usize) -> Vec<Host> {
                 1 | 2 => BlockPool::Online,
                 _ => BlockPool::Free,
             },
-            maintenance: mix % 97 == 0,
+            maintenance: mix.is_multiple_of(97),
             consumer,
             cores: [32, 64, 64, 128][mix / 4 % 4],
             memory: Memory::from_mebibytes([256 << 10, 512 << 10, 1024 << 10][mix / 16 % 3]),

@@ -66,8 +66,7 @@ impl Distances {
         nodes.sort_by(|a, b| (&a.fabric, &a.id).cmp(&(&b.fabric, &b.id)));
         let names: Vec<(String, String)> =
             nodes.iter().map(|node| (node.fabric.clone(), node.id.clone())).collect();
-        let index: HashMap<(String, String), u32> =
-            names.iter().cloned().zip(0_u32..).map(|(name, at)| (name, at)).collect();
+        let index: HashMap<(String, String), u32> = names.iter().cloned().zip(0_u32..).collect();
         let mut starts = vec![0];
         let mut peers = Vec::new();
         let mut attached: HashMap<String, Vec<u32>> = HashMap::new();

@@ -112,7 +112,12 @@ fn lost_because(ranking: &Ranking, other: &Scored) -> String {
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .filter(|(_, difference)| *difference > 1e-9);
     match worst {
-        Some((index, _)) => format!("lost by {}: {}", NAMES[index], other.attributes.wording()),
+        Some((index, _)) => format!(
+            "lost by {}: {} instead of {}",
+            NAMES[index],
+            other.attributes.show(index),
+            ranking.best().attributes.show(index)
+        ),
         None => "is as good; the first in order of names was taken".to_owned(),
     }
 }

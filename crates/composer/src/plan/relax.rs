@@ -231,7 +231,7 @@ fn set_limit(spec: &mut CompositionSpec, name: &str, value: f64) {
         "maxWatts" => limits.max_watts = Some(whole(value)),
         "maxTimeToReady" => limits.max_time_to_ready = Some(TimeSpan(u64::from(whole(value)))),
         "minBandwidth" => {
-            limits.min_bandwidth = Some(Bandwidth(u64::from(whole(value * 1000.0)) * 1_000_000))
+            limits.min_bandwidth = Some(Bandwidth(u64::from(whole(value * 1000.0)) * 1_000_000));
         }
         "maxFragmentationPercent" => limits.max_fragmentation_percent = Some(whole(value)),
         _ => limits.min_spread_percent = Some(whole(value)),

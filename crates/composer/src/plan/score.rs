@@ -25,6 +25,18 @@ impl Attributes {
         )
     }
 
+    /// The value of one attribute, by its place among [`NAMES`], for people.
+    pub fn show(&self, index: usize) -> String {
+        match index {
+            0 => format!("{:.2}", self.hops),
+            1 => format!("{:.0} Gbit/s", self.bandwidth),
+            2 => format!("{:.0} W", self.watts),
+            3 => format!("{:.0} s", self.time_to_ready),
+            4 => format!("{:.0} % more than asked", self.fragmentation / 10.0),
+            _ => format!("{:.0} % own chassis", self.spread * 100.0),
+        }
+    }
+
     const fn values(&self) -> [f64; 6] {
         // Negated where more is better, so that less is better everywhere.
         [self.hops, -self.bandwidth, self.watts, self.time_to_ready, self.fragmentation, -self.spread]

@@ -136,12 +136,9 @@ impl Climber<'_, '_> {
                 found = Some((*host, merit.0, merit.1));
             }
         }
-        let (host, violation, score) = match found {
-            Some(found) => found,
-            None => {
-                self.tally.add(group, member);
-                return None;
-            }
+        let Some((host, violation, score)) = found else {
+            self.tally.add(group, member);
+            return None;
         };
         self.tally.add(group, host);
         self.moved = true;
