@@ -108,12 +108,14 @@ pub fn composition(
         role: MemberRole::ControlPlane,
         count: spec.control_plane.replicas,
         host: spec.control_plane.host.clone(),
+        ..Default::default()
     };
     let workers = spec.workers.iter().map(|pool| CompositionGroup {
         name: pool.name.clone(),
         role: MemberRole::Worker,
         count: pool_size(pool, grown),
         host: pool.host.clone(),
+        ..Default::default()
     });
     CompositionSpec {
         purpose: spec.purpose,
@@ -121,7 +123,7 @@ pub fn composition(
         site: spec.site.clone(),
         groups: std::iter::once(control_plane).chain(workers).collect(),
         exclude_hosts: excluded.iter().cloned().collect(),
-        release_first: Vec::new(),
+        ..Default::default()
     }
 }
 
