@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drystone_api::{
-    Cluster, ClusterSpec, ClusterStatus, CompositionGroup, CompositionSpec, HostRequirement, MemberRole, NodeNetwork,
-    WorkerPool,
+    Cluster, ClusterSpec, ClusterStatus, CompositionGroup, CompositionSpec, HostRequirement, MemberRole,
+    NodeNetwork, WorkerPool,
 };
 use ipnet::IpNet;
 

@@ -144,10 +144,13 @@ pub fn converge(situation: &Situation<'_>) -> Result<OperationSpec, PlanError> {
     // The first hosts keep their addresses: whoever begins must know them all, even those that have been replaced meanwhile.
     let gone = situation.first.iter().filter(|host| !hosts.contains(host));
     let hosts: Vec<String> = hosts.iter().chain(gone).cloned().collect();
-    plan.action::<LeaseAddresses>("addresses", &LeaseAddresses::parameters(&hosts, situation.is_replicated()))
-        .title("Lease addresses")
-        .estimate(Duration::from_secs(1))
-        .timeout(Duration::from_secs(60));
+    plan.action::<LeaseAddresses>(
+        "addresses",
+        &LeaseAddresses::parameters(&hosts, situation.is_replicated()),
+    )
+    .title("Lease addresses")
+    .estimate(Duration::from_secs(1))
+    .timeout(Duration::from_secs(60));
     let joined = add_members(&mut plan, situation, &removed);
     bring_in(&mut plan, situation, &joined);
     plan.build()
@@ -490,7 +493,8 @@ mod tests {
         let waits = &step(&spec, "member-add/e").depends_on;
         assert_eq!(
             waits,
-            &["addresses", "api", "member-remove/b", "member-remove/c", "member-promote/d"].map(str::to_owned)
+            &["addresses", "api", "member-remove/b", "member-remove/c", "member-promote/d"]
+                .map(str::to_owned)
         );
     }
 

@@ -189,8 +189,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn one_has_the_address_and_another_gets_it() {
-        let store: Arc<dyn Store> =
-            Arc::new(EmbeddedStore::in_memory(Options::default()).expect("a store"));
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(Options::default()).expect("a store"));
         let lamps = [Lamp::default(), Lamp::default()];
         let stops = [CancellationToken::new(), CancellationToken::new()];
         let mut tasks: Vec<_> = (0..2)

@@ -5,8 +5,8 @@ mod controllers;
 pub(crate) mod pki;
 mod server;
 mod serving;
-mod storage;
 pub(crate) mod sites;
+mod storage;
 
 use std::{
     collections::BTreeMap,

@@ -11,13 +11,9 @@ use drystone_identity::{
     files::{FileError, private_directory, read_if_exists, write_private},
     tls,
 };
-use k8s_openapi::jiff::Timestamp;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
-use kube::{
-    Client, Config,
-    client::ConfigExt as _,
-    config::AuthInfo,
-};
+use k8s_openapi::jiff::Timestamp;
+use kube::{Client, Config, client::ConfigExt as _, config::AuthInfo};
 
 use super::request::{RequestError, Wanted, certificate};
 use crate::config::NodeConfig;
