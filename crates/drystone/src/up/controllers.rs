@@ -14,8 +14,9 @@ use drystone_engine::{
     operations::{OperationController, OperationControllerConfig},
     runner::{Engine, EngineConfig},
 };
-use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon};
+use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
+use drystone_ofmf::Ofmf;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,7 @@ pub(crate) fn start(
     keys: &Keys,
     media: BootMedia,
     args: &UpArgs,
+    redfish: &Ofmf,
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Failure> {
     let client: Client = server.client();
@@ -91,7 +93,7 @@ pub(crate) fn start(
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
         events: events.clone(),
-        trees: drystone_fabric::agents::AgentTrees::default(),
+        trees: AgentTrees::new(redfish.tree()),
     };
     let fabric = FabricManager::new(client.clone(), fabric);
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
@@ -111,7 +113,7 @@ struct Domains {
     client: Client,
     actions: ActionRegistry,
     metal: MetalConfig,
-    fabric: FabricConfig,
+    fabric: FabricManager,
     cluster: ClusterConfig,
     events: Arc<dyn EventSink>,
 }

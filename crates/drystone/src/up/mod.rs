@@ -91,7 +91,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
-    server.redfish.start(&server.api, &client, &keys)?;
+    let redfish = server.redfish.start(&server.api, &client, &keys)?;
     let stop_controllers = CancellationToken::new();
     let serving = serving::Serving {
         authority: Arc::clone(&keys.authority),
@@ -100,7 +100,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     };
     tokio::spawn(serving.run(client.clone(), stop_controllers.clone()));
     let boot = controllers::start_boot_listener(&keys, args.boot_listen, &stop_controllers).await?;
-    let domains = controllers::start(&server, &keys, boot, &args, stop_controllers.clone())?;
+    let domains = controllers::start(&server, &keys, boot, &args, &redfish, stop_controllers.clone())?;
     let mut emulated = Vec::new();
     let started = start_sites(&args, &data, &server, &mut emulated).await;
     match &started {

@@ -40,6 +40,7 @@ pub struct FabricConfig {
 }
 
 /// The fabric manager: its controllers, and what other rooms of the program ask of it.
+#[derive(Clone)]
 pub struct FabricManager {
     client: Client,
     config: FabricConfig,
