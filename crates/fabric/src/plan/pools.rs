@@ -77,7 +77,7 @@ pub struct PoolOverlap {
 
 /// Checks the pools of a zone against each other and against those of zones that are isolated from it. One pool may serve
 /// several zones: what it leases is never leased twice.
-pub fn check(zone: &ZonePools, others: &[ZonePools]) -> Result<(), PoolOverlap> {
+pub fn check(zone: &ZonePools, others: &[ZonePools]) -> Result<(), Box<PoolOverlap>> {
     for (index, pool) in zone.pools.iter().enumerate() {
         let own = zone.pools[..index].iter().map(|other| (zone.zone.as_str(), other));
         let isolated = others.iter().filter(|other| {
@@ -86,7 +86,7 @@ pub fn check(zone: &ZonePools, others: &[ZonePools]) -> Result<(), PoolOverlap> 
         let theirs = isolated.flat_map(|other| other.pools.iter().map(|pool| (other.zone.as_str(), pool)));
         for (other_zone, other) in own.chain(theirs).filter(|(_, other)| other.id != pool.id) {
             if let Some((what, own, theirs)) = overlap(pool, other) {
-                return Err(PoolOverlap {
+                return Err(Box::new(PoolOverlap {
                     index,
                     pool: pool.id.clone(),
                     other_pool: other.id.clone(),
@@ -94,7 +94,7 @@ pub fn check(zone: &ZonePools, others: &[ZonePools]) -> Result<(), PoolOverlap> 
                     what,
                     own,
                     theirs,
-                });
+                }));
             }
         }
     }
@@ -102,10 +102,10 @@ pub fn check(zone: &ZonePools, others: &[ZonePools]) -> Result<(), PoolOverlap> 
 }
 
 fn overlap(a: &PoolFacts, b: &PoolFacts) -> Option<(&'static str, String, String)> {
-    let nets = a.ranges.iter().flat_map(|own| b.ranges.iter().map(move |theirs| (own, theirs)));
+    let mut nets = a.ranges.iter().flat_map(|own| b.ranges.iter().map(move |theirs| (own, theirs)));
     let touching = |pair: &(&IpNet, &IpNet)| pair.0.contains(pair.1) || pair.1.contains(pair.0);
     if a.vrf == b.vrf
-        && let Some((own, theirs)) = nets.filter(touching).next()
+        && let Some((own, theirs)) = nets.find(touching)
     {
         return Some(("addresses", own.to_string(), theirs.to_string()));
     }
@@ -115,8 +115,8 @@ fn overlap(a: &PoolFacts, b: &PoolFacts) -> Option<(&'static str, String, String
         ("route target", &a.route_targets, &b.route_targets),
     ];
     numbers.into_iter().find_map(|(what, own, theirs)| {
-        let pairs = own.iter().flat_map(|own| theirs.iter().map(move |theirs| (own, theirs)));
-        let (own, theirs) = pairs.filter(|(own, theirs)| own.overlaps(**theirs)).next()?;
+        let mut pairs = own.iter().flat_map(|own| theirs.iter().map(move |theirs| (own, theirs)));
+        let (own, theirs) = pairs.find(|(own, theirs)| own.overlaps(**theirs))?;
         Some((what, own.to_string(), theirs.to_string()))
     })
 }

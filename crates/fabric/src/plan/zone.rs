@@ -231,7 +231,7 @@ pub fn plan(
         }
     };
     let mut walk = Walk { fabric, routes, members: &members, place: BTreeMap::new() };
-    for (switch, _) in &part {
+    for switch in part.keys() {
         walk.place.insert(*switch, members.connected.clone());
     }
     walk.all(&edge).map_err(cut_off)?;

@@ -47,12 +47,9 @@ pub(super) fn follow(
         if at == destination.switch && port == Egress::edge(destination.port) {
             return Fate::Arrives(path);
         }
-        let link = match port.exit() {
-            Exit::Link(link) => link,
-            _ => {
-                let why = wrong_port(fabric, at, port);
-                return Fate::Astray(path, why);
-            }
+        let Exit::Link(link) = port.exit() else {
+            let why = wrong_port(fabric, at, port);
+            return Fate::Astray(path, why);
         };
         if !fabric.link(link).up {
             let why =

@@ -15,6 +15,15 @@ use crate::{
     },
 };
 
+/// A zone with its entries.
+type ZoneTables<'a> = (&'a ZoneRequest, &'a [ZoneEntry]);
+
+/// A port with the positions of the zones that send by it.
+type Sent = (Egress, Vec<usize>);
+
+/// Two endpoints, from and to.
+type Pair = (EndpointIndex, EndpointIndex);
+
 /// Entries of other zones that list a member of the zone together with somebody it shares no zone with.
 pub(super) fn intruders(
     fabric: &Fabric,
@@ -41,8 +50,8 @@ pub(super) fn intruders(
                 return Err(listing(fabric, entry, id, member, &entry.strangers[0]));
             }
             let inside = belongs(&member);
-            let suspects = listed().filter(|other| *other != member && !(inside && belongs(other)));
-            if let Some(other) = suspects.filter(|other| !share(member, *other)).next() {
+            let mut suspects = listed().filter(|other| *other != member && !(inside && belongs(other)));
+            if let Some(other) = suspects.find(|other| !share(member, *other)) {
                 return Err(intruder(fabric, entry, id, (member, other), read));
             }
             if !inside {
@@ -116,7 +125,7 @@ pub(super) fn beside(
     }
     let entries = |id: &str| read.zones.get(id).map_or(&[][..], Vec::as_slice);
     let near = others.iter().filter(|other| other.id != zone.id && !other.members.is_disjoint(&shared));
-    let all: Vec<(&ZoneRequest, &[ZoneEntry])> =
+    let all: Vec<ZoneTables<'_>> =
         std::iter::once(zone).chain(near).map(|zone| (zone, entries(&zone.id))).collect();
     together(fabric, &all, &shared)
 }
@@ -132,7 +141,7 @@ pub(super) fn shared(fabric: &Fabric, zones: &[ZoneRequest], read: &ReadTables) 
     let shared: BTreeSet<EndpointIndex> =
         (0..).zip(&count).filter(|(_, count)| **count > 1).map(|(index, _)| index).collect();
     let entries = |id: &str| read.zones.get(id).map_or(&[][..], Vec::as_slice);
-    let all: Vec<(&ZoneRequest, &[ZoneEntry])> = zones
+    let all: Vec<ZoneTables<'_>> = zones
         .iter()
         .filter(|zone| !zone.members.is_disjoint(&shared))
         .map(|zone| (zone, entries(&zone.id)))
@@ -142,12 +151,12 @@ pub(super) fn shared(fabric: &Fabric, zones: &[ZoneRequest], read: &ReadTables) 
 
 fn together(
     fabric: &Fabric,
-    zones: &[(&ZoneRequest, &[ZoneEntry])],
+    zones: &[ZoneTables<'_>],
     shared: &BTreeSet<EndpointIndex>,
 ) -> Result<(), Violation> {
     one_way(fabric, zones, shared)?;
     for index in shared {
-        let theirs: Vec<(&ZoneRequest, &[ZoneEntry])> =
+        let theirs: Vec<ZoneTables<'_>> =
             zones.iter().filter(|(zone, _)| zone.members.contains(index)).copied().collect();
         if theirs.len() > 1 {
             flood::together(fabric, *index, &theirs)?;
@@ -157,14 +166,37 @@ fn together(
 }
 
 /// Two zones must not send frames between the same two endpoints by different ports, and what each of two zones refuses the two
-/// must not let pass together.
+/// must not let pass together. That joined pairs arrive is for the proof of the zone that joins them.
 fn one_way(
     fabric: &Fabric,
-    zones: &[(&ZoneRequest, &[ZoneEntry])],
+    zones: &[ZoneTables<'_>],
     shared: &BTreeSet<EndpointIndex>,
 ) -> Result<(), Violation> {
+    let mut pairs = forked(zones, shared);
+    pairs.extend(unjoined(zones, shared));
+    for (from, to) in pairs {
+        let theirs =
+            zones.iter().filter(|(zone, _)| zone.members.contains(&from) && zone.members.contains(&to));
+        let entries: Vec<&[ZoneEntry]> = theirs.clone().map(|(_, entries)| *entries).collect();
+        let joined = theirs.into_iter().any(|(zone, _)| zone.joins(from, to));
+        match follow(fabric, &entries, from, to) {
+            Fate::Astray(path, why) => {
+                return Err(refuted(fabric, from, to, &path, &format!("goes astray: {why}")));
+            }
+            Fate::Arrives(path) if !joined => {
+                let what = "arrives although no connection of their zones joins them";
+                return Err(refuted(fabric, from, to, &path, what));
+            }
+            Fate::Arrives(_) | Fate::Dropped(..) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Pairs in several zones of which two send the second by different ports of one switch.
+fn forked(zones: &[ZoneTables<'_>], shared: &BTreeSet<EndpointIndex>) -> BTreeSet<Pair> {
     // By switch and endpoint: the ports, each with the zones that send by it.
-    let mut ports: HashMap<(SwitchIndex, EndpointIndex), Vec<(Egress, Vec<usize>)>> = HashMap::new();
+    let mut ports: HashMap<(SwitchIndex, EndpointIndex), Vec<Sent>> = HashMap::new();
     for (place, (zone, entries)) in zones.iter().enumerate() {
         let inside: Vec<EndpointIndex> = zone.members.intersection(shared).copied().collect();
         for entry in *entries {
@@ -177,48 +209,25 @@ fn one_way(
             }
         }
     }
-    let mut pairs: BTreeSet<(EndpointIndex, EndpointIndex)> = BTreeSet::new();
+    let mut pairs = BTreeSet::new();
     for ((_, to), known) in ports.iter().filter(|(_, known)| known.len() > 1) {
-        let zones_of = |from: &EndpointIndex| {
-            let all = known.iter().flat_map(|(_, places)| places);
-            all.copied().filter(|place| zones[*place].0.members.contains(from)).collect::<BTreeSet<_>>()
-        };
         for from in shared.iter().filter(|from| *from != to) {
-            let common = zones_of(from);
-            if common.len() > 1 {
+            let all = known.iter().flat_map(|(_, places)| places);
+            if all.filter(|place| zones[**place].0.members.contains(from)).nth(1).is_some() {
                 pairs.insert((*from, *to));
             }
         }
     }
-    // Zones without default routing: pairs that several of them contain and none joins.
+    pairs
+}
+
+/// Shared pairs in zones without default routing.
+fn unjoined(zones: &[ZoneTables<'_>], shared: &BTreeSet<EndpointIndex>) -> BTreeSet<Pair> {
+    let mut pairs = BTreeSet::new();
     for (zone, _) in zones.iter().filter(|(zone, _)| zone.connections.is_some()) {
         let inside: Vec<EndpointIndex> = zone.members.intersection(shared).copied().collect();
-        for (from, to) in inside.iter().flat_map(|from| inside.iter().map(move |to| (*from, *to))) {
-            if from != to {
-                pairs.insert((from, to));
-            }
-        }
+        let all = inside.iter().flat_map(|from| inside.iter().map(move |to| (*from, *to)));
+        pairs.extend(all.filter(|(from, to)| from != to));
     }
-    for (from, to) in pairs {
-        let theirs: Vec<&(&ZoneRequest, &[ZoneEntry])> = zones
-            .iter()
-            .filter(|(zone, _)| zone.members.contains(&from) && zone.members.contains(&to))
-            .collect();
-        let entries: Vec<&[ZoneEntry]> = theirs.iter().map(|(_, entries)| *entries).collect();
-        let joined = theirs.iter().any(|(zone, _)| zone.joins(from, to));
-        match follow(fabric, &entries, from, to) {
-            Fate::Astray(path, why) => {
-                return Err(refuted(fabric, from, to, &path, &format!("goes astray: {why}")));
-            }
-            Fate::Arrives(path) if !joined => {
-                let what = "arrives although no connection of their zones joins them";
-                return Err(refuted(fabric, from, to, &path, what));
-            }
-            Fate::Dropped(path, why) if joined => {
-                return Err(refuted(fabric, from, to, &path, &format!("is lost: {why}")));
-            }
-            Fate::Arrives(_) | Fate::Dropped(..) => {}
-        }
-    }
-    Ok(())
+    pairs
 }

@@ -76,7 +76,7 @@ pub(super) fn build(
         ports[a] += 1;
         ports[b] += 1;
         let end = |switch: usize, port| LinkEnd { switch: u32::try_from(switch).expect("few"), port };
-        builder.link(end(a, &pa), end(b, &pb), if (a + b) % 3 == 0 { 400 } else { 100 }, true);
+        builder.link(end(a, &pa), end(b, &pb), if (a + b).is_multiple_of(3) { 400 } else { 100 }, true);
     };
     for (child, parent) in parents.iter().enumerate() {
         connect(child + 1, parent % (child + 1));
