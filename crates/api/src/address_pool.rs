@@ -40,10 +40,29 @@ pub struct AddressPoolSpec {
     /// Prefix length that a holder configures on its interface, when it is not the block's own: 16 for a /32 lease on a /16 network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface_prefix_length: Option<u8>,
+    /// Fabric that the pool belongs to; any unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<String>,
+    /// VLANs that zones with this pool may use. Zones that are isolated from each other never share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<NumberRange>,
+    /// Virtual network identifiers likewise (EVPN).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vnis: Option<NumberRange>,
     /// Gateway of the network that the addresses are on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub gateway: Option<std::net::IpAddr>,
+}
+
+/// A range of numbers, both ends included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NumberRange {
+    /// Least.
+    pub lower: u32,
+    /// Greatest.
+    pub upper: u32,
 }
 
 /// What addresses are for.
@@ -56,6 +75,8 @@ pub enum AddressPoolPurpose {
     Pod,
     /// Addresses that Services show to the world outside, leased to clusters in blocks.
     External,
+    /// Addresses, VLANs and network identifiers that zones of a fabric draw from (Redfish `AddressPool`).
+    Fabric,
 }
 
 /// Who has what.

@@ -160,13 +160,15 @@ pub struct ClusterZone {
     pub isolation: Isolation,
 }
 
-/// Whether an endpoint may be in several zones.
+/// Whether an endpoint may be in several zones (no Redfish schema settles it; see ADR 0009).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Isolation {
-    /// Members are in this zone only; gateways excepted.
+    /// Members are in this zone only; the fabric's gateways, which join by `gateways`, excepted.
     #[default]
     Exclusive,
-    /// Members may be in other shared zones too.
+    /// Members that only offer a service (role `Target`) may be in other `ServiceOnly` and `Shared` zones too.
+    ServiceOnly,
+    /// Members may be in other `Shared` zones too.
     Shared,
 }
 

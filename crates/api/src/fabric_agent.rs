@@ -27,8 +27,12 @@ use serde::{Deserialize, Serialize};
 pub struct FabricAgentSpec {
     /// Base URL of the Redfish service: `http://127.0.0.1:8431`.
     pub address: String,
-    /// Secret in the same namespace with keys `username` and `password`.
-    pub credentials_name: String,
+    /// Secret in the same namespace with keys `username` and `password`; absent for a service that asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_name: Option<String>,
+    /// The `ConnectionMethod` by which an agent announced itself; absent for services that were declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_method: Option<String>,
     /// Accept any server certificate.
     #[serde(default)]
     pub disable_certificate_verification: bool,
@@ -38,15 +42,18 @@ pub struct FabricAgentSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FabricAgentStatus {
-    /// What the service serves, by fabric.
+    /// The fabrics that it serves, or parts of them. What they consist of is in the `Switch` objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub fabrics: Vec<FabricTopology>,
+    pub fabrics: Vec<AgentFabric>,
     /// Number of switches.
     #[serde(default)]
     pub switch_count: u32,
     /// Number of endpoints.
     #[serde(default)]
     pub endpoint_count: u32,
+    /// Number of Redfish resources read.
+    #[serde(default)]
+    pub resource_count: u32,
     /// When the last complete crawl ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_crawl: Option<Time>,
@@ -55,69 +62,35 @@ pub struct FabricAgentStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// A fabric, or the part of it that one service knows.
+/// A fabric of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct FabricTopology {
+pub struct AgentFabric {
     /// Fabric id; parts with the same id and UUID are one fabric.
-    pub fabric: String,
-    /// Redfish `FabricType`: `Ethernet`, `InfiniBand`, `PCIe` …
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Redfish `FabricType`: `Ethernet`, `InfiniBand`, `CXL` …
+    #[serde(default, rename = "type", skip_serializing_if = "String::is_empty")]
     pub fabric_type: String,
     /// UUID.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uuid: String,
-    /// Switches.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub switches: Vec<FabricSwitch>,
-    /// Endpoints.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub endpoints: Vec<FabricEndpoint>,
+    /// Who computes its routes.
+    #[serde(default)]
+    pub routing: FabricRouting,
+    /// Number of switches in this part.
+    #[serde(default)]
+    pub switch_count: u32,
+    /// Number of endpoints in this part.
+    #[serde(default)]
+    pub endpoint_count: u32,
 }
 
-/// A switch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FabricSwitch {
-    /// Switch id in the fabric.
-    pub id: String,
-    /// Links to other switches that are up.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub links: Vec<FabricLink>,
-}
-
-/// A link from a switch to another one.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FabricLink {
-    /// Own port.
-    pub port: String,
-    /// The other switch.
-    pub peer_switch: String,
-    /// The other switch's port.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub peer_port: String,
-    /// Speed in Gbit/s.
-    #[serde(default)]
-    pub speed_gbps: u32,
-}
-
-/// An endpoint: where something is attached to the fabric.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FabricEndpoint {
-    /// Endpoint id in the fabric.
-    pub id: String,
-    /// MAC address, lower case.
-    pub mac: String,
-    /// The switch it is cabled to.
-    pub switch: String,
-    /// The switch's port.
-    pub port: String,
-    /// Speed in Gbit/s.
-    #[serde(default)]
-    pub speed_gbps: u32,
-    /// Whether several zones may contain it (role `Target`).
-    #[serde(default)]
-    pub shared: bool,
+/// Who computes the routes of a fabric.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FabricRouting {
+    /// Drystone: the switches take forwarding tables.
+    #[default]
+    Drystone,
+    /// The agent: zones and connections are handed to it as they are.
+    Agent,
 }

@@ -8,7 +8,9 @@ mod bare_metal_host;
 mod cluster;
 mod composition;
 mod condition;
+mod connection;
 mod fabric_agent;
+mod fabric_switch;
 mod host;
 mod operation;
 pub mod quantity;
@@ -17,7 +19,9 @@ mod resource_block;
 mod site;
 mod zone;
 
-pub use address_pool::{AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus};
+pub use address_pool::{
+    AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, NumberRange,
+};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
     Firmware, FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus,
@@ -32,8 +36,13 @@ pub use composition::{
     CompositionStatus, Explanation, FunnelStage, Purpose, Weights,
 };
 pub use condition::{condition, is_true, set_condition};
-pub use fabric_agent::{
-    FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricEndpoint, FabricLink, FabricSwitch, FabricTopology,
+pub use connection::{
+    Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
+    EndpointGroupSpec, EndpointGroupType,
+};
+pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
+pub use fabric_switch::{
+    EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
 pub use host::{Accelerator, AcceleratorRequirement, AcceleratorType, HostRequirement, NetworkRequirement};
 pub use operation::{
@@ -48,6 +57,7 @@ pub use site::{
 };
 pub use zone::{
     IsolationProof, Zone, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase, ZoneSpec, ZoneStatus,
+    ZoneType,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -81,10 +91,13 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         BareMetalHost::crd(),
         Cluster::crd(),
         Composition::crd(),
+        Connection::crd(),
+        EndpointGroup::crd(),
         FabricAgent::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         Site::crd(),
+        Switch::crd(),
         Zone::crd(),
     ]
 }

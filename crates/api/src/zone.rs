@@ -5,11 +5,11 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Isolation;
+use crate::{cluster::Isolation, fabric_switch::EndpointRole};
 
 /// A set of hosts that may exchange traffic over every fabric they share, and with nobody else but shared endpoints.
 /// Carried out as one Redfish zone (`ZoneOfEndpoints`) per fabric.
-#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "drystone.dev",
     version = "v1alpha1",
@@ -27,9 +27,33 @@ use crate::cluster::Isolation;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ZoneSpec {
-    /// The members.
+    /// What the zone is made of.
+    #[serde(default, rename = "type")]
+    pub kind: ZoneType,
+    /// The fabric that the zone is confined to; every fabric that members are on unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<String>,
+    /// The members. A `ZoneOfZones` has none of its own, a `Default` zone contains every endpoint of its fabric.
     #[serde(default)]
     pub members: Vec<ZoneMember>,
+    /// Names of the `ZoneOfZones` in the same namespace that this zone is in. They go no deeper.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contained_by: Vec<String>,
+    /// Whether all members may talk to each other at once. If not, only the pairs of Connections may (Redfish
+    /// `DefaultRoutingEnabled`).
+    #[serde(default = "yes")]
+    pub default_routing: bool,
+    /// Connect every member with every other one, whatever `defaultRouting` says: as an endpoint group of the members that is
+    /// both the initiators and the targets of a connection.
+    #[serde(default)]
+    pub symmetric_connections: bool,
+    /// Ids of the only switches that may carry the zone's traffic; any unless given (Redfish `InvolvedSwitches`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub involved_switches: Vec<String>,
+    /// The Composition in the zone's namespace under whose lock the member hosts are; hosts that somebody else has locked are
+    /// refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composition: Option<String>,
     /// Whether an endpoint of this zone may be in other zones too.
     #[serde(default)]
     pub isolation: Isolation,
@@ -43,6 +67,36 @@ pub struct ZoneSpec {
 
 const fn yes() -> bool {
     true
+}
+
+impl Default for ZoneSpec {
+    fn default() -> Self {
+        Self {
+            kind: ZoneType::default(),
+            fabric: None,
+            members: Vec::new(),
+            contained_by: Vec::new(),
+            default_routing: true,
+            symmetric_connections: false,
+            involved_switches: Vec::new(),
+            composition: None,
+            isolation: Isolation::default(),
+            gateways: true,
+            address_pools: Vec::new(),
+        }
+    }
+}
+
+/// Kind of a zone (Redfish `ZoneType`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ZoneType {
+    /// Endpoints that may exchange traffic.
+    #[default]
+    ZoneOfEndpoints,
+    /// Zones; with default routing their members may exchange traffic across them.
+    ZoneOfZones,
+    /// Every endpoint of a fabric that no other zone lists, from its arrival on.
+    Default,
 }
 
 /// A member of a zone: a host with all its endpoints, or one endpoint of one fabric.
@@ -129,9 +183,12 @@ pub struct ZoneMemberStatus {
     pub switch: String,
     /// Port of that switch.
     pub port: String,
-    /// Whether other zones may contain it too.
+    /// Part that it plays.
     #[serde(default)]
-    pub shared: bool,
+    pub role: EndpointRole,
+    /// Whether it joined as a gateway of its fabric.
+    #[serde(default)]
+    pub gateway: bool,
 }
 
 /// What was programmed in one fabric.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
     BareMetalHost, Composition, CompositionMember, CompositionPhase, CompositionStatus, Explanation,
-    FabricAgent, ProvisioningState, ResourceBlock, condition, set_condition,
+    ProvisioningState, ResourceBlock, Switch, condition, set_condition,
 };
 use drystone_engine::{
     events::{EventKind, EventSink},
@@ -58,7 +58,7 @@ fn api_error(doing: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError 
 pub struct Inventory {
     hosts: Cache<BareMetalHost>,
     blocks: Cache<ResourceBlock>,
-    agents: Cache<FabricAgent>,
+    switches: Cache<Switch>,
 }
 
 impl Inventory {
@@ -68,18 +68,18 @@ impl Inventory {
         Self {
             hosts: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
             blocks: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
-            agents: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
+            switches: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
         }
     }
 
     /// Completes when everything is known; `false` when shut down before.
     pub async fn ready(&self) -> bool {
-        self.hosts.ready().await && self.blocks.ready().await && self.agents.ready().await
+        self.hosts.ready().await && self.blocks.ready().await && self.switches.ready().await
     }
 
     /// What is known now.
     pub fn snapshot(&self) -> Snapshot {
-        assemble(&self.hosts.list(), &self.blocks.list(), &self.agents.list())
+        assemble(&self.hosts.list(), &self.blocks.list(), &self.switches.list())
     }
 }
 

@@ -9,9 +9,7 @@ pub mod model;
 pub mod plan;
 pub mod snapshot;
 
-use drystone_api::{
-    BareMetalHost, CompositionSpec, Explanation, FabricAgent, ObjectReference, ResourceBlock,
-};
+use drystone_api::{BareMetalHost, CompositionSpec, Explanation, ObjectReference, ResourceBlock, Switch};
 use kube::{Api, Client, api::ListParams};
 
 /// What a composition would get if it were declared now; nothing is reserved.
@@ -26,11 +24,11 @@ pub async fn preview(
     let all = ListParams::default();
     let hosts = Api::<BareMetalHost>::all(client.clone()).list(&all).await?;
     let blocks = Api::<ResourceBlock>::all(client.clone()).list(&all).await?;
-    let agents = Api::<FabricAgent>::all(client.clone()).list(&all).await?;
+    let switches = Api::<Switch>::all(client.clone()).list(&all).await?;
     let shared = |list: Vec<_>| list.into_iter().map(std::sync::Arc::new).collect::<Vec<_>>();
     let blocks: Vec<_> = blocks.items.into_iter().map(std::sync::Arc::new).collect();
-    let agents: Vec<_> = agents.items.into_iter().map(std::sync::Arc::new).collect();
-    let snapshot = snapshot::assemble(&shared(hosts.items), &blocks, &agents);
+    let switches: Vec<_> = switches.items.into_iter().map(std::sync::Arc::new).collect();
+    let snapshot = snapshot::assemble(&shared(hosts.items), &blocks, &switches);
     let owner =
         ObjectReference { kind: "Composition".to_owned(), name: name.to_owned(), ..Default::default() };
     Ok(plan::compose(&plan::Request { owner, spec, members: &[] }, &snapshot).explanation)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use drystone_api::{Accelerator, BlockPool, FabricTopology, ObjectReference, quantity::Memory};
+use drystone_api::{Accelerator, BlockPool, ObjectReference, Switch, quantity::Memory};
 
 /// A host as the composer sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,14 +56,14 @@ pub struct Distances {
 }
 
 impl Distances {
-    /// From the fabrics' topologies: breadth-first search from each switch. Parts of one fabric are merged by id.
-    pub fn new<'a>(parts: impl IntoIterator<Item = &'a FabricTopology>) -> Self {
+    /// From the switches of all fabrics: breadth-first search from each. Those of one fabric go by its id.
+    pub fn new<'a>(switches: impl IntoIterator<Item = &'a Switch>) -> Self {
         let mut edges: BTreeMap<(String, String), Vec<(String, String)>> = BTreeMap::new();
-        for part in parts {
-            for switch in &part.switches {
-                let peers = edges.entry((part.fabric.clone(), switch.id.clone())).or_default();
-                peers.extend(switch.links.iter().map(|link| (part.fabric.clone(), link.peer_switch.clone())));
-            }
+        for switch in switches {
+            let fabric = &switch.spec.fabric;
+            let peers = edges.entry((fabric.clone(), switch.spec.id.clone())).or_default();
+            let links = switch.status.iter().flat_map(|status| &status.links).filter(|link| !link.down);
+            peers.extend(links.map(|link| (fabric.clone(), link.peer_switch.clone())));
         }
         let index: HashMap<_, _> =
             edges.keys().cloned().enumerate().map(|(position, key)| (key, position)).collect();

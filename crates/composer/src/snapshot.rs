@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use drystone_api::{
-    BareMetalHost, BlockPool, FabricAgent, ResourceBlock, ResourceBlockStatus, SITE_LABEL, quantity::Memory,
+    BareMetalHost, BlockPool, ResourceBlock, ResourceBlockStatus, SITE_LABEL, Switch, quantity::Memory,
 };
 use kube::ResourceExt as _;
 
@@ -13,17 +13,14 @@ use crate::model::{Distances, Host, Snapshot};
 pub fn assemble(
     hosts: &[Arc<BareMetalHost>],
     blocks: &[Arc<ResourceBlock>],
-    agents: &[Arc<FabricAgent>],
+    switches: &[Arc<Switch>],
 ) -> Snapshot {
-    let topologies: Vec<_> =
-        agents.iter().filter_map(|agent| agent.status.as_ref()).flat_map(|status| &status.fabrics).collect();
-    let distances = Distances::new(topologies.iter().copied());
+    let distances = Distances::new(switches.iter().map(AsRef::as_ref));
     let mut attachments: HashMap<String, Vec<usize>> = HashMap::new();
-    for topology in &topologies {
-        for endpoint in &topology.endpoints {
-            if let Some(switch) = distances.switch(&topology.fabric, &endpoint.switch) {
-                attachments.entry(endpoint.mac.to_ascii_lowercase()).or_default().push(switch);
-            }
+    for switch in switches {
+        let Some(position) = distances.switch(&switch.spec.fabric, &switch.spec.id) else { continue };
+        for endpoint in switch.status.iter().flat_map(|status| &status.endpoints) {
+            attachments.entry(endpoint.mac.to_ascii_lowercase()).or_default().push(position);
         }
     }
     let by_host: HashMap<(String, String), &Arc<ResourceBlock>> = blocks
@@ -78,8 +75,7 @@ fn host_of(
 #[cfg(test)]
 mod tests {
     use drystone_api::{
-        BareMetalHostSpec, BlockNic, FabricAgentSpec, FabricAgentStatus, FabricEndpoint, FabricSwitch,
-        FabricTopology, ResourceBlockSpec,
+        BareMetalHostSpec, BlockNic, ResourceBlockSpec, SwitchEndpoint, SwitchSpec, SwitchStatus,
     };
 
     use super::*;
@@ -98,17 +94,11 @@ mod tests {
             nics: vec![nic],
             ..Default::default()
         });
-        let mut agent = FabricAgent::new("f", FabricAgentSpec::default());
-        let endpoint = FabricEndpoint { mac: "02:aa".into(), switch: "s1".into(), ..Default::default() };
-        let switch = FabricSwitch { id: "s1".into(), links: Vec::new() };
-        let topology = FabricTopology {
-            fabric: "F".into(),
-            switches: vec![switch],
-            endpoints: vec![endpoint],
-            ..Default::default()
-        };
-        agent.status = Some(FabricAgentStatus { fabrics: vec![topology], ..Default::default() });
-        let snapshot = assemble(&[host.into()], &[block.into()], &[agent.into()]);
+        let spec = SwitchSpec { id: "s1".into(), fabric: "F".into(), ..Default::default() };
+        let mut switch = Switch::new("s1", spec);
+        let endpoint = SwitchEndpoint { mac: "02:aa".into(), ..Default::default() };
+        switch.status = Some(SwitchStatus { endpoints: vec![endpoint], ..Default::default() });
+        let snapshot = assemble(&[host.into()], &[block.into()], &[switch.into()]);
         assert_eq!(snapshot.hosts[0].switches, [0]);
         assert_eq!((snapshot.hosts[0].bandwidth_gbps, snapshot.hosts[0].cores), (25, 8));
     }

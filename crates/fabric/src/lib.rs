@@ -4,10 +4,11 @@
 //! [`addresses`] (leases) and [`http`] (the address daemon's front end).
 
 pub mod addresses;
+pub mod agents;
 pub mod controller;
 pub mod drivers;
 pub mod http;
 pub mod model;
 pub mod plan;
 
-pub use controller::{FabricConfig, run};
+pub use controller::{FabricConfig, FabricManager};

@@ -64,8 +64,9 @@ impl Action for EnsureZone {
         let spec = ZoneSpec {
             members: parameters.hosts.iter().map(member).collect(),
             isolation,
-            gateways: true,
             address_pools: vec![names.pod_pool()],
+            composition: Some(names.composition()),
+            ..ZoneSpec::default()
         };
         let mut zone = Zone::new(&names.zone(), spec);
         zone.metadata = ObjectMeta {

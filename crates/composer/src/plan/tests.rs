@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use drystone_api::{
     Accelerator, AcceleratorRequirement, AcceleratorType, BlockPool, CompositionGroup, CompositionMember,
-    CompositionSpec, FabricLink, FabricSwitch, FabricTopology, HostRequirement, NetworkRequirement,
-    ObjectReference, Purpose,
+    CompositionSpec, HostRequirement, NetworkRequirement, ObjectReference, Purpose, Switch, SwitchLink,
+    SwitchSpec, SwitchStatus,
     quantity::{Bandwidth, Memory},
 };
 use proptest::prelude::*;
@@ -14,17 +14,19 @@ use super::{Choice, Request, compose};
 use crate::model::{Distances, Host, Snapshot};
 
 fn fabric() -> Distances {
-    let link = |peer: &str| FabricLink {
+    let link = |peer: &&str| SwitchLink {
         port: format!("to-{peer}"),
-        peer_switch: peer.to_owned(),
+        peer_switch: (*peer).to_owned(),
         ..Default::default()
     };
-    let switch = |id: &str, peers: &[&str]| FabricSwitch {
-        id: id.to_owned(),
-        links: peers.iter().map(|p| link(p)).collect(),
+    let switch = |id: &str, peers: &[&str]| {
+        let spec = SwitchSpec { id: id.to_owned(), fabric: "HSN".to_owned(), ..Default::default() };
+        let mut switch = Switch::new(id, spec);
+        let links = peers.iter().map(link).collect();
+        switch.status = Some(SwitchStatus { links, ..Default::default() });
+        switch
     };
-    let switches = vec![switch("a", &["b"]), switch("b", &["a", "c"]), switch("c", &["b"])];
-    Distances::new([&FabricTopology { fabric: "HSN".to_owned(), switches, ..Default::default() }])
+    Distances::new(&[switch("a", &["b"]), switch("b", &["a", "c"]), switch("c", &["b"])])
 }
 
 fn host(index: usize, cores: u32, gibibytes: u64, gpus: u32) -> Host {

@@ -13,7 +13,7 @@ use drystone_engine::{
     operations::{OperationController, OperationControllerConfig},
     runner::{Engine, EngineConfig},
 };
-use drystone_fabric::{FabricConfig, addresses::AddressDaemon};
+use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon};
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use kube::Client;
 use tokio::task::JoinHandle;
@@ -93,12 +93,13 @@ pub(crate) fn start(
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
         events: events.clone(),
     };
+    let fabric = FabricManager::new(client.clone(), fabric);
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
     Ok(tokio::spawn(async move {
         tokio::join!(
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
-            drystone_fabric::run(client.clone(), fabric, shutdown.clone()),
+            fabric.run(shutdown.clone()),
             drystone_composer::controller::run(client.clone(), events, shutdown.clone()),
             drystone_cluster::run(client, cluster, shutdown),
         );

@@ -2,16 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_api::{FabricAgent, FabricAgentStatus, condition, is_true, set_condition};
+use drystone_api::{AgentFabric, FabricAgent, FabricAgentStatus, Switch, condition, is_true, set_condition};
 use drystone_engine::{
     events::{EventKind, EventSink},
-    harness::{Reconciler, Requeue, StatusError, is_deleted, update_status},
-    reference::reference_to,
+    harness::{Cache, Reconciler, Requeue, StatusError, is_deleted, update_status},
+    reference::{ObjectKey, reference_to},
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _};
 
-use super::{OpenError, Services};
+use super::{
+    inventory::{InventoryError, bring_switches},
+    services::{OpenError, Services},
+};
+use crate::agents::Doubts;
 
 /// How often an agent that answers is crawled again.
 const RECRAWL: Duration = Duration::from_secs(60);
@@ -24,12 +28,16 @@ pub(super) enum AgentError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    #[error(transparent)]
     Driver(#[from] crate::drivers::DriverError),
 }
 
 pub(super) struct AgentReconciler {
     pub(super) client: Client,
     pub(super) services: Services,
+    pub(super) switches: Cache<Switch>,
+    pub(super) doubts: Doubts,
     pub(super) events: Arc<dyn EventSink>,
 }
 
@@ -48,7 +56,8 @@ impl Reconciler for AgentReconciler {
             age.unsigned_abs() < RECRAWL
         });
         let ready = agent.status.as_ref().is_some_and(|status| is_true(&status.conditions, "Ready"));
-        if fresh && ready {
+        let doubted = self.doubts.take(&ObjectKey::of(agent.as_ref())).is_some();
+        if fresh && ready && !doubted {
             return Ok(Requeue::After(RECRAWL));
         }
         match self.crawl(&agent).await {
@@ -66,13 +75,25 @@ impl Reconciler for AgentReconciler {
 
 impl AgentReconciler {
     async fn crawl(&self, agent: &FabricAgent) -> Result<FabricAgentStatus, AgentError> {
-        let fabrics = self.services.of(agent).await?.crawl().await?;
-        let count = |each: fn(&drystone_api::FabricTopology) -> usize| {
-            u32::try_from(fabrics.iter().map(each).sum::<usize>()).unwrap_or(u32::MAX)
-        };
+        let crawl = self.services.of(agent).await?.crawl().await?;
+        bring_switches(&self.client, &self.switches, agent, &crawl.fabrics, crawl.complete).await?;
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let fabrics: Vec<AgentFabric> = crawl
+            .fabrics
+            .into_iter()
+            .map(|fabric| AgentFabric {
+                id: fabric.id,
+                fabric_type: fabric.fabric_type,
+                uuid: fabric.uuid,
+                routing: fabric.routing,
+                switch_count: count(fabric.switches.len()),
+                endpoint_count: count(fabric.endpoint_count),
+            })
+            .collect();
         Ok(FabricAgentStatus {
-            switch_count: count(|fabric| fabric.switches.len()),
-            endpoint_count: count(|fabric| fabric.endpoints.len()),
+            switch_count: fabrics.iter().map(|fabric| fabric.switch_count).sum(),
+            endpoint_count: fabrics.iter().map(|fabric| fabric.endpoint_count).sum(),
+            resource_count: count(crawl.resources),
             fabrics,
             last_crawl: Some(Time(Timestamp::now())),
             conditions: Vec::new(),

@@ -44,7 +44,8 @@ impl Reconciler for SiteReconciler {
         for service in &site.spec.fabric_services {
             let spec = FabricAgentSpec {
                 address: service.address.clone(),
-                credentials_name: service.credentials_name.clone(),
+                credentials_name: Some(service.credentials_name.clone()),
+                connection_method: None,
                 disable_certificate_verification: false,
             };
             let mut agent = FabricAgent::new(&service.name, spec);
@@ -114,6 +115,7 @@ fn node_pool(network: &NodeNetwork) -> AddressPoolSpec {
             .collect(),
         interface_prefix_length: Some(network.cidr.prefix_len()),
         gateway: Some(network.gateway),
+        ..AddressPoolSpec::default()
     }
 }
 

@@ -24,12 +24,13 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::Mutex;
 
 use super::{
-    OpenError, Services,
+    fabrics::Fabrics,
+    services::{OpenError, Services},
     zones_of::{Unresolved, resolve, zone_id},
 };
 use crate::{
     drivers::{DriverError, FabricService, TableChange, ZoneRecord},
-    model::{Fabric, ForwardingZone, SwitchIndex, merge},
+    model::{Fabric, ForwardingZone, SwitchIndex},
     plan::{
         proof::{Tables, prove},
         zone::{ZoneRequest, free_tag, tables, validate},
@@ -69,6 +70,7 @@ pub(super) struct ZoneReconciler {
     pub(super) client: Client,
     pub(super) services: Services,
     pub(super) agents: Cache<FabricAgent>,
+    pub(super) fabrics: Fabrics,
     pub(super) hosts: Cache<BareMetalHost>,
     pub(super) zones: Cache<Zone>,
     pub(super) events: Arc<dyn EventSink>,
@@ -96,7 +98,7 @@ impl Reconciler for ZoneReconciler {
         let zone = add_finalizer(&api, zone.as_ref(), FINALIZER)
             .await
             .map_err(|source| ZoneFailure::Api { doing: "adding the finalizer", source })?;
-        let fabrics = self.fabrics();
+        let fabrics = self.fabrics.current();
         let host = |namespace: &str, name: &str| {
             self.hosts.get(&ObjectKey::new(namespace, name)).map(|host| BareMetalHost::clone(&host))
         };
@@ -124,17 +126,6 @@ impl Reconciler for ZoneReconciler {
 }
 
 impl ZoneReconciler {
-    fn fabrics(&self) -> Vec<Fabric> {
-        let agents = self.agents.list();
-        let parts = agents.iter().flat_map(|agent| {
-            let name = agent.name_any();
-            let fabrics = agent.status.clone().map(|status| status.fabrics).unwrap_or_default();
-            fabrics.into_iter().map(move |fabric| (name.clone(), fabric)).collect::<Vec<_>>()
-        });
-        let parts: Vec<_> = parts.collect();
-        merge(parts.iter().map(|(agent, fabric)| (agent.as_str(), fabric)))
-    }
-
     /// Gives the zone a tag, durably, before any switch sees it.
     async fn tagged(&self, api: &Api<Zone>, zone: Zone) -> Result<(Zone, u32), ZoneFailure> {
         if let Some(tag) = zone.status.as_ref().and_then(|status| status.tag) {
@@ -385,7 +376,7 @@ impl ZoneReconciler {
             return Ok(Requeue::OnChange);
         }
         let id = zone_id(zone);
-        let fabrics = self.fabrics();
+        let fabrics = self.fabrics.current();
         let status = zone.status.clone().unwrap_or_default();
         for done in &status.fabrics {
             let Some(fabric) = fabrics.iter().find(|fabric| fabric.id == done.fabric) else { continue };

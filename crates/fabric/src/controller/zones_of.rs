@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use drystone_api::{BareMetalHost, SYSTEM_NAMESPACE, Zone, ZoneMember, ZoneMemberStatus};
+use drystone_api::{BareMetalHost, EndpointRole, SYSTEM_NAMESPACE, Zone, ZoneMember, ZoneMemberStatus};
 use kube::ResourceExt as _;
 
 use crate::{
-    model::{EndpointIndex, Fabric},
+    model::{EndpointIndex, Fabric, Role},
     plan::zone::ZoneRequest,
 };
 
@@ -94,7 +94,12 @@ fn status_of(fabric: &Fabric, endpoint: EndpointIndex, host: &str) -> ZoneMember
         status.mac = endpoint.mac.to_string();
         status.switch = fabric.switch(endpoint.switch).id.to_string();
         status.port = fabric.port_name(endpoint.port).to_owned();
-        status.shared = endpoint.is_service();
+        status.role = match endpoint.role {
+            Role::Initiator => EndpointRole::Initiator,
+            Role::Target => EndpointRole::Target,
+            Role::Both => EndpointRole::Both,
+        };
+        status.gateway = endpoint.is_service() && host.is_empty();
     }
     status
 }
@@ -150,30 +155,31 @@ fn resolve_member(
 #[cfg(test)]
 mod tests {
     use drystone_api::{
-        BareMetalHostSpec, BareMetalHostStatus, FabricEndpoint, FabricSwitch, FabricTopology,
-        HardwareDetails, Nic, ZoneSpec,
+        BareMetalHostSpec, BareMetalHostStatus, HardwareDetails, Nic, Switch, SwitchEndpoint, SwitchSpec,
+        SwitchStatus, ZoneSpec,
     };
 
     use super::*;
     use crate::model::merge;
 
     fn fabrics() -> Vec<Fabric> {
-        let endpoint = |id: &str, shared| FabricEndpoint {
+        let endpoint = |id: &str, role| SwitchEndpoint {
             id: id.into(),
             mac: format!("02:00:00:00:00:{id}"),
-            switch: "s".into(),
             port: format!("p{id}"),
-            shared,
+            role,
             ..Default::default()
         };
-        let switch = FabricSwitch { id: "s".into(), links: Vec::new() };
-        let topology = FabricTopology {
-            fabric: "F".into(),
-            switches: vec![switch],
-            endpoints: vec![endpoint("01", false), endpoint("02", false), endpoint("09", true)],
-            ..Default::default()
-        };
-        merge([("agent", &topology)])
+        let spec =
+            SwitchSpec { id: "s".into(), fabric: "F".into(), agent: "agent".into(), ..Default::default() };
+        let mut switch = Switch::new("s", spec);
+        let endpoints = vec![
+            endpoint("01", EndpointRole::Both),
+            endpoint("02", EndpointRole::Both),
+            endpoint("09", EndpointRole::Target),
+        ];
+        switch.status = Some(SwitchStatus { endpoints, ..Default::default() });
+        merge([&switch])
     }
 
     fn host(_: &str, name: &str) -> Option<BareMetalHost> {
@@ -201,7 +207,7 @@ mod tests {
         assert_eq!(requests.len(), 1);
         assert_eq!(requests[0].1.id, "ns.z");
         assert_eq!(requests[0].1.members, BTreeSet::from([0, 2]));
-        assert_eq!(statuses.iter().map(|s| s.shared).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(statuses.iter().map(|s| s.gateway).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

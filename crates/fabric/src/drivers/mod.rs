@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
-use drystone_api::FabricTopology;
+use drystone_redfish::client::Client;
 
 use crate::model::{ForwardingTable, ForwardingZone};
 
 pub mod redfish;
+mod topology;
+
+pub use topology::{CrawledFabric, topologies};
 
 /// Why a fabric service did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +40,17 @@ pub enum DriverError {
     },
 }
 
+/// What a crawl of a service found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CrawledService {
+    /// Its fabrics.
+    pub fabrics: Vec<CrawledFabric>,
+    /// Number of resources read.
+    pub resources: usize,
+    /// Whether everything that is linked could be read; if not, what is missing may exist all the same.
+    pub complete: bool,
+}
+
 /// A future that a driver returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DriverError>> + Send + 'a>>;
 
@@ -54,8 +68,11 @@ pub struct ZoneRecord {
 
 /// One fabric service. Every call is idempotent and bounded in time.
 pub trait FabricService: Send + Sync {
+    /// The client of the service, for what is handed through as it is.
+    fn client(&self) -> &Client;
+
     /// Reads fabrics, switches, ports and endpoints.
-    fn crawl(&self) -> Answer<'_, Vec<FabricTopology>>;
+    fn crawl(&self) -> Answer<'_, CrawledService>;
 
     /// Reads a switch's table.
     fn read_table<'a>(&'a self, fabric: &'a str, switch: &'a str) -> Answer<'a, ForwardingTable>;
@@ -96,14 +113,14 @@ impl std::fmt::Debug for Credentials {
 
 /// Makes drivers; the seam that tests replace.
 pub trait Drivers: Send + Sync + 'static {
-    /// A driver for a service.
+    /// A driver for a service; without credentials for one that asks for none.
     ///
     /// # Errors
     /// [`DriverError`] when the address makes no sense.
     fn open(
         &self,
         address: &str,
-        credentials: &Credentials,
+        credentials: Option<&Credentials>,
         verify_tls: bool,
     ) -> Result<Box<dyn FabricService>, DriverError>;
 }

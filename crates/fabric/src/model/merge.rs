@@ -1,55 +1,59 @@
-//! Merging what agents serve into fabrics.
+//! Merging the switches that agents serve into fabrics.
 
 use std::collections::{BTreeMap, HashMap};
 
-use drystone_api::{FabricEndpoint, FabricSwitch, FabricTopology};
+use drystone_api::{EndpointRole, Switch, SwitchEndpoint, SwitchState, SwitchStatus};
 
 use super::{
     builder::{FabricBuilder, LinkEnd},
     topology::{EndpointSpec, Fabric, Role, SwitchIndex},
 };
 
-/// Merges what agents serve into fabrics: parts with the same id and UUID are one fabric. Endpoints on unknown switches
-/// and links that not both switches report are left out; they appear once the other side has been crawled.
-pub fn merge<'a>(parts: impl IntoIterator<Item = (&'a str, &'a FabricTopology)>) -> Vec<Fabric> {
-    let mut groups: BTreeMap<(&str, &str), Vec<(&str, &FabricTopology)>> = BTreeMap::new();
-    for (agent, part) in parts {
-        groups.entry((&part.fabric, &part.uuid)).or_default().push((agent, part));
+/// Merges switches into fabrics: those with the same fabric id and UUID are one fabric. Links that not both switches report are
+/// left out; they appear once the other side has been crawled. A link is up if both sides say so.
+pub fn merge<'a>(switches: impl IntoIterator<Item = &'a Switch>) -> Vec<Fabric> {
+    let mut groups: BTreeMap<(&str, &str), BTreeMap<&str, &Switch>> = BTreeMap::new();
+    for switch in switches {
+        let spec = &switch.spec;
+        let group = groups.entry((&spec.fabric, &spec.fabric_uuid)).or_default();
+        group.entry(&spec.id).or_insert(switch);
     }
-    groups.into_values().map(|parts| merge_one(&parts)).collect()
+    groups.into_values().map(|switches| merge_one(&switches)).collect()
 }
 
-fn merge_one(parts: &[(&str, &FabricTopology)]) -> Fabric {
-    let mut switches: BTreeMap<&str, (&str, &FabricSwitch)> = BTreeMap::new();
-    let mut endpoints: BTreeMap<&str, &FabricEndpoint> = BTreeMap::new();
-    for (agent, part) in parts {
-        for switch in &part.switches {
-            switches.entry(&switch.id).or_insert((agent, switch));
-        }
-        for endpoint in &part.endpoints {
-            endpoints.entry(&endpoint.id).or_insert(endpoint);
-        }
-    }
-    let first = parts.first().map(|(_, part)| *part);
+fn merge_one(switches: &BTreeMap<&str, &Switch>) -> Fabric {
+    let nothing = SwitchStatus::default();
+    let first = switches.values().next().map(|switch| &switch.spec);
     let mut builder = FabricBuilder::new(
-        first.map(|part| part.fabric.clone()).unwrap_or_default(),
-        first.map(|part| part.fabric_type.clone()).unwrap_or_default(),
+        first.map(|spec| spec.fabric.clone()).unwrap_or_default(),
+        first.map(|spec| spec.fabric_type.clone()).unwrap_or_default(),
     );
-    for (id, (agent, _)) in &switches {
-        builder.switch(id, agent);
+    let mut endpoints: BTreeMap<&str, (SwitchIndex, &SwitchEndpoint)> = BTreeMap::new();
+    let mut seen: Vec<(SwitchIndex, &SwitchStatus)> = Vec::with_capacity(switches.len());
+    for (id, switch) in switches {
+        let (index, status) =
+            (builder.switch(id, &switch.spec.agent), switch.status.as_ref().unwrap_or(&nothing));
+        builder.switch_up(index, status.state == SwitchState::Up);
+        for endpoint in &status.endpoints {
+            endpoints.entry(&endpoint.id).or_insert((index, endpoint));
+        }
+        seen.push((index, status));
     }
-    for cable in cables(&builder, switches.values().map(|(_, switch)| *switch)) {
+    for cable in cables(&builder, &seen) {
         let [a, b] = [&cable.ends.0, &cable.ends.1].map(|end| LinkEnd { switch: end.0, port: end.1 });
-        builder.link(a, b, cable.speed_gbps, true);
+        builder.link(a, b, cable.speed_gbps, cable.up);
     }
-    for endpoint in endpoints.into_values() {
-        let Some(switch) = builder.find_switch(&endpoint.switch) else { continue };
+    for (switch, endpoint) in endpoints.into_values() {
         builder.endpoint(EndpointSpec {
             id: endpoint.id.clone(),
             mac: endpoint.mac.clone(),
             switch,
             port: endpoint.port.clone(),
-            role: if endpoint.shared { Role::Target } else { Role::Both },
+            role: match endpoint.role {
+                EndpointRole::Initiator => Role::Initiator,
+                EndpointRole::Target => Role::Target,
+                EndpointRole::Both => Role::Both,
+            },
             speed_gbps: endpoint.speed_gbps,
         });
     }
@@ -63,6 +67,7 @@ fn merge_one(parts: &[(&str, &FabricTopology)]) -> Fabric {
 struct Cable<'a> {
     ends: ((SwitchIndex, &'a str), (SwitchIndex, &'a str)),
     speed_gbps: u32,
+    up: bool,
 }
 
 /// One side's word about a link.
@@ -72,19 +77,19 @@ struct Half<'a> {
     peer: SwitchIndex,
     peer_port: &'a str,
     speed_gbps: u32,
+    up: bool,
 }
 
 /// Pairs what both sides say. Where a side does not say the other's port, the n-th unpaired link of one side is taken to be the
 /// n-th unpaired one of the other.
-fn cables<'a>(builder: &FabricBuilder, switches: impl Iterator<Item = &'a FabricSwitch>) -> Vec<Cable<'a>> {
+fn cables<'a>(builder: &FabricBuilder, switches: &[(SwitchIndex, &'a SwitchStatus)]) -> Vec<Cable<'a>> {
     let mut halves: Vec<Half<'a>> = Vec::new();
-    for switch in switches {
-        let Some(own) = builder.find_switch(&switch.id) else { continue };
-        halves.extend(switch.links.iter().filter_map(|link| {
-            let peer = builder.find_switch(&link.peer_switch)?;
-            let (port, peer_port, speed_gbps) =
-                (link.port.as_str(), link.peer_port.as_str(), link.speed_gbps);
-            (own != peer).then_some(Half { own, port, peer, peer_port, speed_gbps })
+    for (own, status) in switches {
+        halves.extend(status.links.iter().filter_map(|link| {
+            let (own, peer) = (*own, builder.find_switch(&link.peer_switch)?);
+            let (port, peer_port) = (link.port.as_str(), link.peer_port.as_str());
+            let (speed_gbps, up) = (link.speed_gbps, !link.down);
+            (own != peer).then_some(Half { own, port, peer, peer_port, speed_gbps, up })
         }));
     }
     halves.sort_by(|a, b| (a.own, a.port).cmp(&(b.own, b.port)));
@@ -100,7 +105,7 @@ fn cables<'a>(builder: &FabricBuilder, switches: impl Iterator<Item = &'a Fabric
             (0, speed) | (speed, 0) => speed,
             (one, other) => one.min(other),
         };
-        cables.push(Cable { ends: ((a.own, a.port), (b.own, b.port)), speed_gbps });
+        cables.push(Cable { ends: ((a.own, a.port), (b.own, b.port)), speed_gbps, up: a.up && b.up });
     };
     for (at, half) in halves.iter().enumerate() {
         let Some(other) = by_port.get(&(half.peer, half.peer_port)).copied() else { continue };
@@ -126,4 +131,85 @@ fn cables<'a>(builder: &FabricBuilder, switches: impl Iterator<Item = &'a Fabric
         }
     }
     cables
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::{SwitchLink, SwitchSpec};
+
+    use super::*;
+
+    fn switch(id: &str, links: &[(&str, &str, &str, u32, bool)]) -> Switch {
+        let spec =
+            SwitchSpec { id: id.into(), fabric: "F".into(), agent: "agent".into(), ..Default::default() };
+        let link = |(port, peer, peer_port, speed_gbps, down): &(&str, &str, &str, u32, bool)| SwitchLink {
+            port: (*port).into(),
+            peer_switch: (*peer).into(),
+            peer_port: (*peer_port).into(),
+            speed_gbps: *speed_gbps,
+            down: *down,
+        };
+        let mut switch = Switch::new(id, spec);
+        switch.status = Some(SwitchStatus { links: links.iter().map(link).collect(), ..Default::default() });
+        switch
+    }
+
+    /// The links of the first switch: own port, port of the other side, speed, up.
+    fn links(switches: &[Switch]) -> Vec<(String, String, u32, bool)> {
+        let fabric = merge(switches).remove(0);
+        let name = |port| fabric.port_name(port).to_owned();
+        let all = fabric
+            .links_of(0)
+            .map(|(_, link)| (name(link.port), name(fabric.link(link.twin).port), link.speed_gbps, link.up));
+        all.collect()
+    }
+
+    fn link(own: &str, far: &str, speed_gbps: u32, up: bool) -> (String, String, u32, bool) {
+        (own.to_owned(), far.to_owned(), speed_gbps, up)
+    }
+
+    #[test]
+    fn links_are_what_both_sides_say() {
+        // Crossed parallel cables; the slower word on speed counts; one side that is down is enough.
+        let a = switch(
+            "a",
+            &[("1", "b", "2", 100, false), ("2", "b", "1", 400, false), ("3", "b", "3", 0, true)],
+        );
+        let b = switch(
+            "b",
+            &[("1", "a", "2", 200, false), ("2", "a", "1", 0, false), ("3", "a", "3", 50, false)],
+        );
+        let found = links(&[a, b]);
+        assert_eq!(found, [link("1", "2", 100, true), link("2", "1", 200, true), link("3", "3", 50, false)]);
+    }
+
+    #[test]
+    fn what_one_side_alone_says_is_left_out() {
+        let a = switch(
+            "a",
+            &[
+                ("1", "b", "1", 100, false),
+                ("2", "b", "9", 100, false),
+                ("3", "ghost", "1", 100, false),
+                ("4", "a", "5", 1, false),
+            ],
+        );
+        let b = switch("b", &[("1", "a", "1", 100, false), ("2", "a", "8", 100, false)]);
+        assert_eq!(links(&[a, b]), [link("1", "1", 100, true)]);
+    }
+
+    #[test]
+    fn ports_that_are_not_told_are_paired_in_order() {
+        let a = switch("a", &[("1", "b", "", 100, false), ("2", "b", "", 100, false)]);
+        let b = switch("b", &[("7", "a", "", 100, false), ("8", "a", "2", 100, false)]);
+        assert_eq!(links(&[a, b]), [link("1", "7", 100, true), link("2", "8", 100, true)]);
+    }
+
+    #[test]
+    fn nothing_passes_a_switch_that_is_down() {
+        let a = switch("a", &[("1", "b", "1", 100, false)]);
+        let mut b = switch("b", &[("1", "a", "1", 100, false)]);
+        b.status.as_mut().expect("given").state = SwitchState::Down;
+        assert_eq!(links(&[a, b]), [link("1", "1", 100, false)]);
+    }
 }

@@ -32,6 +32,7 @@ impl From<drystone_api::Isolation> for Isolation {
     fn from(isolation: drystone_api::Isolation) -> Self {
         match isolation {
             drystone_api::Isolation::Exclusive => Self::Exclusive,
+            drystone_api::Isolation::ServiceOnly => Self::ServiceOnly,
             drystone_api::Isolation::Shared => Self::Shared,
         }
     }

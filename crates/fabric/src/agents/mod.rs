@@ -1,0 +1,17 @@
+//! Fabric agents that come to Drystone by themselves (the OFMF's agents, as Sunfish has them): they announce themselves at
+//! `/EventListener`, are registered as FabricAgents, and tell there when something of theirs has changed.
+//!
+//! What an event says is never taken for true: it is a bell, on which the agent is read again over its own address.
+
+mod aliases;
+mod announcement;
+mod doubts;
+mod registry;
+
+pub use aliases::Aliases;
+pub use announcement::{Announcement, AnnouncementError, Told};
+pub use doubts::Doubts;
+pub use registry::{AgentRegistry, Registered, RegistrationError};
+
+/// Where agents post events, at the root of the server.
+pub const EVENT_LISTENER: &str = "/EventListener";
