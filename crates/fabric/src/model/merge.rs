@@ -150,3 +150,90 @@ fn cables<'a>(builder: &FabricBuilder, switches: &[&'a Switch]) -> Vec<Cable<'a>
     }
     cables
 }
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::{SwitchLink, SwitchSpec};
+
+    use drystone_api::SwitchStatus;
+
+    use super::*;
+
+    fn merge<'a>(switches: impl IntoIterator<Item = &'a Switch>) -> Vec<Fabric> {
+        by_fabric(switches).values().map(|switches| super::merge(switches)).collect()
+    }
+
+    fn switch(id: &str, links: &[(&str, &str, &str, u32, bool)]) -> Switch {
+        let spec =
+            SwitchSpec { id: id.into(), fabric: "F".into(), agent: "agent".into(), ..Default::default() };
+        let link = |(port, peer, peer_port, speed_gbps, down): &(&str, &str, &str, u32, bool)| SwitchLink {
+            port: (*port).into(),
+            peer_switch: (*peer).into(),
+            peer_port: (*peer_port).into(),
+            speed_gbps: *speed_gbps,
+            down: *down,
+        };
+        let mut switch = Switch::new(id, spec);
+        switch.status = Some(SwitchStatus { links: links.iter().map(link).collect(), ..Default::default() });
+        switch
+    }
+
+    /// The links of the first switch: own port, port of the other side, speed, up.
+    fn links(switches: &[Switch]) -> Vec<(String, String, u32, bool)> {
+        let fabric = merge(switches).remove(0);
+        let name = |port| fabric.port_name(port).to_owned();
+        let all = fabric
+            .links_of(0)
+            .map(|(_, link)| (name(link.port), name(fabric.link(link.twin).port), link.speed_gbps, link.up));
+        all.collect()
+    }
+
+    fn link(own: &str, far: &str, speed_gbps: u32, up: bool) -> (String, String, u32, bool) {
+        (own.to_owned(), far.to_owned(), speed_gbps, up)
+    }
+
+    #[test]
+    fn links_are_what_both_sides_say() {
+        // Crossed parallel cables; the slower word on speed counts; one side that is down is enough.
+        let a = switch(
+            "a",
+            &[("1", "b", "2", 100, false), ("2", "b", "1", 400, false), ("3", "b", "3", 0, true)],
+        );
+        let b = switch(
+            "b",
+            &[("1", "a", "2", 200, false), ("2", "a", "1", 0, false), ("3", "a", "3", 50, false)],
+        );
+        let found = links(&[a, b]);
+        assert_eq!(found, [link("1", "2", 100, true), link("2", "1", 200, true), link("3", "3", 50, false)]);
+    }
+
+    #[test]
+    fn what_one_side_alone_says_is_left_out() {
+        let a = switch(
+            "a",
+            &[
+                ("1", "b", "1", 100, false),
+                ("2", "b", "9", 100, false),
+                ("3", "ghost", "1", 100, false),
+                ("4", "a", "5", 1, false),
+            ],
+        );
+        let b = switch("b", &[("1", "a", "1", 100, false), ("2", "a", "8", 100, false)]);
+        assert_eq!(links(&[a, b]), [link("1", "1", 100, true)]);
+    }
+
+    #[test]
+    fn ports_that_are_not_told_are_paired_in_order() {
+        let a = switch("a", &[("1", "b", "", 100, false), ("2", "b", "", 100, false)]);
+        let b = switch("b", &[("7", "a", "", 100, false), ("8", "a", "2", 100, false)]);
+        assert_eq!(links(&[a, b]), [link("1", "7", 100, true), link("2", "8", 100, true)]);
+    }
+
+    #[test]
+    fn nothing_passes_a_switch_that_is_down() {
+        let a = switch("a", &[("1", "b", "1", 100, false)]);
+        let mut b = switch("b", &[("1", "a", "1", 100, false)]);
+        b.status.as_mut().expect("given").state = SwitchState::Down;
+        assert_eq!(links(&[a, b]), [link("1", "1", 100, false)]);
+    }
+}
