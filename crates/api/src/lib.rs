@@ -56,7 +56,7 @@ pub use site::{
     ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
 };
 pub use zone::{
-    IsolationProof, Zone, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase, ZoneSpec, ZoneStatus,
+    IsolationProof, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase, ZoneSpec, ZoneStatus,
     ZoneType,
 };
 

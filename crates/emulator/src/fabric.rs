@@ -36,7 +36,7 @@ use drystone_redfish::{
     },
     types,
 };
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use serde_json::Value;
 use uuid::Uuid;
@@ -101,7 +101,7 @@ pub struct FabricService {
     /// Faults of switches and cables from the start.
     cabling_faults: Vec<FaultSpec>,
     sessions: SessionStore,
-    events: EventService,
+    events: Arc<EventService>,
     record: Mutex<FabricRecord>,
     membership: Mutex<Membership>,
     /// Tables that are not empty, by index of the switch.
@@ -141,7 +141,7 @@ impl FabricService {
             cabling_faults,
             routes: routes::table(agent),
             sessions: SessionStore::default(),
-            events: EventService::default(),
+            events: Arc::default(),
             record: Mutex::default(),
             membership: Mutex::default(),
             tables: Mutex::default(),
@@ -399,6 +399,16 @@ impl RedfishService for FabricService {
 
     fn sessions(&self) -> &SessionStore {
         &self.sessions
+    }
+
+    fn raw(
+        &self,
+        request: &Parts,
+        target: &Target<'_>,
+        principal: Option<&Principal>,
+    ) -> Option<Result<Response<Body>, ServiceError>> {
+        let stream = matches!(target.segments(), ["EventService", "SSE"]);
+        stream.then(|| self.events.stream(request, principal.map_or("", |who| who.user.as_str())))
     }
 
     async fn verify_password(&self, user: &str, password: &str) -> Option<Principal> {

@@ -19,6 +19,7 @@ mod crawl;
 mod error;
 #[cfg(test)]
 mod hostile;
+mod listen;
 mod options;
 mod resource;
 mod retry;

@@ -92,6 +92,7 @@ pub(crate) fn start(
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
         events: events.clone(),
+        trees: drystone_fabric::agents::AgentTrees::default(),
     };
     let fabric = FabricManager::new(client.clone(), fabric);
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };

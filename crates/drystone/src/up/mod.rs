@@ -3,6 +3,7 @@
 
 mod controllers;
 pub(crate) mod pki;
+mod redfish;
 mod server;
 mod serving;
 pub(crate) mod sites;
@@ -76,6 +77,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
+    server.redfish.start(&server.api, &client, &keys)?;
     let stop_controllers = CancellationToken::new();
     let serving = serving::Serving {
         authority: Arc::clone(&keys.authority),

@@ -26,7 +26,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::pki::Keys;
+use super::{pki::Keys, redfish::Redfish};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -41,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) plain_address: Option<SocketAddr>,
     /// Its certificate.
     pub(crate) identity: Arc<ServerIdentity>,
+    /// Where the Redfish service is mounted.
+    pub(crate) redfish: Redfish,
     serving: Vec<JoinHandle<()>>,
 }
 
@@ -101,7 +103,8 @@ pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Serv
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
-    let router = api.router_with_fallback().merge(addresses);
+    let redfish = Redfish::default();
+    let router = api.router_with_fallback().merge(addresses).merge(redfish.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -113,7 +116,7 @@ pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Serv
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, serving })
+    Ok(Server { api, address, plain_address, identity, redfish, serving })
 }
 
 /// Listens; `option` is how the user says where.

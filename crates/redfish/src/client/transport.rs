@@ -21,6 +21,9 @@ use crate::{error::ErrorBody, etag::ETag};
 /// How long ending a session may take.
 const LOG_OUT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a stream may last: its listener watches over it.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The way to one service.
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -239,7 +242,16 @@ impl Transport {
         }
     }
 
-    fn sort(&self, uri: &str, error: &reqwest::Error) -> RedfishError {
+    /// A GET of a URL without limit of time.
+    pub(super) fn streaming(&self, url: Url) -> reqwest::RequestBuilder {
+        self.http.get(url).timeout(FOREVER)
+    }
+
+    pub(super) fn authentication(&self) -> &Authentication {
+        &self.authentication
+    }
+
+    pub(super) fn sort(&self, uri: &str, error: &reqwest::Error) -> RedfishError {
         if error.is_timeout() {
             RedfishError::Timeout { uri: uri.to_owned(), after: self.request_timeout }
         } else {

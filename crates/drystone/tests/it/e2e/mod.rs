@@ -2,5 +2,6 @@
 
 mod demo;
 mod kill;
+mod redfish;
 mod replacement;
 mod workloads;

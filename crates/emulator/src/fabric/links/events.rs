@@ -163,5 +163,5 @@ pub(in crate::fabric) fn happening(
 ) -> Happening {
     let severity = if critical { Severity::Critical } else { Severity::OK };
     let message = Message::new("Fabric.1.0", key, severity, text, args, "None.");
-    Happening { message, origin: origin.to_owned(), resource_type }
+    Happening { message, origin: origin.to_owned(), resource_type: resource_type.into() }
 }
