@@ -64,7 +64,8 @@ fn bodies() -> impl Strategy<Value = Value> {
 
 /// The routes that a kind of service has, with their methods.
 fn routes_of(service: &impl RedfishService) -> Vec<(String, &'static str)> {
-    let routes = service.routes().iter();
+    // A stream of events has no end to wait for; it has tests of its own.
+    let routes = service.routes().iter().filter(|route| !route.pattern().ends_with("/SSE"));
     routes
         .flat_map(|route| route.methods().iter().map(|(method, _)| (method.to_string(), route.pattern())))
         .collect()

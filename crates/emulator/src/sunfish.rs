@@ -37,7 +37,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use crate::{
@@ -80,7 +80,16 @@ pub struct SunfishAgent {
     /// Counts what the core has set as context.
     patched: watch::Sender<u64>,
     registered: AtomicBool,
+    /// What the core is to be told: key of the message, and the URI.
+    rings: mpsc::Sender<Ring>,
+    bell: tokio::sync::Mutex<mpsc::Receiver<Ring>>,
 }
+
+/// Something that has changed: key of the message, and the URI.
+type Ring = (&'static str, String);
+
+/// Changes that wait for a slow core; of more it is not told.
+const RINGS: usize = 1024;
 
 impl SunfishAgent {
     /// An agent with what was kept of it. `core` goes before the address of the site file.
@@ -99,6 +108,7 @@ impl SunfishAgent {
         let hosts = spec.hosts.iter().filter_map(|name| Some((name.clone(), site.host(name)?.uuid)));
         // Names of other services hold no dots.
         let path = directory.join(format!("{}.sunfish.json", spec.id));
+        let (rings, bell) = mpsc::channel(RINGS);
         Ok(Arc::new(Self {
             core: core.map(str::to_owned).or_else(|| spec.core.clone()),
             hosts: hosts.collect(),
@@ -109,6 +119,8 @@ impl SunfishAgent {
             gate: tokio::sync::Mutex::default(),
             patched: watch::Sender::new(0),
             registered: AtomicBool::new(false),
+            rings,
+            bell: tokio::sync::Mutex::new(bell),
             spec: spec.clone(),
         }))
     }
@@ -215,6 +227,13 @@ impl SunfishAgent {
         .await?;
         self.patched.send_modify(|count| *count += 1);
         Ok(respond(StatusCode::OK, &self.subscription()))
+    }
+
+    /// Lets the core know of a change, if there is one that knows the agent.
+    fn ring(&self, key: &'static str, uri: &str) {
+        if self.is_registered() && self.rings.try_send((key, uri.to_owned())).is_err() {
+            tracing::warn!(agent = self.spec.id, uri, "the core is too slow to be told of a change");
+        }
     }
 
     /// Whether the core has taken the agent in.

@@ -1,9 +1,11 @@
-//! Faults that a site has from its start.
+//! Faults: what can go wrong, and what does in a site from its start.
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Cable, FabricServices, FabricSpec, FaultKind, FaultSpec, HostSpec, SunfishSpec,
+    Cable, FabricServices, FabricSpec, HostSpec, SunfishSpec,
     document::{FaultDocument, FaultsDocument, HostFaultDocument, ServiceFaultDocument},
     fabrics,
     problem::{Problems, some_of},
@@ -17,6 +19,91 @@ const SLOW_DELAY: Duration = Duration::from_secs(2);
 pub(crate) const REFUSED_STATUS: u16 = 503;
 /// How a switch can refuse a table.
 pub(crate) const REFUSED_STATUSES: [u16; 3] = [400, 503, 507];
+
+/// A fault of a Redfish service, or of the hardware that it speaks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FaultSpec {
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// How likely a request meets it, above 0 and at most 1.
+    pub probability: f64,
+    /// How many requests meet it before it is over; no limit if absent.
+    pub count: Option<u32>,
+    /// How long after it was set it is over; never if absent.
+    pub until: Option<Duration>,
+    /// How much longer a request takes (`slow`), after how long an unanswered connection is closed (`timeout`), how long
+    /// a service that died is away (`diesBefore`, `diesAfter`).
+    pub delay: Duration,
+    /// HTTP status of a refused table: 400, 503 or 507.
+    pub status: u16,
+    /// The switch that it is about; for faults of tables any if absent.
+    pub switch: Option<String>,
+    /// The port of the switch that it is about.
+    pub port: Option<String>,
+}
+
+impl FaultSpec {
+    /// A fault with presets: every request meets it, and it does not pass.
+    pub fn new(kind: FaultKind) -> Self {
+        Self {
+            kind,
+            probability: 1.0,
+            count: None,
+            until: None,
+            delay: default_delay(kind),
+            status: REFUSED_STATUS,
+            switch: None,
+            port: None,
+        }
+    }
+}
+
+/// What can go wrong with a Redfish service, or with the hardware that it speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FaultKind {
+    /// The request is taken but not answered; the connection is closed after the delay.
+    Timeout,
+    /// Answered with 503 and `Retry-After`.
+    Unavailable503,
+    /// The right password is refused.
+    WrongPassword,
+    /// Power actions are accepted, but the host stays as it is.
+    PowerStuck,
+    /// Answered, but only after the delay.
+    Slow,
+    /// The service dies when it is asked to change something, before it does; it comes back after the delay.
+    DiesBefore,
+    /// The service dies when it has changed something, before it says so; it comes back after the delay.
+    DiesAfter,
+    /// A switch refuses every change of its forwarding table.
+    TableRefused,
+    /// A switch says that it has taken a forwarding table, and keeps the old one.
+    TableIgnored,
+    /// A cable is cut: both of its ends are down.
+    LinkDown,
+    /// What was plugged into an edge port is pulled out: its endpoint is gone.
+    Unplugged,
+    /// A switch is without power: it does not answer, and its ports and those at the other ends are down.
+    SwitchDown,
+}
+
+impl FaultKind {
+    /// Whether it is a state of switches and cables, which no request meets.
+    pub const fn is_of_cabling(self) -> bool {
+        matches!(self, Self::LinkDown | Self::Unplugged | Self::SwitchDown)
+    }
+
+    /// Whether it is about forwarding tables.
+    pub const fn is_of_tables(self) -> bool {
+        matches!(self, Self::TableRefused | Self::TableIgnored)
+    }
+
+    /// Whether only a service of a fabric can have it.
+    pub const fn is_of_fabrics(self) -> bool {
+        self.is_of_cabling() || self.is_of_tables()
+    }
+}
 
 /// How long a fault of this kind delays unless told otherwise.
 pub(crate) const fn default_delay(kind: FaultKind) -> Duration {

@@ -1,5 +1,6 @@
 //! How a Sunfish agent comes to its core: it tells that it is there, waits until the core has given it a context, and tells
-//! which fabric it has. From then on it looks now and then whether the core still knows it, and begins again if not.
+//! which fabric it has. From then on it tells of changes, looks now and then whether the core still knows it, and begins
+//! again if not.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -61,22 +62,34 @@ impl SunfishAgent {
         while !shutdown.is_cancelled() {
             self.register_once(link).await;
             tracing::info!(agent = self.spec.id, core = link.core, "registered");
-            loop {
-                tokio::time::sleep(self.spec.heartbeat).await;
-                match self.is_known(link).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        self.registered.store(false, Ordering::Relaxed);
-                        tracing::warn!(
-                            agent = self.spec.id,
-                            core = link.core,
-                            "the core knows the agent no more"
-                        );
-                        break;
+            self.keep_in_touch(link).await;
+            self.registered.store(false, Ordering::Relaxed);
+            tracing::warn!(agent = self.spec.id, core = link.core, "the core knows the agent no more");
+        }
+    }
+
+    /// Tells the core of changes until it does not know the agent any more.
+    async fn keep_in_touch(&self, link: &Link) {
+        let mut bell = self.bell.lock().await;
+        // Not at once: a core that shows no sources would be registered with without end.
+        let first = tokio::time::Instant::now() + self.spec.heartbeat;
+        let mut heartbeat = tokio::time::interval_at(first, self.spec.heartbeat);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some((key, origin)) = bell.recv() => {
+                    let context = self.kept().context.clone();
+                    // The released core knows no changes and says so; that is its business.
+                    if let Err(error) = link.tell(key, &context, "The resource has changed.", &[], &origin).await {
+                        tracing::debug!(agent = self.spec.id, %error, origin, "the core did not take a change");
                     }
+                }
+                _ = heartbeat.tick() => match self.is_known(link).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
                     // Hardware does not mind: the agent goes on, and asks again.
                     Err(error) => tracing::warn!(agent = self.spec.id, %error, "the core is away"),
-                }
+                },
             }
         }
     }

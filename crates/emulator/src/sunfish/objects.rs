@@ -189,7 +189,10 @@ impl SunfishAgent {
             kept.objects.insert(uri.clone(), body);
             Ok(uri)
         });
-        made.await
+        let uri = made.await?;
+        // No ResourceCreated: the released core would take what it forwarded itself for something new.
+        self.ring("ResourceChanged", &uri);
+        Ok(uri)
     }
 
     /// PATCH of an object: properties are replaced, those of `Links` one by one, `null` removes.
@@ -227,6 +230,7 @@ impl SunfishAgent {
             Ok(())
         })
         .await?;
+        self.ring("ResourceChanged", uri);
         Ok(respond(StatusCode::OK, &self.object(uri).unwrap_or_default()))
     }
 
@@ -246,6 +250,7 @@ impl SunfishAgent {
             Ok(())
         })
         .await?;
+        self.ring("ResourceRemoved", uri);
         Ok(respond(StatusCode::NO_CONTENT, &Value::Null))
     }
 

@@ -114,7 +114,10 @@ proptest! {
             }
             drop(agent);
             let again = self::agent(directory.path());
-            prop_assert_eq!(&again.kept().objects.clone(), &objects);
+            // Read back from text on either side: the last digit of a float may differ from what was sent.
+            let text = serde_json::to_string(&objects).unwrap();
+            let kept: BTreeMap<String, Map<String, Value>> = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(&again.kept().objects.clone(), &kept);
             Ok(())
         })?;
     }

@@ -36,6 +36,8 @@ struct Known {
     refused: usize,
     /// Whether to set no context at all.
     forgetful: bool,
+    /// What has changed, with the context of whom.
+    rung: Vec<(String, String, String)>,
 }
 
 /// A core.
@@ -121,7 +123,10 @@ async fn hear(State(core): State<Core>, Json(event): Json<Value>) -> StatusCode 
             core.0.lock().unwrap().sources.get_mut(&context).unwrap().resources = resources;
             StatusCode::OK
         }
-        _ => StatusCode::NOT_IMPLEMENTED,
+        _ => {
+            core.0.lock().unwrap().rung.push((context, key, origin));
+            StatusCode::NOT_IMPLEMENTED
+        }
     }
 }
 
@@ -178,7 +183,9 @@ async fn an_agent_comes_to_its_core_and_is_crawled() {
 async fn objects_are_made_at_collections_and_at_their_own_uris() {
     let core = Core::default();
     let site = TestSite::start(&site(&core.start().await)).await;
-    let host = core.crawled(1).await.remove(0).1.host;
+    let (context, source) = core.crawled(1).await.remove(0);
+    let host = source.host;
+    registered(&host).await;
     let chunk = json!({"@odata.id": format!("{CHUNKS}/m1"), "@odata.type": "#MemoryChunks.v1_6_2.MemoryChunks", "Id": "m1",
         "Name": "mine", "MemoryChunkSizeMiB": 600, "AddressRangeType": "Volatile"});
     let (status, made) = forward("POST", format!("{host}/{CHUNKS}/m1"), &chunk).await;
@@ -200,7 +207,6 @@ async fn objects_are_made_at_collections_and_at_their_own_uris() {
     let (status, second) = forward("POST", format!("{host}{CHUNKS}"), &chunk_of(400)).await;
     assert_eq!((status, &second["AddressRangeOffsetMiB"]), (201, &json!(600)));
 
-    let endpoint = |id: &str| json!({"@odata.id": format!("{CXL}/Endpoints/{id}")});
     let zone = json!({"Name": "z", "ZoneType": "ZoneOfEndpoints", "Links": {"Endpoints": [endpoint("fam-1"), endpoint("host.c1")]}});
     assert_eq!(forward("POST", format!("{host}/{CXL}/Zones/z1"), &zone).await.0, 200);
     let connection = json!({"ConnectionType": "Memory", "MemoryChunkInfo": [{"MemoryChunk": {"@odata.id": format!("{CHUNKS}/m1")}}],
@@ -217,6 +223,37 @@ async fn objects_are_made_at_collections_and_at_their_own_uris() {
         409,
         "a connection lists it"
     );
+    let rename = json!({"Name": "renamed", "Links": {"Endpoints": [endpoint("fam-1")]}});
+    let (status, renamed) = forward("PATCH", format!("{host}/{CXL}/Zones/z1"), &rename).await;
+    assert_eq!((status, &renamed["Name"]), (200, &json!("renamed")));
+    assert_eq!(forward("DELETE", format!("{host}{connection_uri}"), &Value::Null).await.0, 204);
+    assert_eq!(forward("DELETE", format!("{host}{CHUNKS}/m1"), &Value::Null).await.0, 204);
+    for (key, uri) in
+        [("ResourceChanged", format!("{CXL}/Zones/z1")), ("ResourceRemoved", format!("{CHUNKS}/m1"))]
+    {
+        let wanted = (context.clone(), key.to_owned(), uri);
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while !core.0.lock().unwrap().rung.contains(&wanted) {
+            assert!(tokio::time::Instant::now() < end, "{wanted:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let site = site.restart().await;
+    let (_, zones) = forward("GET", format!("{}{CXL}/Zones", agent_url(&site)), &Value::Null).await;
+    assert_eq!(zones["Members@odata.count"], 1, "objects outlive the agent's process");
+}
+
+fn endpoint(id: &str) -> Value {
+    json!({"@odata.id": format!("{CXL}/Endpoints/{id}")})
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let site = TestSite::start(&site("http://127.0.0.1:1")).await;
+    let host = agent_url(&site);
+    let zone = json!({"Name": "z", "Links": {"Endpoints": [endpoint("fam-1")]}});
+    assert_eq!(forward("POST", format!("{host}{CXL}/Zones/z1"), &zone).await.0, 200);
+    assert_eq!(forward("POST", format!("{host}{CHUNKS}/m1"), &chunk_of(600)).await.0, 200);
     for (method, uri, body, status) in [
         ("POST", format!("{CXL}/Zones/z2"), json!({"Links": {"Endpoints": [endpoint("nobody")]}}), 400),
         (
@@ -235,14 +272,19 @@ async fn objects_are_made_at_collections_and_at_their_own_uris() {
         let answer = forward(method, format!("{host}{uri}"), &body).await;
         assert_eq!(answer.0, status, "{method} {uri}: {}", answer.1);
     }
-    let rename = json!({"Name": "renamed", "Links": {"Endpoints": [endpoint("fam-1")]}});
-    let (status, renamed) = forward("PATCH", format!("{host}/{CXL}/Zones/z1"), &rename).await;
-    assert_eq!((status, &renamed["Name"]), (200, &json!("renamed")));
-    assert_eq!(forward("DELETE", format!("{host}{connection_uri}"), &Value::Null).await.0, 204);
-    assert_eq!(forward("DELETE", format!("{host}{CHUNKS}/m1"), &Value::Null).await.0, 204);
-    let site = site.restart().await;
-    let (_, zones) = forward("GET", format!("{}{CXL}/Zones", agent_url(&site)), &Value::Null).await;
-    assert_eq!(zones["Members@odata.count"], 1, "objects outlive the agent's process");
+}
+
+/// Waits until an agent knows that it is registered: its core knows it a little earlier.
+async fn registered(host: &str) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let (_, manager) = forward("GET", format!("{host}/redfish/v1/Managers/1"), &Value::Null).await;
+        if manager["Oem"]["Drystone"]["Registered"] == true {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < end);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn chunk_of(size: u64) -> Value {
