@@ -9,9 +9,9 @@ use drystone_api::{
 use super::{
     Freed, Request,
     filter::{bits, matching_accelerators, matching_drives},
-    possible,
     problem::Problem,
-    score,
+    quick, score,
+    tally::Attributes,
 };
 use crate::model::Host;
 
@@ -96,11 +96,28 @@ impl Trial<'_> {
     }
 
     fn works(&mut self, levels: &[Level]) -> bool {
-        let Some(left) = self.runs.checked_sub(1) else { return false };
-        self.runs = left;
+        self.attributes_with(levels).is_some()
+    }
+
+    fn attributes_with(&mut self, levels: &[Level]) -> Option<Attributes> {
+        self.runs = self.runs.checked_sub(1)?;
         let (spec, freed) = self.apply(levels);
         let request = Request { spec: &spec, freed, ..self.problem.request.clone() };
-        possible(&request, self.problem.snapshot).is_some()
+        quick(&request, self.problem.snapshot).map(|(_, attributes)| attributes)
+    }
+
+    /// A limit needs to be loosened no further than to what was found with the looser one.
+    fn exact(&mut self, level: Level, others: &[Level]) -> Level {
+        let Change::Limit(name, value) = level.change else { return level };
+        let all = score::limits(&self.problem.limits);
+        let Some(limit) = all.into_iter().find(|limit| limit.name == name) else { return level };
+        let levels: Vec<Level> = others.iter().chain([&level]).cloned().collect();
+        let Some(found) = self.attributes_with(&levels) else { return level };
+        let has = if limit.at_least { limit.has(&found).floor() } else { limit.has(&found).ceil() };
+        let nearer = if limit.at_least { has > value } else { has < value };
+        let exact = limit_level(&limit, has);
+        let levels: Vec<Level> = others.iter().chain([&exact]).cloned().collect();
+        if nearer && self.works(&levels) { exact } else { level }
     }
 
     /// The smallest step of a knob that works together with other changes; the last step is known to work.
@@ -111,7 +128,8 @@ impl Trial<'_> {
             let levels: Vec<Level> = others.iter().chain([&knob[middle]]).cloned().collect();
             if self.works(&levels) { high = middle } else { low = middle + 1 }
         }
-        knob.get(high).cloned()
+        let level = knob.get(high).cloned()?;
+        Some(self.exact(level, others))
     }
 
     fn singles(&mut self, knobs: &[Knob]) -> Option<Vec<Level>> {
@@ -433,16 +451,15 @@ fn of_limits(problem: &Problem<'_>) -> Vec<Knob> {
         let mut values: Vec<f64> =
             steps.into_iter().map(value).filter(|value| *value != limit.wanted).collect();
         values.dedup();
-        let level = |value: f64| {
-            let words =
-                format!("with {} {} instead of {}", limit.name, limit.show(value), limit.show(limit.wanted));
-            let (low, high) =
-                if value < limit.wanted { (value, limit.wanted) } else { (limit.wanted, value) };
-            alone(Change::Limit(limit.name, value), 1.0 - low / high.max(1.0), words)
-        };
-        values.into_iter().map(level).collect::<Knob>()
+        values.into_iter().map(|value| limit_level(limit, value)).collect::<Knob>()
     };
     all.iter().map(knob).collect()
+}
+
+fn limit_level(limit: &score::Limit, value: f64) -> Level {
+    let words = format!("with {} {} instead of {}", limit.name, limit.show(value), limit.show(limit.wanted));
+    let (low, high) = if value < limit.wanted { (value, limit.wanted) } else { (limit.wanted, value) };
+    alone(Change::Limit(limit.name, value), 1.0 - low / high.max(1.0), words)
 }
 
 /// Whoever has hosts, those with a known end first.
