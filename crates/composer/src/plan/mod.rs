@@ -9,6 +9,7 @@
 pub mod candidates;
 pub mod explain;
 pub mod filter;
+mod knobs;
 pub mod problem;
 pub mod relax;
 pub mod score;
