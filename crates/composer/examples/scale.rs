@@ -217,7 +217,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (name, median, worst) =
             ("snapshot from resources", times[times.len() / 2], times[times.len() - 1]);
         println!("{count:>6} {switches:>8}  {name:<30} {:>9} {median:>9.1} {worst:>9.1}", "");
-        writeln!(table, "{count},{switches},{name},,{median:.2},{worst:.2},")?;
+        writeln!(table, "{count},{switches},\"{name}\",,{median:.2},{worst:.2},")?;
         for (name, spec) in requests() {
             let owner =
                 ObjectReference { kind: "Composition".into(), name: "ml".into(), ..Default::default() };
@@ -240,7 +240,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!(
                 "{count:>6} {switches:>8}  {name:<30} {first:>9.1} {median:>9.1} {worst:>9.1}  {outcome}"
             );
-            writeln!(table, "{count},{switches},{name},{first:.2},{median:.2},{worst:.2},\"{outcome}\"")?;
+            writeln!(table, "{count},{switches},\"{name}\",{first:.2},{median:.2},{worst:.2},\"{outcome}\"")?;
         }
     }
     if let Some(path) = csv {
