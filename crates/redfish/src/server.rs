@@ -24,21 +24,34 @@ pub(crate) mod tests;
 
 use std::future::Future;
 
+use axum::body::Body;
+use http::{Response, request::Parts};
 use serde_json::Value;
 
 pub use access::{Principal, Privilege, Role};
 pub use account::AccountService;
 pub use dispatch::{dispatch, router};
-pub use documents::ServiceDocuments;
+pub use documents::{ServiceDocuments, metadata, protocol_features};
 pub use events::{EventService, Happening, SavedSubscription};
-pub use properties::{Parameters, Properties};
+pub use properties::{Ignored, Parameters, Properties};
 pub use query::Query;
 pub use reply::Reply;
 pub use request::{RequestBody, Target, WriteRequest};
 pub use route::{Access, Route, RouteTable};
 pub use session::SessionStore;
 
-use crate::error::ServiceError;
+use crate::{error::ServiceError, tree::Ready};
+
+/// Who makes a request that carries no credentials of Redfish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vouched {
+    /// Nobody knows.
+    Nobody,
+    /// Somebody who is known otherwise.
+    For(Principal),
+    /// Somebody with credentials of another kind, which are wrong.
+    Refused,
+}
 
 /// A Redfish service. Reads are of memory and quick; slow work belongs into writes, or behind a task.
 pub trait RedfishService: Send + Sync + 'static {
@@ -53,6 +66,49 @@ pub trait RedfishService: Send + Sync + 'static {
 
     /// Checks a user name and password. Takes as long for a wrong name as for a wrong password.
     fn verify_password(&self, user: &str, password: &str) -> impl Future<Output = Option<Principal>> + Send;
+
+    /// Whether a request came over a way on which credentials may be sent: TLS (DSP0266, "Security"), or inside the machine.
+    fn is_confidential(&self, _request: &Parts) -> bool {
+        true
+    }
+
+    /// Who a request without credentials of Redfish is made by: the service may have other means to tell.
+    fn vouch(&self, _request: &Parts) -> impl Future<Output = Vouched> + Send {
+        std::future::ready(Vouched::Nobody)
+    }
+
+    /// Whether somebody who has a privilege of the route may still not do it: to other accounts than the own one, say.
+    ///
+    /// # Errors
+    /// 403 with the reason.
+    fn check(
+        &self,
+        _who: &Principal,
+        _method: &http::Method,
+        _target: &Target<'_>,
+    ) -> Result<(), ServiceError> {
+        Ok(())
+    }
+
+    /// Type of what a GET of a URI returns, if it has one; what the client accepts is compared with it.
+    fn media_type(&self, target: &Target<'_>) -> &'static str {
+        if target.segments() == ["$metadata"] { "application/xml" } else { "application/json" }
+    }
+
+    /// The whole reply to a GET or HEAD where that is not a resource: a stream of events, a task's monitor.
+    fn raw(
+        &self,
+        _request: &Parts,
+        _target: &Target<'_>,
+        _principal: Option<&Principal>,
+    ) -> Option<Result<Response<Body>, ServiceError>> {
+        None
+    }
+
+    /// The finished resource at a URI, of services that keep them so. It is served as it is, unless there are query options.
+    fn ready(&self, _target: &Target<'_>) -> Option<Ready> {
+        None
+    }
 
     /// The body of the resource at a URI. A resource that is not there is [`ServiceError::not_found`].
     fn read(&self, target: &Target<'_>) -> impl Future<Output = Result<Value, ServiceError>> + Send;

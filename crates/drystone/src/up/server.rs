@@ -1,6 +1,6 @@
-//! The API server on the embedded store, and its HTTPS port, which other front ends share.
+//! The API server, and its HTTPS port, which other front ends share.
 
-use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use axum::{Router, http::request::Parts};
 use drystone_api::{GROUP, SYSTEM_NAMESPACE, custom_resource_definitions};
@@ -15,7 +15,7 @@ use drystone_identity::{
     rbac::{Attributes, ResourceAttributes},
     tls::{ServerIdentity, server_config},
 };
-use drystone_store::embedded::{EmbeddedStore, Options};
+use drystone_store::Store;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -26,7 +26,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::pki::Keys;
+use super::{pki::Keys, redfish::Redfish};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -41,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) plain_address: Option<SocketAddr>,
     /// Its certificate.
     pub(crate) identity: Arc<ServerIdentity>,
+    /// Where the Redfish service is mounted.
+    pub(crate) redfish: Redfish,
     serving: Vec<JoinHandle<()>>,
 }
 
@@ -73,11 +75,8 @@ impl Server {
     }
 }
 
-/// Opens the store, starts the server, listens.
-pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Server, Failure> {
-    let directory = data.join("store");
-    drystone_identity::files::private_directory(&directory)?;
-    let store = EmbeddedStore::open(directory.join("drystone.redb"), Options::default())?;
+/// Starts the server over a store, listens.
+pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
         Some(address) => Some(listen(address, "--http").await?),
@@ -86,7 +85,7 @@ pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Serv
     let address = listener.local_addr()?;
     let passwords = Passwords::new().with("admin", PasswordHash::of(&keys.admin_password)?, administrator());
     let issuer = format!("https://{address}");
-    let mut config = Config::new(Profile::Management, Arc::new(store));
+    let mut config = Config::new(Profile::Management, store);
     config.authentication = Authentication::new().with(passwords);
     config.service_account_issuer = Some(Arc::new(ServiceAccountIssuer::new(
         issuer.clone(),
@@ -101,7 +100,8 @@ pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Serv
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
-    let router = api.router_with_fallback().merge(addresses);
+    let redfish = Redfish::default();
+    let router = api.router_with_fallback().merge(addresses).merge(redfish.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -113,7 +113,7 @@ pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Serv
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, serving })
+    Ok(Server { api, address, plain_address, identity, redfish, serving })
 }
 
 /// Listens; `option` is how the user says where.

@@ -5,6 +5,7 @@
 
 mod compose;
 mod e2e;
+mod etcd;
 mod faults;
 mod process;
 mod stage;

@@ -9,16 +9,25 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 
 use super::{
-    RedfishService, RequestBody, Target, WriteRequest,
+    RedfishService, RequestBody, Target, Vouched, WriteRequest,
     access::{Presented, Principal},
     query::{self, Query},
-    reply::{respond, respond_error, stamp},
+    reply::{JSON, respond, respond_error, stamp},
     route::{Access, RouteTable},
 };
-use crate::{error::ServiceError, etag::Condition, message};
+use crate::{
+    error::ServiceError,
+    etag::{Condition, ETag},
+    message,
+    tree::{Ready, described_by},
+};
 
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Methods that a resource could have; others are 501.
+const KNOWN_METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::PUT, Method::DELETE, Method::OPTIONS];
 
 /// A router that serves a Redfish service, for those that have other routes beside it.
 pub fn router<S: RedfishService>(service: Arc<S>) -> axum::Router {
@@ -48,10 +57,14 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    if !KNOWN_METHODS.contains(&parts.method) {
+        let error = ServiceError::new(StatusCode::NOT_IMPLEMENTED, message::operation_not_allowed());
+        return Err(error);
+    }
     let path = Path::new(parts.uri.path(), &parts.method);
     let target = path.target(service.routes());
     let access = target.as_ref().and_then(|target| target.route.access(&parts.method));
-    let principal = authenticate(service, &parts.headers).await;
+    let principal = authenticate(service, parts).await;
     // Whoever is not known learns nothing, not even what there is. A wrong password is refused even where none is needed.
     match (access, &principal) {
         (_, Caller::Refused) => return Err(unauthorized()),
@@ -65,9 +78,18 @@ where
     {
         return Err(ServiceError::new(StatusCode::FORBIDDEN, message::insufficient_privilege()));
     }
-    check_headers(&parts.headers, is_document(&target))?;
+    if let (Access::AnyOf(_), Caller::Known(principal)) = (access, &principal) {
+        service.check(principal, &parts.method, &target)?;
+    }
+    let kind = service.media_type(&target);
+    check_headers(&parts.headers, kind)?;
     match parts.method {
-        Method::GET | Method::HEAD => read(service, parts, &target).await,
+        Method::GET | Method::HEAD => {
+            if let Some(reply) = service.raw(parts, &target, principal.known()) {
+                return reply.map(|reply| complete(reply, &target));
+            }
+            read(service, parts, &target, kind).await
+        }
         _ => write(service, parts, target, principal.known(), body).await,
     }
 }
@@ -76,15 +98,28 @@ async fn read<S: RedfishService>(
     service: &S,
     parts: &Parts,
     target: &Target<'_>,
+    kind: &'static str,
 ) -> Result<Response<Body>, ServiceError> {
+    if parts.uri.query().is_none_or(str::is_empty)
+        && let Some(ready) = service.ready(target)
+    {
+        return Ok(serve_ready(parts, target, &ready));
+    }
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
     let mut body = service.read(target).await?;
     let mut headers = HeaderMap::new();
     headers.insert(header::ALLOW, target.route.allow());
     if let Value::String(document) = body {
-        return Ok(xml_document(document, headers));
+        let mut response = respond(StatusCode::OK, headers, None);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if parts.method == Method::HEAD {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+        } else {
+            *response.body_mut() = Body::from(document);
+        }
+        return Ok(response);
     }
-    if let Some(link) = described_by(&body) {
+    if let Some(link) = body.get("@odata.type").and_then(Value::as_str).and_then(described_by) {
         headers.insert(header::LINK, link);
     }
     // The tag is that of the resource, not of the view that the query options make of it.
@@ -190,9 +225,19 @@ impl Caller {
     }
 }
 
-async fn authenticate<S: RedfishService>(service: &S, headers: &HeaderMap) -> Caller {
-    let found = match Presented::from_headers(headers) {
-        Presented::Nothing => return Caller::Anonymous,
+async fn authenticate<S: RedfishService>(service: &S, parts: &Parts) -> Caller {
+    let presented = Presented::from_headers(&parts.headers);
+    if !matches!(presented, Presented::Nothing) && !service.is_confidential(parts) {
+        return Caller::Refused;
+    }
+    let found = match presented {
+        Presented::Nothing => {
+            return match service.vouch(parts).await {
+                Vouched::Nobody => Caller::Anonymous,
+                Vouched::For(principal) => Caller::Known(principal),
+                Vouched::Refused => Caller::Refused,
+            };
+        }
         Presented::Token(token) => service.sessions().principal(&token, std::time::Instant::now()),
         Presented::Basic { user, password } => service.verify_password(&user, &password).await,
     };
@@ -204,12 +249,7 @@ fn unauthorized() -> ServiceError {
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Redfish\""))
 }
 
-/// `$metadata` is XML and has no JSON to negotiate about.
-fn is_document(target: &Target<'_>) -> bool {
-    target.segments() == ["$metadata"]
-}
-
-fn check_headers(headers: &HeaderMap, document: bool) -> Result<(), ServiceError> {
+fn check_headers(headers: &HeaderMap, kind: &str) -> Result<(), ServiceError> {
     if headers.get("odata-version").is_some_and(|version| version != "4.0") {
         return Err(ServiceError::new(
             StatusCode::PRECONDITION_FAILED,
@@ -220,8 +260,11 @@ fn check_headers(headers: &HeaderMap, document: bool) -> Result<(), ServiceError
         headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let fits = |range: &str| {
         let range = range.split(';').next().unwrap_or_default().trim();
-        matches!(range, "" | "*/*" | "application/*")
-            || range == if document { "application/xml" } else { "application/json" }
+        matches!(range, "" | "*/*")
+            || range == kind.split(';').next().unwrap_or_default()
+            || range
+                .strip_suffix("/*")
+                .is_some_and(|main| kind.starts_with(main) && kind[main.len()..].starts_with('/'))
     };
     let acceptable = accepted.is_empty() || accepted.iter().flat_map(|value| value.split(',')).any(fits);
     if acceptable {
@@ -264,20 +307,38 @@ where
     }
 }
 
-/// `Link: <schema>; rel=describedby` for the schemas that DMTF publishes.
-fn described_by(body: &Value) -> Option<HeaderValue> {
-    let namespaced = body.get("@odata.type")?.as_str()?.strip_prefix('#')?;
-    let (schema, _) = namespaced.rsplit_once('.')?;
-    if schema.starts_with("Drystone") {
-        return None;
+/// Serves a finished resource: nothing is parsed, made or hashed.
+fn serve_ready(parts: &Parts, target: &Target<'_>, ready: &Ready) -> Response<Body> {
+    let etag = ready.etag();
+    let condition = Condition::from_headers(&parts.headers, &header::IF_NONE_MATCH);
+    let unchanged = condition != Condition::None
+        && etag.as_ref().is_some_and(|etag| condition.matches(&ETag::from_header(etag)));
+    let mut headers = HeaderMap::with_capacity(10);
+    headers.insert(header::ALLOW, target.route.allow());
+    if let Some(link) = &ready.kind.described_by {
+        headers.insert(header::LINK, link.clone());
     }
-    HeaderValue::from_str(&format!("<http://redfish.dmtf.org/schemas/v1/{schema}.json>; rel=describedby"))
-        .ok()
+    if let Some(value) = etag.and_then(|etag| HeaderValue::try_from(etag).ok()) {
+        headers.insert(header::ETAG, value);
+    }
+    if unchanged {
+        return respond(StatusCode::NOT_MODIFIED, headers, None);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    if parts.method == Method::HEAD {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(ready.body.len()));
+        return respond(StatusCode::OK, headers, None);
+    }
+    let mut response = respond(StatusCode::OK, headers, None);
+    *response.body_mut() = Body::from(ready.body.clone());
+    response
 }
 
-fn xml_document(document: String, headers: HeaderMap) -> Response<Body> {
-    let mut response = respond(StatusCode::OK, headers, None);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    *response.body_mut() = Body::from(document);
+/// Gives a reply that the service has made by itself the headers that every reply has.
+fn complete(reply: Response<Body>, target: &Target<'_>) -> Response<Body> {
+    let (parts, body) = reply.into_parts();
+    let mut response = respond(parts.status, parts.headers, None);
+    response.headers_mut().entry(header::ALLOW).or_insert_with(|| target.route.allow());
+    *response.body_mut() = body;
     response
 }

@@ -1,6 +1,9 @@
 //! What every service shows without credentials: versions, root, OData service document, `$metadata`.
 
-use std::fmt::Write as _;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use serde_json::{Value, json};
 
@@ -56,10 +59,7 @@ impl ServiceDocuments {
         root.uuid = Some(self.uuid.clone());
         root.product = Some(self.product.clone());
         root.links.insert("Sessions".to_owned(), json!({"@odata.id": "/redfish/v1/SessionService/Sessions"}));
-        let features = json!({
-            "ExpandQuery": {"ExpandAll": true, "Levels": true, "Links": true, "NoLinks": true, "MaxLevels": EXPAND_LEVELS},
-            "FilterQuery": false, "SelectQuery": true, "OnlyMemberQuery": true, "ExcerptQuery": false, "TopSkipQuery": true});
-        if let Value::Object(features) = features {
+        if let Value::Object(features) = protocol_features() {
             root.protocol_features_supported = features;
         }
         let mut body = to_body(&root).map_err(|error| ServiceError::internal(&error))?;
@@ -79,25 +79,46 @@ impl ServiceDocuments {
     }
 
     fn metadata(&self) -> String {
-        let mut references = String::new();
-        for namespaced in &self.types {
-            let Some((namespace, _)) = namespaced.trim_start_matches('#').rsplit_once('.') else { continue };
-            let schema = namespace.split('.').next().unwrap_or(namespace);
-            // Writing to a string cannot fail.
-            let _ = write!(
-                references,
-                "  <edmx:Reference Uri=\"http://redfish.dmtf.org/schemas/v1/{schema}_v1.xml\">\n    \
-                 <edmx:Include Namespace=\"{schema}\"/>\n    <edmx:Include Namespace=\"{namespace}\"/>\n  </edmx:Reference>\n"
-            );
-        }
-        format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-             <edmx:Edmx xmlns:edmx=\"http://docs.oasis-open.org/odata/ns/edmx\" Version=\"4.0\">\n\
-             {references}  <edmx:Reference Uri=\"http://redfish.dmtf.org/schemas/v1/RedfishExtensions_v1.xml\">\n    \
-             <edmx:Include Namespace=\"RedfishExtensions.v1_0_0\" Alias=\"Redfish\"/>\n  </edmx:Reference>\n  \
-             <edmx:DataServices>\n    <Schema xmlns=\"http://docs.oasis-open.org/odata/ns/edm\" Namespace=\"Service\">\n      \
-             <EntityContainer Name=\"Service\" Extends=\"ServiceRoot.v1_20_0.ServiceContainer\"/>\n    </Schema>\n  \
-             </edmx:DataServices>\n</edmx:Edmx>\n"
-        )
+        metadata(self.types.iter().copied())
     }
+}
+
+/// The `$metadata` document of a service with resources of these types (`#Zone.v1_6_3.Zone`).
+pub fn metadata<'a>(types: impl IntoIterator<Item = &'a str>) -> String {
+    let mut namespaces: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for odata_type in types.into_iter().chain(["#ServiceRoot.v1_20_0.ServiceRoot"]) {
+        let Some((namespace, _)) = odata_type.trim_start_matches('#').rsplit_once('.') else { continue };
+        let schema = namespace.split('.').next().unwrap_or(namespace);
+        namespaces.entry(schema).or_default().extend([schema, namespace]);
+    }
+    let mut references = String::new();
+    for (schema, namespaces) in &namespaces {
+        let place = if schema.starts_with("Drystone") {
+            "/redfish/v1/schemas"
+        } else {
+            "http://redfish.dmtf.org/schemas/v1"
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(references, "  <edmx:Reference Uri=\"{place}/{schema}_v1.xml\">");
+        for namespace in namespaces {
+            let _ = writeln!(references, "    <edmx:Include Namespace=\"{namespace}\"/>");
+        }
+        references.push_str("  </edmx:Reference>\n");
+    }
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <edmx:Edmx xmlns:edmx=\"http://docs.oasis-open.org/odata/ns/edmx\" Version=\"4.0\">\n\
+         {references}  <edmx:Reference Uri=\"http://redfish.dmtf.org/schemas/v1/RedfishExtensions_v1.xml\">\n    \
+         <edmx:Include Namespace=\"RedfishExtensions.v1_0_0\" Alias=\"Redfish\"/>\n  </edmx:Reference>\n  \
+         <edmx:DataServices>\n    <Schema xmlns=\"http://docs.oasis-open.org/odata/ns/edm\" Namespace=\"Service\">\n      \
+         <EntityContainer Name=\"Service\" Extends=\"ServiceRoot.v1_20_0.ServiceContainer\"/>\n    </Schema>\n  \
+         </edmx:DataServices>\n</edmx:Edmx>\n"
+    )
+}
+
+/// The query options that every service has, as `ProtocolFeaturesSupported` tells of them.
+pub fn protocol_features() -> Value {
+    json!({
+        "ExpandQuery": {"ExpandAll": true, "Levels": true, "Links": true, "NoLinks": true, "MaxLevels": EXPAND_LEVELS},
+        "FilterQuery": true, "SelectQuery": true, "OnlyMemberQuery": true, "ExcerptQuery": false, "TopSkipQuery": true})
 }

@@ -34,7 +34,36 @@ pub struct Properties {
     left: Map<String, Value>,
     /// Whether anything but annotations was sent.
     any: bool,
+    /// How many properties were sent.
+    sent: usize,
     wrong: Vec<Message>,
+}
+
+/// What a PATCH asked for and was passed over.
+#[derive(Debug, Clone)]
+pub struct Ignored(Vec<Message>);
+
+impl Ignored {
+    /// Tells about it in the body of the reply (DSP0266, "PATCH"): `"Prop@Message.ExtendedInfo": […]` beside each property, and all
+    /// together for the resource.
+    pub fn annotate(self, body: &mut Value) {
+        let Value::Object(map) = body else { return };
+        for message in self.0 {
+            let property = message.message_args.first().cloned().unwrap_or_default();
+            let name = format!("{}@Message.ExtendedInfo", property.split('/').next().unwrap_or_default());
+            annotate(map, &name, &message);
+            annotate(map, "@Message.ExtendedInfo", &message);
+        }
+    }
+}
+
+/// Adds a message to a list of messages in a body.
+fn annotate(map: &mut Map<String, Value>, name: &str, message: &Message) {
+    let Ok(message) = serde_json::to_value(message) else { return };
+    match map.entry(name.to_owned()).or_insert_with(|| Value::Array(Vec::new())) {
+        Value::Array(list) => list.push(message),
+        other => *other = message,
+    }
 }
 
 /// The parameters of an action.
@@ -59,7 +88,7 @@ impl Properties {
     fn new(purpose: Purpose, prefix: String, body: Map<String, Value>) -> Self {
         // Annotations are passed over (DSP0266, "PATCH").
         let left: Map<String, Value> = body.into_iter().filter(|(name, _)| !name.contains('@')).collect();
-        Self { any: !left.is_empty(), purpose, prefix, left, wrong: Vec::new() }
+        Self { any: !left.is_empty(), sent: left.len(), purpose, prefix, left, wrong: Vec::new() }
     }
 
     /// Names of the properties that have not been taken out.
@@ -174,6 +203,25 @@ impl Properties {
         list.or_else(|| self.type_error(name, &value))
     }
 
+    /// A list of links as a PATCH changes it (DSP0266, "PATCH", arrays): `{}` keeps an element of the `old` list, `null` removes
+    /// it, what is longer is added, what is shorter is cut off.
+    pub fn changed_links(&mut self, name: &str, old: &[String]) -> Option<Vec<String>> {
+        let value = self.left.remove(name)?;
+        let Some(list) = value.as_array() else { return self.type_error(name, &value) };
+        let mut new = Vec::with_capacity(list.len());
+        for (index, element) in list.iter().enumerate() {
+            match element {
+                Value::Null => {}
+                Value::Object(map) if map.is_empty() => new.extend(old.get(index).cloned()),
+                other => match link_uri(other) {
+                    Some(uri) => new.push(uri),
+                    None => return self.type_error(&format!("{name}/{index}"), other),
+                },
+            }
+        }
+        Some(new)
+    }
+
     /// An object, read by a closure. What is wrong inside is told with its path.
     pub fn object<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
         match self.left.remove(name)? {
@@ -229,6 +277,29 @@ impl Properties {
     /// Tells something else that is wrong.
     pub fn reject(&mut self, message: Message) {
         self.wrong.push(message);
+    }
+
+    /// A truth value that can only be the one given.
+    pub fn choice_of_boolean(&mut self, name: &str, only: bool) {
+        if self.boolean(name).is_some_and(|value| value != only) {
+            let path = self.path(name);
+            self.wrong.push(message::property_value_not_in_list(&(!only).to_string(), &path));
+        }
+    }
+
+    /// Ends the reading of a PATCH of which the right half may be carried out, as long as the other half is of properties that
+    /// are unknown or cannot be written: nothing was meant to become of these.
+    ///
+    /// # Errors
+    /// 400 if a value is wrong, if nothing is left to be done, or if there was nothing but annotations.
+    pub fn finish_partly(mut self) -> Result<Ignored, ServiceError> {
+        let sent = self.sent;
+        self.tell_unknown();
+        let harmless = |message: &Message| matches!(message.key(), "PropertyUnknown" | "PropertyNotWritable");
+        if self.any && self.wrong.len() < sent && self.wrong.iter().all(harmless) {
+            return Ok(Ignored(self.wrong));
+        }
+        self.finish().map(|()| Ignored(Vec::new()))
     }
 
     /// Ends the reading.
@@ -356,6 +427,34 @@ mod tests {
         let told = keys(properties.finish());
         assert_eq!(told.len(), 3);
         assert!(told[0].starts_with("PropertyValueOutOfRange(50,B"));
+    }
+
+    #[test]
+    fn the_right_half_of_a_patch_may_be_carried_out() {
+        let read = |body: &Value| {
+            let mut properties = Properties::update(object(body));
+            properties.boolean("Enabled");
+            properties.read_only(&["UserName"]);
+            properties.finish_partly()
+        };
+        let mut body = json!({"Enabled": true});
+        read(&json!({"Enabled": true, "Colour": "red", "UserName": "x"})).unwrap().annotate(&mut body);
+        assert_eq!(body["@Message.ExtendedInfo"].as_array().unwrap().len(), 2);
+        assert_eq!(body["Colour@Message.ExtendedInfo"][0]["MessageArgs"][0], "Colour");
+        let refused = |body: Value| read(&body).unwrap_err().messages.first().unwrap().key().to_owned();
+        assert_eq!(refused(json!({"Enabled": 1, "Colour": "red"})), "PropertyValueTypeError");
+        assert_eq!(refused(json!({"Colour": "red"})), "PropertyUnknown");
+        assert_eq!(refused(json!({"@odata.id": "/x"})), "NoOperation");
+    }
+
+    #[test]
+    fn lists_of_links_are_changed_element_by_element() {
+        let old = ["/a".to_owned(), "/b".to_owned(), "/c".to_owned()];
+        let change = |list: Value| Properties::update(object(&json!({"L": list}))).changed_links("L", &old);
+        assert_eq!(change(json!([{}, null, {}, {"@odata.id": "/d"}])).unwrap(), ["/a", "/c", "/d"]);
+        assert_eq!(change(json!([{"@odata.id": "/x"}])).unwrap(), ["/x"]);
+        assert_eq!(change(json!([])).unwrap(), [""; 0]);
+        assert_eq!(change(json!([1])), None);
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! Query options (DSP0266, "Query parameters"): `$skip`, `$top`, `$expand`, `$select` and `only`.
+//! Query options (DSP0266, "Query parameters"): `$filter`, `$skip`, `$top`, `$expand`, `$select` and `only`.
 //!
-//! They are applied in the standard's order. `$filter` is not served and answered with 501.
+//! They are applied in the standard's order, `$filter` first. A collection that is longer than a page says where the next one is.
+
+mod filter;
 
 use http::StatusCode;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::{RedfishService, dispatch::find_target, reply::stamp};
-use crate::{error::ServiceError, message};
+use crate::{error::ServiceError, message, tree::PAGE};
+use filter::Filter;
 
 /// Most resources that one reply expands.
 const EXPAND_LIMIT: usize = 20_000;
@@ -27,9 +30,20 @@ enum ExpandScope {
     All,
 }
 
+impl ExpandScope {
+    fn sign(self) -> char {
+        match self {
+            Self::Subordinate => '.',
+            Self::Links => '~',
+            Self::All => '*',
+        }
+    }
+}
+
 /// The query options of a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Query {
+    filter: Option<(Filter, String)>,
     skip: Option<usize>,
     top: Option<usize>,
     expand: Option<(ExpandScope, u32)>,
@@ -49,6 +63,10 @@ impl Query {
                 "$skip" => query.skip = Some(number("$skip", &value)?),
                 "$top" => query.top = Some(number("$top", &value)?),
                 "$expand" => query.expand = Some(expand_option(&value)?),
+                "$filter" => {
+                    let filter = Filter::parse(&value).ok_or_else(|| bad_value(&value, "$filter"))?;
+                    query.filter = Some((filter, value.into_owned()));
+                }
                 "$select" => query.select = Some(select_option(&value)?),
                 "only" if value.is_empty() => query.only = true,
                 "only" => return Err(bad_value(&value, "only")),
@@ -65,6 +83,25 @@ impl Query {
             return Err(ServiceError::bad_request(message::query_combination_invalid()));
         }
         Ok(query)
+    }
+
+    /// URI of the page that starts `skip` members later; other options stay as they are.
+    fn next_page(&self, uri: &str, skip: usize) -> String {
+        let mut options = form_urlencoded::Serializer::new(String::new());
+        if let Some((_, text)) = &self.filter {
+            options.append_pair("$filter", text);
+        }
+        options.append_pair("$skip", &skip.to_string());
+        if let Some(top) = self.top {
+            options.append_pair("$top", &top.saturating_sub(skip - self.skip.unwrap_or(0)).to_string());
+        }
+        if let Some((scope, levels)) = self.expand {
+            options.append_pair("$expand", &format!("{}($levels={levels})", scope.sign()));
+        }
+        if let Some(select) = &self.select {
+            options.append_pair("$select", &select.join(","));
+        }
+        format!("{uri}?{}", options.finish())
     }
 
     /// Refuses query options where none can be: anywhere but with GET.
@@ -121,15 +158,18 @@ pub(super) async fn apply<S: RedfishService>(
     mut body: Value,
 ) -> Result<Value, ServiceError> {
     let collection = body.get("Members").is_some_and(Value::is_array);
-    if (query.skip.is_some() || query.top.is_some() || query.only) && !collection {
+    let for_collections = query.skip.is_some() || query.top.is_some() || query.only || query.filter.is_some();
+    if for_collections && !collection {
         return Err(ServiceError::bad_request(message::query_not_supported_on_resource()));
     }
     if query.only {
         return Ok(only_member(service, &body).await?.unwrap_or(body));
     }
-    if let Some(members) = body.get_mut("Members").and_then(Value::as_array_mut) {
-        members.drain(..query.skip.unwrap_or(0).min(members.len()));
-        members.truncate(query.top.unwrap_or(usize::MAX));
+    if let Some((filter, _)) = &query.filter {
+        keep_accepted(service, &mut body, filter).await?;
+    }
+    if collection {
+        page(query, &mut body);
     }
     if let Some((scope, levels)) = query.expand {
         let mut left = EXPAND_LIMIT;
@@ -145,6 +185,43 @@ pub(super) async fn apply<S: RedfishService>(
         }
     }
     Ok(body)
+}
+
+/// Keeps the members that a filter accepts; the count is then theirs.
+async fn keep_accepted<S: RedfishService>(
+    service: &S,
+    body: &mut Value,
+    filter: &Filter,
+) -> Result<(), ServiceError> {
+    let Some(members) = body.get_mut("Members").and_then(Value::as_array_mut) else { return Ok(()) };
+    let mut accepted = Vec::new();
+    for member in std::mem::take(members) {
+        let Some(target) = link_of(&member).and_then(|uri| find_target(uri, service.routes())) else {
+            continue;
+        };
+        // What has just gone is no member any more.
+        if service.read(&target).await.is_ok_and(|resource| filter.accepts(&resource)) {
+            accepted.push(member);
+        }
+    }
+    let count = accepted.len();
+    *members = accepted;
+    body["Members@odata.count"] = count.into();
+    Ok(())
+}
+
+/// Cuts the members that `$skip` and `$top` ask for out of a collection, at most a page; says where the rest is.
+fn page(query: &Query, body: &mut Value) {
+    let uri = body.get("@odata.id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let Some(members) = body.get_mut("Members").and_then(Value::as_array_mut) else { return };
+    let skip = query.skip.unwrap_or(0).min(members.len());
+    members.drain(..skip);
+    let wanted = query.top.unwrap_or(usize::MAX).min(members.len());
+    members.truncate(wanted.min(PAGE));
+    let next = (wanted > PAGE).then(|| query.next_page(&uri, skip + PAGE));
+    if let (Some(next), Value::Object(map)) = (next, body) {
+        map.insert("Members@odata.nextLink".to_owned(), Value::String(next));
+    }
 }
 
 /// The only member of a collection, if it has just one.
@@ -175,7 +252,7 @@ async fn expand<S: RedfishService>(
         // A link to another service, or to what has just gone, stays a link.
         let Ok(mut resource) = service.read(&target).await else { continue };
         *left = left.checked_sub(1).ok_or_else(|| {
-            ServiceError::new(StatusCode::INSUFFICIENT_STORAGE, message::query_combination_invalid())
+            ServiceError::new(StatusCode::INSUFFICIENT_STORAGE, message::insufficient_storage())
         })?;
         stamp(&mut resource);
         if levels > 1 {
@@ -259,7 +336,8 @@ mod tests {
         assert_eq!(status("$expand=x"), 400);
         assert_eq!(status("$expand=.($levels=0)"), 400);
         assert_eq!(status("only&$top=1"), 400);
-        assert_eq!(status("$filter=a eq 1"), 501);
+        assert_eq!(status("$filter=a is 1"), 400);
+        assert_eq!(status("$orderby=a"), 501);
         assert_eq!(status("$select=,"), 400);
         assert_eq!(status(&format!("$select=a{}", ",a".repeat(SELECT_LIMIT))), 400);
     }

@@ -9,6 +9,9 @@ use crate::{
     message::{self, Message},
 };
 
+/// Type of most bodies.
+pub(super) const JSON: &str = "application/json; charset=utf-8";
+
 /// The answer to a write that was carried out or taken on.
 #[derive(Debug, Clone)]
 pub struct Reply {
@@ -63,12 +66,37 @@ impl Reply {
         self
     }
 
+    /// An answer of any kind: of a task's monitor, which answers as the operation would have.
+    pub fn with(status: StatusCode, headers: HeaderMap, body: Option<Value>) -> Self {
+        Self { status, headers, body }
+    }
+
+    /// Adds a message to the body: what the client should know although all went well.
+    #[must_use]
+    pub fn with_message(mut self, message: &Message) -> Self {
+        if let Some(Value::Object(map)) = &mut self.body {
+            map.insert("@Message.ExtendedInfo".to_owned(), json!([message]));
+        }
+        self
+    }
+
+    /// Headers beside those that every answer has.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The body.
+    pub fn body(&self) -> Option<&Value> {
+        self.body.as_ref()
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    pub(super) fn into_response(self) -> Response<axum::body::Body> {
+    /// The whole answer.
+    pub fn into_response(self) -> Response<axum::body::Body> {
         respond(self.status, self.headers, self.body)
     }
 }
@@ -95,7 +123,7 @@ pub(super) fn respond(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     if has_body {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     }
     if let Some(value) = etag.and_then(|etag| HeaderValue::from_str(etag.as_str()).ok()) {
         headers.insert(header::ETAG, value);

@@ -23,13 +23,21 @@ pub struct Route {
     segments: Vec<&'static str>,
     methods: Vec<(Method, Access)>,
     if_match_required: bool,
+    /// The `Allow` header: every reply to a read carries it.
+    allow: HeaderValue,
 }
 
 impl Route {
     /// A route; `{name}` stands for one part of the path: `/redfish/v1/Systems/{system}`.
     pub fn new(pattern: &'static str) -> Self {
         let segments = pattern.split('/').filter(|segment| !segment.is_empty()).collect();
-        Self { pattern, segments, methods: Vec::new(), if_match_required: false }
+        Self {
+            pattern,
+            segments,
+            methods: Vec::new(),
+            if_match_required: false,
+            allow: HeaderValue::from_static(""),
+        }
     }
 
     /// Can be read by whoever can log in.
@@ -77,6 +85,11 @@ impl Route {
 
     fn with(mut self, method: Method, access: Access) -> Self {
         self.methods.push((method, access));
+        let mut names: Vec<&str> = self.methods.iter().map(|(method, _)| method.as_str()).collect();
+        if names.contains(&"GET") {
+            names.push("HEAD");
+        }
+        self.allow = HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""));
         self
     }
 
@@ -103,11 +116,7 @@ impl Route {
 
     /// The `Allow` header.
     pub fn allow(&self) -> HeaderValue {
-        let mut names: Vec<&str> = self.methods.iter().map(|(method, _)| method.as_str()).collect();
-        if names.contains(&"GET") {
-            names.push("HEAD");
-        }
-        HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+        self.allow.clone()
     }
 
     /// How many parts of the pattern are fixed, if it fits the path.
@@ -127,6 +136,8 @@ impl Route {
 pub struct RouteTable {
     /// Routes by number of parts: only those can fit.
     by_length: Vec<Vec<Route>>,
+    /// The route of every other URI below the root, for services whose resources others make up.
+    rest: Option<Route>,
 }
 
 impl RouteTable {
@@ -150,6 +161,13 @@ impl RouteTable {
         }
     }
 
+    /// Every URI below `/redfish/v1` that has no route of its own can be read too, if there is something.
+    #[must_use]
+    pub fn readable_below_root(mut self) -> Self {
+        self.rest = Some(Route::new("/redfish/v1/{rest}").get());
+        self
+    }
+
     /// Adds the routes of a room.
     #[must_use]
     pub fn with(mut self, routes: impl IntoIterator<Item = Route>) -> Self {
@@ -159,14 +177,15 @@ impl RouteTable {
 
     /// The route of a path, given in parts.
     pub fn find(&self, path: &[&str]) -> Option<&Route> {
-        let candidates = self.by_length.get(path.len())?;
+        let candidates = self.by_length.get(path.len()).map(Vec::as_slice).unwrap_or_default();
         let fitting = candidates.iter().filter_map(|route| Some((route.fit(path)?, route)));
-        fitting.max_by_key(|(fixed, _)| *fixed).map(|(_, route)| route)
+        let best = fitting.max_by_key(|(fixed, _)| *fixed).map(|(_, route)| route);
+        best.or_else(|| self.rest.as_ref().filter(|_| matches!(path, ["redfish", "v1", _, ..])))
     }
 
     /// Every route.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.by_length.iter().flatten()
+        self.by_length.iter().flatten().chain(&self.rest)
     }
 }
 

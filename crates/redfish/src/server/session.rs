@@ -107,6 +107,11 @@ impl SessionStore {
         (token, id)
     }
 
+    /// Ends every session of a user, but the one given.
+    pub fn close_of(&self, user: &str, keep: Option<&str>) {
+        self.lock().open.retain(|_, open| open.user != user || keep == Some(open.id.as_str()));
+    }
+
     /// Ends every session.
     pub fn close_all(&self) {
         self.lock().open.clear();

@@ -1,6 +1,8 @@
 //! The main job from end to end, on hosts that are namespaces of this machine. Needs root and a container runtime.
 
+mod control_plane;
 mod demo;
 mod kill;
+mod redfish;
 mod replacement;
 mod workloads;

@@ -74,6 +74,38 @@ impl SavedSubscription {
         })
     }
 
+    /// A subscription of a stream; `filter` narrows it: `RegistryPrefix eq 'Fabric' and OriginResource eq '/redfish/v1/Fabrics'`.
+    pub(super) fn of_stream(id: u64, context: String, filter: Option<&str>) -> Option<Self> {
+        let mut stream = Self {
+            id,
+            destination: String::new(),
+            context,
+            policy: POLICIES[0].to_owned(),
+            registry_prefixes: Vec::new(),
+            message_ids: Vec::new(),
+            resource_types: Vec::new(),
+            origins: Vec::new(),
+            subordinate: false,
+            verify_certificate: true,
+        };
+        let filter = filter.map(|filter| filter.replace(['(', ')'], " ")).unwrap_or_default();
+        let terms = filter.split(" and ").flat_map(|part| part.split(" or "));
+        for term in terms.map(str::trim).filter(|term| !term.is_empty()) {
+            let (name, value) = term.split_once(" eq ")?;
+            let value = value.trim().trim_matches('\'').to_owned();
+            match name.trim() {
+                "EventFormatType" if value == "Event" => {}
+                "MessageId" => stream.message_ids.push(value),
+                "RegistryPrefix" => stream.registry_prefixes.push(value),
+                "ResourceType" => stream.resource_types.push(value),
+                "OriginResource" => stream.origins.push(value.trim_end_matches('/').to_owned()),
+                "SubordinateResources" => stream.subordinate = value.parse().ok()?,
+                _ => return None,
+            }
+        }
+        Some(stream)
+    }
+
     /// This subscription with the changes of a PATCH.
     pub(super) fn changed(&self, body: Map<String, Value>) -> Result<Self, ServiceError> {
         let mut properties = Properties::update(body);
@@ -115,26 +147,26 @@ impl SavedSubscription {
             && (self.message_ids.is_empty()
                 || self.message_ids.iter().any(|wanted| wanted == id || *wanted == key))
             && (self.resource_types.is_empty()
-                || self.resource_types.iter().any(|kind| kind == happening.resource_type))
+                || self.resource_types.iter().any(|kind| *kind == happening.resource_type))
             && (self.origins.is_empty() || self.origins.iter().any(is_origin))
     }
 
     /// The resource that shows it.
-    pub(super) fn resource(&self, collection: &str, suspended: bool) -> EventDestination {
+    pub(super) fn resource(&self, collection: &str, suspended: bool, stream: bool) -> EventDestination {
         let mut resource =
             EventDestination::at(&format!("{collection}/{}", self.id), &format!("Subscription {}", self.id));
-        resource.destination = Some(self.destination.clone());
+        resource.destination = Some(self.destination.clone()).filter(|_| !stream);
         resource.context = Some(self.context.clone());
         resource.protocol = Some("Redfish".to_owned());
-        resource.subscription_type = Some("RedfishEvent".to_owned());
+        resource.subscription_type = Some(if stream { "SSE" } else { "RedfishEvent" }.to_owned());
         resource.event_format_type = Some("Event".to_owned());
-        resource.delivery_retry_policy = Some(self.policy.clone());
+        resource.delivery_retry_policy = Some(self.policy.clone()).filter(|_| !stream);
         resource.registry_prefixes.clone_from(&self.registry_prefixes);
         resource.message_ids.clone_from(&self.message_ids);
         resource.resource_types.clone_from(&self.resource_types);
         resource.origin_resources = self.origins.iter().map(Link::to).collect();
         resource.subordinate_resources = Some(self.subordinate);
-        resource.verify_certificate = Some(self.verify_certificate);
+        resource.verify_certificate = Some(self.verify_certificate).filter(|_| !stream);
         resource.status = Status::healthy(if suspended { "Disabled" } else { "Enabled" });
         resource
     }

@@ -1,0 +1,234 @@
+//! The Redfish service as others see it: DMTF's validators, and the libraries and tools that operators use, against
+//! `drystone up` with an emulated rack.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{process::Up, stage::workspace};
+
+/// How long a host may take to be inspected, or anything else that must come.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Hosts of the example rack.
+const HOSTS: u64 = 12;
+
+/// The Python environment with the tools, or why there is none.
+fn tools() -> Result<PathBuf, String> {
+    let environment = workspace().join(".cache/dmtf/venv");
+    if environment.join("complete").is_file() {
+        return Ok(environment.join("bin"));
+    }
+    Err(format!("no Redfish validators in {}; `./dev test` fetches them", environment.display()))
+}
+
+/// The tools; none if the test is to be left out, which it says.
+fn tools_or_skip() -> Option<PathBuf> {
+    tools()
+        .inspect_err(|reason| {
+            println!("skipped: {reason}");
+            assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI: {reason}");
+        })
+        .ok()
+}
+
+/// A Drystone whose rack has been inspected, with hosts that are only states and quick ones.
+struct Rack {
+    up: Up,
+    directory: tempfile::TempDir,
+}
+
+impl Rack {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let site = directory.path().join("rack.yaml");
+        let text = std::fs::read_to_string(workspace().join("examples/sites/rack.yaml")).unwrap();
+        let quick = text.replace("  scale: 1.0", "  scale: 0.05");
+        assert_ne!(quick, text, "the example has no time scale any more");
+        std::fs::write(&site, quick).unwrap();
+        let up = Up::start(directory.path(), &["--backend", "sim", "--site", site.to_str().unwrap()]);
+        let rack = Self { up, directory };
+        let deadline = Instant::now() + PATIENCE;
+        while rack.get("/redfish/v1/CompositionService/FreePool")["Members@odata.count"] != HOSTS {
+            assert!(Instant::now() < deadline, "the hosts are not inspected: {}", rack.up.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        rack
+    }
+
+    fn url(&self) -> String {
+        format!("https://{}", self.up.address("https").unwrap())
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--cacert"])
+            .arg(self.up.data.join("ca.crt"))
+            .args(["--user", &format!("admin:{}", self.up.password()), &format!("{}{path}", self.url())])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// A tool, told where the service is and who asks.
+    fn tool(&self, program: &Path, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program);
+        // Both would take the place of what the tools are told about certificates.
+        command.env_remove("REQUESTS_CA_BUNDLE").env_remove("CURL_CA_BUNDLE").env("NO_PROXY", "127.0.0.1");
+        command.current_dir(self.directory.path()).args(arguments).output().unwrap()
+    }
+
+    fn validate(&self, program: &Path, arguments: &[&str]) -> (bool, String) {
+        let (url, password) = (self.url(), self.up.password());
+        let all: Vec<&str> = ["-u", "admin", "-p", password.trim(), "-r", &url]
+            .into_iter()
+            .chain(arguments.iter().copied())
+            .collect();
+        let output = self.tool(program, &all);
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), text)
+    }
+}
+
+/// All schemas: DMTF's, SNIA's where DMTF has none of the same name, and Drystone's own.
+fn schemas(directory: &Path) {
+    std::fs::create_dir_all(directory).unwrap();
+    let own = workspace().join("crates/ofmf/schemas");
+    for from in [
+        Path::new(nv_redfish_schema::SWORDFISH_CSDL_DIR),
+        Path::new(nv_redfish_schema::REDFISH_CSDL_DIR),
+        own.as_path(),
+    ] {
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+/// The numbers of a validator's table: passed, warned, failed, not tested.
+fn table(text: &str) -> [u64; 4] {
+    let mut rows = text
+        .lines()
+        .filter(|line| line.contains('|'))
+        .map(|line| line.split('|').filter_map(|cell| cell.trim().parse().ok()).collect::<Vec<u64>>());
+    let row = rows.find(|row| row.len() == 4).unwrap_or_else(|| panic!("no table: {text}"));
+    [row[0], row[1], row[2], row[3]]
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("Fail: 0")).collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+#[test]
+fn the_service_validator_finds_nothing() {
+    let Some(tools) = tools_or_skip() else { return };
+    let rack = Rack::start();
+    let directory = rack.directory.path().join("schemas");
+    schemas(&directory);
+    let (good, text) = rack.validate(
+        &tools.join("rf_service_validator"),
+        &["--schema_directory", directory.to_str().unwrap(), "--skipschema", "--logdir", "service"],
+    );
+    let [passed, warned, failed, _] = table(&text);
+    println!("service validator: {passed} passed, {warned} warnings, {failed} failed");
+    assert!(good && (warned, failed) == (0, 0), "{}", last_lines(&text));
+    assert!(passed > 5_000, "it has seen too little: {passed}");
+}
+
+#[test]
+fn the_protocol_validator_finds_nothing() {
+    let Some(tools) = tools_or_skip() else { return };
+    let rack = Rack::start();
+    let arguments =
+        ["--no-cert-check", "--avoid-http-redirect", "--report-dir", "protocol", "--report-type", "tsv"];
+    let (good, text) = rack.validate(&tools.join("rf_protocol_validator"), &arguments);
+    let summary = text.lines().find(|line| line.starts_with("Summary")).unwrap_or_default();
+    println!("protocol validator: {summary}");
+    let reports = std::fs::read_dir(rack.directory.path().join("protocol")).unwrap();
+    let report: String =
+        reports.map(|report| std::fs::read_to_string(report.unwrap().path()).unwrap_or_default()).collect();
+    let failed: Vec<&str> = report.lines().filter(|line| line.contains("\tFAIL\t")).collect();
+    let passed = report.lines().filter(|line| line.contains("\tPASS\t")).count();
+    assert!(good && failed.is_empty(), "{summary}\n{}", failed.join("\n"));
+    assert!(passed > 300, "it has tested too little: {passed}");
+    assert_eq!(
+        rack.get("/redfish/v1/AccountService/Accounts")["Members@odata.count"],
+        1,
+        "the accounts that it made are gone"
+    );
+}
+
+#[test]
+fn the_use_case_checkers_find_nothing() {
+    let Some(tools) = tools_or_skip() else { return };
+    let rack = Rack::start();
+    let arguments =
+        ["--report-dir", "uses", "--test-list", "AccountManagement", "QueryParameters", "PowerControl"];
+    let (good, text) = rack.validate(&tools.join("rf_use_case_checkers"), &arguments);
+    let [passed, warned, failed, _] = table(&text);
+    println!("use-case checkers: {passed} passed, {warned} warnings, {failed} failed");
+    assert!(good && (warned, failed) == (0, 0), "{}", last_lines(&text));
+    assert!(passed > 100, "they have checked too little: {passed}");
+}
+
+const SUSHY: &str = r#"
+import sys
+import sushy
+url, user, password = sys.argv[1:4]
+for auth in (sushy.auth.SessionAuth(user, password), sushy.auth.BasicAuth(user, password)):
+    root = sushy.Sushy(url, auth=auth, verify=False)
+    systems = {system.identity: system for system in root.get_system_collection().get_members()}
+    system = systems["gpu-03"]
+    assert system.memory_summary.size_gib == 512, system.memory_summary
+    assert len(system.processors.get_members()) == 5, system.processors.get_members()
+    assert len(system.ethernet_interfaces.summary) == 2, system.ethernet_interfaces.summary
+    assert len(system.storage.drives_sizes_bytes) == 2, system.storage.drives_sizes_bytes
+    assert len(system.managers) == 1 and len(system.chassis) == 1
+    fabrics = {fabric.identity: fabric for fabric in root.get_fabric_collection().get_members()}
+    assert sorted(fabrics) == ["Ethernet", "HSN"], fabrics
+    endpoints = fabrics["HSN"].endpoints.get_members()
+    assert len(endpoints) == 9, endpoints
+    assert len(fabrics["Ethernet"].endpoints.get_members()) == 13
+    composition = root.get_composition_service()
+    assert len(composition.resource_blocks.get_members()) == 12
+system.reset_system(sushy.RESET_ON)
+system.refresh(force=True)
+assert system.power_state == sushy.POWER_STATE_ON, system.power_state
+system.reset_system(sushy.RESET_FORCE_OFF)
+system.refresh(force=True)
+assert system.power_state == sushy.POWER_STATE_OFF, system.power_state
+print("sushy", "is content")
+"#;
+
+#[test]
+fn clients_of_others_find_their_way() {
+    let Some(tools) = tools_or_skip() else { return };
+    let rack = Rack::start();
+    let (url, password) = (rack.url(), rack.up.password());
+    let password = password.trim();
+    let output = rack.tool(&tools.join("python3"), &["-c", SUSHY, &url, "admin", password]);
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("is content"), "{text}");
+
+    let address = rack.up.address("https").unwrap().to_string();
+    let redfishtool = ["-r", &address, "-u", "admin", "-p", password, "-S", "Always", "-A", "Session"];
+    let arguments: Vec<&str> = redfishtool.into_iter().chain(["Systems", "-I", "gpu-01"]).collect();
+    let output = rack.tool(&tools.join("redfishtool"), &arguments);
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("\"PowerState\": \"On\""), "{text}");
+
+    let raw = ["-u", "admin", "-p", password, "-r", &url, "-m", "GET", "--request", "/redfish/v1/Fabrics"];
+    let output = rack.tool(&tools.join("rf_raw_request.py"), &raw);
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("/redfish/v1/Fabrics/HSN"), "{text}");
+}

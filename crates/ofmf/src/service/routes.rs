@@ -1,0 +1,53 @@
+//! Which URIs take which methods with which privileges (privilege registry 1.8.0). Whatever else the tree has can be read.
+
+use drystone_redfish::server::{EventService, Privilege, Route, RouteTable, SessionStore};
+
+use crate::accounts;
+
+const COMPONENTS: &[Privilege] = &[Privilege::ConfigureComponents];
+const MANAGER: &[Privilege] = &[Privilege::ConfigureManager];
+
+/// All routes.
+pub(super) fn table() -> RouteTable {
+    RouteTable::new([
+        Route::new("/redfish").get_open(),
+        Route::new("/redfish/v1").get_open(),
+        Route::new("/redfish/v1/odata").get_open(),
+        Route::new("/redfish/v1/$metadata").get_open(),
+        Route::new("/redfish/v1/openapi.yaml").get_open(),
+        Route::new("/redfish/v1/EventService/SSE").get(),
+        Route::new("/redfish/v1/TaskService/Tasks/{task}").get().delete(MANAGER),
+        Route::new("/redfish/v1/TaskService/TaskMonitors/{monitor}").get().delete(MANAGER),
+        Route::new("/redfish/v1/Systems/{system}").get(),
+        Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.Reset").post(COMPONENTS),
+    ])
+    .with(fabric())
+    .with(SessionStore::routes())
+    .with(accounts::routes())
+    .with(EventService::routes())
+    .readable_below_root()
+}
+
+fn fabric() -> [Route; 10] {
+    [
+        Route::new("/redfish/v1/Fabrics/{fabric}/Zones").get().post(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/Zones/{zone}").get().patch(COMPONENTS).delete(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/Zones/{zone}/Actions/Zone.AddEndpoint").post(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/Zones/{zone}/Actions/Zone.RemoveEndpoint").post(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/Connections").get().post(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/Connections/{connection}")
+            .get()
+            .patch(COMPONENTS)
+            .delete(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/EndpointGroups").get().post(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/EndpointGroups/{group}")
+            .get()
+            .patch(COMPONENTS)
+            .delete(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/AddressPools").get().post(COMPONENTS),
+        Route::new("/redfish/v1/Fabrics/{fabric}/AddressPools/{pool}")
+            .get()
+            .patch(COMPONENTS)
+            .delete(COMPONENTS),
+    ]
+}

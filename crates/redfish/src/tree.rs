@@ -1,0 +1,305 @@
+//! Every resource that a service shows, as finished bodies with their entity tags, by URI.
+//!
+//! Reading is a look-up: nothing is parsed, serialized or hashed. Whoever knows resources, an *owner*, puts [`Item`]s; what an
+//! owner no longer has goes. Collections are declared, and the tree makes their bodies out of the members that there are.
+//! What changed comes out of [`Tree::changes`]. The tree is a cache: after a start it is filled anew.
+
+mod body;
+mod kind;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::broadcast;
+
+pub use kind::Kind;
+pub(crate) use kind::described_by;
+use kind::{KindIndex, Kinds};
+use writer::Writer;
+
+/// Locks that readers of different resources share the tree by.
+const SHARDS: usize = 32;
+/// Members that one page of a collection lists.
+pub const PAGE: usize = 2_500;
+/// Replacements that a slow listener to changes may be behind.
+const CHANGES: usize = 4_096;
+
+/// Something that an owner knows.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A resource: an object with `@odata.id` and `@odata.type`. A collection's body, known by its type, declares it; the
+    /// members it lists are not looked at.
+    Resource(Value),
+    /// A collection: `/redfish/v1/Fabrics/F/Zones` of schema `Zone`. Its members are the resources right below it.
+    Collection {
+        /// Its URI.
+        uri: String,
+        /// Schema of its members.
+        schema: String,
+    },
+    /// One more member of a collection, that is elsewhere: a block in a pool.
+    Member {
+        /// URI of the collection.
+        collection: String,
+        /// URI of the member.
+        uri: String,
+    },
+    /// One more link of a resource of any owner. `path` leads to a list, or, where `single`, to the link itself:
+    /// `Links/Zones`, `Zones`.
+    Link {
+        /// URI of the resource.
+        from: String,
+        /// Names of the properties, divided by slashes.
+        path: &'static str,
+        /// Where it leads.
+        to: String,
+        /// Whether the property is one link, and no list.
+        single: bool,
+    },
+}
+
+impl Item {
+    /// A collection.
+    pub fn collection(uri: impl Into<String>, schema: &str) -> Self {
+        Self::Collection { uri: uri.into(), schema: schema.to_owned() }
+    }
+
+    /// A link in a list of links.
+    pub fn link(from: impl Into<String>, path: &'static str, to: impl Into<String>) -> Self {
+        Self::Link { from: from.into(), path, to: to.into(), single: false }
+    }
+}
+
+/// What happened to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// It was not there before.
+    Created,
+    /// Its body is another one.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+/// A resource that changed. Collections are not told of: their members are.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// What happened.
+    pub kind: ChangeKind,
+    /// The resource.
+    pub uri: Arc<str>,
+    /// Its type.
+    pub odata_type: Arc<Kind>,
+    /// Its body before and after, as far as there was one: some events tell what is different.
+    pub bodies: (Option<Bytes>, Option<Bytes>),
+}
+
+/// Who fills a tree from outside: the part of Drystone that crawls agents does not know the service that shows what it finds.
+pub trait TreeFeed: Send + Sync {
+    /// Puts everything that an owner knows in the place of what it knew before.
+    fn replace(&self, owner: &str, items: Vec<Item>);
+
+    /// Adds or changes single resources of an owner.
+    fn put(&self, owner: &str, items: Vec<Item>);
+
+    /// Removes single resources of an owner.
+    fn remove(&self, owner: &str, uris: &[String]);
+}
+
+#[derive(Debug, Clone)]
+enum Entry {
+    Resource {
+        body: Bytes,
+        kind: KindIndex,
+    },
+    /// The first page; none until somebody asks for it.
+    Collection {
+        page: Option<Bytes>,
+        kind: KindIndex,
+    },
+}
+
+type Shard = HashMap<Arc<str>, Entry>;
+
+/// The resources of a service.
+#[derive(Debug)]
+pub struct Tree {
+    shards: Vec<RwLock<Shard>>,
+    hasher: RandomState,
+    kinds: Kinds,
+    writer: Mutex<Writer>,
+    changes: broadcast::Sender<Arc<[Change]>>,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::new(),
+            kinds: Kinds::default(),
+            writer: Mutex::default(),
+            changes: broadcast::Sender::new(CHANGES),
+        }
+    }
+}
+
+/// A resource, ready to be served.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// The body.
+    pub body: Bytes,
+    /// Its type.
+    pub kind: Arc<Kind>,
+}
+
+impl Ready {
+    /// The entity tag, quotes included.
+    pub fn etag(&self) -> Option<String> {
+        body::etag(&self.body)
+    }
+
+    /// The body as a value.
+    pub fn value(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+impl Tree {
+    /// The resource at a URI without a slash at its end; of a collection the first page.
+    pub fn get(&self, uri: &str) -> Option<Ready> {
+        let entry = self.read(uri).get(uri)?.clone();
+        match entry {
+            Entry::Resource { body, kind } | Entry::Collection { page: Some(body), kind } => {
+                Some(Ready { body, kind: self.kinds.get(kind)? })
+            }
+            Entry::Collection { page: None, kind } => {
+                Some(Ready { body: self.first_page(uri, kind)?, kind: self.kinds.get(kind)? })
+            }
+        }
+    }
+
+    /// Whether there is a resource at a URI.
+    pub fn contains(&self, uri: &str) -> bool {
+        self.read(uri).contains_key(uri)
+    }
+
+    /// The resource at a URI as a value; of a collection all members, whatever pages there are.
+    pub fn value(&self, uri: &str) -> Option<Value> {
+        let entry = self.read(uri).get(uri)?.clone();
+        match entry {
+            Entry::Resource { body, .. } => serde_json::from_slice(&body).ok(),
+            Entry::Collection { kind, .. } => {
+                let members = self.lock().members(uri);
+                serde_json::from_slice(&body::collection(uri, &*self.kinds.get(kind)?, &members, None)).ok()
+            }
+        }
+    }
+
+    /// URIs of the members of a collection, sorted; empty if it is none.
+    pub fn members(&self, uri: &str) -> Vec<Arc<str>> {
+        self.lock().members(uri)
+    }
+
+    /// Puts everything that an owner knows in the place of what it knew before, and returns what is different. If several
+    /// owners know a resource, the body that was put last counts.
+    pub fn replace(&self, owner: &str, items: impl IntoIterator<Item = Item>) -> Vec<Change> {
+        self.apply(|writer| writer.replace(self, owner, items))
+    }
+
+    /// Adds or changes single items of an owner.
+    pub fn put(&self, owner: &str, items: impl IntoIterator<Item = Item>) -> Vec<Change> {
+        self.apply(|writer| writer.put(self, owner, items))
+    }
+
+    /// Removes resources of an owner, by URI.
+    pub fn remove(&self, owner: &str, uris: &[String]) -> Vec<Change> {
+        self.apply(|writer| writer.remove(self, owner, uris))
+    }
+
+    /// Owners that have something in the tree.
+    pub fn owners(&self) -> Vec<String> {
+        self.lock().owners()
+    }
+
+    /// What changes from now on; the changes of one replacement come together. Who is too slow is told that he missed some.
+    pub fn changes(&self) -> broadcast::Receiver<Arc<[Change]>> {
+        self.changes.subscribe()
+    }
+
+    /// Every type that a resource has or had.
+    pub fn types(&self) -> Vec<Arc<Kind>> {
+        self.kinds.all()
+    }
+
+    /// URIs of all resources and collections, in no order.
+    pub fn uris(&self) -> Vec<Arc<str>> {
+        let shards = self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner));
+        shards.flat_map(|shard| shard.keys().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    fn apply(&self, change: impl FnOnce(&mut Writer) -> Vec<Change>) -> Vec<Change> {
+        let changes = {
+            let mut writer = self.lock();
+            let changes = change(&mut writer);
+            if !changes.is_empty() {
+                // Inside the lock, so that changes come out in the order in which they were made. Nobody listening is no error.
+                let _ = self.changes.send(changes.clone().into());
+            }
+            changes
+        };
+        changes
+    }
+
+    /// Makes the first page of a collection and keeps it until a member comes or goes.
+    fn first_page(&self, uri: &str, kind: KindIndex) -> Option<Bytes> {
+        let writer = self.lock();
+        let members = writer.members(uri);
+        let made = Bytes::from(body::collection(uri, &*self.kinds.get(kind)?, &members, Some(PAGE)));
+        // Still under the writer's lock: no member can have come in between.
+        match self.write(uri).get_mut(uri) {
+            Some(Entry::Collection { page, .. }) => *page = Some(made.clone()),
+            _ => return None,
+        }
+        Some(made)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shard(&self, uri: &str) -> &RwLock<Shard> {
+        let hash = self.hasher.hash_one(uri);
+        let index = usize::try_from(hash % self.shards.len() as u64).unwrap_or(0);
+        &self.shards[index]
+    }
+
+    fn read(&self, uri: &str) -> RwLockReadGuard<'_, Shard> {
+        self.shard(uri).read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, uri: &str) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(uri).write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TreeFeed for Tree {
+    fn replace(&self, owner: &str, items: Vec<Item>) {
+        Self::replace(self, owner, items);
+    }
+
+    fn put(&self, owner: &str, items: Vec<Item>) {
+        Self::put(self, owner, items);
+    }
+
+    fn remove(&self, owner: &str, uris: &[String]) {
+        Self::remove(self, owner, uris);
+    }
+}
