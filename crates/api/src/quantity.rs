@@ -38,7 +38,7 @@ const TIME_UNITS: [(char, u64); 3] = [('h', 3_600), ('m', 60), ('s', 1)];
 
 const MEMORY_PATTERN: &str = r"^[0-9]+(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$";
 const BANDWIDTH_PATTERN: &str = r"^[0-9]+(k|M|G|T)bit$";
-const TIME_PATTERN: &str = r"^([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?$";
+const TIME_PATTERN: &str = r"^[0-9]{1,9}(h([0-9]{1,9}m)?([0-9]{1,9}s)?|m([0-9]{1,9}s)?|s)$";
 
 impl Memory {
     /// From mebibytes, the unit of Redfish.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Cluster, Purpose, custom_resource_definitions,
-    quantity::{Bandwidth, Memory},
+    quantity::{Bandwidth, Memory, TimeSpan},
 };
 
 fn assert_typed(node: &Value, path: &str) {
@@ -69,7 +69,25 @@ fn amounts_are_refused_with_a_reason() {
     }
 }
 
+#[test]
+fn spans_of_time_are_written_as_everywhere() {
+    for (text, seconds) in
+        [("90s", 90), ("10m", 600), ("1h30m", 5_400), ("2h5s", 7_205), ("0s", 0), ("72h", 259_200)]
+    {
+        assert_eq!(TimeSpan::from_str(text), Ok(TimeSpan(seconds)));
+    }
+    for wrong in ["", "10", "5", "10d", "m", "1m1h", "1.5h", "-1s", "1s1s", " 1s", "1234567890s"] {
+        assert!(TimeSpan::from_str(wrong).is_err(), "{wrong}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn time_survives_text(seconds in 0_u64..3_000_000_000) {
+        let text = TimeSpan(seconds).to_string();
+        prop_assert_eq!(TimeSpan::from_str(&text), Ok(TimeSpan(seconds)));
+    }
+
     #[test]
     fn memory_survives_text(number in 0..1_u64 << 33, shift in 0..30_u32, decimal in any::<bool>()) {
         let bytes = if decimal { number * 1_000_000_000 } else { number << shift };

@@ -6,14 +6,16 @@
 use std::{fmt::Write as _, sync::Arc, time::Instant};
 
 use drystone_api::{
-    Accelerator, AcceleratorRequirement, AcceleratorType, BlockPool, CompositionGroup, CompositionSpec,
-    Drive, FailureDomain, HostRequirement, Limits, NetworkRequirement, ObjectReference, Purpose,
-    SpreadRequirement,
+    Accelerator, AcceleratorRequirement, AcceleratorType, BareMetalHost, BareMetalHostSpec, BlockNic,
+    BlockPool, CompositionGroup, CompositionSpec, Drive, FailureDomain, HostRequirement, Limits,
+    NetworkRequirement, ObjectReference, Purpose, ResourceBlock, ResourceBlockSpec, ResourceBlockStatus,
+    SITE_LABEL, SpreadRequirement,
     quantity::{Bandwidth, Memory},
 };
 use drystone_composer::{
     model::{Distances, Host, Snapshot},
     plan::{Choice, Request, compose},
+    snapshot::{Observed, assemble},
     topology::SwitchNode,
 };
 
@@ -144,6 +146,34 @@ fn requests() -> Vec<(&'static str, CompositionSpec)> {
     ]
 }
 
+/// The resources that hosts are read from.
+fn observed(hosts: &[Host]) -> Observed {
+    let pair = |host: &Host| {
+        let mut object = BareMetalHost::new(&host.name, BareMetalHostSpec::default());
+        object.metadata.namespace = Some(host.namespace.clone());
+        object.metadata.labels = Some([(SITE_LABEL.to_owned(), host.site.clone())].into());
+        object.spec.consumer_ref.clone_from(&host.consumer);
+        let spec = ResourceBlockSpec { host: Some(host.name.clone()), ..Default::default() };
+        let mut block = ResourceBlock::new(&host.name, spec);
+        block.metadata.namespace = Some(host.namespace.clone());
+        let nic = BlockNic { name: "hsn0".into(), mac: host.name.clone(), speed_gbps: host.bandwidth_gbps };
+        block.status = Some(ResourceBlockStatus {
+            pool: host.pool,
+            cores: host.cores,
+            memory: host.memory,
+            accelerators: host.accelerators.clone(),
+            drives: host.drives.clone(),
+            nics: vec![nic],
+            chassis: host.chassis.clone(),
+            busy_watts: Some(host.watts),
+            ..Default::default()
+        });
+        (Arc::new(object), Arc::new(block))
+    };
+    let (hosts, blocks) = hosts.iter().map(pair).unzip();
+    Observed { hosts, blocks, ..Default::default() }
+}
+
 fn outcome(choice: &Choice) -> String {
     match &choice.members {
         Some(members) => format!("{} hosts, {} assignments", members.len(), choice.explanation.evaluated),
@@ -175,6 +205,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let nodes = dragonfly(switches);
         let distances = Arc::new(Distances::new(nodes.clone()));
         let snapshot = Snapshot::new(hosts(count, switches), distances);
+        let resources = observed(&snapshot.hosts);
+        let mut times: Vec<f64> = Vec::new();
+        for _ in 0..rounds.max(1) {
+            let begin = Instant::now();
+            let assembled = assemble(&resources, snapshot.distances.clone());
+            times.push(begin.elapsed().as_secs_f64() * 1000.0);
+            assert_eq!(assembled.hosts.len(), count);
+        }
+        times.sort_by(f64::total_cmp);
+        let (name, median, worst) =
+            ("snapshot from resources", times[times.len() / 2], times[times.len() - 1]);
+        println!("{count:>6} {switches:>8}  {name:<30} {:>9} {median:>9.1} {worst:>9.1}", "");
+        writeln!(table, "{count},{switches},\"{name}\",,{median:.2},{worst:.2},")?;
         for (name, spec) in requests() {
             let owner =
                 ObjectReference { kind: "Composition".into(), name: "ml".into(), ..Default::default() };
@@ -197,7 +240,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!(
                 "{count:>6} {switches:>8}  {name:<30} {first:>9.1} {median:>9.1} {worst:>9.1}  {outcome}"
             );
-            writeln!(table, "{count},{switches},{name},{first:.2},{median:.2},{worst:.2},\"{outcome}\"")?;
+            writeln!(table, "{count},{switches},\"{name}\",{first:.2},{median:.2},{worst:.2},\"{outcome}\"")?;
         }
     }
     if let Some(path) = csv {

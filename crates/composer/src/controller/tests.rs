@@ -456,6 +456,29 @@ async fn a_purpose_is_a_priority() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_interrupted_attempt_that_has_become_impossible_hoards_nothing() {
+    let mut world = World::new(3);
+    world.start_manager();
+    pass(1).await;
+    // Only the first of three claims gets through before the manager is killed.
+    world.api.set_faults(|method, path| {
+        let blocked = path.ends_with("/h1") || path.ends_with("/h2");
+        (method == "PATCH" && blocked).then_some(Fault::Hangs)
+    });
+    world.create("all", spec(3, "Apply", 0)).await;
+    pass(3).await;
+    assert_eq!((world.phase("all"), world.consumers().len()), (CompositionPhase::Reserving, 1));
+    world.kill(0);
+    world.api.set_faults(|_, _| None);
+    happen(&mut world, &Happening::Take(1)).await;
+    world.start_manager();
+    pass(20).await;
+    let status = world.named("all").status.expect("answered");
+    assert_eq!((status.phase, status.members.len(), status.hosts), (CompositionPhase::Infeasible, 0, 0));
+    assert_eq!(world.consumers().into_keys().collect::<Vec<_>>(), ["h1"], "what was taken is given back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_writer_neither_takes_nor_releases() {
     use crate::claims::{Claim, claim, release};
     let world = calm().await;

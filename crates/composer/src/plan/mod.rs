@@ -9,6 +9,7 @@
 pub mod candidates;
 pub mod explain;
 pub mod filter;
+mod knobs;
 pub mod problem;
 pub mod relax;
 pub mod score;
@@ -23,6 +24,7 @@ use crate::model::Snapshot;
 use candidates::{Attempt, Candidate, Strategy, strategies};
 use problem::Problem;
 use score::Ranking;
+use tally::Attributes;
 
 /// Assignments that the local search looks at.
 const BUDGET: u32 = 6_000;
@@ -87,8 +89,35 @@ pub(crate) enum Solved {
     Short(Vec<Attempt>),
 }
 
+/// What is wrong with a specification that its schema cannot say, with the path of the field.
+pub fn mistake(spec: &CompositionSpec) -> Option<String> {
+    let mut names = BTreeSet::new();
+    for (at, group) in spec.groups.iter().enumerate() {
+        if !names.insert(group.name.as_str()) {
+            let name = &group.name;
+            return Some(format!(
+                "spec.groups[{at}].name: `{name}` is the name of an earlier group, choose another"
+            ));
+        }
+    }
+    spec.hop_limits.iter().enumerate().find_map(|(at, limit)| {
+        let ends = [("from", &limit.from), ("to", &limit.to)];
+        let unknown = ends.into_iter().find(|(_, group)| !names.contains(group.as_str()));
+        if let Some((field, group)) = unknown {
+            return Some(format!("spec.hopLimits[{at}].{field}: there is no group `{group}`"));
+        }
+        let itself = limit.from == limit.to;
+        itself.then(|| {
+            format!("spec.hopLimits[{at}].to: use host.network.maxHops for distances inside a group")
+        })
+    })
+}
+
 /// Makes the choice.
 pub fn compose(request: &Request<'_>, snapshot: &Snapshot) -> Choice {
+    if let Some(summary) = mistake(request.spec) {
+        return Choice { members: None, explanation: Explanation { summary, ..Default::default() } };
+    }
     let problem = Problem::new(request, snapshot, kept_members(request, snapshot));
     match solve(&problem) {
         Solved::Granted(ranking) => Choice {
@@ -104,6 +133,14 @@ pub fn compose(request: &Request<'_>, snapshot: &Snapshot) -> Choice {
 
 /// An assignment inside the limits, if one is found quickly; the choice of [`compose`] may be a better one.
 pub fn possible(request: &Request<'_>, snapshot: &Snapshot) -> Option<Assignment> {
+    quick(request, snapshot).map(|(assignment, _)| assignment)
+}
+
+/// The same with what can be said of it.
+pub(crate) fn quick(request: &Request<'_>, snapshot: &Snapshot) -> Option<(Assignment, Attributes)> {
+    if mistake(request.spec).is_some() {
+        return None;
+    }
     let problem = Problem::new(request, snapshot, kept_members(request, snapshot));
     if has_too_few(&problem) {
         return None;
@@ -116,12 +153,13 @@ pub fn possible(request: &Request<'_>, snapshot: &Snapshot) -> Option<Assignment
     for strategy in &all {
         let Ok(candidate) = strategy.craft(&problem) else { continue };
         if acceptable(&candidate) {
-            return Some(candidate.assignment);
+            return Some((candidate.assignment, candidate.attributes));
         }
         crafted.push(candidate);
     }
     let ranking = search::improve(&problem, &all, Ranking::of(&problem, crafted)?, QUICK_BUDGET);
-    ranking.best().is_acceptable().then(|| ranking.best().assignment.clone())
+    let best = ranking.best();
+    best.is_acceptable().then(|| (best.assignment.clone(), best.attributes))
 }
 
 fn solve(problem: &Problem<'_>) -> Solved {

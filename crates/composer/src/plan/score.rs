@@ -32,8 +32,8 @@ impl Attributes {
             1 => format!("{:.0} Gbit/s", self.bandwidth),
             2 => format!("{:.0} W", self.watts),
             3 => format!("{:.0} s", self.time_to_ready),
-            4 => format!("{:.0} % more than asked", self.fragmentation / 10.0),
-            _ => format!("{:.0} % own chassis", self.spread * 100.0),
+            4 => format!("{:.0} %", self.fragmentation / 10.0),
+            _ => format!("{:.0} %", self.spread * 100.0),
         }
     }
 

@@ -225,4 +225,5 @@ proptest! {
     }
 }
 
+mod golden;
 mod wants;

@@ -84,6 +84,8 @@ fn limits_decide_between_candidates_and_are_explained() {
     };
     let watts: u32 = hosts_of(&ask(&spec, &snapshot), &snapshot).iter().map(|host| host.watts).sum();
     assert!(watts <= 700, "{watts} W, though power does not count for this purpose");
+    spec.limits = Some(Limits { max_watts: Some(590), ..Default::default() });
+    assert_eq!(ask(&spec, &snapshot).explanation.relaxation, "with maxWatts 600 W instead of 590 W");
     spec.limits = Some(Limits { max_watts: Some(500), ..Default::default() });
     let choice = ask(&spec, &snapshot);
     let limits = &choice.explanation.limits;
@@ -257,6 +259,26 @@ fn lists_are_capped_and_counted() {
     let reasons: Vec<(&str, u32)> =
         stage.reasons.iter().map(|reason| (reason.instead.as_str(), reason.hosts)).collect();
     assert_eq!(reasons, [("8 cores", 75), ("4 cores", 25)]);
+}
+
+#[test]
+fn mistakes_name_the_field() {
+    let limit = |from: &str, to: &str| HopLimit { from: from.into(), to: to.into(), max_hops: 1 };
+    let snapshot = snapshot((0..4).map(|i| host(i, 16, 48, 0)).collect());
+    for (groups, hop_limits, expected) in [
+        (vec!["a", "a"], vec![], "spec.groups[1].name: `a` is the name of an earlier group"),
+        (
+            vec!["a", "b"],
+            vec![limit("a", "b"), limit("c", "a")],
+            "spec.hopLimits[1].from: there is no group `c`",
+        ),
+        (vec!["a"], vec![limit("a", "a")], "spec.hopLimits[0].to: use host.network.maxHops"),
+    ] {
+        let groups = groups.into_iter().map(|name| group(name, 1, 1, 1)).collect();
+        let choice = ask(&CompositionSpec { groups, hop_limits, ..Default::default() }, &snapshot);
+        assert_eq!(choice.members, None);
+        assert!(choice.explanation.summary.starts_with(expected), "{}", choice.explanation.summary);
+    }
 }
 
 /// Hosts, a request and constraints of all kinds.
