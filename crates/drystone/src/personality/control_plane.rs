@@ -7,7 +7,7 @@ use std::{net::IpAddr, path::Path, sync::Arc};
 use drystone_apiserver::{ApiServer, Config, Profile, ServiceNetwork};
 use drystone_cluster::bootstrap::{ControlPlaneConfig, EtcdConfig};
 use drystone_identity::{
-    CertificateProfile, PrivateKey, Secret, Usage, UserInfo,
+    CertificateProfile, Identity, PrivateKey, Secret, Usage, UserInfo,
     authn::{Authentication, BOOTSTRAP_TOKEN_SECRET_TYPE, BootstrapToken, ServiceAccountIssuer},
     ca::CertificateAuthority,
     files::private_directory,
@@ -50,42 +50,10 @@ pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
         return Ok(());
     };
     let authority = authority(&config)?;
-    let now = Timestamp::now();
     let ca_pem = authority.certificate_pem();
 
-    let names = [
-        "localhost",
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-        "kubernetes.default.svc.cluster.local",
-    ];
-    let addresses: Vec<IpAddr> = [config.advertise_address, [127, 0, 0, 1].into()]
-        .into_iter()
-        .chain(config.etcd.as_ref().map(|etcd| etcd.address))
-        .chain(first(config.service_cidr))
-        .collect();
-    let serving = authority.issue(
-        &CertificateProfile::server("kube-apiserver").dns(names).ip(addresses).usage(Usage::ServerAuth),
-        now,
-    )?;
-    let kubelet_client = authority
-        .issue(&CertificateProfile::client("kube-apiserver-kubelet-client", ["system:masters"]), now)?;
-    let key = PrivateKey::from_pem(&std::fs::read_to_string(&config.service_account_key)?)?;
-    let issuer = "https://kubernetes.default.svc.cluster.local";
-
-    let mut server = Config::new(Profile::Cluster, ground.store());
-    server.authentication = Authentication::new();
-    server.service_account_issuer =
-        Some(Arc::new(ServiceAccountIssuer::new(issuer, vec![issuer.to_owned()], key)?));
-    server.root_certificates = Some(ca_pem.clone());
-    server.kubelet_client = Some(Arc::new(client_config(&ca_pem, Some(&kubelet_client))?));
-    server.services = Some(ServiceNetwork {
-        cidrs: vec![config.service_cidr],
-        node_ports: ServiceNetwork::NODE_PORTS,
-        advertise: Some((config.advertise_address, config.listen.port()).into()),
-    });
-    server.certificate_authority = Some(Arc::new(authority));
+    let serving = serving_identity(&config, &authority)?;
+    let server = api_config(&config, &ground, authority)?;
     let api = ApiServer::new(server).await?;
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
     install_bootstrap_token(&client, &config.bootstrap_token_file).await?;
@@ -109,6 +77,58 @@ pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     serving?;
     workloads?;
     Ok(())
+}
+
+/// The certificate of the HTTPS port.
+fn serving_identity(
+    config: &ControlPlaneConfig,
+    authority: &CertificateAuthority,
+) -> Result<Identity, Failure> {
+    let names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
+    let addresses: Vec<IpAddr> = [config.advertise_address, [127, 0, 0, 1].into()]
+        .into_iter()
+        .chain(config.etcd.as_ref().map(|etcd| etcd.address))
+        .chain(first(config.service_cidr))
+        .collect();
+    Ok(authority.issue(
+        &CertificateProfile::server("kube-apiserver").dns(names).ip(addresses).usage(Usage::ServerAuth),
+        Timestamp::now(),
+    )?)
+}
+
+/// What the API server is made of.
+fn api_config(
+    config: &ControlPlaneConfig,
+    ground: &Ground,
+    authority: CertificateAuthority,
+) -> Result<Config, Failure> {
+    let ca_pem = authority.certificate_pem();
+    let kubelet_client = authority.issue(
+        &CertificateProfile::client("kube-apiserver-kubelet-client", ["system:masters"]),
+        Timestamp::now(),
+    )?;
+    let key = PrivateKey::from_pem(&std::fs::read_to_string(&config.service_account_key)?)?;
+    let issuer = "https://kubernetes.default.svc.cluster.local";
+
+    let mut server = Config::new(Profile::Cluster, ground.store());
+    server.authentication = Authentication::new();
+    server.service_account_issuer =
+        Some(Arc::new(ServiceAccountIssuer::new(issuer, vec![issuer.to_owned()], key)?));
+    server.root_certificates = Some(ca_pem.clone());
+    server.kubelet_client = Some(Arc::new(client_config(&ca_pem, Some(&kubelet_client))?));
+    server.services = Some(ServiceNetwork {
+        cidrs: vec![config.service_cidr],
+        node_ports: ServiceNetwork::NODE_PORTS,
+        advertise: Some((config.advertise_address, config.listen.port()).into()),
+    });
+    server.certificate_authority = Some(Arc::new(authority));
+    Ok(server)
 }
 
 /// Where state is kept.

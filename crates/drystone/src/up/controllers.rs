@@ -103,7 +103,8 @@ pub(crate) fn start(
         return Ok(tokio::spawn(domains.run(shutdown)));
     }
     Ok(tokio::spawn(async move {
-        lead(client, LeaderConfig::new("drystone"), shutdown, |term| domains.clone().run(term)).await;
+        lead(client, LeaderConfig::new("drystone"), shutdown, |term| Box::pin(domains.clone().run(term)))
+            .await;
     }))
 }
 
