@@ -147,7 +147,8 @@ async fn lock_host(world: &World, name: &str) {
     world
         .eventually("the lock is known", async || {
             let reset = format!("/redfish/v1/Systems/{name}/Actions/ComputerSystem.Reset");
-            (world.send("POST", &reset, &json!({"ResetType": "ForceRestart"})).await.status == 409).then_some(())
+            (world.send("POST", &reset, &json!({"ResetType": "ForceRestart"})).await.status == 409)
+                .then_some(())
         })
         .await;
 }
