@@ -61,9 +61,10 @@ pub struct ClusterSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlPlane {
-    /// Number of hosts. One keeps its state in the embedded store.
+    /// Number of hosts: 1, which keeps its state in the embedded store, or 3, each with a member of etcd: of these, any one may be
+    /// lost.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 1))]
+    #[schemars(range(min = 1, max = 3))]
     pub replicas: u32,
     /// What each host must have.
     #[serde(default)]
@@ -253,7 +254,13 @@ pub struct ClusterStatus {
     /// Wanted size of each worker pool where growth has changed it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pool_sizes: BTreeMap<String, u32>,
-    /// Hosts that failed while they were brought in and were replaced.
+    /// Hosts that the control plane was begun with, if it is one of several: the first members of etcd.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_control_planes: Vec<String>,
+    /// How many operations have changed the cluster's hosts.
+    #[serde(default)]
+    pub changes: u32,
+    /// Hosts that failed and were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_hosts: Vec<String>,
     /// How often taking it apart was started.

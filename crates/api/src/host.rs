@@ -56,6 +56,21 @@ pub struct AcceleratorRequirement {
     pub count: u32,
 }
 
+/// Drives that a host must have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DriveRequirement {
+    /// How many at least.
+    #[schemars(range(min = 1, max = 1024))]
+    pub count: u32,
+    /// Least capacity of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_capacity: Option<Memory>,
+    /// `SSD`, `HDD` or `NVMe`, compared without regard to case; any if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<String>,
+}
+
 /// What the network of a host must offer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -86,6 +101,9 @@ pub struct HostRequirement {
     /// Least capacity of all local drives together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Memory>,
+    /// Drives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drives: Vec<DriveRequirement>,
     /// Network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkRequirement>,

@@ -16,6 +16,7 @@ mod operation;
 pub mod quantity;
 mod reference;
 mod resource_block;
+mod resource_pool;
 mod site;
 mod zone;
 
@@ -32,8 +33,9 @@ pub use cluster::{
     ControlPlane, Distribution, Isolation, MemberRole, Taint, WorkerPool,
 };
 pub use composition::{
-    CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionPhase, CompositionSpec,
-    CompositionStatus, Explanation, FunnelStage, Purpose, Weights,
+    CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionMode, CompositionPhase,
+    CompositionSpec, CompositionStatus, Explanation, FailureDomain, FunnelReason, FunnelStage, HopLimit,
+    LimitReport, Limits, Purpose, Reservation, SpreadRequirement, Weights,
 };
 pub use condition::{condition, is_true, set_condition};
 pub use connection::{
@@ -44,7 +46,10 @@ pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentSta
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
-pub use host::{Accelerator, AcceleratorRequirement, AcceleratorType, HostRequirement, NetworkRequirement};
+pub use host::{
+    Accelerator, AcceleratorRequirement, AcceleratorType, DriveRequirement, HostRequirement,
+    NetworkRequirement,
+};
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
 };
@@ -52,12 +57,15 @@ pub use reference::ObjectReference;
 pub use resource_block::{
     BlockNic, BlockPool, Drive, ResourceBlock, ResourceBlockSpec, ResourceBlockStatus, ResourceBlockType,
 };
+pub use resource_pool::{
+    IdleHost, PoolCounts, PoolResource, PoolResourceKind, ResourcePool, ResourcePoolSpec, ResourcePoolStatus,
+};
 pub use site::{
     ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
 };
 pub use zone::{
-    IsolationProof, Zone, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase, ZoneSpec, ZoneStatus,
-    ZoneType,
+    IsolationProof, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase,
+    ZoneSpec, ZoneStatus, ZoneType,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -78,6 +86,16 @@ pub const CLUSTER_NAMESPACE_LABEL: &str = "drystone.dev/cluster-namespace";
 /// Label that names the site an object belongs to.
 pub const SITE_LABEL: &str = "drystone.dev/site";
 
+/// Label on a BareMetalHost that names its rack, where inspection cannot tell.
+pub const RACK_LABEL: &str = "drystone.dev/rack";
+
+/// Annotation on a BareMetalHost: the fencing token of the last claim on it. It stays when the host is given back, so that
+/// nobody with an older token takes or releases the host any more.
+pub const FENCING_ANNOTATION: &str = "drystone.dev/fencing-token";
+
+/// Annotation on a BareMetalHost: which ResourcePool last set `spec.online`, and to what: `drystone-system/default=on`.
+pub const POWERED_BY_ANNOTATION: &str = "drystone.dev/powered-by";
+
 /// Annotation on a Service: the node that answers for its external addresses.
 pub const ANNOUNCED_BY_ANNOTATION: &str = "drystone.dev/announced-by";
 
@@ -96,6 +114,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         FabricAgent::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
+        ResourcePool::crd(),
         Site::crd(),
         Switch::crd(),
         Zone::crd(),

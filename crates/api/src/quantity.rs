@@ -1,4 +1,4 @@
-//! Amounts that users write with units: memory (`64Gi`) and bandwidth (`100Gbit`).
+//! Amounts that users write with units: memory (`64Gi`), bandwidth (`100Gbit`) and time (`90s`, `1h30m`).
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -23,6 +23,10 @@ pub struct Memory(pub u64);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bandwidth(pub u64);
 
+/// A span of time in whole seconds, written as Go and Kubernetes write durations, without fractions: `90s`, `10m`, `1h30m`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeSpan(pub u64);
+
 const MEMORY_SUFFIXES: [&str; 13] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "k", "M", "G", "T", "P", "E"];
 /// The most that is written: the greatest whole number of tebibytes below 2^63.
 const MOST_MEMORY: i64 = i64::MAX >> 40 << 40;
@@ -30,8 +34,11 @@ const MOST_MEMORY: i64 = i64::MAX >> 40 << 40;
 const BANDWIDTH_UNITS: [(&str, u64); 4] =
     [("Tbit", 1_000_000_000_000), ("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1_000)];
 
+const TIME_UNITS: [(char, u64); 3] = [('h', 3_600), ('m', 60), ('s', 1)];
+
 const MEMORY_PATTERN: &str = r"^[0-9]+(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$";
 const BANDWIDTH_PATTERN: &str = r"^[0-9]+(k|M|G|T)bit$";
+const TIME_PATTERN: &str = r"^([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?$";
 
 impl Memory {
     /// From mebibytes, the unit of Redfish.
@@ -81,6 +88,57 @@ impl FromStr for Bandwidth {
     }
 }
 
+impl TimeSpan {
+    /// For the clock of this crate.
+    pub fn to_signed(self) -> k8s_openapi::jiff::SignedDuration {
+        k8s_openapi::jiff::SignedDuration::from_secs(i64::try_from(self.0).unwrap_or(i64::MAX))
+    }
+}
+
+impl FromStr for TimeSpan {
+    type Err = ParseQuantityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_time(text).map(Self).ok_or_else(|| ParseQuantityError {
+            text: text.to_owned(),
+            what: "a span of time (whole hours, minutes and seconds in this order: 1h30m, 10m, 90s)",
+        })
+    }
+}
+
+/// Units in their order, each at most once; at least one.
+fn parse_time(text: &str) -> Option<u64> {
+    let (mut rest, mut seconds) = (text, 0_u64);
+    for (unit, factor) in TIME_UNITS {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        if rest[digits..].starts_with(unit) {
+            let amount = rest[..digits].parse::<u64>().ok().filter(|amount| *amount < 1_000_000_000)?;
+            seconds += amount * factor;
+            rest = &rest[digits + 1..];
+            if rest.is_empty() {
+                return Some(seconds);
+            }
+        }
+    }
+    None
+}
+
+impl fmt::Display for TimeSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0s");
+        }
+        let mut rest = self.0;
+        for (unit, factor) in TIME_UNITS {
+            if rest >= factor {
+                write!(f, "{}{unit}", rest / factor)?;
+                rest %= factor;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = i64::try_from(self.0).unwrap_or(i64::MAX).min(MOST_MEMORY);
@@ -127,3 +185,4 @@ macro_rules! as_text {
 
 as_text!(Memory, MEMORY_PATTERN, "64Gi");
 as_text!(Bandwidth, BANDWIDTH_PATTERN, "100Gbit");
+as_text!(TimeSpan, TIME_PATTERN, "10m");

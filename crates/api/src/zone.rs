@@ -155,6 +155,9 @@ pub struct ZoneStatus {
     /// Per fabric, what was programmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fabrics: Vec<ZoneFabricStatus>,
+    /// Connections that are in force in the zone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<ZoneConnectionStatus>,
     /// Proof of isolation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<IsolationProof>,
@@ -189,6 +192,16 @@ pub struct ZoneMemberStatus {
     /// Whether it joined as a gateway of its fabric.
     #[serde(default)]
     pub gateway: bool,
+}
+
+/// A connection that is in force in a zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneConnectionStatus {
+    /// Name of the Connection, in the zone's namespace.
+    pub name: String,
+    /// Stands for the endpoints of its two sides, groups expanded.
+    pub digest: String,
 }
 
 /// What was programmed in one fabric.

@@ -58,5 +58,7 @@ pub async fn client_of(client: &Client, namespace: &str, secret: &str) -> Result
         .await
         .map_err(|error| unusable(error.to_string()))?;
     config.connect_timeout = Some(std::time::Duration::from_secs(5));
+    // A control plane of several hosts answers from another one when one is lost; a silent connection may lead nowhere.
+    config.read_timeout = Some(std::time::Duration::from_secs(30));
     Client::try_from(config).map_err(|error| unusable(error.to_string()))
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drystone_api::{
-    Cluster, ClusterSpec, CompositionGroup, CompositionSpec, HostRequirement, MemberRole, NodeNetwork,
-    WorkerPool,
+    Cluster, ClusterSpec, ClusterStatus, CompositionGroup, CompositionSpec, HostRequirement, MemberRole,
+    NodeNetwork, WorkerPool,
 };
 use ipnet::IpNet;
 
@@ -85,6 +85,11 @@ impl Names {
         format!("{}/{}", self.namespace, self.cluster)
     }
 
+    /// Who holds the address of a control plane of several hosts. No host has such a name.
+    pub fn api_holder(&self) -> String {
+        format!("{}/{}/api/address", self.namespace, self.cluster)
+    }
+
     /// Who holds a host's address.
     pub fn host_holder(&self, host: &str) -> String {
         format!("{}/{}/{host}", self.namespace, self.cluster)
@@ -108,12 +113,14 @@ pub fn composition(
         role: MemberRole::ControlPlane,
         count: spec.control_plane.replicas,
         host: spec.control_plane.host.clone(),
+        ..Default::default()
     };
     let workers = spec.workers.iter().map(|pool| CompositionGroup {
         name: pool.name.clone(),
         role: MemberRole::Worker,
         count: pool_size(pool, grown),
         host: pool.host.clone(),
+        ..Default::default()
     });
     CompositionSpec {
         purpose: spec.purpose,
@@ -121,7 +128,7 @@ pub fn composition(
         site: spec.site.clone(),
         groups: std::iter::once(control_plane).chain(workers).collect(),
         exclude_hosts: excluded.iter().cloned().collect(),
-        release_first: Vec::new(),
+        ..Default::default()
     }
 }
 
@@ -147,8 +154,32 @@ pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(),
         }
         check_host(&pool.host, &format!("{path}.host"))?;
     }
+    if !matches!(spec.control_plane.replicas, 1 | 3) {
+        let reason = format!(
+            "{} is not possible: one host keeps its state in a file, and of three any one may be lost; of two, the loss of either would stop \
+             both; write 1 or 3",
+            spec.control_plane.replicas
+        );
+        return Err(InvalidCluster::new("spec.controlPlane.replicas", reason));
+    }
     check_host(&spec.control_plane.host, "spec.controlPlane.host")?;
     check_networks(spec, node_networks)
+}
+
+/// Checks what a specification may not make of a cluster that is there.
+pub fn validate_change(spec: &ClusterSpec, status: &ClusterStatus) -> Result<(), InvalidCluster> {
+    let has_control_plane = status.members.iter().any(|member| member.role == MemberRole::ControlPlane);
+    let (from, kept) =
+        if status.first_control_planes.is_empty() { (1, "a file on its host") } else { (3, "etcd") };
+    if has_control_plane && spec.control_plane.replicas != from {
+        let reason = format!(
+            "cannot change from {from} to {}: the cluster keeps its state in {kept}, which is not moved; write {from}, or make another \
+             cluster",
+            spec.control_plane.replicas
+        );
+        return Err(InvalidCluster::new("spec.controlPlane.replicas", reason));
+    }
+    Ok(())
 }
 
 fn check_host(host: &HostRequirement, path: &str) -> Result<(), InvalidCluster> {
@@ -245,6 +276,33 @@ mod tests {
         sloppy.network =
             ClusterNetwork { pod_cidr: "10.42.1.1/16".parse().expect("valid"), ..Default::default() };
         assert!(check(&sloppy).contains("write 10.42.0.0/16"));
+    }
+
+    #[test]
+    fn a_control_plane_has_one_host_or_three_and_stays_so() {
+        let mut two = spec(vec![]);
+        for (replicas, valid) in [(1, true), (2, false), (3, true)] {
+            two.control_plane.replicas = replicas;
+            let checked = validate(&two, &[]);
+            assert_eq!(checked.is_ok(), valid, "{replicas}");
+            if let Err(error) = checked {
+                assert_eq!(error.path, "spec.controlPlane.replicas");
+            }
+        }
+        let three = two;
+        let member = |host: &str| drystone_api::ClusterMember {
+            host: host.into(),
+            role: MemberRole::ControlPlane,
+            ..Default::default()
+        };
+        let mut status = ClusterStatus::default();
+        assert!(validate_change(&three, &status).is_ok());
+        status.members = vec![member("a")];
+        let error = validate_change(&three, &status).expect_err("was one").to_string();
+        assert!(error.starts_with("spec.controlPlane.replicas: cannot change from 1 to 3"), "{error}");
+        status.first_control_planes = vec!["a".into(), "b".into(), "c".into()];
+        assert!(validate_change(&three, &status).is_ok());
+        assert!(validate_change(&spec(vec![]), &status).is_err());
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Pure. Every step is idempotent, so that a plan made again after a failure finds most of its work done.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use drystone_api::{
     ClusterMember, CompositionMember, FailurePolicy, MemberRole, ObjectReference, OperationSpec,
@@ -14,7 +17,8 @@ use crate::{
     steps::{
         access::{AwaitApi, AwaitNode, RemoveNode},
         addresses::{LeaseAddresses, ReleaseAddresses},
-        hosts::{Deprovision, HostParameters, Provision},
+        hosts::{Deprovision, EtcdParameters, HostParameters, Provision},
+        members::{AddMember, PromoteMember, RemoveMember},
         objects::{EnsureZone, ForgetCluster, RemoveZone},
     },
 };
@@ -52,6 +56,8 @@ pub struct Situation<'a> {
     pub wanted: &'a [CompositionMember],
     /// Hosts that are in, or were being brought in.
     pub present: &'a [ClusterMember],
+    /// Hosts that the control plane was begun with, if it is one of several; empty if it is one.
+    pub first: &'a [String],
     /// Expected times.
     pub timing: Timing,
 }
@@ -74,6 +80,39 @@ impl Situation<'_> {
         self.present.iter().filter(|member| !wanted.contains(member.host.as_str())).collect()
     }
 
+    /// Whether the control plane has several hosts.
+    pub fn is_replicated(&self) -> bool {
+        !self.first.is_empty()
+    }
+
+    fn control_planes(&self) -> impl Iterator<Item = &CompositionMember> {
+        self.wanted.iter().filter(|member| role_of(member) == MemberRole::ControlPlane)
+    }
+
+    /// Whether enough of the first control planes are left to have a majority, or had one: otherwise there is nothing to join.
+    pub fn can_join(&self) -> bool {
+        let was_one = |member: &&ClusterMember| member.role == MemberRole::ControlPlane && member.ready;
+        let left = self.control_planes().filter(|member| self.first.contains(&member.host)).count();
+        self.present.iter().any(|member| was_one(&member)) || left > self.first.len() / 2
+    }
+
+    /// A host's place in etcd: beginning together with the first ones, or joining those that are there.
+    fn place(&self, member: &CompositionMember) -> Option<EtcdParameters> {
+        if !self.is_replicated() || role_of(member) != MemberRole::ControlPlane {
+            return None;
+        }
+        if self.first.contains(&member.host) {
+            return Some(EtcdParameters { members: self.first.to_vec(), join: false });
+        }
+        let there = |other: &&CompositionMember| {
+            self.first.contains(&other.host)
+                || self.present.iter().any(|present| present.host == other.host && present.ready)
+        };
+        let others = self.control_planes().filter(there).map(|other| other.host.clone());
+        let members = others.chain(std::iter::once(member.host.clone())).collect();
+        Some(EtcdParameters { members, join: true })
+    }
+
     /// Whether nothing is to be done.
     pub fn is_settled(&self) -> bool {
         self.arriving().is_empty() && self.leaving().is_empty()
@@ -92,6 +131,7 @@ pub fn converge(situation: &Situation<'_>) -> Result<OperationSpec, PlanError> {
     plan.on_failure(FailurePolicy::Continue).parallelism(64);
     let leaving = situation.leaving();
     remove_hosts(&mut plan, &leaving, true);
+    let removed = remove_members(&mut plan, situation, &leaving);
     // A node keeps its network until it is off. A host that never became one has nothing to lose, and may never go off.
     let served = leaving.iter().filter(|member| member.ready);
     let off: Vec<String> = served.map(|member| power_off_step(&member.host)).collect();
@@ -101,15 +141,85 @@ pub fn converge(situation: &Situation<'_>) -> Result<OperationSpec, PlanError> {
         .after_all(off)
         .estimate(Duration::from_secs(1))
         .timeout(Duration::from_secs(120));
-    plan.action::<LeaseAddresses>("addresses", &LeaseAddresses::parameters(&hosts))
-        .title("Lease addresses")
-        .estimate(Duration::from_secs(1))
-        .timeout(Duration::from_secs(60));
-    bring_in(&mut plan, situation);
+    // The first hosts keep their addresses: whoever begins must know them all, even those that have been replaced meanwhile.
+    let gone = situation.first.iter().filter(|host| !hosts.contains(host));
+    let hosts: Vec<String> = hosts.iter().chain(gone).cloned().collect();
+    plan.action::<LeaseAddresses>(
+        "addresses",
+        &LeaseAddresses::parameters(&hosts, situation.is_replicated()),
+    )
+    .title("Lease addresses")
+    .estimate(Duration::from_secs(1))
+    .timeout(Duration::from_secs(60));
+    let joined = add_members(&mut plan, situation, &removed);
+    bring_in(&mut plan, situation, &joined);
     plan.build()
 }
 
-fn bring_in(plan: &mut PlanBuilder, situation: &Situation<'_>) {
+/// Takes the members of hosts that leave out of etcd. The dead ones go before new ones come: they count for the majority that every
+/// change needs, and a new one would raise it.
+fn remove_members(
+    plan: &mut PlanBuilder,
+    situation: &Situation<'_>,
+    leaving: &[&ClusterMember],
+) -> Vec<String> {
+    let mut removed = Vec::new();
+    if !situation.is_replicated() {
+        return removed;
+    }
+    for member in leaving.iter().filter(|member| member.role == MemberRole::ControlPlane) {
+        let Ok(address) = member.address.parse() else { continue };
+        let id = format!("member-remove/{}", member.host);
+        let step = plan
+            .action::<RemoveMember>(&id, &RemoveMember::parameters(address))
+            .title(format!("Take {} out of etcd", member.host))
+            .after("api")
+            .estimate(Duration::from_secs(1))
+            .timeout(Duration::from_secs(300));
+        // One after the other: each waits until etcd can bear it.
+        step.after_all(removed.last().cloned());
+        removed.push(id);
+    }
+    removed
+}
+
+/// Adds the members of hosts that join, one after the other: the next one comes when the one before has its vote. Returns the last step
+/// for each.
+fn add_members(
+    plan: &mut PlanBuilder,
+    situation: &Situation<'_>,
+    removed: &[String],
+) -> BTreeMap<String, String> {
+    let mut joined = BTreeMap::new();
+    let mut before: Option<String> = None;
+    for member in situation.arriving() {
+        if !situation.place(member).is_some_and(|place| place.join) {
+            continue;
+        }
+        let host = &member.host;
+        let (add, promote) = (format!("member-add/{host}"), format!("member-promote/{host}"));
+        plan.action::<AddMember>(&add, &AddMember::parameters(host))
+            .title(format!("Add {host} to etcd without a vote"))
+            .after("addresses")
+            .after("api")
+            .after_all(removed.iter().cloned())
+            .after_all(before.take())
+            .estimate(Duration::from_secs(1))
+            .timeout(Duration::from_secs(300));
+        plan.action::<PromoteMember>(&promote, &PromoteMember::parameters(host))
+            .title(format!("Give {host} its vote in etcd"))
+            .after("addresses")
+            .after(add)
+            .after(format!("provision/{host}"))
+            .estimate(situation.timing.start)
+            .timeout(situation.timing.start_limit);
+        before = Some(promote.clone());
+        joined.insert(host.clone(), promote);
+    }
+    joined
+}
+
+fn bring_in(plan: &mut PlanBuilder, situation: &Situation<'_>, joined: &BTreeMap<String, String>) {
     let timing = situation.timing;
     for member in situation.arriving() {
         let host = &member.host;
@@ -118,6 +228,7 @@ fn bring_in(plan: &mut PlanBuilder, situation: &Situation<'_>) {
             namespace: member.host_namespace.clone(),
             role: role_of(member),
             pool: if role_of(member) == MemberRole::Worker { member.group.clone() } else { String::new() },
+            etcd: situation.place(member),
         };
         plan.action::<Provision>(format!("provision/{host}"), &parameters)
             .title(format!("Power on and boot {host}"))
@@ -130,7 +241,7 @@ fn bring_in(plan: &mut PlanBuilder, situation: &Situation<'_>) {
     let control_planes: Vec<String> = situation
         .arriving()
         .into_iter()
-        .filter(|member| role_of(member) == MemberRole::ControlPlane)
+        .filter(|member| role_of(member) == MemberRole::ControlPlane && !joined.contains_key(&member.host))
         .map(|member| format!("provision/{}", member.host))
         .collect();
     plan.action::<AwaitApi>("api", &())
@@ -145,6 +256,7 @@ fn bring_in(plan: &mut PlanBuilder, situation: &Situation<'_>) {
             .title(format!("Wait for node {host}"))
             .after(format!("provision/{host}"))
             .after("api")
+            .after_all(joined.get(host).cloned())
             .estimate(timing.start)
             .timeout(timing.start_limit)
             .max_attempts(1);
@@ -239,7 +351,7 @@ mod tests {
     }
 
     fn situation<'a>(wanted: &'a [CompositionMember], present: &'a [ClusterMember]) -> Situation<'a> {
-        Situation { subject: subject(), wanted, present, timing: Timing::default() }
+        Situation { subject: subject(), wanted, present, first: &[], timing: Timing::default() }
     }
 
     fn step<'a>(spec: &'a OperationSpec, id: &str) -> &'a drystone_api::StepSpec {
@@ -284,6 +396,117 @@ mod tests {
         let spec = dissolve(&subject(), &[present("a", true)], &[wanted("train", "b")]).expect("valid");
         assert_eq!(step(&spec, "zone").depends_on, ["power-off/a", "power-off/b"]);
         assert_eq!(step(&spec, "release").depends_on, ["addresses"]);
+    }
+
+    const FIRST: [&str; 3] = ["a", "b", "c"];
+
+    fn three(hosts: &[&str]) -> Vec<CompositionMember> {
+        let control_planes = hosts.iter().map(|host| wanted("control-plane", host));
+        control_planes.chain([wanted("train", "w")]).collect()
+    }
+
+    fn control_plane(host: &str, ready: bool) -> ClusterMember {
+        let number = u32::from(host.as_bytes()[0]);
+        ClusterMember {
+            role: MemberRole::ControlPlane,
+            address: format!("10.20.1.{number}"),
+            ..present(host, ready)
+        }
+    }
+
+    /// Every step with what it waits for.
+    fn shown(spec: &OperationSpec) -> Vec<String> {
+        spec.steps.iter().map(|step| format!("{} <- {}", step.id, step.depends_on.join(" "))).collect()
+    }
+
+    fn place(spec: &OperationSpec, host: &str) -> serde_json::Value {
+        step(spec, &format!("provision/{host}")).parameters["etcd"].clone()
+    }
+
+    #[test]
+    fn three_control_planes_begin_together() {
+        let (wanted, first) = (three(&FIRST), FIRST.map(str::to_owned));
+        let spec = converge(&Situation { first: &first, ..situation(&wanted, &[]) }).expect("valid");
+        assert_eq!(
+            shown(&spec),
+            [
+                "zone <- ",
+                "addresses <- ",
+                "provision/a <- zone addresses",
+                "provision/b <- zone addresses",
+                "provision/c <- zone addresses",
+                "provision/w <- zone addresses",
+                "api <- addresses provision/a provision/b provision/c",
+                "node/a <- provision/a api",
+                "node/b <- provision/b api",
+                "node/c <- provision/c api",
+                "node/w <- provision/w api",
+            ]
+        );
+        assert_eq!(place(&spec, "b"), serde_json::json!({"members": ["a", "b", "c"], "join": false}));
+        assert_eq!(place(&spec, "w"), serde_json::Value::Null);
+        assert_eq!(step(&spec, "addresses").parameters["api"], true);
+    }
+
+    #[test]
+    fn a_lost_control_plane_leaves_etcd_before_another_one_joins() {
+        let (wanted, first) = (three(&["a", "c", "d"]), FIRST.map(str::to_owned));
+        let now = [
+            control_plane("a", true),
+            control_plane("b", false),
+            control_plane("c", true),
+            present("w", true),
+        ];
+        let spec = converge(&Situation { first: &first, ..situation(&wanted, &now) }).expect("valid");
+        assert_eq!(
+            shown(&spec),
+            [
+                "remove-node/b <- ",
+                "power-off/b <- remove-node/b",
+                "member-remove/b <- api",
+                "zone <- ",
+                "addresses <- ",
+                "member-add/d <- addresses api member-remove/b",
+                "member-promote/d <- addresses member-add/d provision/d",
+                "provision/d <- zone addresses",
+                "api <- addresses",
+                "node/d <- provision/d api member-promote/d",
+            ]
+        );
+        assert_eq!(step(&spec, "member-remove/b").parameters["address"], "10.20.1.98");
+        assert_eq!(place(&spec, "d"), serde_json::json!({"members": ["a", "c", "d"], "join": true}));
+        let addresses = &step(&spec, "addresses").parameters["hosts"];
+        assert_eq!(addresses, &serde_json::json!(["a", "c", "d", "w", "b"]), "b's address is kept");
+    }
+
+    #[test]
+    fn two_lost_control_planes_are_replaced_one_after_the_other() {
+        let (wanted, first) = (three(&["a", "d", "e"]), FIRST.map(str::to_owned));
+        let now = [
+            control_plane("a", true),
+            control_plane("b", false),
+            control_plane("c", false),
+            present("w", true),
+        ];
+        let spec = converge(&Situation { first: &first, ..situation(&wanted, &now) }).expect("valid");
+        assert_eq!(step(&spec, "member-remove/c").depends_on, ["api", "member-remove/b"]);
+        let waits = &step(&spec, "member-add/e").depends_on;
+        assert_eq!(
+            waits,
+            &["addresses", "api", "member-remove/b", "member-remove/c", "member-promote/d"]
+                .map(str::to_owned)
+        );
+    }
+
+    #[test]
+    fn a_control_plane_that_never_was_begins_anew_when_most_of_it_is_lost() {
+        let first = FIRST.map(str::to_owned);
+        let can_join = |hosts: &[&str], now: &[ClusterMember]| {
+            Situation { first: &first, ..situation(&three(hosts), now) }.can_join()
+        };
+        assert!(can_join(&["a", "b", "d"], &[]));
+        assert!(!can_join(&["a", "d", "e"], &[control_plane("a", false)]));
+        assert!(can_join(&["a", "d", "e"], &[control_plane("a", true)]));
     }
 
     #[test]

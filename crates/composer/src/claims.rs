@@ -1,7 +1,10 @@
 //! Claims on hosts: `spec.consumerRef`, set and cleared under the host's resourceVersion, so that no host ever has two
-//! owners whoever else writes.
+//! owners whoever else writes; with a fencing token, so that nobody acts on what he decided too long ago.
 
-use drystone_api::{BareMetalHost, CompositionMember, ObjectReference, ProvisioningState};
+use drystone_api::{
+    BareMetalHost, CompositionMember, FENCING_ANNOTATION, ObjectReference, POWERED_BY_ANNOTATION,
+    ProvisioningState,
+};
 use drystone_engine::reference::{is_conflict, is_not_found};
 use kube::{
     Api, Client, ResourceExt as _,
@@ -25,34 +28,64 @@ pub(crate) fn same(a: &ObjectReference, b: &ObjectReference) -> bool {
     (&a.kind, &a.namespace, &a.name) == (&b.kind, &b.namespace, &b.name)
 }
 
+/// The token of the last claim on a host; 0 if there was none.
+pub(crate) fn token_of(host: &BareMetalHost) -> u64 {
+    host.annotations().get(FENCING_ANNOTATION).and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
 fn hosts(client: &Client, namespace: &str) -> Api<BareMetalHost> {
     Api::namespaced(client.clone(), namespace)
 }
 
-/// Claims a host.
+/// Claims a host under a token. A host that is ours already gets the token as well.
 pub(crate) async fn claim(
     client: &Client,
     member: &CompositionMember,
     owner: &ObjectReference,
+    token: u64,
 ) -> Result<Claim, kube::Error> {
     let api = hosts(client, &member.host_namespace);
     let Some(host) = api.get_opt(&member.host).await? else {
         return Ok(Claim::Lost(format!("{} is gone", member.host)));
     };
-    match &host.spec.consumer_ref {
-        Some(consumer) if same(consumer, owner) => return Ok(Claim::Held),
-        Some(consumer) => return Ok(Claim::Lost(format!("{} was claimed by {consumer}", member.host))),
-        None => {}
+    let last = token_of(&host);
+    if last > token {
+        return Ok(Claim::Lost(format!("{} was claimed under a later token ({last})", member.host)));
     }
-    match patch(&api, &host, &json!({"consumerRef": owner})).await {
-        Ok(()) => Ok(Claim::Taken),
+    let outcome = match &host.spec.consumer_ref {
+        Some(consumer) if !same(consumer, owner) => {
+            return Ok(Claim::Lost(format!("{} was claimed by {consumer}", member.host)));
+        }
+        Some(_) if last == token => return Ok(Claim::Held),
+        Some(_) => Claim::Held,
+        // Under this token it was claimed and given back already: by a later decision than the one that claims now.
+        None if last == token => {
+            return Ok(Claim::Lost(format!("{} was given back meanwhile", member.host)));
+        }
+        None if is_deleting(&host) => return Ok(Claim::Lost(format!("{} is being deleted", member.host))),
+        None => Claim::Taken,
+    };
+    let annotations = json!({FENCING_ANNOTATION: token.to_string()});
+    match patch(&api, &host, &json!({"consumerRef": owner}), &annotations).await {
+        Ok(()) => Ok(outcome),
         Err(error) if is_conflict(&error) => Ok(Claim::Lost(format!("{} changed meanwhile", member.host))),
+        Err(error) if is_not_found(&error) => Ok(Claim::Lost(format!("{} is gone", member.host))),
         Err(error) => Err(error),
     }
 }
 
-async fn patch(api: &Api<BareMetalHost>, host: &BareMetalHost, spec: &Value) -> Result<(), kube::Error> {
-    let body = json!({"metadata": {"resourceVersion": host.resource_version()}, "spec": spec});
+fn is_deleting(host: &BareMetalHost) -> bool {
+    host.metadata.deletion_timestamp.is_some()
+}
+
+async fn patch(
+    api: &Api<BareMetalHost>,
+    host: &BareMetalHost,
+    spec: &Value,
+    annotations: &Value,
+) -> Result<(), kube::Error> {
+    let metadata = json!({"resourceVersion": host.resource_version(), "annotations": annotations});
+    let body = json!({"metadata": metadata, "spec": spec});
     api.patch(&host.name_any(), &PatchParams::default(), &Patch::Merge(&body)).await.map(drop)
 }
 
@@ -68,25 +101,41 @@ pub(crate) fn is_clean(host: &BareMetalHost) -> bool {
 }
 
 /// Gives a host back if it is ours and clean. With `evict`, what runs on it is taken away first; the host is given back
-/// by a later call. Returns whether the host is no longer ours.
+/// by a later call. Returns whether the host is no longer ours. A host that was claimed under a later token than `token` is
+/// left alone: this decision is older than that claim.
 pub(crate) async fn release(
     client: &Client,
     host: &BareMetalHost,
     owner: &ObjectReference,
+    token: u64,
     evict: bool,
 ) -> Result<bool, kube::Error> {
     if !host.spec.consumer_ref.as_ref().is_some_and(|consumer| same(consumer, owner)) {
         return Ok(true);
     }
+    if token_of(host) > token {
+        return Ok(false);
+    }
     let api = hosts(client, &host.namespace().unwrap_or_default());
-    let change = if is_clean(host) {
+    // A host that never had anything of its user stays as it is: it may have been warm before.
+    let untouched = host.spec.user_data.is_none() && host.spec.network_data.is_none();
+    let change = if is_clean(host) && untouched {
+        json!({"consumerRef": null})
+    } else if is_clean(host) {
         json!({"consumerRef": null, "userData": null, "networkData": null, "metaData": null, "online": false})
     } else if evict && host.spec.image.is_some() {
         json!({"image": null, "userData": null, "networkData": null, "metaData": null, "online": false})
     } else {
         return Ok(false);
     };
-    match patch(&api, host, &change).await {
+    let mut annotations = json!({FENCING_ANNOTATION: token.max(token_of(host)).to_string()});
+    // What its user did with the power is not the word of an administrator against the pool's.
+    let online = change["online"].as_bool().unwrap_or(host.spec.online);
+    let record = host.annotations().get(POWERED_BY_ANNOTATION);
+    if record.is_some_and(|record| record.ends_with("=on") != online) {
+        annotations[POWERED_BY_ANNOTATION] = Value::Null;
+    }
+    match patch(&api, host, &change, &annotations).await {
         Ok(()) => Ok(is_clean(host)),
         Err(error) if is_conflict(&error) => Ok(false),
         Err(error) if is_not_found(&error) => Ok(true),

@@ -35,8 +35,10 @@ enum Command {
     Destroy(command::destroy::DestroyArgs),
     /// Emulate a site
     Emulator(personality::emulator::EmulatorArgs),
-    /// Run the embedded control plane of a cluster (on its control-plane host)
+    /// Run the control plane of a cluster (on a control-plane host)
     ControlPlane(ConfigArgs),
+    /// Run the member of etcd of a control plane of several hosts
+    Etcd(ConfigArgs),
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
     /// Make an image archive out of one static program
@@ -80,7 +82,11 @@ impl Cli {
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let long_running = matches!(
         cli.command,
-        Command::Up(_) | Command::Emulator(_) | Command::ControlPlane(_) | Command::Node(_)
+        Command::Up(_)
+            | Command::Emulator(_)
+            | Command::ControlPlane(_)
+            | Command::Etcd(_)
+            | Command::Node(_)
     );
     personality::start_logging(if long_running {
         "info,audit=warn,kube_client::client::builder=off"
@@ -102,6 +108,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
         Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),
         Command::ControlPlane(args) => personality::block_on(personality::control_plane::run(args)),
+        Command::Etcd(args) => personality::block_on(personality::etcd::run(args)),
         Command::Node(args) => personality::block_on(personality::node::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
     };

@@ -1,7 +1,11 @@
 //! The seam between what a site *says* (Redfish services) and what it *does* (packets, processes): a backend gives
 //! hosts, switches and the gateway a body. `sim` keeps state only; `netns` makes namespaces.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use crate::site::{HostSpec, SiteFile};
 
@@ -53,6 +57,32 @@ pub struct ForwardingMember {
     /// Whether several zones may contain this endpoint (a gateway).
     #[serde(default)]
     pub shared: bool,
+    /// The members of the zone that this one exchanges frames with, by MAC address; all of them if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<BTreeSet<String>>,
+}
+
+impl ForwardingZone {
+    /// Whether the zone lets frames pass from one endpoint to the other: both are members, and neither has peers without
+    /// the other.
+    pub fn permits(&self, source: &str, destination: &str) -> bool {
+        let lets = |one: &str, other: &str| {
+            self.members
+                .get(one)
+                .is_some_and(|member| member.peers.as_ref().is_none_or(|peers| peers.contains(other)))
+        };
+        lets(source, destination) && lets(destination, source)
+    }
+
+    /// Whether a broadcast frame from a member leaves by a port: one of the flood ports; and if a restricted member is
+    /// behind that port, only if somebody is there whom the zone permits.
+    pub fn floods(&self, source: &str, port: &str) -> bool {
+        let mut behind = self.members.iter().filter(|(_, member)| member.port == port).peekable();
+        self.members.contains_key(source)
+            && self.flood_ports.iter().any(|flood| flood == port)
+            && (!behind.clone().any(|(_, member)| member.peers.is_some())
+                || behind.any(|(mac, _)| mac != source && self.permits(source, mac)))
+    }
 }
 
 /// Failure of a backend.

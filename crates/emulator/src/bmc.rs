@@ -15,14 +15,17 @@ use std::{
     time::Instant,
 };
 
+use axum::body::Body;
 use drystone_redfish::{
     error::ServiceError,
     server::{
         AccountService, EventService, Happening, Principal, RedfishService, Reply, Role, RouteTable,
-        ServiceDocuments, SessionStore, Target, WriteRequest,
+        ServiceDocuments, SessionStore, Target, WriteRequest, dispatch,
     },
     types::{self, Collection},
 };
+use http::{Request, Response};
+use hyper::body::Incoming;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -58,7 +61,7 @@ impl Bmc {
     /// The BMC of a host. Must be called inside a Tokio runtime.
     pub fn new(hardware: Arc<Hardware>, credentials: Arc<Credentials>) -> Arc<Self> {
         let bmc = Arc::new(Self {
-            faults: Faults::new(&hardware.spec().faults, Instant::now()),
+            faults: Faults::new(faults::Subject::Bmc, &hardware.spec().faults, Instant::now()),
             credentials,
             sessions: SessionStore::default(),
             events: EventService::default(),
@@ -169,6 +172,14 @@ impl Emulated for Bmc {
     fn faults(&self) -> &Faults {
         &self.faults
     }
+
+    fn died(&self) {
+        self.sessions.close_all();
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        dispatch(self, request).await
+    }
 }
 
 impl RedfishService for Bmc {
@@ -231,7 +242,8 @@ impl RedfishService for Bmc {
                 self.erase_drive(drive, &uri, request.body).await
             }
             ("POST", ["Managers", "1", "Actions", "Oem", action]) => {
-                self.faults.act(action, request.body, Instant::now())
+                self.faults.act(action, request.body, Instant::now())?;
+                Ok(Reply::no_content())
             }
             ("POST", ["Managers", "1", "Actions", _]) => self.reset_manager(request.body),
             ("PATCH", ["Managers", "1", "VirtualMedia", "Cd"]) => {

@@ -11,13 +11,14 @@ use crate::{
     bmc::Bmc,
     credentials::Credentials,
     endpoints::{self, Endpoints, Gateway, Service},
-    fabric::{FabricService, FabricSetup, Hosts},
+    fabric::{FabricLinks, FabricService, FabricSetup, Hosts},
     hardware::{Hardware, HardwareError, HardwareFiles, HostRecord},
     listener::{self, Emulated, Ports, Serving},
     netns::{NetnsBackend, NetnsConfig},
     sim::{SimBackend, SimHostState},
-    site::{BackendKind, FabricServices, HostSpec, SiteError, SiteFile},
+    site::{BackendKind, FabricServices, HostSpec, SiteError, SiteFile, is_core},
     state::{self, StateDirectory, StateError},
+    sunfish::SunfishAgent,
 };
 
 /// File with the addresses of the services.
@@ -52,6 +53,8 @@ pub struct EmulatorConfig {
     pub hidden: Vec<PathBuf>,
     /// Files of the machine that hosts of the network-namespace backend see at the same (absolute) paths.
     pub shown: Vec<PathBuf>,
+    /// Address of the core that Sunfish agents register with (`http://127.0.0.1:5000`), instead of the site file's.
+    pub sunfish_core: Option<String>,
 }
 
 impl EmulatorConfig {
@@ -69,6 +72,7 @@ impl EmulatorConfig {
             guest_program: None,
             hidden: Vec::new(),
             shown: Vec::new(),
+            sunfish_core: None,
         }
     }
 }
@@ -97,6 +101,17 @@ pub enum EmulatorError {
     /// The backend fails.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// Switches and cables cannot be brought to the state that they are to have.
+    #[error("cables of fabric {fabric}: {reason}")]
+    Cabling {
+        /// The fabric.
+        fabric: String,
+        /// Why.
+        reason: String,
+    },
+    /// The address given for the core of Sunfish agents cannot be one.
+    #[error("{0:?} is no address of a core such as http://127.0.0.1:5000")]
+    Core(String),
     /// A host cannot be taken up.
     #[error("host {host}: {source}")]
     Host {
@@ -199,18 +214,26 @@ impl Emulator {
             tasks: TaskTracker::new(),
         };
         let site = Arc::new(site);
-        let mut builder =
-            Builder { site: Arc::clone(&site), credentials, backend: Arc::clone(&backend), ports, serving };
+        let mut builder = Builder {
+            site: Arc::clone(&site),
+            credentials,
+            backend: Arc::clone(&backend),
+            ports,
+            serving,
+            links: Vec::new(),
+        };
         let hosts = builder.make_hosts(&files, records);
         let fabric_services = builder.start_fabrics(&state, &hosts).await?;
         let bmcs = builder.start_bmcs(&hosts).await?;
-        observe(&hosts, &builder.serving);
+        let sunfish_agents = builder.start_sunfish(&state, config.sunfish_core.as_deref()).await?;
+        observe(&hosts, std::mem::take(&mut builder.links), &builder.serving);
         state::write_json(&state.path().join(PORTS), &builder.ports)?;
         let endpoints = Endpoints {
             site: site.name.clone(),
             pid: std::process::id(),
             bmcs,
             fabric_services,
+            sunfish_agents,
             gateway: gateway_endpoint(&site, &gateway, &reached),
         };
         endpoints::write(state.path(), &endpoints)?;
@@ -318,7 +341,7 @@ fn gateway_endpoint(site: &SiteFile, gateway: &GatewayConfig, reached: &GatewayE
 }
 
 /// Looks now and then whether hosts that run have gone off by themselves.
-fn observe(hosts: &Arc<Hosts>, serving: &Serving) {
+fn observe(hosts: &Arc<Hosts>, links: Vec<Arc<FabricLinks>>, serving: &Serving) {
     let (hosts, shutdown) = (Arc::clone(hosts), serving.shutdown.clone());
     serving.tasks.spawn(async move {
         loop {
@@ -329,6 +352,7 @@ fn observe(hosts: &Arc<Hosts>, serving: &Serving) {
             for hardware in hosts.values() {
                 hardware.observe().await;
             }
+            links.iter().for_each(|links| links.observe_hosts());
         }
     });
 }
@@ -340,6 +364,7 @@ struct Builder {
     backend: Arc<dyn Backend>,
     ports: Ports,
     serving: Serving,
+    links: Vec<Arc<FabricLinks>>,
 }
 
 impl Builder {
@@ -364,21 +389,55 @@ impl Builder {
                 FabricServices::Agent => vec![None],
                 FabricServices::PerSwitch => (0..spec.switches.len()).map(Some).collect(),
             };
+            let links = FabricLinks::new(
+                Arc::clone(&self.site),
+                fabric,
+                Arc::clone(hosts),
+                Arc::clone(&self.backend),
+                &directory,
+            )?;
+            let mut services = Vec::with_capacity(switches.len());
             for switch in switches {
-                let service = FabricService::new(FabricSetup {
-                    site: Arc::clone(&self.site),
-                    fabric,
+                services.push(FabricService::new(FabricSetup {
+                    links: Arc::clone(&links),
                     switch,
-                    hosts: Arc::clone(hosts),
-                    backend: Arc::clone(&self.backend),
                     directory: directory.clone(),
                     credentials: Arc::clone(&self.credentials),
-                })?;
+                })?);
+            }
+            links.watch(services.iter().map(Arc::downgrade).collect());
+            for service in services {
                 // Traffic first: hosts that ran on expect it.
                 service.resume().await?;
+                let cabled = service.resume_cabling().await;
+                cabled.map_err(|reason| EmulatorError::Cabling { fabric: spec.id.clone(), reason })?;
                 let name = service.name().to_owned();
                 started.push(self.serve(&format!("fabric {name}"), name, started.len(), service).await?);
             }
+            self.links.push(links);
+        }
+        Ok(started)
+    }
+
+    async fn start_sunfish(
+        &mut self,
+        state: &StateDirectory,
+        core: Option<&str>,
+    ) -> Result<Vec<Service>, EmulatorError> {
+        let site = Arc::clone(&self.site);
+        if let Some(core) = core
+            && !url::Url::parse(core).is_ok_and(|url| is_core(&url))
+        {
+            return Err(EmulatorError::Core(core.to_owned()));
+        }
+        let mut started = Vec::with_capacity(site.sunfish_agents.len());
+        for spec in &site.sunfish_agents {
+            let directory = state.directory("fabric")?;
+            let agent = SunfishAgent::new(&site, spec, core, &directory, Arc::clone(&self.credentials))?;
+            let key = format!("sunfish {}", spec.id);
+            let service = self.serve(&key, spec.id.clone(), started.len(), Arc::clone(&agent)).await?;
+            agent.register(&service.url, &self.serving);
+            started.push(service);
         }
         Ok(started)
     }

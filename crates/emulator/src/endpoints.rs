@@ -25,6 +25,10 @@ pub struct Endpoints {
     pub bmcs: Vec<Service>,
     /// Fabric services: switches by name, agents by the id of their fabric.
     pub fabric_services: Vec<Service>,
+    /// Agents in the manner of Sunfish, by the id of their fabric. They register with their core by themselves, and ask
+    /// nobody for credentials but for faults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sunfish_agents: Vec<Service>,
     /// The gateway, if the site has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,

@@ -5,7 +5,11 @@
 //! attaches to hosts ([`blocks`]). Everything that was accepted is kept in [`record`].
 
 mod blocks;
+mod compact;
 mod connections;
+mod fault_actions;
+mod links;
+mod membership;
 mod record;
 mod routes;
 mod table;
@@ -16,60 +20,63 @@ mod zones;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
+use axum::body::Body;
 use drystone_redfish::{
     error::ServiceError,
     message,
     server::{
         AccountService, EventService, Happening, Principal, RedfishService, Reply, Role, RouteTable,
-        ServiceDocuments, SessionStore, Target, WriteRequest,
+        ServiceDocuments, SessionStore, Target, WriteRequest, dispatch,
     },
     types,
 };
+use http::{Request, Response, request::Parts};
+use hyper::body::Incoming;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
-    backend::{Backend, BackendError, ForwardingZones},
+    backend::{BackendError, ForwardingZones},
     credentials::Credentials,
-    faults::Faults,
+    faults::{Faults, Subject},
     hardware::Hardware,
     listener::Emulated,
-    site::{Cable, FabricServices, FabricSpec, FaultSpec, MacAddress, PoolSpec, SiteFile, SwitchSpec},
+    site::{Cable, FabricServices, FabricSpec, FaultSpec, MacAddress, PoolSpec, PortSpec, SwitchSpec},
     state::{self, StateError},
 };
 
+use compact::CompactTable;
+use links::PortAt;
+use membership::Membership;
 use record::FabricRecord;
+
+pub(crate) use links::FabricLinks;
 
 /// Hosts of the site by name.
 pub(crate) type Hosts = HashMap<String, Arc<Hardware>>;
 
 /// Something that is attached to the fabric.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Attached {
+#[derive(Debug, Clone, Copy)]
+struct Attached<'a> {
     mac: MacAddress,
-    switch: String,
-    port: String,
+    switch: &'a SwitchSpec,
+    port: &'a PortSpec,
     /// Whether several zones may contain it.
     shared: bool,
 }
 
 /// What a fabric service stands for, and on what.
 pub(crate) struct FabricSetup {
-    /// The site.
-    pub(crate) site: Arc<SiteFile>,
-    /// Index of the fabric in the site.
-    pub(crate) fabric: usize,
+    /// The fabric.
+    pub(crate) links: Arc<FabricLinks>,
     /// The switch, for one that speaks for itself.
     pub(crate) switch: Option<usize>,
-    /// The hosts.
-    pub(crate) hosts: Arc<Hosts>,
-    /// What the switches do.
-    pub(crate) backend: Arc<dyn Backend>,
     /// Directory for what is kept.
     pub(crate) directory: PathBuf,
     /// Who may log in.
@@ -79,24 +86,26 @@ pub(crate) struct FabricSetup {
 /// A Redfish service of a fabric.
 pub struct FabricService {
     name: String,
-    fabric: FabricSpec,
+    links: Arc<FabricLinks>,
     /// What it stands for: one switch, or all of the fabric.
-    switches: Vec<SwitchSpec>,
+    shown: Range<usize>,
     /// By id of the endpoint.
-    attached: BTreeMap<String, Attached>,
+    endpoints: BTreeMap<Box<str>, PortAt>,
     pools: Vec<PoolSpec>,
     /// Hosts with an interface on the fabric, in the order of the site; an agent shows them.
     attached_hosts: Vec<String>,
-    hosts: Arc<Hosts>,
-    backend: Arc<dyn Backend>,
     directory: PathBuf,
     credentials: Arc<Credentials>,
     routes: RouteTable,
     faults: Faults,
+    /// Faults of switches and cables from the start.
+    cabling_faults: Vec<FaultSpec>,
     sessions: SessionStore,
-    events: EventService,
+    events: Arc<EventService>,
     record: Mutex<FabricRecord>,
-    tables: Mutex<BTreeMap<String, ForwardingZones>>,
+    membership: Mutex<Membership>,
+    /// Tables that are not empty, by index of the switch.
+    tables: Mutex<HashMap<u32, CompactTable>>,
     gate: tokio::sync::Mutex<()>,
 }
 
@@ -106,45 +115,42 @@ impl FabricService {
     /// # Errors
     /// What was kept cannot be read.
     pub(crate) fn new(setup: FabricSetup) -> Result<Arc<Self>, StateError> {
-        let FabricSetup { site, fabric, switch, hosts, backend, directory, credentials } = setup;
-        let mut fabric = site.fabrics[fabric].clone();
+        let FabricSetup { links, switch, directory, credentials } = setup;
+        let (site, fabric) = (links.site(), links.spec());
         let agent = fabric.services == FabricServices::Agent;
-        let switches = match switch {
-            Some(index) => vec![fabric.switches[index].clone()],
-            None => std::mem::take(&mut fabric.switches),
-        };
-        let name = switch.map_or_else(|| fabric.id.clone(), |_| switches[0].name.clone());
+        let shown = switch.map_or(0..fabric.switches.len(), |index| index..index + 1);
+        let switches = &fabric.switches[shown.clone()];
+        let name = switch.map_or_else(|| fabric.id.clone(), |_| switches[0].name.to_string());
         let pools: Vec<PoolSpec> = if agent {
             site.pools.iter().filter(|pool| pool.fabric == fabric.id).cloned().collect()
         } else {
             Vec::new()
         };
         let on_fabric = |host: &&crate::site::HostSpec| {
-            host.nics.iter().any(|nic| switches.iter().any(|switch| switch.name == nic.switch))
+            host.nics
+                .iter()
+                .any(|nic| links.switch_at(&nic.switch).is_some_and(|at| shown.contains(&(at as usize))))
         };
         let attached_hosts = site.hosts.iter().filter(on_fabric).map(|host| host.name.clone()).collect();
-        let faults: Vec<FaultSpec> = site
-            .service_faults
-            .iter()
-            .filter(|(service, _)| *service == name)
-            .map(|(_, fault)| fault.clone())
-            .collect();
+        let own = site.service_faults.iter().filter(|(service, _)| *service == name);
+        let (cabling_faults, faults): (Vec<FaultSpec>, Vec<FaultSpec>) =
+            own.map(|(_, fault)| fault.clone()).partition(|fault| fault.kind.is_of_cabling());
         let mut service = Self {
-            attached: attached(&switches),
-            faults: Faults::new(&faults, Instant::now()),
+            endpoints: endpoints(switches, shown.start),
+            faults: Faults::new(Subject::Fabric, &faults, Instant::now()),
+            cabling_faults,
             routes: routes::table(agent),
             sessions: SessionStore::default(),
-            events: EventService::default(),
+            events: Arc::default(),
             record: Mutex::default(),
+            membership: Mutex::default(),
             tables: Mutex::default(),
             gate: tokio::sync::Mutex::default(),
             name,
-            fabric,
-            switches,
+            shown,
             pools,
             attached_hosts,
-            hosts,
-            backend,
+            links,
             directory,
             credentials,
         };
@@ -155,13 +161,16 @@ impl FabricService {
     fn load(&mut self) -> Result<(), StateError> {
         let record: FabricRecord = state::read_json(&self.record_path())?.unwrap_or_default();
         self.events.restore(record.subscriptions.clone());
-        let mut tables = BTreeMap::new();
-        for switch in &self.switches {
-            tables.insert(
-                switch.name.clone(),
-                state::read_json(&self.table_path(&switch.name))?.unwrap_or_default(),
-            );
+        let mut tables = HashMap::new();
+        for (switch, index) in self.switches().iter().zip(self.first_switch()..) {
+            let table: Option<ForwardingZones> = state::read_json(&self.table_path(&switch.name))?;
+            if let Some(table) = table.filter(|table| !table.is_empty()) {
+                tables.insert(index, CompactTable::pack(&table, switch));
+            }
         }
+        let mut membership = Membership::default();
+        membership.follow(&FabricRecord::default(), &record);
+        self.membership = Mutex::new(membership);
         self.record = Mutex::new(record);
         self.tables = Mutex::new(tables);
         Ok(())
@@ -172,36 +181,72 @@ impl FabricService {
         &self.name
     }
 
+    /// The fabric.
+    fn spec(&self) -> &FabricSpec {
+        self.links.spec()
+    }
+
+    /// What it stands for.
+    fn switches(&self) -> &[SwitchSpec] {
+        self.spec().switches.get(self.shown.clone()).unwrap_or_default()
+    }
+
+    /// Index of the first switch that it stands for.
+    fn first_switch(&self) -> u32 {
+        u32::try_from(self.shown.start).unwrap_or(u32::MAX)
+    }
+
+    /// Index of the switch of this name, if the service stands for it.
+    fn switch_at(&self, name: &str) -> Option<u32> {
+        self.links.switch_at(name).filter(|at| self.shown.contains(&(*at as usize)))
+    }
+
+    /// The switch of this name, if the service stands for it.
+    fn switch(&self, name: &str) -> Option<&SwitchSpec> {
+        self.links.switch(self.switch_at(name)?)
+    }
+
+    /// What is attached under this id; nothing once it is unplugged.
+    fn attached(&self, id: &str) -> Option<Attached<'_>> {
+        let at = *self.endpoints.get(id)?;
+        let (switch, port) = (self.links.switch(at.0)?, self.links.port(at)?);
+        let (mac, shared) = (port.cable.mac()?, matches!(port.cable, Cable::Gateway { .. }));
+        self.links.is_plugged(at).then_some(Attached { mac, switch, port, shared })
+    }
+
+    /// Ids of everything that is attached.
+    fn attached_ids(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().filter(|(_, at)| self.links.is_plugged(**at)).map(|(id, _)| &**id)
+    }
+
+    /// The forwarding table of a switch.
+    fn table_of(&self, at: u32) -> ForwardingZones {
+        let packed = lock(&self.tables).get(&at).cloned();
+        packed.zip(self.links.switch(at)).map(|(table, switch)| table.unpack(switch)).unwrap_or_default()
+    }
+
     /// Brings the switches to what was kept: after a restart they may have forgotten.
     ///
     /// # Errors
     /// The backend fails.
     pub async fn resume(&self) -> Result<(), BackendError> {
-        for switch in &self.switches {
-            let table = lock(&self.tables).get(&switch.name).cloned().unwrap_or_default();
-            self.backend.program_switch(&switch.name, &table).await?;
-            for port in &switch.ports {
-                let down =
-                    lock(&self.record).disabled_ports.contains(&(switch.name.clone(), port.name.clone()));
-                if down {
-                    self.backend.set_port(&switch.name, &port.name, false).await?;
-                }
-            }
+        for (switch, index) in self.switches().iter().zip(self.first_switch()..) {
+            self.links.backend().program_switch(&switch.name, &self.table_of(index)).await?;
         }
         Ok(())
     }
 
     fn is_agent(&self) -> bool {
-        self.fabric.services == FabricServices::Agent
+        self.spec().services == FabricServices::Agent
     }
 
     fn uuid(&self) -> Uuid {
-        Uuid::new_v5(&self.fabric.uuid, self.name.as_bytes())
+        Uuid::new_v5(&self.spec().uuid, self.name.as_bytes())
     }
 
     /// URI of something in the fabric.
     fn uri(&self, rest: &str) -> String {
-        format!("/redfish/v1/Fabrics/{}{rest}", self.fabric.id)
+        format!("/redfish/v1/Fabrics/{}{rest}", self.spec().id)
     }
 
     fn record_path(&self) -> PathBuf {
@@ -222,12 +267,19 @@ impl FabricService {
         state::write_json_soon(&self.record_path(), &record)
             .await
             .map_err(|error| ServiceError::internal(&error))?;
-        *lock(&self.record) = record;
+        let mut current = lock(&self.record);
+        lock(&self.membership).follow(&current, &record);
+        *current = record;
         Ok(value)
     }
 
     fn publish(&self, happening: &Happening) {
         self.events.publish(happening);
+    }
+
+    /// Tells several things that happened at once.
+    fn publish_all(&self, happenings: &[Happening]) {
+        self.events.publish_all(happenings);
     }
 
     fn documents(&self) -> ServiceDocuments {
@@ -275,33 +327,26 @@ impl FabricService {
     }
 }
 
-/// What is plugged into the edge ports, by id of the endpoint.
-fn attached(switches: &[SwitchSpec]) -> BTreeMap<String, Attached> {
+/// Where endpoints are plugged in, by their ids.
+fn endpoints(switches: &[SwitchSpec], first: usize) -> BTreeMap<Box<str>, PortAt> {
     let mut found = BTreeMap::new();
-    for switch in switches {
-        for port in &switch.ports {
-            let (mac, shared) = match &port.cable {
-                Cable::Nic { mac, .. } => (*mac, false),
-                Cable::Gateway { mac } => (*mac, true),
-                Cable::Unplugged | Cable::Switch { .. } => continue,
-            };
-            if let Some(id) = endpoint_id(&port.cable) {
-                found.insert(
-                    id,
-                    Attached { mac, switch: switch.name.clone(), port: port.name.clone(), shared },
-                );
+    for (switch, at) in switches.iter().zip(first..) {
+        for (port, index) in switch.ports.iter().zip(0_u16..) {
+            if let (Some(id), Ok(at)) = (endpoint_id(&switch.name, port), u32::try_from(at)) {
+                found.insert(id.into(), (at, index));
             }
         }
     }
     found
 }
 
-/// Id of the endpoint that a cable leads to, if it leads to one. Names of interfaces hold no dash, so each id is one
-/// endpoint's.
-fn endpoint_id(cable: &Cable) -> Option<String> {
-    match cable {
+/// Id of the endpoint that is plugged into a port, if one is. Names of interfaces hold no dash and names of switches and
+/// hosts no dot, so each id is one endpoint's.
+fn endpoint_id(switch: &str, port: &PortSpec) -> Option<String> {
+    match &port.cable {
         Cable::Nic { host, nic, .. } => Some(format!("{host}-{nic}")),
         Cable::Gateway { .. } => Some("gateway".to_owned()),
+        Cable::Endpoint { .. } => Some(format!("{switch}.{}", port.name)),
         Cable::Unplugged | Cable::Switch { .. } => None,
     }
 }
@@ -309,6 +354,14 @@ fn endpoint_id(cable: &Cable) -> Option<String> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic while holding it cannot leave what it guards half changed: changes replace it as a whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A fabric that does not follow, or cannot be kept.
+fn links_failed(error: &links::LinkError, uri: &str) -> ServiceError {
+    match error {
+        links::LinkError::Backend(error) => backend_failed(error, uri),
+        links::LinkError::State(error) => ServiceError::internal(error),
+    }
 }
 
 /// A backend that failed: the switch cannot serve the change now.
@@ -320,6 +373,19 @@ fn backend_failed(error: &BackendError, uri: &str) -> ServiceError {
 impl Emulated for FabricService {
     fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    fn died(&self) {
+        self.sessions.close_all();
+    }
+
+    fn is_dark(&self) -> bool {
+        // An agent runs elsewhere.
+        !self.is_agent() && self.links.is_dark(self.first_switch())
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        dispatch(self, request).await
     }
 }
 
@@ -335,6 +401,16 @@ impl RedfishService for FabricService {
         &self.sessions
     }
 
+    fn raw(
+        &self,
+        request: &Parts,
+        target: &Target<'_>,
+        principal: Option<&Principal>,
+    ) -> Option<Result<Response<Body>, ServiceError>> {
+        let stream = matches!(target.segments(), ["EventService", "SSE"]);
+        stream.then(|| self.events.stream(request, principal.map_or("", |who| who.user.as_str())))
+    }
+
     async fn verify_password(&self, user: &str, password: &str) -> Option<Principal> {
         self.credentials.verify(user, password)
     }
@@ -346,8 +422,8 @@ impl RedfishService for FabricService {
                 AccountService::new(vec![(self.credentials.user.clone(), Role::Administrator)]).read(segments)
             }
             segments @ ["EventService", ..] => self.events.read(segments),
-            ["Fabrics"] => crate::bmc::collection("Fabric", "/redfish/v1/Fabrics", [&self.fabric.id]),
-            ["Fabrics", id, rest @ ..] if *id == self.fabric.id => self.read_fabric(rest, target.uri),
+            ["Fabrics"] => crate::bmc::collection("Fabric", "/redfish/v1/Fabrics", [&self.spec().id]),
+            ["Fabrics", id, rest @ ..] if *id == self.spec().id => self.read_fabric(rest, target.uri),
             ["Managers", rest @ ..] => self.read_manager(rest, target.uri),
             [room @ ("Systems" | "Chassis" | "CompositionService"), rest @ ..] => {
                 self.read_pools(room, rest, target.uri)
@@ -361,7 +437,7 @@ impl RedfishService for FabricService {
         let uri = request.target.uri.to_owned();
         let segments: Vec<&str> = request.target.segments().to_vec();
         let inside = match segments.as_slice() {
-            ["Fabrics", id, rest @ ..] if *id == self.fabric.id => rest,
+            ["Fabrics", id, rest @ ..] if *id == self.spec().id => rest,
             ["Fabrics", ..] => return Err(ServiceError::not_found(&uri)),
             _ => &[],
         };
@@ -374,7 +450,7 @@ impl RedfishService for FabricService {
             (_, ["SessionService", ..], _) => self.sessions.write(request),
             (_, ["EventService", ..], _) => self.write_events(request).await,
             ("POST", ["Managers", "1", "Actions", "Oem", action], _) => {
-                self.faults.act(action, request.body, Instant::now())
+                self.fault_action(action, request.body).await
             }
             ("POST", ["Systems", host, "Actions", action], _) => {
                 self.attach(host, action, request.body, &uri).await

@@ -11,13 +11,7 @@ use http::StatusCode;
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
-use crate::{
-    bmc::Bmc,
-    fabric::{FabricService, FabricSetup},
-    probe,
-    sim::SimBackend,
-    site::SiteFile,
-};
+use crate::{bmc::Bmc, fabric::FabricService, probe, sim::SimBackend, site::SiteFile};
 
 /// Without the keys by which a service is sent to fetch or tell something elsewhere.
 const KEYS: &[&str] = &[
@@ -56,6 +50,8 @@ fn bodies() -> impl Strategy<Value = Value> {
         json!({"ResetType": "On"}),
         json!({"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Cd", "BootSourceOverrideMode": "UEFI"}}),
         json!({"Kind": "Slow", "Count": 0, "DelaySeconds": 0}),
+        json!({"Kind": "LinkDown", "Switch": "hsn-a", "Port": "isl0", "Seconds": 60}),
+        json!({"Kind": "TableRefused", "Switch": "eth-a", "Status": 507}),
         json!({"Zones": {"z1": {"Tag": 1001, "Members": {"02:d5:00:00:00:07": {"Port": "p1", "Shared": false}}, "FloodPorts": ["p1"]},
             "gone": null}}),
         json!({"Name": "z", "Links": {"Endpoints": [{"@odata.id": "/redfish/v1/Fabrics/HSN/Endpoints/e"}]}}),
@@ -104,16 +100,7 @@ fn bmc(directory: &Path) -> Arc<Bmc> {
 fn fabric_service(directory: &Path, agent: bool) -> Arc<FabricService> {
     let (site, backend) = (probe::rack(), Arc::new(SimBackend::default()));
     let hosts = probe::hosts(&site, &backend, directory);
-    let setup = FabricSetup {
-        site: Arc::new(site),
-        fabric: usize::from(agent),
-        switch: (!agent).then_some(1),
-        hosts,
-        backend,
-        directory: directory.to_owned(),
-        credentials: probe::credentials(),
-    };
-    FabricService::new(setup).unwrap()
+    probe::fabric_service(site, usize::from(agent), (!agent).then_some(1), hosts, backend, directory)
 }
 
 /// What services serve, learnt from one of each kind.

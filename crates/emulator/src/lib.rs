@@ -1,7 +1,7 @@
 //! An emulated site: BMCs, switches, fabric agents and hosts.
 //!
 //! What a site *says* is Redfish over HTTP on loopback: a service per BMC ([`bmc`]), per Ethernet switch and per fabric
-//! agent ([`fabric`]), each with credentials, latency and [`faults`]. What it *does* is up to a [`backend::Backend`]:
+//! agent ([`fabric`], [`sunfish`]), each with credentials, latency and [`faults`]. What it *does* is up to a [`backend::Backend`]:
 //! [`sim`] keeps state only, [`netns`] makes namespaces. Between the two stands [`hardware`], which turns a BMC's commands
 //! into sequences of power and boot. [`site`] is the file that describes it all.
 //!
@@ -26,5 +26,6 @@ mod probe;
 pub mod sim;
 pub mod site;
 pub mod state;
+pub mod sunfish;
 
 pub use emulator::{Emulator, EmulatorConfig, EmulatorError, run, run_until_signal};

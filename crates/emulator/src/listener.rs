@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -9,11 +10,7 @@ use std::{
 };
 
 use axum::body::Body;
-use drystone_redfish::{
-    error::ServiceError,
-    message,
-    server::{RedfishService, dispatch},
-};
+use drystone_redfish::{error::ServiceError, message};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,10 +34,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Services that share a loopback address: a port range has no room for more.
 const SERVICES_PER_ADDRESS: usize = 10_000;
 
-/// A Redfish service with faults.
-pub(crate) trait Emulated: RedfishService {
+/// How long a request to a switch without power waits for it to come back before the connection is closed.
+const DARK_LIMIT: Duration = Duration::from_secs(60);
+/// How often it is looked whether it is back.
+const DARK_PAUSE: Duration = Duration::from_millis(50);
+
+/// A service with faults.
+pub(crate) trait Emulated: Send + Sync + 'static {
     /// Its faults.
     fn faults(&self) -> &Faults;
+
+    /// The process behind it died: what it kept in memory only is gone.
+    fn died(&self);
+
+    /// Whether the machine that it runs on has no power.
+    fn is_dark(&self) -> bool {
+        false
+    }
+
+    /// Answers a request.
+    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// What all services of a site share.
@@ -141,23 +154,54 @@ async fn answer<S: Emulated>(
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    if let Some(effect) = service_fault(service.as_ref(), &request)
-        && let Some(response) = suffer(effect, &request).await?
-    {
-        return Ok(response);
+    let faults = service.faults();
+    if faults.is_away(Instant::now()) {
+        return Err(io::Error::from(io::ErrorKind::ConnectionReset));
     }
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok(dispatch(service.as_ref(), request).await);
+    let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut dies = None;
+    // No fault keeps the actions that set and end faults from their service.
+    if !Faults::is_action(request.uri().path()) {
+        wait_for_light(service.as_ref()).await?;
+        let changes = writes && !request.uri().path().contains("/SessionService/");
+        let effect = faults.meet(Instant::now(), changes, rand::random);
+        dies = effect.filter(|effect| matches!(effect.kind, FaultKind::DiesBefore | FaultKind::DiesAfter));
+        if let Some(effect) = effect
+            && let Some(response) = suffer(effect, &request).await?
+        {
+            return Ok(response);
+        }
+    }
+    if dies.is_some_and(|effect| effect.kind == FaultKind::DiesBefore) {
+        return Err(die(service.as_ref(), dies));
+    }
+    if !writes {
+        return Ok(service.handle(request).await);
     }
     // A write goes on to its end although the client goes away in the middle of it.
-    tokio::spawn(async move { dispatch(service.as_ref(), request).await }).await.map_err(io::Error::other)
+    let writer = Arc::clone(&service);
+    let response =
+        tokio::spawn(async move { writer.handle(request).await }).await.map_err(io::Error::other)?;
+    if dies.is_some() { Err(die(service.as_ref(), dies)) } else { Ok(response) }
 }
 
-fn service_fault<S: Emulated>(service: &S, request: &Request<Incoming>) -> Option<Effect> {
-    if Faults::is_action(request.uri().path()) {
-        return None;
+/// The end of a service's process, for the while that the effect says.
+fn die<S: Emulated>(service: &S, effect: Option<Effect>) -> io::Error {
+    service.faults().die(Instant::now(), effect.map_or(Duration::ZERO, |effect| effect.delay));
+    service.died();
+    io::Error::from(io::ErrorKind::ConnectionReset)
+}
+
+/// A switch without power leaves requests without an answer.
+async fn wait_for_light<S: Emulated>(service: &S) -> io::Result<()> {
+    let start = Instant::now();
+    while service.is_dark() {
+        if start.elapsed() > DARK_LIMIT {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        }
+        tokio::time::sleep(DARK_PAUSE).await;
     }
-    service.faults().meet(Instant::now(), rand::random)
+    Ok(())
 }
 
 /// What a request goes through. An error closes the connection without an answer.
@@ -180,7 +224,7 @@ async fn suffer(effect: Effect, request: &Request<Incoming>) -> io::Result<Optio
                 .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Redfish\""));
             Ok(Some(refuse(&error)))
         }
-        FaultKind::WrongPassword | FaultKind::PowerStuck => Ok(None),
+        _ => Ok(None),
     }
 }
 
@@ -192,7 +236,8 @@ fn shows_credentials(request: &Request<Incoming>) -> bool {
         || (request.method() == Method::POST && request.uri().path().contains("/SessionService/Sessions"))
 }
 
-fn refuse(error: &ServiceError) -> Response<Body> {
+/// An error as a response.
+pub(crate) fn refuse(error: &ServiceError) -> Response<Body> {
     let mut response = Response::new(Body::from(error.body().to_string()));
     *response.status_mut() = error.status;
     *response.headers_mut() = error.headers();

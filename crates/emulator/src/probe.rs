@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     credentials::Credentials,
-    fabric::Hosts,
+    fabric::{FabricLinks, FabricService, FabricSetup, Hosts},
     hardware::{Hardware, HardwareFiles},
     sim::SimBackend,
     site::{SiteFile, Timing},
@@ -41,6 +41,20 @@ pub(crate) fn hosts(site: &SiteFile, backend: &Arc<SimBackend>, directory: &Path
         (spec.name.clone(), Hardware::new(Arc::new(spec.clone()), site.timing, backend, &files, record))
     };
     Arc::new(site.hosts.iter().map(make).collect())
+}
+
+/// A service of a fabric: a switch, or the agent.
+pub(crate) fn fabric_service(
+    site: SiteFile,
+    fabric: usize,
+    switch: Option<usize>,
+    hosts: Arc<Hosts>,
+    backend: Arc<dyn crate::backend::Backend>,
+    directory: &Path,
+) -> Arc<FabricService> {
+    let links = FabricLinks::new(Arc::new(site), fabric, hosts, backend, directory).unwrap();
+    let (directory, credentials) = (directory.to_owned(), credentials());
+    FabricService::new(FabricSetup { links, switch, directory, credentials }).unwrap()
 }
 
 /// Asks as somebody, or as nobody.

@@ -14,18 +14,21 @@ mod mac;
 mod pools;
 mod problem;
 mod resolve;
+mod sunfish;
 #[cfg(test)]
 mod tests;
+mod topology;
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub(crate) use faults::default_delay as default_fault_delay;
+pub(crate) use faults::{REFUSED_STATUS, REFUSED_STATUSES, default_delay as default_fault_delay};
 pub use mac::{BadMacAddress, MacAddress};
 pub use problem::{SiteError, SiteProblem};
+pub(crate) use sunfish::is_core;
 
 /// An emulated site, expanded and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +47,8 @@ pub struct SiteFile {
     pub hosts: Vec<HostSpec>,
     /// Pools of devices that fabric agents can attach to hosts.
     pub pools: Vec<PoolSpec>,
+    /// Agents in the manner of Sunfish.
+    pub sunfish_agents: Vec<SunfishSpec>,
     /// The way between the site, its campus and Drystone; absent where a site has none.
     pub gateway: Option<GatewaySpec>,
     /// Faults of fabric services from the start, by service name.
@@ -118,8 +123,8 @@ pub enum FabricServices {
 /// A switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SwitchSpec {
-    /// Name, and Redfish id: a DNS label of at most 32 characters.
-    pub name: String,
+    /// Name, and Redfish id: a DNS label of at most 32 characters. Cables that lead here share it.
+    pub name: Arc<str>,
     /// UUID, derived from the names of site and switch.
     pub uuid: Uuid,
     /// Its ports: edge ports `p1`… first, then interswitch ports `isl0`….
@@ -129,8 +134,8 @@ pub struct SwitchSpec {
 /// A port of a switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortSpec {
-    /// Name, and Redfish id; unique in the switch.
-    pub name: String,
+    /// Name, and Redfish id; unique in the switch. All ports of a site that are called so share it.
+    pub name: Arc<str>,
     /// Speed in Gbit/s.
     pub speed_gbps: u32,
     /// What is plugged in.
@@ -156,12 +161,17 @@ pub enum Cable {
         /// MAC address of its interface.
         mac: MacAddress,
     },
+    /// An endpoint that belongs to no host of the site.
+    Endpoint {
+        /// MAC address of it.
+        mac: MacAddress,
+    },
     /// Another switch of the fabric.
     Switch {
         /// Name of the other switch.
-        switch: String,
+        switch: Arc<str>,
         /// Name of the other switch's port.
-        port: String,
+        port: Arc<str>,
     },
 }
 
@@ -290,6 +300,34 @@ pub enum PooledDevice {
     Drive(DriveSpec),
 }
 
+/// An agent in the manner of Sunfish: a CXL fabric with memory appliances, which registers with a core by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SunfishSpec {
+    /// Id of its fabric, and name of the service.
+    pub id: String,
+    /// UUID of the fabric, derived from the names of site and fabric: the same after every restart.
+    pub uuid: Uuid,
+    /// Address of the core: `http://127.0.0.1:5000`; without one it does not register.
+    pub core: Option<String>,
+    /// How often it looks whether the core still knows it.
+    pub heartbeat: Duration,
+    /// Where the memory is.
+    pub appliances: Vec<ApplianceSpec>,
+    /// Names of the hosts that can use it.
+    pub hosts: Vec<String>,
+}
+
+/// A memory appliance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplianceSpec {
+    /// Name of its chassis.
+    pub name: String,
+    /// How many fabric adapters it has, each with memory of its own.
+    pub adapters: u32,
+    /// Memory of each adapter in MiB.
+    pub memory_mib: u64,
+}
+
 /// The gateway of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewaySpec {
@@ -337,7 +375,7 @@ pub struct ExternalPoolSpec {
     pub block_prefix_length: Option<u8>,
 }
 
-/// A fault of a Redfish service.
+/// A fault of a Redfish service, or of the hardware that it speaks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FaultSpec {
     /// What goes wrong.
@@ -348,11 +386,34 @@ pub struct FaultSpec {
     pub count: Option<u32>,
     /// How long after it was set it is over; never if absent.
     pub until: Option<Duration>,
-    /// How much longer a request takes (`slow`), or after how long an unanswered connection is closed (`timeout`).
+    /// How much longer a request takes (`slow`), after how long an unanswered connection is closed (`timeout`), how long
+    /// a service that died is away (`diesBefore`, `diesAfter`).
     pub delay: Duration,
+    /// HTTP status of a refused table: 400, 503 or 507.
+    pub status: u16,
+    /// The switch that it is about; for faults of tables any if absent.
+    pub switch: Option<String>,
+    /// The port of the switch that it is about.
+    pub port: Option<String>,
 }
 
-/// What can go wrong with a Redfish service.
+impl FaultSpec {
+    /// A fault with presets: every request meets it, and it does not pass.
+    pub fn new(kind: FaultKind) -> Self {
+        Self {
+            kind,
+            probability: 1.0,
+            count: None,
+            until: None,
+            delay: faults::default_delay(kind),
+            status: faults::REFUSED_STATUS,
+            switch: None,
+            port: None,
+        }
+    }
+}
+
+/// What can go wrong with a Redfish service, or with the hardware that it speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FaultKind {
@@ -366,6 +427,37 @@ pub enum FaultKind {
     PowerStuck,
     /// Answered, but only after the delay.
     Slow,
+    /// The service dies when it is asked to change something, before it does; it comes back after the delay.
+    DiesBefore,
+    /// The service dies when it has changed something, before it says so; it comes back after the delay.
+    DiesAfter,
+    /// A switch refuses every change of its forwarding table.
+    TableRefused,
+    /// A switch says that it has taken a forwarding table, and keeps the old one.
+    TableIgnored,
+    /// A cable is cut: both of its ends are down.
+    LinkDown,
+    /// What was plugged into an edge port is pulled out: its endpoint is gone.
+    Unplugged,
+    /// A switch is without power: it does not answer, and its ports and those at the other ends are down.
+    SwitchDown,
+}
+
+impl FaultKind {
+    /// Whether it is a state of switches and cables, which no request meets.
+    pub const fn is_of_cabling(self) -> bool {
+        matches!(self, Self::LinkDown | Self::Unplugged | Self::SwitchDown)
+    }
+
+    /// Whether it is about forwarding tables.
+    pub const fn is_of_tables(self) -> bool {
+        matches!(self, Self::TableRefused | Self::TableIgnored)
+    }
+
+    /// Whether only a service of a fabric can have it.
+    pub const fn is_of_fabrics(self) -> bool {
+        self.is_of_cabling() || self.is_of_tables()
+    }
 }
 
 /// Reads a site file; the same as [`SiteFile::load`].
@@ -407,14 +499,24 @@ impl SiteFile {
 
     /// The switch of this name.
     pub fn switch(&self, name: &str) -> Option<&SwitchSpec> {
-        self.switches().find(|switch| switch.name == name)
+        self.switches().find(|switch| *switch.name == *name)
+    }
+}
+
+impl Cable {
+    /// MAC address of the endpoint that the cable leads to, if it leads to one.
+    pub const fn mac(&self) -> Option<MacAddress> {
+        match self {
+            Self::Nic { mac, .. } | Self::Gateway { mac } | Self::Endpoint { mac } => Some(*mac),
+            Self::Unplugged | Self::Switch { .. } => None,
+        }
     }
 }
 
 impl SwitchSpec {
     /// The port of this name.
     pub fn port(&self, name: &str) -> Option<&PortSpec> {
-        self.ports.iter().find(|port| port.name == name)
+        self.ports.iter().find(|port| *port.name == *name)
     }
 }
 

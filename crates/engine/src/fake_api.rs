@@ -1,12 +1,16 @@
-//! For tests: as much of a Kubernetes API in memory as this crate uses, with faults on demand.
+//! For tests: as much of a Kubernetes API in memory as this crate and the domains use, with faults on demand. Other crates
+//! get it by the feature `fake-api`, as a development dependency.
 //!
-//! Objects are kept by path, without any knowledge of their kinds: optimistic concurrency, the status subresource, merge
-//! patches, finalizers, lists and watches.
+//! Objects are kept by path, without any knowledge of their kinds: optimistic concurrency, generations, the status
+//! subresource, merge patches, finalizers, lists and watches.
+
+#![allow(clippy::expect_used, reason = "for tests only, where a broken fake is to stop the test")]
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,7 +28,7 @@ type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It is not carried out: 503.
     Unavailable,
     /// It is carried out, and the answer is lost: 504.
@@ -33,6 +37,8 @@ pub(crate) enum Fault {
     AnswerHangs,
     /// It is neither carried out nor answered.
     Hangs,
+    /// It is carried out after a while, in the time of the test's runtime.
+    Late(Duration),
 }
 
 /// Decides about faults: method and path.
@@ -40,7 +46,7 @@ type FaultPlan = Box<dyn FnMut(&str, &str) -> Option<Fault> + Send>;
 
 /// The API; clones are the same.
 #[derive(Clone)]
-pub(crate) struct FakeApi {
+pub struct FakeApi {
     state: Arc<Mutex<State>>,
     changes: broadcast::Sender<(String, Value)>,
 }
@@ -50,20 +56,31 @@ struct State {
     revision: u64,
     faults: FaultPlan,
     requests: Vec<String>,
+    /// Every change with its revision, for watches that begin later.
+    history: Vec<(u64, String, Value)>,
+}
+
+impl Default for FakeApi {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl FakeApi {
-    pub(crate) fn new() -> Self {
+    /// An empty one.
+    pub fn new() -> Self {
         let state = State {
             objects: BTreeMap::new(),
             revision: 0,
             faults: Box::new(|_, _| None),
             requests: Vec::new(),
+            history: Vec::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), changes: broadcast::Sender::new(10_000) }
     }
 
-    pub(crate) fn client(&self) -> Client {
+    /// A client of it.
+    pub fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();
@@ -73,17 +90,17 @@ impl FakeApi {
     }
 
     /// From now on, requests go wrong as `plan` says.
-    pub(crate) fn set_faults(&self, plan: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
+    pub fn set_faults(&self, plan: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
         self.state().faults = Box::new(plan);
     }
 
     /// `METHOD path` of every request so far.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
     }
 
     /// All objects whose path contains `part`.
-    pub(crate) fn objects(&self, part: &str) -> Vec<Value> {
+    pub fn objects(&self, part: &str) -> Vec<Value> {
         let state = self.state();
         state
             .objects
@@ -94,7 +111,7 @@ impl FakeApi {
     }
 
     /// Changes, or creates, an object behind everybody's back. `path` is that of the object.
-    pub(crate) fn meddle(&self, path: &str, change: impl FnOnce(&mut Value)) {
+    pub fn meddle(&self, path: &str, change: impl FnOnce(&mut Value)) {
         let mut state = self.state();
         let mut object = state.objects.get(path).cloned().unwrap_or_else(|| json!({"metadata": {}}));
         change(&mut object);
@@ -102,12 +119,12 @@ impl FakeApi {
     }
 
     /// Removes an object without telling the watches, as if it had happened while they were interrupted.
-    pub(crate) fn remove_unnoticed(&self, path: &str) {
+    pub fn remove_unnoticed(&self, path: &str) {
         self.state().objects.remove(path);
     }
 
     /// Ends all watches with "too old resource version", so that they list anew.
-    pub(crate) fn expire_watches(&self) {
+    pub fn expire_watches(&self) {
         let _ = self.changes.send((EXPIRED.to_owned(), Value::Null));
     }
 
@@ -128,10 +145,11 @@ impl FakeApi {
         match fault {
             Some(Fault::Unavailable) => return failure(503, "ServiceUnavailable", "try later"),
             Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::Late(delay)) => tokio::time::sleep(delay).await,
             Some(Fault::AnswerLost | Fault::AnswerHangs) | None => {}
         }
         let answer = if parts.method == Method::GET && query.contains("watch=true") {
-            self.watch(&path, only_name(&query))
+            self.watch(&path, only_name(&query), since(&query))
         } else if parts.method == Method::GET && is_collection(&path) {
             self.list(&path, only_name(&query).as_deref())
         } else {
@@ -201,6 +219,7 @@ impl FakeApi {
         }
         object["metadata"]["creationTimestamp"] = json!("2026-11-21T10:00:00Z");
         object["metadata"]["uid"] = json!(uuid::Uuid::new_v4().to_string());
+        object["metadata"]["generation"] = json!(1);
         object.as_object_mut().expect("an object").remove("status");
         success(&self.store(state, &path, object))
     }
@@ -229,6 +248,10 @@ impl FakeApi {
         if &next == current {
             return success(current);
         }
+        let generation = current["metadata"]["generation"].as_i64().unwrap_or(1);
+        let changed = next["spec"] != current["spec"];
+        let mut next = next;
+        next["metadata"]["generation"] = json!(generation + i64::from(changed));
         success(&self.store(state, path, next))
     }
 
@@ -237,21 +260,34 @@ impl FakeApi {
         let kind = if state.objects.contains_key(path) { "MODIFIED" } else { "ADDED" };
         object["metadata"]["resourceVersion"] = json!(state.revision.to_string());
         state.objects.insert(path.to_owned(), object.clone());
-        let _ = self.changes.send((path.to_owned(), json!({"type": kind, "object": object})));
+        self.tell(state, path, json!({"type": kind, "object": object}));
         object
     }
 
     fn remove(&self, state: &mut State, path: &str, last: &Value) {
         state.revision += 1;
         state.objects.remove(path);
-        let _ = self.changes.send((path.to_owned(), json!({"type": "DELETED", "object": last})));
+        self.tell(state, path, json!({"type": "DELETED", "object": last}));
     }
 
-    /// Changes from now on. What happened between the list and this is lost: in tests, nothing happens there unnoticed.
-    fn watch(&self, collection: &str, name: Option<String>) -> Response<ResponseBody> {
-        let changes = self.changes.subscribe();
+    fn tell(&self, state: &mut State, path: &str, event: Value) {
+        state.history.push((state.revision, path.to_owned(), event.clone()));
+        // Nobody watching is no error.
+        let _ = self.changes.send((path.to_owned(), event));
+    }
+
+    /// Changes after a revision.
+    fn watch(&self, collection: &str, name: Option<String>, since: Option<u64>) -> Response<ResponseBody> {
+        let (missed, changes) = {
+            let state = self.state();
+            let missed =
+                state.history.iter().filter(|(revision, ..)| since.is_some_and(|since| *revision > since));
+            let missed: Vec<(String, Value)> =
+                missed.map(|(_, path, event)| (path.clone(), event.clone())).collect();
+            (missed, self.changes.subscribe())
+        };
         let collection = collection.to_owned();
-        let lines = stream::unfold(Some(changes), |changes| async move {
+        let live = stream::unfold(Some(changes), |changes| async move {
             let mut changes = changes?;
             let (path, event) = changes.recv().await.ok()?;
             if path == EXPIRED {
@@ -259,8 +295,8 @@ impl FakeApi {
                 return Some(((path, json!({"type": "ERROR", "object": status})), None));
             }
             Some(((path, event), Some(changes)))
-        })
-        .filter_map(move |(path, event)| {
+        });
+        let lines = stream::iter(missed).chain(live).filter_map(move |(path, event)| {
             let wanted = path == EXPIRED || (is_in(&path, &collection) && is_called(&path, name.as_deref()));
             futures::future::ready(
                 wanted.then(|| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n"))))),
@@ -268,6 +304,12 @@ impl FakeApi {
         });
         Response::new(StreamBody::new(lines).boxed_unsync())
     }
+}
+
+/// The revision that a watch begins after.
+fn since(query: &str) -> Option<u64> {
+    let (_, version) = query.split_once("resourceVersion=")?;
+    version.split('&').next()?.parse().ok()
 }
 
 /// The name that a field selector asks for.

@@ -16,6 +16,8 @@
 pub mod action;
 pub mod backoff;
 pub mod events;
+#[cfg(any(test, feature = "fake-api"))]
+pub mod fake_api;
 pub mod harness;
 pub mod leader;
 pub mod operations;
@@ -23,6 +25,3 @@ pub mod plan;
 pub mod reference;
 pub mod runner;
 pub mod view;
-
-#[cfg(test)]
-mod fake_api;

@@ -19,6 +19,7 @@ mod crawl;
 mod error;
 #[cfg(test)]
 mod hostile;
+mod listen;
 mod options;
 mod resource;
 mod retry;
@@ -28,15 +29,16 @@ mod tests;
 pub(crate) mod tls;
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use http::Method;
+use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::etag::ETag;
+use transport::Condition;
 
-pub use crawl::{Crawl, CrawlOptions};
+pub use crawl::{Crawl, CrawlOptions, CrawlReport, Found, Known, RawResource, Recrawl};
 pub use error::RedfishError;
 pub use options::{AuthenticationMode, CertificateCheck, Options, RetryPolicy};
 pub use resource::{Fetched, Outcome, Resource};
@@ -173,6 +175,46 @@ impl Client {
     /// Only if the first root cannot be read: what cannot be read later is listed in [`Crawl::failed`].
     pub async fn crawl(&self, options: &CrawlOptions) -> Result<Crawl, RedfishError> {
         crawl::crawl(self, options).await
+    }
+
+    /// Reads every resource that can be reached from the roots and hands each over as it comes, in no order: nothing is kept,
+    /// so that the largest service can be read. What `known` knows and has not changed is only named.
+    ///
+    /// # Errors
+    /// The first root cannot be read, the credentials are wrong, or the service is gone: nobody answers any more.
+    pub async fn crawl_raw(
+        &self,
+        options: &CrawlOptions,
+        known: &dyn Known,
+        sink: &mut (dyn FnMut(Found) + Send),
+    ) -> Result<CrawlReport, RedfishError> {
+        crawl::raw(self, options, known, sink).await
+    }
+
+    /// Reads again a part of a service that was read before, and tells what has changed in it and what is linked no more.
+    /// Roots are where the part begins: `CrawlOptions::new([uri]).within(uri)` for everything below a URI.
+    ///
+    /// # Errors
+    /// As [`Self::crawl_raw`].
+    pub async fn recrawl(
+        &self,
+        options: &CrawlOptions,
+        known: &BTreeMap<String, RawResource>,
+    ) -> Result<Recrawl, RedfishError> {
+        crawl::again(self, options, known).await
+    }
+
+    /// Reads a resource unless it is still the one with this entity tag.
+    ///
+    /// # Errors
+    /// See [`RedfishError`].
+    pub async fn get_if_changed(&self, uri: &str, etag: &ETag) -> Result<Option<Resource>, RedfishError> {
+        let condition = Condition::IfNoneMatch(etag);
+        let answer = self.transport.send_raw(Method::GET, uri, None, condition).await?;
+        if answer.status == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        answer.parse(uri)?.into_resource(uri).map(Some)
     }
 
     /// Ends the session, if there is one; the next request opens another. The last clone does it by itself, unawaited, when

@@ -1,10 +1,12 @@
 //! Revisioned key-value store with etcd's semantics: ranges, compare-and-swap transactions, watches from a revision, leases,
-//! compaction. [`Store`] is the contract; [`embedded`] implements it on redb for the single-process default.
+//! compaction. [`Store`] is the contract; [`embedded`] implements it on redb for the single-process default, [`etcd`] on etcd for
+//! several servers over the same data.
 //!
 //! A write is acknowledged only after it is durable; watchers are fed only after the commit, in revision order.
 
 pub mod embedded;
 mod error;
+pub mod etcd;
 mod model;
 
 pub use error::StoreError;

@@ -1,6 +1,7 @@
 //! `/etc/drystone/control-plane.yaml`: what `drystone control-plane` reads on a control-plane host.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -37,6 +38,48 @@ pub struct ControlPlaneConfig {
     /// Addresses that LoadBalancer Services get.
     #[serde(default)]
     pub external_pools: Vec<ExternalAddresses>,
+    /// This host's place among several control planes, with state in etcd; without it, state is in the embedded store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdConfig>,
+}
+
+/// A member of etcd on a control-plane host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EtcdConfig {
+    /// Name of the member: that of the host.
+    pub name: String,
+    /// Address of the host.
+    pub address: IpAddr,
+    /// Interface that gets the advertised address while this host answers for the cluster.
+    pub interface: String,
+    /// Where etcd keeps its data.
+    pub data_dir: PathBuf,
+    /// Certificate of etcd's certificate authority (PEM).
+    pub ca_cert: PathBuf,
+    /// Key of that authority.
+    pub ca_key: PathBuf,
+    /// All members by name, this one among them.
+    pub members: BTreeMap<String, IpAddr>,
+    /// Whether the other members are there already and this one is added to them, instead of beginning together with them.
+    pub join: bool,
+}
+
+impl EtcdConfig {
+    /// Port that clients use.
+    pub const CLIENT_PORT: u16 = 2379;
+    /// Port that members use among themselves.
+    pub const PEER_PORT: u16 = 2380;
+
+    /// Where clients reach the member at an address.
+    pub fn client_url(address: IpAddr) -> String {
+        format!("https://{}", SocketAddr::new(address, Self::CLIENT_PORT))
+    }
+
+    /// Where other members reach the member at an address.
+    pub fn peer_url(address: IpAddr) -> String {
+        format!("https://{}", SocketAddr::new(address, Self::PEER_PORT))
+    }
 }
 
 /// A pool of external addresses.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{
-    config::{ControlPlaneConfig, ExternalAddresses},
+    config::{ControlPlaneConfig, EtcdConfig, ExternalAddresses},
     network_data::{NODE_INTERFACE, network_config},
     pki::ClusterPki,
     user_data::UserData,
@@ -40,6 +40,17 @@ pub struct HostPlan {
     pub labels: BTreeMap<String, String>,
     /// Taints of the node.
     pub taints: Vec<Taint>,
+    /// Its place in etcd, if it is one of several control planes.
+    pub etcd: Option<EtcdPlace>,
+}
+
+/// A host's place in etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdPlace {
+    /// Addresses of all members by host, this one's among them.
+    pub members: BTreeMap<String, IpAddr>,
+    /// Whether the others are there already.
+    pub join: bool,
 }
 
 /// What all hosts of a cluster share.
@@ -49,7 +60,7 @@ pub struct ClusterPlan<'a> {
     pub name: &'a str,
     /// Its keys.
     pub pki: &'a ClusterPki,
-    /// Address of the control plane.
+    /// Address of the control plane: that of its host, or the one that its hosts take turns to have.
     pub control_plane: IpAddr,
     /// Addresses of pods.
     pub pod_cidr: IpNet,
@@ -100,7 +111,7 @@ pub fn boot_data(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Result<BootData,
         cluster.pki.bootstrap_token.expose().as_bytes(),
     );
     if host.role == MemberRole::ControlPlane {
-        control_plane(cluster, &mut data)?;
+        control_plane(cluster, host, &mut data)?;
     }
     let daemon = &cluster.address_daemon;
     data.file(&format!("{CONFIG_DIR}/pki/drystone-ca.crt"), daemon.ca_pem.as_bytes());
@@ -119,7 +130,11 @@ pub fn boot_data(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Result<BootData,
     })
 }
 
-fn control_plane(cluster: &ClusterPlan<'_>, data: &mut UserData) -> Result<(), serde_json::Error> {
+fn control_plane(
+    cluster: &ClusterPlan<'_>,
+    host: &HostPlan,
+    data: &mut UserData,
+) -> Result<(), serde_json::Error> {
     let pki = cluster.pki;
     data.secret_file(&format!("{CONFIG_DIR}/pki/ca.key"), pki.authority.key_pem().expose().as_bytes());
     data.secret_file(
@@ -138,11 +153,36 @@ fn control_plane(cluster: &ClusterPlan<'_>, data: &mut UserData) -> Result<(), s
         pod_cidr: cluster.pod_cidr,
         service_cidr: cluster.service_cidr,
         external_pools: cluster.external.clone(),
+        etcd: etcd(cluster, host, data),
     };
     data.file(&format!("{CONFIG_DIR}/control-plane.yaml"), &serde_json::to_vec_pretty(&config)?);
+    if config.etcd.is_some() {
+        let command = format!("{PROGRAM} etcd --config {CONFIG_DIR}/control-plane.yaml");
+        data.service("drystone-etcd", "Member of etcd", &command);
+    }
     let command = format!("{PROGRAM} control-plane --config {CONFIG_DIR}/control-plane.yaml");
     data.service("drystone-control-plane", "Drystone control plane", &command);
     Ok(())
+}
+
+/// The host's member of etcd, if it has one, with the keys that it needs.
+fn etcd(cluster: &ClusterPlan<'_>, host: &HostPlan, data: &mut UserData) -> Option<EtcdConfig> {
+    let place = host.etcd.as_ref()?;
+    let authority = cluster.pki.etcd_authority.as_ref()?;
+    let (ca_cert, ca_key) =
+        (format!("{CONFIG_DIR}/pki/etcd-ca.crt"), format!("{CONFIG_DIR}/pki/etcd-ca.key"));
+    data.file(&ca_cert, authority.certificate_pem().as_bytes());
+    data.secret_file(&ca_key, authority.key_pem().expose().as_bytes());
+    Some(EtcdConfig {
+        name: host.name.clone(),
+        address: host.address.addr(),
+        interface: NODE_INTERFACE.to_owned(),
+        data_dir: "/var/lib/drystone/etcd".into(),
+        ca_cert: ca_cert.into(),
+        ca_key: ca_key.into(),
+        members: place.members.clone(),
+        join: place.join,
+    })
 }
 
 /// Where pods find the cluster's name server: the tenth address of the Service network, as everywhere.

@@ -37,6 +37,9 @@ pub enum PkiError {
 pub struct ClusterPki {
     /// The certificate authority.
     pub authority: CertificateAuthority,
+    /// The certificate authority of etcd, apart from the cluster's: whoever it vouches for reads and writes everything. A cluster that
+    /// was made before there was one has none.
+    pub etcd_authority: Option<CertificateAuthority>,
     /// Signs the tokens of ServiceAccounts (PEM).
     pub service_account_key: Secret,
     /// What nodes join with.
@@ -55,6 +58,11 @@ impl ClusterPki {
                 AUTHORITY_VALIDITY,
                 now,
             )?,
+            etcd_authority: Some(CertificateAuthority::generate(
+                &format!("drystone-{cluster}-etcd"),
+                AUTHORITY_VALIDITY,
+                now,
+            )?),
             service_account_key: PrivateKey::generate()?.to_pem(),
             bootstrap_token: BootstrapToken::generate(None, Vec::new()).token(),
         })
@@ -63,12 +71,17 @@ impl ClusterPki {
     /// As data of a Secret.
     pub fn to_secret_data(&self) -> BTreeMap<String, ByteString> {
         let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-        BTreeMap::from([
+        let mut data = BTreeMap::from([
             ("ca.crt".to_owned(), bytes(&self.authority.certificate_pem())),
             ("ca.key".to_owned(), bytes(self.authority.key_pem().expose())),
             ("service-account.key".to_owned(), bytes(self.service_account_key.expose())),
             ("bootstrap-token".to_owned(), bytes(self.bootstrap_token.expose())),
-        ])
+        ]);
+        if let Some(authority) = &self.etcd_authority {
+            data.insert("etcd-ca.crt".to_owned(), bytes(&authority.certificate_pem()));
+            data.insert("etcd-ca.key".to_owned(), bytes(authority.key_pem().expose()));
+        }
+        data
     }
 
     /// Reads the data of a Secret.
@@ -80,7 +93,14 @@ impl ClusterPki {
             let bytes = data.get(key).ok_or(PkiError::Missing(key))?;
             std::str::from_utf8(&bytes.0).map(str::to_owned).map_err(|_| PkiError::Missing(key))
         };
+        let etcd_authority = if data.contains_key("etcd-ca.crt") {
+            let key = Secret::new(text("etcd-ca.key")?);
+            Some(CertificateAuthority::from_pem(&text("etcd-ca.crt")?, &key)?)
+        } else {
+            None
+        };
         Ok(Self {
+            etcd_authority,
             authority: CertificateAuthority::from_pem(&text("ca.crt")?, &Secret::new(text("ca.key")?))?,
             service_account_key: Secret::new(text("service-account.key")?),
             bootstrap_token: Secret::new(text("bootstrap-token")?),

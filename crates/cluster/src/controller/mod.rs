@@ -5,6 +5,7 @@
 
 mod deletion;
 mod growth;
+mod losses;
 mod new_nodes;
 mod reconcile;
 mod situation;

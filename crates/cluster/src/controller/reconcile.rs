@@ -73,7 +73,10 @@ impl Reconciler for ClusterReconciler {
         let sites: Api<Site> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
         let sites = sites.list(&ListParams::default()).await.map_err(api_error("listing Sites"))?;
         let networks: Vec<_> = sites.iter().filter_map(|site| site.spec.node_network.clone()).collect();
-        if let Err(invalid) = model::validate(&cluster.spec, &networks) {
+        let status = cluster.status.clone().unwrap_or_default();
+        let checked = model::validate(&cluster.spec, &networks)
+            .and_then(|()| model::validate_change(&cluster.spec, &status));
+        if let Err(invalid) = checked {
             self.refuse(&clusters, &cluster, &invalid.to_string()).await?;
             return Ok(Requeue::OnChange);
         }
@@ -181,11 +184,18 @@ impl ClusterReconciler {
     ) -> Result<Requeue, ReconcileError> {
         let made = composition.status.clone().unwrap_or_default();
         let present = cluster.status.as_ref().map(|status| status.members.clone()).unwrap_or_default();
+        if self.note_losses(clusters, cluster, names, &made.members).await? {
+            return Ok(Requeue::After(Duration::from_millis(10)));
+        }
+        let cluster = &self.begin_control_plane(clusters, cluster, &made.members).await?;
+        let first =
+            cluster.status.as_ref().map(|status| status.first_control_planes.clone()).unwrap_or_default();
         let subject = reference_to(cluster);
         let situation = Situation {
             subject: subject.clone(),
             wanted: &made.members,
             present: &present,
+            first: &first,
             timing: self.config.timing,
         };
         let choice = made.explanation.map(|explanation| explanation.summary).unwrap_or_default();
@@ -193,7 +203,7 @@ impl ClusterReconciler {
             self.settle(clusters, cluster, &choice).await?;
             return Ok(Requeue::After(Duration::from_secs(5)));
         }
-        let attempt = cluster.status.as_ref().map_or(0, |status| status.excluded_hosts.len());
+        let attempt = cluster.status.as_ref().map_or(0, |status| status.changes);
         let hosts: Vec<String> = made.members.iter().map(|member| member.host.clone()).collect();
         let purpose = format!("converge-{}-{attempt}", fingerprint(&hosts, &present));
         let name = operation_name(&subject, &purpose);
@@ -248,6 +258,7 @@ impl ClusterReconciler {
         }
         update_status(clusters, cluster, |status: &mut ClusterStatus| {
             status.operation = None;
+            status.changes += 1;
             status.members.clone_from(&members);
             for (host, _) in &failed {
                 if !status.excluded_hosts.contains(host) && status.excluded_hosts.len() < MAX_REPLACEMENTS {
@@ -287,7 +298,7 @@ impl ClusterReconciler {
         else {
             return Ok(());
         };
-        let server = format!("https://{}:6443", address.addr());
+        let server = format!("https://{}:6443", leased.api.unwrap_or(address.addr()));
         let proxy = self.proxy_url(&member.host).await?;
         let pki = ensure::pki(&self.client, cluster, names).await?;
         ensure::kubeconfig(&self.client, cluster, names, &pki, &server, proxy).await?;

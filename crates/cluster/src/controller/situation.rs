@@ -59,10 +59,13 @@ pub(super) fn members_after(
             }
         })
         .collect();
-    // Hosts that were to leave and could not be switched off are still there.
+    // Hosts that were to leave and could not be switched off, or are members of etcd still, are still there.
+    let done = |step: &str, host: &str| step_state(operation, &format!("{step}/{host}"));
     let still_on = before.iter().filter(|member| {
+        let is_member =
+            done("member-remove", &member.host).is_some_and(|state| state != StepState::Succeeded);
         wanted.iter().all(|wanted| wanted.host != member.host)
-            && step_state(operation, &format!("power-off/{}", member.host)) != Some(StepState::Succeeded)
+            && (is_member || done("power-off", &member.host) != Some(StepState::Succeeded))
     });
     members.extend(still_on.cloned());
     members.sort_by(|a, b| (a.role, &a.pool, &a.host).cmp(&(b.role, &b.pool, &b.host)));
@@ -75,7 +78,9 @@ pub(super) fn failed_hosts(operation: &Operation) -> Vec<(String, String)> {
     steps
         .filter(|step| step.state == StepState::Failed)
         .filter_map(|step| {
-            let host = step.id.strip_prefix("provision/").or_else(|| step.id.strip_prefix("node/"))?;
+            let host = ["provision/", "node/", "member-promote/"]
+                .iter()
+                .find_map(|prefix| step.id.strip_prefix(prefix))?;
             Some((host.to_owned(), step.message.clone()))
         })
         .collect()
@@ -141,5 +146,7 @@ mod tests {
         assert_eq!(members_after(&[], &before, &done).len(), 1);
         let done = operation(&[("power-off/x", StepState::Succeeded)]);
         assert!(members_after(&[], &before, &done).is_empty());
+        let steps = [("power-off/x", StepState::Succeeded), ("member-remove/x", StepState::Skipped)];
+        assert_eq!(members_after(&[], &before, &operation(&steps)).len(), 1, "it is a member of etcd still");
     }
 }

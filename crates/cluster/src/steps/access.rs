@@ -11,12 +11,15 @@ use super::{
 };
 use crate::access::client_of;
 
-async fn inside(context: &StepContext) -> Result<Client, StepError> {
+pub(super) async fn inside(context: &StepContext) -> Result<Client, StepError> {
     let (_, names) = subject(context).await?;
     client_of(context.client(), &names.namespace, &names.kubeconfig_secret())
         .await
         .map_err(StepError::transient)
 }
+
+/// How long one answer may take: whoever was asked may be gone.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Waits until the cluster's API server says that it is ready.
 pub struct AwaitApi;
@@ -33,7 +36,10 @@ impl Action for AwaitApi {
             loop {
                 let request = http::Request::get("/readyz").body(Vec::new());
                 let answer = match request {
-                    Ok(request) => client.request_text(request).await.map_err(|error| error.to_string()),
+                    Ok(request) => match tokio::time::timeout(ANSWER, client.request_text(request)).await {
+                        Ok(answer) => answer.map_err(|error| error.to_string()),
+                        Err(_) => Err("no answer in time".to_owned()),
+                    },
                     Err(error) => Err(error.to_string()),
                 };
                 match answer {
@@ -68,7 +74,7 @@ impl AwaitNode {
 }
 
 /// Whether a node says that it is ready.
-fn is_ready(node: &Node) -> bool {
+pub(crate) fn is_ready(node: &Node) -> bool {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -18,6 +18,9 @@ pub struct LeaseAddresses(pub(super) StepDependencies);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LeaseParameters {
     hosts: Vec<String>,
+    /// Whether the control plane needs an address of its own.
+    #[serde(default)]
+    api: bool,
 }
 
 /// What was leased.
@@ -30,12 +33,15 @@ pub struct LeaseOutput {
     pub gateway: Option<IpAddr>,
     /// External addresses.
     pub external: Vec<IpNet>,
+    /// Address of the control plane, if its hosts take turns to have one.
+    #[serde(default)]
+    pub api: Option<IpAddr>,
 }
 
 impl LeaseAddresses {
     /// For these hosts.
-    pub fn parameters(hosts: &[String]) -> LeaseParameters {
-        LeaseParameters { hosts: hosts.to_vec() }
+    pub fn parameters(hosts: &[String], api: bool) -> LeaseParameters {
+        LeaseParameters { hosts: hosts.to_vec(), api }
     }
 
     async fn lease(&self, pool: &str, holder: &str) -> Result<Vec<IpNet>, StepError> {
@@ -78,6 +84,10 @@ impl Action for LeaseAddresses {
         if let Some(first) = parameters.hosts.first() {
             let pool = node_pool(context, first).await?;
             output.gateway = pool.spec.gateway;
+            if parameters.api {
+                let blocks = self.lease(&pool.name_any(), &names.api_holder()).await?;
+                output.api = blocks.first().map(IpNet::addr);
+            }
             for host in &parameters.hosts {
                 let blocks = self.lease(&pool.name_any(), &names.host_holder(host)).await?;
                 let Some(block) = blocks.first() else { continue };

@@ -25,13 +25,13 @@ use serde_json::json;
 use super::{
     StepDependencies,
     addresses::LeaseOutput,
-    objects::{MANAGER, subject},
+    objects::{MANAGER, delete, subject},
     waiting::{Verdict, wait_until},
 };
 use crate::{
     bootstrap::{
         BootData, ClusterPki, ExternalAddresses, HostPlan, NodeCapacity, boot_data,
-        host::{AddressDaemonAccess, ClusterPlan},
+        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace},
     },
     model::Names,
 };
@@ -58,6 +58,19 @@ pub struct HostParameters {
     /// Worker pool; empty for the control plane.
     #[serde(default)]
     pub pool: String,
+    /// Its place among several control planes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdParameters>,
+}
+
+/// A host's place among several control planes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdParameters {
+    /// The members of etcd, this host among them.
+    pub members: Vec<String>,
+    /// Whether the others are there already.
+    pub join: bool,
 }
 
 /// Powers a host on with the boot data of its role and waits until its operating system runs.
@@ -72,6 +85,12 @@ impl Action for Provision {
         let (cluster, names) = subject(context).await?;
         let data = self.boot_data(context, &cluster, &names, &parameters).await?;
         let secret = names.boot_secret(&parameters.host);
+        if begins_otherwise(context, &secret, &parameters).await? {
+            context.progress(1, "the control plane begins anew, with other hosts");
+            deprovision(context, &parameters.host).await?;
+            let secrets: Api<Secret> = Api::namespaced(context.client().clone(), &parameters.namespace);
+            delete(&secrets, &secret).await?;
+        }
         write_boot_secret(context, &names, &secret, &parameters, &data).await?;
         let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &parameters.namespace);
         let reference = SecretReference { name: secret, namespace: None };
@@ -177,7 +196,7 @@ impl Provision {
     }
 }
 
-/// Address of the control plane: the leased address of the host that has this role in the composition.
+/// Address of the control plane: its own, if it has several hosts, else that of the host with this role in the composition.
 async fn control_plane_address(
     context: &StepContext,
     names: &Names,
@@ -191,8 +210,8 @@ async fn control_plane_address(
         .map_err(|error| StepError::from_kube("reading the Composition", &error))?;
     let members = composition.status.map(|status| status.members).unwrap_or_default();
     let host = members.iter().find(|member| crate::plan::role_of(member) == MemberRole::ControlPlane);
-    let address = host.and_then(|host| leased.hosts.get(&host.host));
-    address.map(IpNet::addr).ok_or_else(|| StepError::transient("the control plane has no address yet"))
+    let address = host.and_then(|host| leased.hosts.get(&host.host)).map(IpNet::addr);
+    leased.api.or(address).ok_or_else(|| StepError::transient("the control plane has no address yet"))
 }
 
 use ipnet::IpNet;
@@ -256,7 +275,17 @@ async fn host_plan(
         capacity: capacity(&status),
         labels,
         taints,
+        etcd: parameters.etcd.as_ref().map(|etcd| etcd_place(etcd, leased)).transpose()?,
     })
+}
+
+fn etcd_place(parameters: &EtcdParameters, leased: &LeaseOutput) -> Result<EtcdPlace, StepError> {
+    let address = |host: &String| match leased.hosts.get(host) {
+        Some(address) => Ok((host.clone(), address.addr())),
+        None => Err(StepError::permanent(format!("no address was leased for {host}, a member of etcd"))),
+    };
+    let members = parameters.members.iter().map(address).collect::<Result<_, _>>()?;
+    Ok(EtcdPlace { members, join: parameters.join })
 }
 
 /// What a node on this hardware offers.
@@ -270,6 +299,30 @@ pub(crate) fn capacity(hardware: &drystone_api::ResourceBlockStatus) -> NodeCapa
         capacity.insert(GPU_RESOURCE.to_owned(), hardware.gpu_count.to_string());
     }
     capacity
+}
+
+/// Annotation on the boot Secret of a control-plane host: the hosts that it begins together with.
+const FIRST_ANNOTATION: &str = "drystone.dev/first-control-planes";
+
+/// What [`FIRST_ANNOTATION`] says for a host; nothing for one that joins.
+fn first_members(parameters: &HostParameters) -> Option<String> {
+    parameters.etcd.as_ref().filter(|etcd| !etcd.join).map(|etcd| etcd.members.join(","))
+}
+
+/// Whether a host was booted to begin a control plane together with others than those that are wanted now, so that it will never
+/// belong to this one.
+async fn begins_otherwise(
+    context: &StepContext,
+    secret: &str,
+    parameters: &HostParameters,
+) -> Result<bool, StepError> {
+    let Some(wanted) = first_members(parameters) else { return Ok(false) };
+    let secrets: Api<Secret> = Api::namespaced(context.client().clone(), &parameters.namespace);
+    let existing = secrets
+        .get_opt(secret)
+        .await
+        .map_err(|error| StepError::from_kube("reading the boot Secret", &error))?;
+    Ok(existing.is_some_and(|existing| existing.annotations().get(FIRST_ANNOTATION) != Some(&wanted)))
 }
 
 async fn write_boot_secret(
@@ -288,6 +341,7 @@ async fn write_boot_secret(
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             labels: Some(labels.into()),
+            annotations: first_members(parameters).map(|first| [(FIRST_ANNOTATION.to_owned(), first)].into()),
             ..Default::default()
         },
         data: Some(
@@ -337,36 +391,40 @@ impl Action for Deprovision {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: DeprovisionParameters) -> Result<(), StepError> {
-        let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
-        let hopeless = |host: &BareMetalHost| {
-            host.status.as_ref().is_some_and(drystone_api::BareMetalHostStatus::is_hopeless)
-        };
-        let before = hosts.get_opt(&parameters.host).await;
-        let before = before.map_err(|error| StepError::from_kube("reading the host", &error))?;
-        let patch = json!({"spec": {"image": null, "userData": null, "networkData": null, "online": false}});
-        match hosts.patch(&parameters.host, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-            Err(error) => return Err(StepError::from_kube("declaring that the host is to be off", &error)),
-        }
-        if before.as_ref().is_some_and(hopeless) {
-            // It is out of the zone and out of the pools; nobody is helped by waiting for its repair.
-            context.log("the host has failed again and again; it is left to its controller");
-            return Ok(());
-        }
-        wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| {
-            if host.is_some_and(hopeless) {
-                return Verdict::Done(());
-            }
-            let Some(status) = host.and_then(|host| host.status.as_ref()) else { return Verdict::Done(()) };
-            let clean = !matches!(
-                status.provisioning.state,
-                ProvisioningState::Provisioned
-                    | ProvisioningState::Provisioning
-                    | ProvisioningState::Deprovisioning
-            );
-            if clean && !status.powered_on { Verdict::Done(()) } else { Verdict::Wait }
-        })
-        .await
+        deprovision(context, &parameters.host).await
     }
+}
+
+async fn deprovision(context: &StepContext, name: &str) -> Result<(), StepError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+    let hopeless = |host: &BareMetalHost| {
+        host.status.as_ref().is_some_and(drystone_api::BareMetalHostStatus::is_hopeless)
+    };
+    let before = hosts.get_opt(name).await;
+    let before = before.map_err(|error| StepError::from_kube("reading the host", &error))?;
+    let patch = json!({"spec": {"image": null, "userData": null, "networkData": null, "online": false}});
+    match hosts.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        Err(error) => return Err(StepError::from_kube("declaring that the host is to be off", &error)),
+    }
+    if before.as_ref().is_some_and(hopeless) {
+        // It is out of the zone and out of the pools; nobody is helped by waiting for its repair.
+        context.log("the host has failed again and again; it is left to its controller");
+        return Ok(());
+    }
+    wait_until(context, hosts, name, |host: Option<&BareMetalHost>| {
+        if host.is_some_and(hopeless) {
+            return Verdict::Done(());
+        }
+        let Some(status) = host.and_then(|host| host.status.as_ref()) else { return Verdict::Done(()) };
+        let clean = !matches!(
+            status.provisioning.state,
+            ProvisioningState::Provisioned
+                | ProvisioningState::Provisioning
+                | ProvisioningState::Deprovisioning
+        );
+        if clean && !status.powered_on { Verdict::Done(()) } else { Verdict::Wait }
+    })
+    .await
 }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 pub mod access;
 pub mod addresses;
 pub mod hosts;
+pub mod members;
 pub mod objects;
 
 mod waiting;
@@ -55,6 +56,9 @@ pub fn register(registry: &mut ActionRegistry, dependencies: &StepDependencies) 
     registry.register(addresses::ReleaseAddresses(dependencies.clone()))?;
     registry.register(hosts::Provision(dependencies.clone()))?;
     registry.register(hosts::Deprovision)?;
+    registry.register(members::AddMember)?;
+    registry.register(members::PromoteMember)?;
+    registry.register(members::RemoveMember)?;
     registry.register(access::AwaitApi)?;
     registry.register(access::AwaitNode)?;
     registry.register(access::RemoveNode)?;

@@ -150,7 +150,7 @@ impl Action for ForgetCluster {
 }
 
 /// Deletes an object; one that is not there is deleted already.
-async fn delete<K>(api: &Api<K>, name: &str) -> Result<(), StepError>
+pub(super) async fn delete<K>(api: &Api<K>, name: &str) -> Result<(), StepError>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {

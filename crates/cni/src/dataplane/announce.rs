@@ -11,16 +11,24 @@ use crate::{
 };
 
 /// What the label of an announced address ends with; the interface's name comes before it. By it they are found again.
-const LABEL_SUFFIX: &str = ":svc";
+pub const SERVICES: &str = ":svc";
+/// What the label of the control plane's own address ends with.
+pub const CONTROL_PLANE: &str = ":api";
 /// The longest label that Linux allows.
 const MAX_LABEL: usize = 15;
 
-/// Makes the announced addresses of an interface these.
+/// Makes the announced addresses of an interface these; those of other purposes stay. `purpose` is [`SERVICES`] or
+/// [`CONTROL_PLANE`].
 ///
 /// # Errors
 /// [`NetworkError`] if a tool fails.
-pub async fn apply(tools: &Tools, interface: &str, wanted: &BTreeSet<Ipv4Addr>) -> Result<(), NetworkError> {
-    let Some(label) = label(interface) else {
+pub async fn apply(
+    tools: &Tools,
+    interface: &str,
+    purpose: &str,
+    wanted: &BTreeSet<Ipv4Addr>,
+) -> Result<(), NetworkError> {
+    let Some(label) = label(interface, purpose) else {
         if wanted.is_empty() {
             return Ok(());
         }
@@ -47,8 +55,8 @@ pub async fn apply(tools: &Tools, interface: &str, wanted: &BTreeSet<Ipv4Addr>) 
     Ok(())
 }
 
-fn label(interface: &str) -> Option<String> {
-    let label = format!("{interface}{LABEL_SUFFIX}");
+fn label(interface: &str, purpose: &str) -> Option<String> {
+    let label = format!("{interface}{purpose}");
     (label.len() <= MAX_LABEL).then_some(label)
 }
 
@@ -118,7 +126,7 @@ mod tests {
 
     #[test]
     fn long_interface_names_have_no_label() {
-        assert_eq!(label("eth0").as_deref(), Some("eth0:svc"));
-        assert_eq!(label("enp0s31f6abc"), None);
+        assert_eq!(label("eth0", SERVICES).as_deref(), Some("eth0:svc"));
+        assert_eq!(label("enp0s31f6abc", CONTROL_PLANE), None);
     }
 }

@@ -71,7 +71,7 @@ impl DataPlane {
         }
         let before = applied.replace(Applied { ruleset: wanted, services: services.to_vec() });
         // From here on the table is right; what follows can be repeated.
-        announce::apply(&self.tools, &node.interface, &node.announced).await?;
+        announce::apply(&self.tools, &node.interface, announce::SERVICES, &node.announced).await?;
         let before = before.map(|before| before.services).unwrap_or_default();
         conntrack::forget(&self.tools, &conntrack::stale_flows(&before, services)).await;
         Ok(())
@@ -102,7 +102,8 @@ impl DataPlane {
     pub async fn remove(&self, node: &NodeView) -> Result<(), NetworkError> {
         *self.applied.lock().await = None;
         self.tools.nft(&ruleset::removal()).await?;
-        announce::apply(&self.tools, &node.interface, &std::collections::BTreeSet::new()).await
+        let none = std::collections::BTreeSet::new();
+        announce::apply(&self.tools, &node.interface, announce::SERVICES, &none).await
     }
 
     async fn write(&self, ruleset: &Ruleset) -> Result<(), ToolError> {

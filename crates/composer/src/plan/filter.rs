@@ -1,159 +1,326 @@
 //! Which hosts could serve a group: constraint by constraint, remembering what each one removed.
 
-use drystone_api::{AcceleratorRequirement, BlockPool, CompositionGroup, FunnelStage, ObjectReference};
+use std::{collections::HashMap, fmt::Write as _};
 
-use super::Request;
+use drystone_api::{
+    AcceleratorRequirement, BlockPool, CompositionGroup, DriveRequirement, FailureDomain, FunnelReason,
+    FunnelStage, ObjectReference, quantity::Memory,
+};
+
+use super::{Freed, Request};
 use crate::model::{Host, Snapshot};
 
-/// The hosts that remain for one group, and how it came to that.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Funnel {
-    /// Positions of the hosts that satisfy every constraint, sorted.
-    pub eligible: Vec<usize>,
-    /// What each constraint removed.
-    pub stages: Vec<FunnelStage>,
-}
+/// Most removed hosts that a stage lists by name.
+pub const MAX_REMOVED: usize = 40;
 
-/// A constraint: its wording, and what a host has instead of what is wanted (`None` if it satisfies it).
-type Check<'a> = Box<dyn Fn(&Host) -> Option<String> + 'a>;
+/// Most reasons that a stage lists.
+const MAX_REASONS: usize = 8;
 
-/// Constraints of a group by kind, so that a relaxation can leave one out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ConstraintKind {
-    /// Usable and unclaimed.
-    Availability,
-    /// In the site asked for, not excluded, not in maintenance.
-    Placement,
+/// What one host must satisfy, whatever the others are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Constraint<'a> {
+    /// Inspected, healthy, unclaimed, and not held back for somebody else.
+    Usable,
+    /// In this site.
+    Site(&'a str),
+    /// Not in maintenance, not excluded.
+    NotExcluded,
+    /// Nobody else has a host in the same domain.
+    Alone(FailureDomain),
+    /// Nobody else keeps the domain to himself.
+    NotKeptOut,
+    /// The domain is known.
+    DomainKnown(FailureDomain),
     /// Cores.
-    Cores,
+    Cores(u32),
     /// Memory.
-    Memory,
-    /// The n-th accelerator requirement.
-    Accelerators(usize),
-    /// Local storage.
-    Storage,
-    /// Bandwidth.
-    Bandwidth,
+    Memory(Memory),
+    /// Accelerators.
+    Accelerators(&'a AcceleratorRequirement),
+    /// Capacity of all drives.
+    Storage(Memory),
+    /// Drives.
+    Drives(&'a DriveRequirement),
+    /// Speed of the fastest port in bit/s.
+    Bandwidth(u64),
 }
 
-/// The funnel of every group of a request.
-pub fn funnels(request: &Request<'_>, snapshot: &Snapshot) -> Vec<Funnel> {
-    request.spec.groups.iter().map(|group| funnel(request, group, snapshot, None)).collect()
+/// The constraints of a group, in the order in which they are applied.
+pub fn constraints<'a>(request: &Request<'a>, group: &'a CompositionGroup) -> Vec<Constraint<'a>> {
+    let host = &group.host;
+    let mut all = vec![Constraint::Usable];
+    all.extend(request.spec.site.as_deref().map(Constraint::Site));
+    all.extend([Constraint::NotExcluded, Constraint::NotKeptOut]);
+    all.extend(request.spec.isolated_by.map(Constraint::Alone));
+    all.extend(group.spread.as_ref().map(|spread| Constraint::DomainKnown(spread.by)));
+    all.extend((host.cores > 0).then_some(Constraint::Cores(host.cores)));
+    all.extend(host.memory.map(Constraint::Memory));
+    all.extend(host.accelerators.iter().map(Constraint::Accelerators));
+    all.extend(host.storage.map(Constraint::Storage));
+    all.extend(host.drives.iter().map(Constraint::Drives));
+    let bandwidth = host.network.as_ref().and_then(|network| network.min_bandwidth);
+    all.extend(bandwidth.map(|bandwidth| Constraint::Bandwidth(bandwidth.0)));
+    all
 }
 
-/// The funnel of one group, optionally without one kind of constraint.
-pub fn funnel(
-    request: &Request<'_>,
-    group: &CompositionGroup,
-    snapshot: &Snapshot,
-    without: Option<ConstraintKind>,
-) -> Funnel {
-    let mut funnel = Funnel { eligible: (0..snapshot.hosts.len()).collect(), stages: Vec::new() };
-    for (kind, constraint, check) in constraints(request, group) {
-        if without == Some(kind) {
+/// What a constraint looks at besides the host: who occupies which domain.
+#[derive(Debug)]
+pub struct Neighbours<'a> {
+    request: &'a Request<'a>,
+    snapshot: &'a Snapshot,
+    /// Domains that others have hosts in, with one of these hosts; for the isolation that is asked for.
+    occupied: HashMap<u32, usize>,
+    /// Domains that others keep to themselves, with whose they are.
+    kept: HashMap<(FailureDomain, u32), &'a ObjectReference>,
+    kinds: Vec<FailureDomain>,
+}
+
+impl<'a> Neighbours<'a> {
+    /// Looks around.
+    pub fn new(request: &'a Request<'a>, snapshot: &'a Snapshot) -> Self {
+        let mut neighbours =
+            Self { request, snapshot, occupied: HashMap::new(), kept: HashMap::new(), kinds: Vec::new() };
+        let isolating =
+            snapshot.tenants.iter().filter_map(|tenant| Some((&tenant.owner, tenant.isolated_by?)));
+        let isolating: Vec<(&ObjectReference, FailureDomain)> = isolating.collect();
+        if request.spec.isolated_by.is_none() && isolating.is_empty() {
+            return neighbours;
+        }
+        for (position, host) in snapshot.hosts.iter().enumerate() {
+            let Some(consumer) = host.consumer.as_ref().filter(|consumer| !same(consumer, &request.owner))
+            else {
+                continue;
+            };
+            if let Some(by) = request.spec.isolated_by {
+                for domain in snapshot.domains(position, by) {
+                    neighbours.occupied.entry(*domain).or_insert(position);
+                }
+            }
+            for (owner, by) in isolating.iter().filter(|(owner, _)| same(owner, consumer)) {
+                for domain in snapshot.domains(position, *by) {
+                    neighbours.kept.insert((*by, *domain), owner);
+                }
+            }
+        }
+        let used = |by: &FailureDomain| neighbours.kept.keys().any(|(kind, _)| kind == by);
+        neighbours.kinds = [FailureDomain::Chassis, FailureDomain::Rack, FailureDomain::Switch]
+            .into_iter()
+            .filter(used)
+            .collect();
+        neighbours
+    }
+
+    fn occupant(&self, host: usize, by: FailureDomain) -> Option<usize> {
+        self.snapshot.domains(host, by).iter().find_map(|domain| self.occupied.get(domain).copied())
+    }
+
+    fn keeper(&self, host: usize) -> Option<(FailureDomain, &'a ObjectReference)> {
+        self.kinds.iter().find_map(|by| {
+            let domains = self.snapshot.domains(host, *by);
+            domains.iter().find_map(|domain| self.kept.get(&(*by, *domain)).map(|owner| (*by, *owner)))
+        })
+    }
+}
+
+impl Constraint<'_> {
+    /// Whether a host satisfies it.
+    pub fn admits(&self, around: &Neighbours<'_>, position: usize) -> bool {
+        let host = &around.snapshot.hosts[position];
+        match self {
+            Self::Usable => unusable(around.request, host, position).is_none(),
+            Self::Site(site) => host.site == *site,
+            Self::NotExcluded => !host.maintenance && !around.request.spec.exclude_hosts.contains(&host.name),
+            Self::Alone(by) => {
+                !around.snapshot.domains(position, *by).is_empty() && around.occupant(position, *by).is_none()
+            }
+            Self::NotKeptOut => around.keeper(position).is_none(),
+            Self::DomainKnown(by) => !around.snapshot.domains(position, *by).is_empty(),
+            Self::Cores(cores) => host.cores >= *cores,
+            Self::Memory(memory) => host.memory >= *memory,
+            Self::Accelerators(wanted) => matching_accelerators(host, wanted) >= wanted.count,
+            Self::Storage(storage) => host.storage >= *storage,
+            Self::Drives(wanted) => matching_drives(host, wanted) >= wanted.count,
+            Self::Bandwidth(wanted) => bits(host) >= *wanted,
+        }
+    }
+
+    /// What a host that it removes has instead.
+    pub fn instead(&self, around: &Neighbours<'_>, position: usize) -> String {
+        let host = &around.snapshot.hosts[position];
+        match self {
+            Self::Usable => unusable(around.request, host, position).unwrap_or_default(),
+            Self::Site(_) => format!("in site {}", host.site),
+            Self::NotExcluded if host.maintenance => "in maintenance".to_owned(),
+            Self::NotExcluded => "excluded by the request".to_owned(),
+            Self::Alone(by) => match around.occupant(position, *by) {
+                Some(other) => {
+                    let consumer = around.snapshot.hosts[other].consumer.clone().unwrap_or_default();
+                    format!("{by} {} has hosts of {consumer}", around.snapshot.domain_name(other, *by))
+                }
+                None => format!("its {by} is not known"),
+            },
+            Self::NotKeptOut => around.keeper(position).map_or_else(String::new, |(by, owner)| {
+                format!("{owner} keeps the {by} {} to itself", around.snapshot.domain_name(position, by))
+            }),
+            Self::DomainKnown(by) => format!("its {by} is not known"),
+            Self::Cores(_) => format!("{} cores", host.cores),
+            Self::Memory(_) => host.memory.to_string(),
+            Self::Accelerators(wanted) => {
+                format!("{} of {}", matching_accelerators(host, wanted), accelerators_of(host))
+            }
+            Self::Storage(_) => host.storage.to_string(),
+            Self::Drives(wanted) => format!("{} of {}", matching_drives(host, wanted), drives_of(host)),
+            Self::Bandwidth(_) => format!("{} Gbit/s", host.bandwidth_gbps),
+        }
+    }
+
+    /// For people.
+    pub fn wording(&self) -> String {
+        match self {
+            Self::Usable => "inspected, healthy and unclaimed".to_owned(),
+            Self::Site(site) => format!("site = {site}"),
+            Self::NotExcluded => "not in maintenance, not excluded".to_owned(),
+            Self::Alone(by) => format!("no other user in the same {by}"),
+            Self::NotKeptOut => "not kept by an isolated composition".to_owned(),
+            Self::DomainKnown(by) => format!("{by} known"),
+            Self::Cores(cores) => format!("cores >= {cores}"),
+            Self::Memory(memory) => format!("memory >= {memory}"),
+            Self::Accelerators(wanted) => accelerator_wording(wanted),
+            Self::Storage(storage) => format!("storage >= {storage}"),
+            Self::Drives(wanted) => drive_wording(wanted),
+            Self::Bandwidth(wanted) => {
+                format!("bandwidth >= {}", drystone_api::quantity::Bandwidth(*wanted))
+            }
+        }
+    }
+}
+
+/// The hosts that remain for one group, sorted; without words.
+pub fn eligible(around: &Neighbours<'_>, group: &CompositionGroup) -> Vec<usize> {
+    let all = constraints(around.request, group);
+    let fits = |host: &usize| all.iter().all(|constraint| constraint.admits(around, *host));
+    (0..around.snapshot.hosts.len()).filter(fits).collect()
+}
+
+/// What each constraint of a group removed.
+pub fn funnel(around: &Neighbours<'_>, group: &CompositionGroup) -> Vec<FunnelStage> {
+    let mut left: Vec<usize> = (0..around.snapshot.hosts.len()).collect();
+    let mut stages = Vec::new();
+    for constraint in constraints(around.request, group) {
+        let (kept, removed): (Vec<usize>, Vec<usize>) =
+            left.iter().partition(|position| constraint.admits(around, **position));
+        left = kept;
+        if removed.is_empty() && matches!(constraint, Constraint::NotKeptOut | Constraint::DomainKnown(_)) {
             continue;
         }
-        let mut removed = Vec::new();
-        funnel.eligible.retain(|position| match check(&snapshot.hosts[*position]) {
-            None => true,
-            Some(instead) => {
-                removed.push(format!("{}: {instead}", snapshot.hosts[*position].name));
-                false
-            }
-        });
-        let remaining = u32::try_from(funnel.eligible.len()).unwrap_or(u32::MAX);
-        funnel.stages.push(FunnelStage { group: group.name.clone(), constraint, remaining, removed });
+        stages.push(stage(around, group, constraint, left.len(), &removed));
     }
-    funnel
+    stages
 }
 
-fn constraints<'a>(
-    request: &'a Request<'_>,
-    group: &'a CompositionGroup,
-) -> Vec<(ConstraintKind, String, Check<'a>)> {
-    let mut checks: Vec<(ConstraintKind, String, Check<'a>)> = placement(request);
-    let host = &group.host;
-    if host.cores > 0 {
-        let check: Check<'a> = Box::new(|h| (h.cores < host.cores).then(|| format!("{} cores", h.cores)));
-        checks.push((ConstraintKind::Cores, format!("cores >= {}", host.cores), check));
-    }
-    if let Some(memory) = host.memory {
-        let check: Check<'a> = Box::new(move |h| (h.memory < memory).then(|| h.memory.to_string()));
-        checks.push((ConstraintKind::Memory, format!("memory >= {memory}"), check));
-    }
-    for (index, wanted) in host.accelerators.iter().enumerate() {
-        let check: Check<'a> = Box::new(move |h| {
-            let has = matching_accelerators(h, wanted);
-            (has < wanted.count).then(|| format!("{has} of {}", accelerators_of(h)))
-        });
-        checks.push((ConstraintKind::Accelerators(index), accelerator_wording(wanted), check));
-    }
-    if let Some(storage) = host.storage {
-        let check: Check<'a> = Box::new(move |h| (h.storage < storage).then(|| h.storage.to_string()));
-        checks.push((ConstraintKind::Storage, format!("storage >= {storage}"), check));
-    }
-    if let Some(bandwidth) = host.network.as_ref().and_then(|network| network.min_bandwidth) {
-        let wanted = bandwidth.0;
-        let check: Check<'a> = Box::new(move |h| {
-            (u64::from(h.bandwidth_gbps) * 1_000_000_000 < wanted)
-                .then(|| format!("{} Gbit/s", h.bandwidth_gbps))
-        });
-        checks.push((ConstraintKind::Bandwidth, format!("bandwidth >= {bandwidth}"), check));
-    }
-    checks
-}
-
-fn placement<'a>(request: &'a Request<'_>) -> Vec<(ConstraintKind, String, Check<'a>)> {
-    let mut checks: Vec<(ConstraintKind, String, Check<'a>)> = Vec::new();
-    let usable: Check<'a> = Box::new(|h| unusable(h, &request.owner));
-    checks.push((ConstraintKind::Availability, "inspected, healthy and unclaimed".to_owned(), usable));
-    if let Some(site) = &request.spec.site {
-        let check: Check<'a> = Box::new(move |h| (h.site != *site).then(|| format!("in site {}", h.site)));
-        checks.push((ConstraintKind::Placement, format!("site = {site}"), check));
-    }
-    let kept: Check<'a> = Box::new(|h| {
-        if h.maintenance {
-            return Some("in maintenance".to_owned());
+fn stage(
+    around: &Neighbours<'_>,
+    group: &CompositionGroup,
+    constraint: Constraint<'_>,
+    remaining: usize,
+    removed: &[usize],
+) -> FunnelStage {
+    let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+    let mut names = Vec::new();
+    let mut reasons: HashMap<String, u32> = HashMap::new();
+    for (at, position) in removed.iter().enumerate() {
+        let instead = constraint.instead(around, *position);
+        if at < MAX_REMOVED {
+            names.push(format!("{}: {instead}", around.snapshot.hosts[*position].name));
         }
-        request.spec.exclude_hosts.contains(&h.name).then(|| "excluded by the request".to_owned())
-    });
-    checks.push((ConstraintKind::Placement, "not in maintenance, not excluded".to_owned(), kept));
-    checks
+        *reasons.entry(instead).or_default() += 1;
+    }
+    if removed.len() > MAX_REMOVED {
+        names.push(format!("and {} more", removed.len() - MAX_REMOVED));
+    }
+    let mut reasons: Vec<FunnelReason> =
+        reasons.into_iter().map(|(instead, hosts)| FunnelReason { instead, hosts }).collect();
+    reasons.sort_by(|a, b| b.hosts.cmp(&a.hosts).then_with(|| a.instead.cmp(&b.instead)));
+    reasons.truncate(MAX_REASONS);
+    FunnelStage {
+        group: group.name.clone(),
+        constraint: constraint.wording(),
+        remaining: count(remaining),
+        removed_count: count(removed.len()),
+        removed: names,
+        reasons,
+    }
+}
+
+fn same(a: &ObjectReference, b: &ObjectReference) -> bool {
+    (&a.kind, &a.namespace, &a.name) == (&b.kind, &b.namespace, &b.name)
 }
 
 /// Whether a host is claimed by `owner`.
 pub fn belongs_to(host: &Host, owner: &ObjectReference) -> bool {
-    host.consumer.as_ref().is_some_and(|consumer| {
-        consumer.kind == owner.kind && consumer.namespace == owner.namespace && consumer.name == owner.name
-    })
+    host.consumer.as_ref().is_some_and(|consumer| same(consumer, owner))
 }
 
-fn unusable(host: &Host, owner: &ObjectReference) -> Option<String> {
+/// Whether a host would be free under the request's assumption about who gives hosts back.
+fn is_freed(request: &Request<'_>, host: &Host) -> bool {
+    match (&request.freed, &host.consumer) {
+        (Freed::Nobody, _) | (_, None) => false,
+        (Freed::Everybody, Some(_)) => host.pool != BlockPool::Failed,
+        (Freed::These(holders), Some(consumer)) => {
+            host.pool != BlockPool::Failed && holders.iter().any(|holder| same(holder, consumer))
+        }
+    }
+}
+
+fn unusable(request: &Request<'_>, host: &Host, position: usize) -> Option<String> {
+    if is_freed(request, host) {
+        return None;
+    }
     if let Some(consumer) = &host.consumer {
-        return (!belongs_to(host, owner)).then(|| format!("claimed by {consumer}"));
+        return (!same(consumer, &request.owner)).then(|| format!("claimed by {consumer}"));
     }
     let reason =
         |fallback: &str| if host.message.is_empty() { fallback.to_owned() } else { host.message.clone() };
     match host.pool {
-        BlockPool::Free | BlockPool::Online => None,
+        BlockPool::Free | BlockPool::Online => {
+            request.held.get(&position).map(|holder| format!("held back for {holder}"))
+        }
         BlockPool::Unassigned => Some(reason("not inspected yet")),
         BlockPool::Failed => Some(reason("out of order")),
         BlockPool::Reserved | BlockPool::Active => Some("not given back yet".to_owned()),
     }
 }
 
+/// Speed of a host's fastest port in bit/s.
+pub fn bits(host: &Host) -> u64 {
+    u64::from(host.bandwidth_gbps) * 1_000_000_000
+}
+
 /// How many accelerators of a host match a requirement.
 pub fn matching_accelerators(host: &Host, wanted: &AcceleratorRequirement) -> u32 {
-    let model = wanted.model.as_ref().map(|model| model.to_ascii_lowercase());
     host.accelerators
         .iter()
         .filter(|has| {
             has.kind == wanted.kind
-                && model.as_ref().is_none_or(|model| has.model.to_ascii_lowercase().contains(model))
+                && wanted.model.as_ref().is_none_or(|model| contains_ignoring_case(&has.model, model))
                 && wanted.min_memory.is_none_or(|least| has.memory.unwrap_or_default() >= least)
         })
         .map(|has| has.count)
         .fold(0, u32::saturating_add)
+}
+
+fn contains_ignoring_case(text: &str, part: &str) -> bool {
+    let (text, part) = (text.as_bytes(), part.as_bytes());
+    part.is_empty() || text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
+}
+
+/// How many drives of a host match a requirement.
+pub fn matching_drives(host: &Host, wanted: &DriveRequirement) -> u32 {
+    let matching = host.drives.iter().filter(|drive| {
+        wanted.min_capacity.is_none_or(|least| drive.capacity >= least)
+            && wanted.media.as_ref().is_none_or(|media| drive.media.eq_ignore_ascii_case(media))
+    });
+    u32::try_from(matching.count()).unwrap_or(u32::MAX)
 }
 
 fn accelerator_wording(wanted: &AcceleratorRequirement) -> String {
@@ -162,10 +329,26 @@ fn accelerator_wording(wanted: &AcceleratorRequirement) -> String {
     format!("{:?}{model}{memory} >= {}", wanted.kind, wanted.count)
 }
 
+fn drive_wording(wanted: &DriveRequirement) -> String {
+    let media = wanted.media.as_deref().unwrap_or("drives");
+    let capacity = wanted.min_capacity.map(|capacity| format!(" of {capacity}")).unwrap_or_default();
+    format!("{media}{capacity} >= {}", wanted.count)
+}
+
 fn accelerators_of(host: &Host) -> String {
     if host.accelerators.is_empty() {
         return "no accelerators".to_owned();
     }
     let each = host.accelerators.iter().map(|has| format!("{} × {}", has.count, has.model));
     each.collect::<Vec<_>>().join(", ")
+}
+
+fn drives_of(host: &Host) -> String {
+    let mut text = String::new();
+    for drive in &host.drives {
+        let comma = if text.is_empty() { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}{} {}", drive.media, drive.capacity);
+    }
+    if text.is_empty() { "no drives".to_owned() } else { text }
 }

@@ -1,23 +1,46 @@
 //! The composing manager's planner: `(request, snapshot) -> choice and explanation`. Pure and deterministic.
 //!
-//! 1. [`filter`]: for each group, constraint by constraint, which hosts remain.
-//! 2. [`candidates`]: several strategies craft complete assignments.
-//! 3. [`score`]: attributes of each candidate, weighed against each other.
+//! 1. [`filter`]: for each group, constraint by constraint, which hosts remain; [`problem`] prepares the rest.
+//! 2. [`candidates`]: several strategies craft complete assignments, host by host in a [`tally`].
+//! 3. [`score`]: limits and attributes of each candidate, weighed against each other.
 //! 4. [`search`]: the best one is improved by exchanging hosts until nothing gets better or the budget is spent.
 //! 5. [`explain`]: why this one; for what cannot be granted, [`relax`]: what little change would help.
 
 pub mod candidates;
 pub mod explain;
 pub mod filter;
+pub mod problem;
 pub mod relax;
 pub mod score;
 pub mod search;
+pub mod tally;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use drystone_api::{CompositionMember, CompositionSpec, Explanation, ObjectReference};
 
 use crate::model::Snapshot;
+use candidates::{Attempt, Candidate, Strategy, strategies};
+use problem::Problem;
+use score::Ranking;
+
+/// Assignments that the local search looks at.
+const BUDGET: u32 = 6_000;
+
+/// The same where it is only asked whether something is possible.
+const QUICK_BUDGET: u32 = 1_500;
+
+/// Who is assumed to give hosts back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Freed {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// These.
+    These(Vec<ObjectReference>),
+    /// Whoever has some.
+    Everybody,
+}
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -28,6 +51,17 @@ pub struct Request<'a> {
     pub spec: &'a CompositionSpec,
     /// Members that it has already; they stay as long as they fit.
     pub members: &'a [CompositionMember],
+    /// Unclaimed hosts that wait for somebody else, by position in the snapshot, with for whom.
+    pub held: HashMap<usize, String>,
+    /// An assumption, for questions about what would be.
+    pub freed: Freed,
+}
+
+impl<'a> Request<'a> {
+    /// A request for what there is now.
+    pub fn new(owner: ObjectReference, spec: &'a CompositionSpec, members: &'a [CompositionMember]) -> Self {
+        Self { owner, spec, members, held: HashMap::new(), freed: Freed::Nobody }
+    }
 }
 
 /// The answer.
@@ -42,17 +76,77 @@ pub struct Choice {
 /// Hosts of each group, by position in the snapshot; positions inside a group are sorted.
 pub type Assignment = Vec<Vec<usize>>;
 
+/// What came of the search.
+#[derive(Debug)]
+pub(crate) enum Solved {
+    /// The best candidate is inside the limits.
+    Granted(Ranking),
+    /// There are candidates, and none is inside the limits.
+    Unacceptable(Ranking),
+    /// No strategy found enough hosts; how far they came.
+    Short(Vec<Attempt>),
+}
+
 /// Makes the choice.
 pub fn compose(request: &Request<'_>, snapshot: &Snapshot) -> Choice {
-    let kept = kept_members(request, snapshot);
-    let funnels = filter::funnels(request, snapshot);
-    let crafted = candidates::craft(request, snapshot, &funnels, &kept);
-    let Some(ranking) = score::rank(request, snapshot, crafted) else {
-        return Choice { members: None, explanation: explain::infeasible(request, snapshot, &funnels) };
-    };
-    let ranking = search::improve(request, snapshot, &funnels, &kept, ranking);
-    let members = members_of(request, snapshot, &ranking.best().assignment);
-    Choice { members: Some(members), explanation: explain::chosen(request, snapshot, &funnels, &ranking) }
+    let problem = Problem::new(request, snapshot, kept_members(request, snapshot));
+    match solve(&problem) {
+        Solved::Granted(ranking) => Choice {
+            members: Some(members_of(request, snapshot, &ranking.best().assignment)),
+            explanation: explain::chosen(&problem, &ranking),
+        },
+        Solved::Unacceptable(ranking) => {
+            Choice { members: None, explanation: explain::unacceptable(&problem, &ranking) }
+        }
+        Solved::Short(attempts) => Choice { members: None, explanation: explain::short(&problem, &attempts) },
+    }
+}
+
+/// An assignment inside the limits, if one is found quickly; the choice of [`compose`] may be a better one.
+pub fn possible(request: &Request<'_>, snapshot: &Snapshot) -> Option<Assignment> {
+    let problem = Problem::new(request, snapshot, kept_members(request, snapshot));
+    if has_too_few(&problem) {
+        return None;
+    }
+    let limits = score::limits(&problem.limits);
+    let acceptable =
+        |candidate: &Candidate| limits.iter().all(|limit| limit.excess(&candidate.attributes) <= 0.0);
+    let all = strategies(&problem);
+    let mut crafted = Vec::new();
+    for strategy in &all {
+        let Ok(candidate) = strategy.craft(&problem) else { continue };
+        if acceptable(&candidate) {
+            return Some(candidate.assignment);
+        }
+        crafted.push(candidate);
+    }
+    let ranking = search::improve(&problem, &all, Ranking::of(&problem, crafted)?, QUICK_BUDGET);
+    ranking.best().is_acceptable().then(|| ranking.best().assignment.clone())
+}
+
+fn solve(problem: &Problem<'_>) -> Solved {
+    if has_too_few(problem) {
+        return Solved::Short(Vec::new());
+    }
+    let all: Vec<Strategy> = strategies(problem);
+    let (mut crafted, mut attempts) = (Vec::new(), Vec::new());
+    for strategy in &all {
+        match strategy.craft(problem) {
+            Ok(candidate) => crafted.push(candidate),
+            Err(attempt) => attempts.push(attempt),
+        }
+    }
+    let Some(ranking) = Ranking::of(problem, crafted) else { return Solved::Short(attempts) };
+    let ranking = search::improve(problem, &all, ranking, BUDGET);
+    if ranking.best().is_acceptable() { Solved::Granted(ranking) } else { Solved::Unacceptable(ranking) }
+}
+
+/// Whether some group has fewer eligible hosts, kept ones included, than it wants.
+fn has_too_few(problem: &Problem<'_>) -> bool {
+    problem.groups.iter().zip(&problem.kept).any(|(group, kept)| {
+        let new = group.eligible.iter().filter(|host| !kept.contains(host)).count();
+        new + kept.len() < group.wanted
+    })
 }
 
 /// Members that stay: still in the snapshot, still ours, not excluded; no more than the group wants.
@@ -60,13 +154,12 @@ fn kept_members(request: &Request<'_>, snapshot: &Snapshot) -> Assignment {
     let excluded: BTreeSet<&str> = request.spec.exclude_hosts.iter().map(String::as_str).collect();
     let last: BTreeSet<&str> = request.spec.release_first.iter().map(String::as_str).collect();
     let mut by_group: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for member in request.members {
-        let position =
-            snapshot.hosts.iter().position(|h| h.name == member.host && h.namespace == member.host_namespace);
-        let Some(position) = position else { continue };
+        let Some(position) = snapshot.position(&member.host_namespace, &member.host) else { continue };
         let host = &snapshot.hosts[position];
         let usable = !excluded.contains(host.name.as_str()) && filter::belongs_to(host, &request.owner);
-        if usable {
+        if usable && seen.insert(position) {
             by_group.entry(&member.group).or_default().push(position);
         }
     }

@@ -1,44 +1,22 @@
-//! Attributes of candidates, and their order by the user's weights.
+//! The order of candidates: first those inside the user's limits, then by the user's weights.
 
-use std::collections::BTreeSet;
+use drystone_api::{Limits, Weights};
 
-use drystone_api::Weights;
+use super::{Assignment, candidates::Candidate, problem::Problem, tally::Attributes};
 
-use super::{
-    Assignment, Request,
-    candidates::{Candidate, waste},
-};
-use crate::model::{Host, Snapshot};
+/// Differences below this are none.
+const EPSILON: f64 = 1e-9;
 
-/// Seconds a powered-off host is assumed to take until its operating system runs, when nothing better is known.
-pub const COLD_START_SECONDS: f64 = 120.0;
-
-/// The same for a host that is on and has to boot another medium.
-pub const WARM_START_SECONDS: f64 = 60.0;
-
-/// What can be said of an assignment. Lower is better for all but `bandwidth` and `spread`.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Attributes {
-    /// Mean number of switches between two members that need a network.
-    pub hops: f64,
-    /// Speed of the slowest such member's fastest port in Gbit/s.
-    pub bandwidth: f64,
-    /// Power under load in watts.
-    pub watts: f64,
-    /// Seconds until the slowest member is ready.
-    pub time_to_ready: f64,
-    /// Mean excess over what each member's group asks for, in thousandths.
-    pub fragmentation: f64,
-    /// Share of members that have a chassis of their own.
-    pub spread: f64,
-}
+/// Names of the attributes that are weighed, in the order of their values.
+pub const NAMES: [&str; 6] = ["hops", "bandwidth", "power", "time to ready", "fragmentation", "spread"];
 
 impl Attributes {
     /// For people.
     pub fn wording(&self) -> String {
         format!(
-            "{:.1} hops, {:.0} Gbit/s, {:.0} W, ready in {:.0} s, {:.0} % more than asked, {:.0} % own chassis",
+            "{:.1} hops (at most {:.0}), {:.0} Gbit/s, {:.0} W, ready in {:.0} s, {:.0} % more than asked, {:.0} % own chassis",
             self.hops,
+            self.max_hops,
             self.bandwidth,
             self.watts,
             self.time_to_ready,
@@ -47,14 +25,37 @@ impl Attributes {
         )
     }
 
+    /// The value of one attribute, by its place among [`NAMES`], for people.
+    pub fn show(&self, index: usize) -> String {
+        match index {
+            0 => format!("{:.2}", self.hops),
+            1 => format!("{:.0} Gbit/s", self.bandwidth),
+            2 => format!("{:.0} W", self.watts),
+            3 => format!("{:.0} s", self.time_to_ready),
+            4 => format!("{:.0} % more than asked", self.fragmentation / 10.0),
+            _ => format!("{:.0} % own chassis", self.spread * 100.0),
+        }
+    }
+
     const fn values(&self) -> [f64; 6] {
         // Negated where more is better, so that less is better everywhere.
         [self.hops, -self.bandwidth, self.watts, self.time_to_ready, self.fragmentation, -self.spread]
     }
-}
 
-/// Names of the attributes, in the order of their values.
-pub const NAMES: [&str; 6] = ["hops", "bandwidth", "power", "time to ready", "fragmentation", "spread"];
+    /// The better of each attribute.
+    #[must_use]
+    pub fn best_of(self, other: Self) -> Self {
+        Self {
+            hops: self.hops.min(other.hops),
+            max_hops: self.max_hops.min(other.max_hops),
+            bandwidth: self.bandwidth.max(other.bandwidth),
+            watts: self.watts.min(other.watts),
+            time_to_ready: self.time_to_ready.min(other.time_to_ready),
+            fragmentation: self.fragmentation.min(other.fragmentation),
+            spread: self.spread.max(other.spread),
+        }
+    }
+}
 
 const fn weight_values(weights: &Weights) -> [f64; 6] {
     [
@@ -67,47 +68,65 @@ const fn weight_values(weights: &Weights) -> [f64; 6] {
     ]
 }
 
-/// Measures an assignment. Paths and bandwidth are those of the groups that ask something of the network, if any does: how
-/// near a control plane is to the accelerators is nobody's concern.
-pub fn attributes(request: &Request<'_>, snapshot: &Snapshot, assignment: &Assignment) -> Attributes {
-    let groups = || request.spec.groups.iter().zip(assignment);
-    let all: Vec<&Host> = assignment.iter().flatten().map(|position| &snapshot.hosts[*position]).collect();
-    let asking = groups().filter(|(group, _)| group.host.network.is_some());
-    let mut connected: Vec<&Host> =
-        asking.flat_map(|(_, members)| members).map(|position| &snapshot.hosts[*position]).collect();
-    if connected.is_empty() {
-        connected.clone_from(&all);
+/// One limit of a request and how it is read off an assignment.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Name of the field in `spec.limits`.
+    pub name: &'static str,
+    /// The limit, in `unit`.
+    pub wanted: f64,
+    /// Unit, for people.
+    pub unit: &'static str,
+    /// Whether more is better.
+    pub at_least: bool,
+    read: fn(&Attributes) -> f64,
+}
+
+impl Limit {
+    /// What an assignment has, in the limit's unit.
+    pub fn has(&self, attributes: &Attributes) -> f64 {
+        (self.read)(attributes)
     }
-    let count = f64::from(u32::try_from(all.len().max(1)).unwrap_or(u32::MAX));
-    let mut pairs = 0.0_f64;
-    let mut hops = 0.0_f64;
-    for (index, a) in connected.iter().enumerate() {
-        for b in &connected[index + 1..] {
-            pairs += 1.0;
-            hops += snapshot.distances.between(a, b).map_or(64.0, f64::from);
-        }
+
+    /// By which part of itself the limit is missed; 0 if it is kept.
+    pub fn excess(&self, attributes: &Attributes) -> f64 {
+        let difference = if self.at_least {
+            self.wanted - self.has(attributes)
+        } else {
+            self.has(attributes) - self.wanted
+        };
+        if difference > EPSILON { difference / self.wanted.max(1.0) } else { 0.0 }
     }
-    let start = |on: bool| if on { WARM_START_SECONDS } else { COLD_START_SECONDS };
-    let chassis: BTreeSet<&str> = all.iter().map(|host| host.chassis.as_str()).collect();
-    let excess = groups().flat_map(|(group, members)| {
-        members.iter().map(|position| to_f64(waste(&group.host, &snapshot.hosts[*position])))
-    });
-    Attributes {
-        hops: hops / pairs.max(1.0),
-        bandwidth: connected
-            .iter()
-            .map(|host| f64::from(host.bandwidth_gbps))
-            .fold(f64::INFINITY, f64::min)
-            .min(1e6),
-        watts: all.iter().map(|host| f64::from(host.watts)).sum(),
-        time_to_ready: all.iter().map(|host| start(host.powered_on)).fold(0.0, f64::max),
-        fragmentation: excess.sum::<f64>() / count,
-        spread: f64::from(u32::try_from(chassis.len()).unwrap_or(u32::MAX)) / count,
+
+    /// A value with its unit.
+    pub fn show(&self, value: f64) -> String {
+        let number =
+            if value.fract().abs() < EPSILON { format!("{value:.0}") } else { format!("{value:.1}") };
+        if self.unit.is_empty() { number } else { format!("{number} {}", self.unit) }
     }
 }
 
-fn to_f64(value: u64) -> f64 {
-    f64::from(u32::try_from(value).unwrap_or(u32::MAX))
+/// The limits that a request sets.
+pub fn limits(limits: &Limits) -> Vec<Limit> {
+    let at_most = |name, wanted, unit, read| Limit { name, wanted, unit, at_least: false, read };
+    let at_least = |name, wanted, unit, read| Limit { name, wanted, unit, at_least: true, read };
+    let megabits = limits.min_bandwidth.map(|bandwidth| bandwidth.0 / 1_000_000);
+    let seconds = limits.max_time_to_ready.map(|span| span.0);
+    let whole = |value: u64| f64::from(u32::try_from(value).unwrap_or(u32::MAX));
+    let all: [Option<Limit>; 7] = [
+        limits.max_hops.map(|most| at_most("maxHops", f64::from(most), "", |a| a.max_hops)),
+        limits.max_mean_hops.map(|most| at_most("maxMeanHops", most, "", |a| a.hops)),
+        limits.max_watts.map(|most| at_most("maxWatts", f64::from(most), "W", |a| a.watts)),
+        seconds.map(|most| at_most("maxTimeToReady", whole(most), "s", |a| a.time_to_ready)),
+        megabits.map(|least| at_least("minBandwidth", whole(least) / 1000.0, "Gbit/s", |a| a.bandwidth)),
+        limits
+            .max_fragmentation_percent
+            .map(|most| at_most("maxFragmentationPercent", f64::from(most), "%", |a| a.fragmentation / 10.0)),
+        limits
+            .min_spread_percent
+            .map(|least| at_least("minSpreadPercent", f64::from(least), "%", |a| a.spread * 100.0)),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// A candidate with its measures.
@@ -119,45 +138,38 @@ pub struct Scored {
     pub assignment: Assignment,
     /// What can be said of it.
     pub attributes: Attributes,
+    /// Sum of the parts by which limits are missed; 0 if it is acceptable.
+    pub violation: f64,
     /// Weighed sum between 0 and 1, higher is better.
     pub score: f64,
 }
 
-/// Candidates in order, best first; never empty.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ranking {
-    best: Scored,
-    /// The others, best first.
-    pub others: Vec<Scored>,
-    /// By which scale attributes were compared.
-    pub scale: Scale,
-}
-
-impl Ranking {
-    /// The best one.
-    pub const fn best(&self) -> &Scored {
-        &self.best
-    }
-
-    /// Replaces the best one; the former best stays among the others.
-    pub fn surpass(&mut self, better: Scored) {
-        let former = std::mem::replace(&mut self.best, better);
-        self.others.insert(0, former);
+impl Scored {
+    /// Whether every limit is kept.
+    pub fn is_acceptable(&self) -> bool {
+        self.violation <= 0.0
     }
 }
 
-/// Range of each attribute over the candidates; what is equal everywhere does not count.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// By what candidates are compared: the limits, the weights, and the range of each attribute over the first candidates; what
+/// is equal everywhere does not count.
+#[derive(Debug, Clone)]
 pub struct Scale {
     low: [f64; 6],
     high: [f64; 6],
     weights: [f64; 6],
+    /// The limits.
+    pub limits: Vec<Limit>,
 }
 
 impl Scale {
-    fn over(all: &[Attributes], weights: &Weights) -> Self {
-        let mut scale =
-            Self { low: [f64::INFINITY; 6], high: [f64::NEG_INFINITY; 6], weights: weight_values(weights) };
+    fn over<'a>(all: impl Iterator<Item = &'a Attributes>, problem: &Problem<'_>) -> Self {
+        let mut scale = Self {
+            low: [f64::INFINITY; 6],
+            high: [f64::NEG_INFINITY; 6],
+            weights: weight_values(&problem.weights),
+            limits: limits(&problem.limits),
+        };
         for attributes in all {
             for (index, value) in attributes.values().into_iter().enumerate() {
                 scale.low[index] = scale.low[index].min(value);
@@ -183,30 +195,65 @@ impl Scale {
         let total: f64 = self.weights.iter().sum();
         if total > 0.0 { self.contributions(attributes).iter().sum::<f64>() / total } else { 1.0 }
     }
+
+    /// Sum of the parts by which limits are missed.
+    pub fn violation(&self, attributes: &Attributes) -> f64 {
+        self.limits.iter().map(|limit| limit.excess(attributes)).sum()
+    }
+
+    /// Whether the first pair of violation and score is really better than the second.
+    pub fn is_better(one: (f64, f64), other: (f64, f64)) -> bool {
+        one.0 < other.0 - EPSILON || (one.0 <= other.0 + EPSILON && one.1 > other.1 + EPSILON)
+    }
 }
 
-/// The weights of a request.
-pub fn weights(request: &Request<'_>) -> Weights {
-    request.spec.weights.unwrap_or_else(|| request.spec.purpose.weights())
+/// Candidates in order, best first; never empty.
+#[derive(Debug, Clone)]
+pub struct Ranking {
+    best: Scored,
+    /// The others, best first.
+    pub others: Vec<Scored>,
+    /// By which scale they were compared.
+    pub scale: Scale,
+    /// The best value of each attribute that was seen.
+    pub seen: Attributes,
+    /// Number of assignments that were looked at.
+    pub evaluated: u32,
 }
 
-/// Measures and orders candidates; `None` if there are none.
-pub fn rank(request: &Request<'_>, snapshot: &Snapshot, candidates: Vec<Candidate>) -> Option<Ranking> {
-    let measured: Vec<Attributes> =
-        candidates.iter().map(|candidate| attributes(request, snapshot, &candidate.assignment)).collect();
-    let scale = Scale::over(&measured, &weights(request));
-    let mut scored: Vec<Scored> = candidates
-        .into_iter()
-        .zip(measured)
-        .map(|(candidate, attributes)| Scored {
+impl Ranking {
+    /// Orders candidates; `None` if there are none.
+    pub fn of(problem: &Problem<'_>, candidates: Vec<Candidate>) -> Option<Self> {
+        let evaluated = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+        let scale = Scale::over(candidates.iter().map(|candidate| &candidate.attributes), problem);
+        let seen = candidates.iter().map(|candidate| candidate.attributes).reduce(Attributes::best_of)?;
+        let scored = candidates.into_iter().map(|candidate| Scored {
+            violation: scale.violation(&candidate.attributes),
+            score: scale.score(&candidate.attributes),
             strategy: candidate.strategy,
             assignment: candidate.assignment,
-            score: scale.score(&attributes),
-            attributes,
-        })
-        .collect();
-    scored.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.assignment.cmp(&b.assignment)));
-    let mut scored = scored.into_iter();
-    let best = scored.next()?;
-    Some(Ranking { best, others: scored.collect(), scale })
+            attributes: candidate.attributes,
+        });
+        let mut scored: Vec<Scored> = scored.collect();
+        scored.sort_by(|a, b| {
+            let by_merit = a.violation.total_cmp(&b.violation).then(b.score.total_cmp(&a.score));
+            by_merit.then_with(|| a.assignment.cmp(&b.assignment))
+        });
+        // Equal ones appear once.
+        scored.dedup_by(|later, earlier| later.assignment == earlier.assignment);
+        let mut scored = scored.into_iter();
+        let best = scored.next()?;
+        Some(Self { best, others: scored.collect(), scale, seen, evaluated })
+    }
+
+    /// The best one.
+    pub const fn best(&self) -> &Scored {
+        &self.best
+    }
+
+    /// Replaces the best one; the former best stays among the others.
+    pub fn surpass(&mut self, better: Scored) {
+        let former = std::mem::replace(&mut self.best, better);
+        self.others.insert(0, former);
+    }
 }

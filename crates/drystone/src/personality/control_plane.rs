@@ -1,10 +1,11 @@
-//! `drystone control-plane`: the control plane of a composed cluster, on its control-plane host: API server on the embedded
-//! store, scheduler and controllers, in one process.
+//! `drystone control-plane`: the control plane of a composed cluster, on a control-plane host: API server, scheduler and controllers, in one
+//! process. With one such host its state is in the embedded store. With several it is in etcd; one of them runs the controllers, and
+//! one has the address by which the cluster is reached.
 
 use std::{net::IpAddr, path::Path, sync::Arc};
 
 use drystone_apiserver::{ApiServer, Config, Profile, ServiceNetwork};
-use drystone_cluster::bootstrap::ControlPlaneConfig;
+use drystone_cluster::bootstrap::{ControlPlaneConfig, EtcdConfig};
 use drystone_identity::{
     CertificateProfile, PrivateKey, Secret, Usage, UserInfo,
     authn::{Authentication, BOOTSTRAP_TOKEN_SECRET_TYPE, BootstrapToken, ServiceAccountIssuer},
@@ -12,8 +13,15 @@ use drystone_identity::{
     files::private_directory,
     tls::{ServerIdentity, client_config, server_config},
 };
-use drystone_store::embedded::{EmbeddedStore, Options};
-use drystone_workloads::{WorkloadsConfig, config::ExternalPool};
+use drystone_store::{
+    Store,
+    embedded::{EmbeddedStore, Options},
+    etcd::{EtcdOptions, EtcdStore},
+};
+use drystone_workloads::{
+    WorkloadsConfig,
+    config::{ExternalPool, LeaderElectionConfig},
+};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as SecretObject;
@@ -22,19 +30,25 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams},
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use super::shutdown_on_signal;
+use super::{api_address, members, shutdown_on_signal};
 use crate::{cli::ConfigArgs, command::Failure};
 
 /// Namespace of bootstrap tokens.
 const KUBE_SYSTEM: &str = "kube-system";
+
+/// How often the certificate of etcd's member is renewed, which is valid for a year.
+const RENEW_CERTIFICATES: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
 
 /// Runs until a signal.
 pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     let config = read(&args.config)?;
     let shutdown = shutdown_on_signal()?;
     private_directory(&config.data_dir)?;
-    let store = EmbeddedStore::open(config.data_dir.join("cluster.redb"), Options::default())?;
+    let Some(ground) = shutdown.run_until_cancelled(Ground::open(&config)).await.transpose()? else {
+        return Ok(());
+    };
     let authority = authority(&config)?;
     let now = Timestamp::now();
     let ca_pem = authority.certificate_pem();
@@ -48,6 +62,7 @@ pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     ];
     let addresses: Vec<IpAddr> = [config.advertise_address, [127, 0, 0, 1].into()]
         .into_iter()
+        .chain(config.etcd.as_ref().map(|etcd| etcd.address))
         .chain(first(config.service_cidr))
         .collect();
     let serving = authority.issue(
@@ -59,7 +74,7 @@ pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     let key = PrivateKey::from_pem(&std::fs::read_to_string(&config.service_account_key)?)?;
     let issuer = "https://kubernetes.default.svc.cluster.local";
 
-    let mut server = Config::new(Profile::Cluster, Arc::new(store));
+    let mut server = Config::new(Profile::Cluster, ground.store());
     server.authentication = Authentication::new();
     server.service_account_issuer =
         Some(Arc::new(ServiceAccountIssuer::new(issuer, vec![issuer.to_owned()], key)?));
@@ -80,8 +95,14 @@ pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
         .map_err(|error| format!("listening on {}: {error}", config.listen))?;
     let tls = server_config(ServerIdentity::new(&serving)?, Some(&ca_pem))?;
     tracing::info!(cluster = config.cluster_name, "control plane listens on {}", config.listen);
+    let mut router = api.router_with_fallback();
+    if let Ground::Etcd(store) = &ground {
+        router = router.merge(members::router(api.clone(), Arc::clone(store)));
+    }
     let workloads = drystone_workloads::run(client, workloads(&config), shutdown.clone());
-    let (serving, workloads, ()) = tokio::join!(api.serve(listener, tls), workloads, async {
+    let serving = drystone_apiserver::serve_tls(listener, tls, router, api.stopping());
+    let duties = shared_duties(&config, &ground, &shutdown);
+    let (serving, workloads, (), ()) = tokio::join!(serving, workloads, duties, async {
         shutdown.cancelled().await;
         api.shutdown().await;
     });
@@ -90,7 +111,62 @@ pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<ControlPlaneConfig, Failure> {
+/// Where state is kept.
+enum Ground {
+    Embedded(Arc<EmbeddedStore>),
+    Etcd(Arc<EtcdStore>),
+}
+
+impl Ground {
+    /// Opens it. Waits for etcd, which is started together with this process, and answers when most of its members do.
+    async fn open(config: &ControlPlaneConfig) -> Result<Self, Failure> {
+        let Some(etcd) = &config.etcd else {
+            let file = config.data_dir.join("cluster.redb");
+            return Ok(Self::Embedded(Arc::new(EmbeddedStore::open(file, Options::default())?)));
+        };
+        let others = etcd.members.values().filter(|address| **address != etcd.address);
+        let addresses = std::iter::once(&etcd.address).chain(others);
+        let mut options = EtcdOptions::new(addresses.map(|address| EtcdConfig::client_url(*address)));
+        options.follow_members = true;
+        options.tls = Some(super::etcd::tls(etcd)?);
+        let store = EtcdStore::new(&options)?;
+        while let Err(error) = store.check().await {
+            tracing::info!("etcd does not answer yet: {error}");
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+        Ok(Self::Etcd(store))
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Embedded(store) => Arc::clone(store) as Arc<dyn Store>,
+            Self::Etcd(store) => Arc::clone(store) as Arc<dyn Store>,
+        }
+    }
+}
+
+/// What a control plane of several hosts does beside: takes its turn at the address, and renews the certificate of etcd.
+async fn shared_duties(config: &ControlPlaneConfig, ground: &Ground, shutdown: &CancellationToken) {
+    let (Some(etcd), IpAddr::V4(address)) = (&config.etcd, config.advertise_address) else { return };
+    let interface = api_address::Interface { name: etcd.interface.clone(), address };
+    let address = api_address::keep(ground.store(), etcd.name.clone(), interface, shutdown.clone());
+    let renewal = shutdown.run_until_cancelled(async {
+        loop {
+            tokio::time::sleep(RENEW_CERTIFICATES).await;
+            if let Err(error) = super::etcd::renew(config) {
+                tracing::error!(%error, "etcd's certificate is not renewed");
+            }
+        }
+    });
+    let ((), _) = tokio::join!(address, renewal);
+}
+
+/// Tells this process from all others.
+fn identity(name: &str) -> String {
+    format!("{name}_{:016x}", rand::random::<u64>())
+}
+
+pub(super) fn read(path: &Path) -> Result<ControlPlaneConfig, Failure> {
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("reading {}: {error}", path.display()))?;
     serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()).into())
@@ -114,6 +190,10 @@ fn workloads(config: &ControlPlaneConfig) -> WorkloadsConfig {
         auto_assign: true,
     };
     WorkloadsConfig {
+        leader_election: config
+            .etcd
+            .as_ref()
+            .map(|etcd| LeaderElectionConfig { identity: identity(&etcd.name), ..Default::default() }),
         external_pools: config.external_pools.iter().map(pool).collect(),
         ..WorkloadsConfig::default()
     }

@@ -1,7 +1,10 @@
 //! The long-running parts that the program can play, and what they share.
 
+mod api_address;
 pub(crate) mod control_plane;
 pub(crate) mod emulator;
+pub(crate) mod etcd;
+mod members;
 pub(crate) mod node;
 
 use std::{future::Future, io::IsTerminal as _};

@@ -10,17 +10,19 @@ use drystone_cluster::{
 use drystone_engine::{
     action::ActionRegistry,
     events::{EventRecorder, EventSink},
+    leader::{LeaderConfig, lead},
     operations::{OperationController, OperationControllerConfig},
     runner::{Engine, EngineConfig},
 };
-use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon};
+use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
+use drystone_ofmf::Ofmf;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{UpArgs, pki::Keys, server::Server};
+use super::{UpArgs, pki::Keys, server::Server, storage::Storage};
 use crate::command::Failure;
 
 /// Starts the listener that management controllers fetch boot media from.
@@ -63,12 +65,13 @@ impl Addresses for Leases {
     }
 }
 
-/// Starts everything; ends when `shutdown` is cancelled and all controllers have ended.
+/// Starts everything, on a shared store only while this Drystone leads; ends when `shutdown` is cancelled and all controllers have ended.
 pub(crate) fn start(
     server: &Server,
     keys: &Keys,
     media: BootMedia,
     args: &UpArgs,
+    redfish: &Ofmf,
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Failure> {
     let client: Client = server.client();
@@ -82,8 +85,6 @@ pub(crate) fn start(
     };
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
-    let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
-    let operations = OperationController::new(client.clone(), engine, OperationControllerConfig::default());
     let metal = MetalConfig {
         drivers: Arc::new(drystone_metal::driver::redfish::RedfishDrivers),
         media,
@@ -92,10 +93,38 @@ pub(crate) fn start(
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
         events: events.clone(),
+        trees: AgentTrees::new(redfish.tree()),
     };
     let fabric = FabricManager::new(client.clone(), fabric);
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
+    let domains = Domains { client: client.clone(), actions, metal, fabric, cluster, events };
+    // With a store of its own there is no other Drystone that could be at work; the store is locked.
+    if args.store == Storage::Embedded {
+        return Ok(tokio::spawn(domains.run(shutdown)));
+    }
     Ok(tokio::spawn(async move {
+        lead(client, LeaderConfig::new("drystone"), shutdown, |term| domains.clone().run(term)).await;
+    }))
+}
+
+/// The controllers of all domains, not yet running.
+#[derive(Clone)]
+struct Domains {
+    client: Client,
+    actions: ActionRegistry,
+    metal: MetalConfig,
+    fabric: FabricManager,
+    cluster: ClusterConfig,
+    events: Arc<dyn EventSink>,
+}
+
+impl Domains {
+    /// Runs them until `shutdown`.
+    async fn run(self, shutdown: CancellationToken) {
+        let Self { client, actions, metal, fabric, cluster, events } = self;
+        let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
+        let operations =
+            OperationController::new(client.clone(), engine, OperationControllerConfig::default());
         tokio::join!(
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
@@ -103,5 +132,5 @@ pub(crate) fn start(
             drystone_composer::controller::run(client.clone(), events, shutdown.clone()),
             drystone_cluster::run(client, cluster, shutdown),
         );
-    }))
+    }
 }

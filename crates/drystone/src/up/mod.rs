@@ -7,6 +7,7 @@ mod redfish;
 mod server;
 mod serving;
 pub(crate) mod sites;
+mod storage;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,18 @@ pub(crate) struct UpArgs {
     /// Where everything is kept
     #[arg(long, default_value = "drystone-data")]
     data: PathBuf,
+    /// Where objects are kept: `embedded` (in the data directory), or `etcd=URL,URL…` (several Drystones may share one etcd)
+    #[arg(long, default_value = "embedded", value_parser = storage::parse)]
+    store: storage::Storage,
+    /// Certificate authority of etcd (PEM file), for URLs that are `https://`
+    #[arg(long, value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// Certificate to show to etcd (PEM file)
+    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// Key of that certificate (PEM file)
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
     /// Where the HTTPS port listens
     #[arg(long, default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
@@ -73,11 +86,12 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let keys = pki::load_or_make(&data, &addresses)?;
     let ports =
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
-    let server = server::start(&keys, &data, ports).await?;
+    let store = storage::open(&args, &data).await?;
+    let server = server::start(&keys, store, ports).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
-    server.redfish.start(&server.api, &client, &keys)?;
+    let redfish = server.redfish.start(&server.api, &client, &keys)?;
     let stop_controllers = CancellationToken::new();
     let serving = serving::Serving {
         authority: Arc::clone(&keys.authority),
@@ -86,7 +100,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     };
     tokio::spawn(serving.run(client.clone(), stop_controllers.clone()));
     let boot = controllers::start_boot_listener(&keys, args.boot_listen, &stop_controllers).await?;
-    let domains = controllers::start(&server, &keys, boot, &args, stop_controllers.clone())?;
+    let domains = controllers::start(&server, &keys, boot, &args, &redfish, stop_controllers.clone())?;
     let mut emulated = Vec::new();
     let started = start_sites(&args, &data, &server, &mut emulated).await;
     match &started {

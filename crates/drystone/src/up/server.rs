@@ -1,6 +1,6 @@
-//! The API server on the embedded store, and its HTTPS port, which other front ends share.
+//! The API server, and its HTTPS port, which other front ends share.
 
-use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use axum::{Router, http::request::Parts};
 use drystone_api::{GROUP, SYSTEM_NAMESPACE, custom_resource_definitions};
@@ -15,7 +15,7 @@ use drystone_identity::{
     rbac::{Attributes, ResourceAttributes},
     tls::{ServerIdentity, server_config},
 };
-use drystone_store::embedded::{EmbeddedStore, Options};
+use drystone_store::Store;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -75,11 +75,8 @@ impl Server {
     }
 }
 
-/// Opens the store, starts the server, listens.
-pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Server, Failure> {
-    let directory = data.join("store");
-    drystone_identity::files::private_directory(&directory)?;
-    let store = EmbeddedStore::open(directory.join("drystone.redb"), Options::default())?;
+/// Starts the server over a store, listens.
+pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
         Some(address) => Some(listen(address, "--http").await?),
@@ -88,7 +85,7 @@ pub(crate) async fn start(keys: &Keys, data: &Path, ports: Ports) -> Result<Serv
     let address = listener.local_addr()?;
     let passwords = Passwords::new().with("admin", PasswordHash::of(&keys.admin_password)?, administrator());
     let issuer = format!("https://{address}");
-    let mut config = Config::new(Profile::Management, Arc::new(store));
+    let mut config = Config::new(Profile::Management, store);
     config.authentication = Authentication::new().with(passwords);
     config.service_account_issuer = Some(Arc::new(ServiceAccountIssuer::new(
         issuer.clone(),

@@ -88,6 +88,12 @@ impl Up {
         std::fs::read_to_string(&self.log).expect("the log")
     }
 
+    /// Kills it as nothing else does: without a chance to say anything.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("its status");
+    }
+
     /// Password of the administrator.
     pub(crate) fn password(&self) -> String {
         std::fs::read_to_string(self.data.join("admin-password")).expect("a password")

@@ -11,10 +11,7 @@ use drystone_redfish::{
 use serde_json::{Value, json};
 
 use super::{Bmc, CD, CHASSIS, MANAGER, SYSTEM, VIRTUAL_MEDIA, body, failed, system::is_http};
-use crate::{
-    faults::Faults,
-    hardware::{Change, InsertedMedium},
-};
+use crate::hardware::{Change, InsertedMedium};
 
 const INSERT: &str = "VirtualMedia.InsertMedia";
 const EJECT: &str = "VirtualMedia.EjectMedia";
@@ -35,7 +32,7 @@ impl Bmc {
         let reset = json!({"target": format!("{MANAGER}/Actions/Manager.Reset"),
             "ResetType@Redfish.AllowableValues": ["GracefulRestart", "ForceRestart"]});
         manager.actions.insert("#Manager.Reset".to_owned(), reset);
-        manager.actions.insert("Oem".to_owned(), Faults::actions());
+        manager.actions.insert("Oem".to_owned(), self.faults.actions());
         manager.oem.insert("Drystone".to_owned(), self.faults.shown(Instant::now()));
         body(&manager)
     }

@@ -126,7 +126,8 @@ impl FabricService {
 
     fn composed_system(&self, host: &str, uri: &str) -> Result<Value, ServiceError> {
         let known = self.attached_hosts.iter().any(|name| name == host);
-        let hardware = self.hosts.get(host).filter(|_| known).ok_or_else(|| ServiceError::not_found(uri))?;
+        let hardware =
+            self.links.hosts().get(host).filter(|_| known).ok_or_else(|| ServiceError::not_found(uri))?;
         let uri = format!("{SYSTEMS}/{host}");
         let mut system = ComputerSystem::at(&uri, host);
         system.system_type = Some("Physical".to_owned());

@@ -1,5 +1,7 @@
 //! Connections that an agent was given: which endpoints may use what of each other.
 
+use std::sync::Arc;
+
 use drystone_redfish::{
     error::ServiceError,
     message,
@@ -9,10 +11,12 @@ use drystone_redfish::{
 use serde_json::Value;
 
 use super::{
-    FabricService, lock,
+    FabricService,
+    links::happening,
+    lock,
     record::{ConnectionRecord, is_good_id},
 };
-use crate::bmc::{body, changed};
+use crate::bmc::body;
 
 /// Most connections of a fabric.
 const MOST: usize = 65_536;
@@ -71,13 +75,21 @@ impl FabricService {
                 )));
             }
             let name = name.unwrap_or_else(|| format!("Connection {id}"));
-            record
-                .connections
-                .insert(id.clone(), ConnectionRecord { name, description, kind, initiators, targets });
+            let connection = ConnectionRecord { name, description, kind, initiators, targets };
+            record.connections.insert(id.clone(), Arc::new(connection));
             Ok(id)
         });
         let id = created.await?;
-        self.publish(&changed(&self.connection_uri(&id), "Connection"));
+        let text = "The connection %1 of the fabric %2 was created.";
+        let uri = self.connection_uri(&id);
+        self.publish(&happening(
+            "ConnectionCreated",
+            text,
+            false,
+            &[&id, &self.spec().id],
+            &uri,
+            "Connection",
+        ));
         Ok(Reply::created(self.connection(&id)?))
     }
 
@@ -87,7 +99,8 @@ impl FabricService {
             record.connections.remove(id).map(|_| ()).ok_or_else(|| ServiceError::not_found(uri))
         })
         .await?;
-        self.publish(&changed(uri, "Connection"));
+        let text = "The connection %1 of the fabric %2 was removed.";
+        self.publish(&happening("ConnectionRemoved", text, false, &[id, &self.spec().id], uri, "Connection"));
         Ok(Reply::no_content())
     }
 }

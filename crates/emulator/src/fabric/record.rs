@@ -1,6 +1,9 @@
 //! What a fabric service keeps, beside the forwarding tables, which have a file each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use drystone_redfish::server::SavedSubscription;
 use serde::{Deserialize, Serialize};
@@ -9,18 +12,39 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct FabricRecord {
-    /// Ports that are set down, as (switch, port).
-    pub(super) disabled_ports: BTreeSet<(String, String)>,
-    /// Zones by id.
-    pub(super) zones: BTreeMap<String, ZoneRecord>,
-    /// Connections by id.
-    pub(super) connections: BTreeMap<String, ConnectionRecord>,
+    /// Zones by id; shared, since every change begins with a copy of the record.
+    #[serde(with = "shared")]
+    pub(super) zones: BTreeMap<String, Arc<ZoneRecord>>,
+    /// Connections by id; shared likewise.
+    #[serde(with = "shared")]
+    pub(super) connections: BTreeMap<String, Arc<ConnectionRecord>>,
     /// Host that a resource block is attached to, by block.
     pub(super) attachments: BTreeMap<String, String>,
     /// Number for the next zone or connection that is not given an id.
     pub(super) next_id: u64,
     /// Event subscriptions.
     pub(super) subscriptions: Vec<SavedSubscription>,
+}
+
+/// Shared values, kept like others.
+mod shared {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        map: &BTreeMap<String, Arc<T>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(map.iter().map(|(id, value)| (id, value.as_ref())))
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, Arc<T>>, D::Error> {
+        let map = BTreeMap::<String, T>::deserialize(deserializer)?;
+        Ok(map.into_iter().map(|(id, value)| (id, Arc::new(value))).collect())
+    }
 }
 
 /// A zone.

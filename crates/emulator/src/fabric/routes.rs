@@ -26,6 +26,7 @@ pub(super) fn table(agent: bool) -> RouteTable {
         Route::new("/redfish/v1/Fabrics/{fabric}/AddressPools").get(),
         Route::new("/redfish/v1/Managers").get(),
         Route::new("/redfish/v1/Managers/1").get(),
+        Route::new("/redfish/v1/EventService/SSE").get(),
     ];
     let table = RouteTable::new(own)
         .with(ServiceDocuments::routes())

@@ -1,19 +1,23 @@
 //! The forwarding table of a switch: an OEM resource whose PATCH merges by zone and is checked as a whole.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use drystone_redfish::{
     error::ServiceError,
     message,
     server::{Properties, Reply, RequestBody},
 };
+use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{FabricService, backend_failed, lock, record::is_good_id};
+use super::{FabricService, backend_failed, compact::CompactTable, lock, record::is_good_id};
 use crate::{
     backend::{ForwardingMember, ForwardingZone, ForwardingZones},
     bmc::changed,
-    site::{MacAddress, SwitchSpec},
+    site::{FaultKind, MacAddress, SwitchSpec},
     state,
 };
 
@@ -25,12 +29,15 @@ impl FabricService {
     }
 
     /// The forwarding table of a switch.
-    pub(super) fn table(&self, switch: &SwitchSpec) -> Result<Value, ServiceError> {
-        let tables = lock(&self.tables);
-        let zones = tables.get(&switch.name).map(serde_json::to_value).transpose();
-        let zones = zones.map_err(|error| ServiceError::internal(&error))?.unwrap_or_else(|| json!({}));
-        Ok(json!({"@odata.id": self.table_uri(&switch.name), "@odata.type": TYPE, "Id": "ForwardingTable",
-            "Name": format!("Forwarding table of {}", switch.name), "Zones": zones}))
+    pub(super) fn table(&self, switch: u32) -> Result<Value, ServiceError> {
+        self.rendered(switch, &self.table_of(switch))
+    }
+
+    fn rendered(&self, switch: u32, zones: &ForwardingZones) -> Result<Value, ServiceError> {
+        let zones = serde_json::to_value(zones).map_err(|error| ServiceError::internal(&error))?;
+        let name = self.links.switch(switch).map(|switch| &*switch.name).unwrap_or_default();
+        Ok(json!({"@odata.id": self.table_uri(name), "@odata.type": TYPE, "Id": "ForwardingTable",
+            "Name": format!("Forwarding table of {name}"), "Zones": zones}))
     }
 
     /// PATCH of the table: checked, programmed, kept, then acknowledged. If one of these fails the switch forwards as
@@ -41,13 +48,24 @@ impl FabricService {
         request: RequestBody,
         uri: &str,
     ) -> Result<Reply, ServiceError> {
-        let spec = self.switch(switch).ok_or_else(|| ServiceError::not_found(uri))?;
-        let before = lock(&self.tables).get(switch).cloned().unwrap_or_default();
+        let missing = || ServiceError::not_found(uri);
+        let at = self.switch_at(switch).ok_or_else(missing)?;
+        let spec = self.links.switch(at).ok_or_else(missing)?;
+        let before = self.table_of(at);
         let after = merge(&before, request.required()?, spec, uri)?;
-        if after == before {
-            return Ok(Reply::updated(self.table(spec)?));
+        if self.links.is_dark(at) {
+            return Err(ServiceError::unavailable(message::could_not_establish_connection(uri), 1));
         }
-        if let Err(error) = self.backend.program_switch(switch, &after).await {
+        if let Some(effect) = self.faults.meet_table(Instant::now(), switch, rand::random) {
+            return match effect.kind {
+                FaultKind::TableIgnored => Ok(Reply::updated(self.rendered(at, &after)?)),
+                _ => Err(refused(effect.status, uri)),
+            };
+        }
+        if after == before {
+            return Ok(Reply::updated(self.rendered(at, &after)?));
+        }
+        if let Err(error) = self.links.backend().program_switch(switch, &after).await {
             self.program_again(switch, &before).await;
             return Err(backend_failed(&error, uri));
         }
@@ -55,16 +73,25 @@ impl FabricService {
             self.program_again(switch, &before).await;
             return Err(ServiceError::internal(&error));
         }
-        lock(&self.tables).insert(switch.to_owned(), after);
+        lock(&self.tables).insert(at, CompactTable::pack(&after, spec));
         self.publish(&changed(uri, "DrystoneForwardingTable"));
-        Ok(Reply::updated(self.table(spec)?))
+        Ok(Reply::updated(self.rendered(at, &after)?))
     }
 
     /// Takes a switch back to what is on record.
     async fn program_again(&self, switch: &str, zones: &ForwardingZones) {
-        if let Err(error) = self.backend.program_switch(switch, zones).await {
+        if let Err(error) = self.links.backend().program_switch(switch, zones).await {
             tracing::error!(switch, %error, "the switch does not forward what is on record");
         }
+    }
+}
+
+/// How a switch refuses a table that there is nothing wrong with.
+fn refused(status: u16, uri: &str) -> ServiceError {
+    match status {
+        400 => ServiceError::bad_request(message::property_value_out_of_range("", "Zones")),
+        507 => ServiceError::new(StatusCode::INSUFFICIENT_STORAGE, message::resource_exhaustion(uri)),
+        _ => ServiceError::unavailable(message::service_temporarily_unavailable(1), 1),
     }
 }
 
@@ -77,7 +104,7 @@ pub(super) fn merge(
 ) -> Result<ForwardingZones, ServiceError> {
     let mut after = before.clone();
     let mut properties = Properties::update(patch);
-    let ports: Vec<&str> = switch.ports.iter().map(|port| port.name.as_str()).collect();
+    let ports: Vec<&str> = switch.ports.iter().map(|port| &*port.name).collect();
     properties.object("Zones", |zones| {
         for id in zones.names() {
             if !is_good_id(&id) {
@@ -119,7 +146,9 @@ fn read_zone(zone: &mut Properties, ports: &[&str]) -> Option<ForwardingZone> {
 
 fn read_members(members: &mut Properties, ports: &[&str]) -> BTreeMap<String, ForwardingMember> {
     let mut read = BTreeMap::new();
-    for mac in members.names() {
+    let mut names = members.names();
+    names.sort_unstable();
+    for mac in names.clone() {
         // One spelling only, or the same address could stand there twice.
         if !mac.parse::<MacAddress>().is_ok_and(|parsed| parsed.to_string() == mac) {
             members.take(&mac);
@@ -131,14 +160,35 @@ fn read_members(members: &mut Properties, ports: &[&str]) -> BTreeMap<String, Fo
                 let path = member.path_of("Port");
                 member.reject(message::property_missing(&path));
             }
-            let port = member.choice("Port", ports)?;
-            Some(ForwardingMember { port, shared: member.boolean("Shared").unwrap_or(false) })
+            let peers = read_peers(member, &mac, &names);
+            let shared = member.boolean("Shared").unwrap_or(false);
+            Some(ForwardingMember { port: member.choice("Port", ports)?, shared, peers })
         });
         if let Some(Some(member)) = member {
             read.insert(mac, member);
         }
     }
     read
+}
+
+/// The list of a member that is restricted: other members of the zone, each once.
+fn read_peers(member: &mut Properties, mac: &str, members: &[String]) -> Option<BTreeSet<String>> {
+    if member.take_null("Peers") {
+        return None;
+    }
+    let listed = member.strings("Peers")?;
+    let mut peers = BTreeSet::new();
+    for (index, peer) in listed.into_iter().enumerate() {
+        let path = member.path_of(&format!("Peers/{index}"));
+        if members.binary_search(&peer).is_err() {
+            member.reject(message::property_value_not_in_list(&peer, &path));
+        } else if peer == mac || peers.contains(&peer) {
+            member.reject(message::property_value_conflict(&path, &member.path_of("Peers")));
+        } else {
+            peers.insert(peer);
+        }
+    }
+    Some(peers)
 }
 
 /// What must hold over all zones of a table: tags differ, and an endpoint that is not shared is in one zone.
@@ -170,5 +220,5 @@ fn check(zones: &ForwardingZones, uri: &str) -> Result<(), ServiceError> {
             }
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(ServiceError::several(http::StatusCode::CONFLICT, wrong)) }
+    if wrong.is_empty() { Ok(()) } else { Err(ServiceError::several(StatusCode::CONFLICT, wrong)) }
 }

@@ -7,7 +7,7 @@ use http::header;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{FabricService, FabricSetup, table::merge};
+use super::{FabricService, compact::CompactTable, table::merge};
 use crate::{
     backend::{
         Backend, BackendError, BootSource, BootState, ForwardingZones, GatewayConfig, GatewayEndpoints,
@@ -27,16 +27,7 @@ fn service(
 ) -> Arc<FabricService> {
     let site = probe::rack();
     let hosts = probe::hosts(&site, &Arc::new(SimBackend::default()), directory);
-    let setup = FabricSetup {
-        site: Arc::new(site),
-        fabric,
-        switch,
-        hosts,
-        backend,
-        directory: directory.to_owned(),
-        credentials: probe::credentials(),
-    };
-    FabricService::new(setup).unwrap()
+    probe::fabric_service(site, fabric, switch, hosts, backend, directory)
 }
 
 #[tokio::test]
@@ -95,6 +86,120 @@ impl Backend for Broken {
     }
 }
 
+/// A backend that notes what is done to ports, and fails at one if told so.
+#[derive(Default)]
+struct Ports {
+    set: std::sync::Mutex<Vec<(String, bool)>>,
+    broken: std::sync::Mutex<Option<String>>,
+}
+
+impl Ports {
+    fn taken(&self) -> Vec<(String, bool)> {
+        std::mem::take(&mut *self.set.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl Backend for Ports {
+    async fn start(&self, _: &SiteFile, gateway: &GatewayConfig) -> Result<GatewayEndpoints, BackendError> {
+        Ok(GatewayEndpoints { proxy: gateway.proxy_listen, controller: gateway.controller })
+    }
+    async fn program_switch(&self, _: &str, _: &ForwardingZones) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn set_port(&self, switch: &str, port: &str, up: bool) -> Result<(), BackendError> {
+        let name = format!("{switch}/{port}");
+        if self.broken.lock().unwrap().as_ref() == Some(&name) && !up {
+            return Err(BackendError { what: name, reason: "it is stuck".to_owned() });
+        }
+        self.set.lock().unwrap().push((name, up));
+        Ok(())
+    }
+    async fn power_on(&self, _: &HostSpec, _: BootSource) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn shut_down(&self, _: &HostSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn power_off(&self, _: &HostSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn wipe_disk(&self, _: &HostSpec) -> Result<(), BackendError> {
+        Ok(())
+    }
+    async fn boot_state(&self, _: &HostSpec) -> Result<BootState, BackendError> {
+        Ok(BootState::Off)
+    }
+    async fn stop(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+const SET_FAULT: &str = "/redfish/v1/Managers/1/Actions/Oem/DrystoneManager.SetFault";
+const CLEAR_FAULTS: &str = "/redfish/v1/Managers/1/Actions/Oem/DrystoneManager.ClearFaults";
+
+#[tokio::test]
+async fn faults_of_cables_reach_the_ports_at_both_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let ports = Arc::new(Ports::default());
+    let agent = service(directory.path(), 1, None, Arc::clone(&ports) as _);
+    let act =
+        async |uri: &str, body: Value| probe::ask(agent.as_ref(), true, "POST", uri, &[], &body).await.0;
+    let names =
+        |list: &[(&str, bool)]| list.iter().map(|(name, up)| ((*name).to_owned(), *up)).collect::<Vec<_>>();
+    assert_eq!(act(SET_FAULT, json!({"Kind": "LinkDown", "Switch": "hsn-b", "Port": "isl1"})).await, 204);
+    assert_eq!(ports.taken(), names(&[("hsn-a/isl1", false), ("hsn-b/isl1", false)]));
+    assert_eq!(act(SET_FAULT, json!({"Kind": "SwitchDown", "Switch": "hsn-a"})).await, 204);
+    let dark = ports.taken();
+    assert!(dark.iter().all(|(name, up)| name.starts_with("hsn-a/") && !up), "{dark:?}");
+    assert_eq!(dark.len(), 9, "all of its ports but the one that was down: {dark:?}");
+    // A port that is set up while its switch is dark stays down.
+    let port = "/redfish/v1/Fabrics/HSN/Switches/hsn-a/Ports/p1";
+    for state in ["Disabled", "Enabled"] {
+        let (status, _) =
+            probe::ask(agent.as_ref(), true, "PATCH", port, &[], &json!({"LinkState": state})).await;
+        assert_eq!((u16::from(status), ports.taken()), (200, Vec::new()));
+    }
+    assert_eq!(act(CLEAR_FAULTS, json!({"Kind": "SwitchDown"})).await, 204);
+    assert!(!ports.taken().contains(&("hsn-a/isl1".to_owned(), true)), "its cable is still cut");
+    assert_eq!(act(CLEAR_FAULTS, json!({})).await, 204);
+    assert_eq!(ports.taken(), names(&[("hsn-a/isl1", true), ("hsn-b/isl1", true)]));
+
+    // What fails half-way is taken back.
+    *ports.broken.lock().unwrap() = Some("hsn-b/isl0".to_owned());
+    assert_eq!(act(SET_FAULT, json!({"Kind": "LinkDown", "Switch": "hsn-a", "Port": "isl0"})).await, 503);
+    assert_eq!(ports.taken().last(), Some(&("hsn-b/isl0".to_owned(), true)));
+    let uri = "/redfish/v1/Fabrics/HSN/Switches/hsn-a/Ports/isl0";
+    let (_, shown) = probe::ask(agent.as_ref(), true, "GET", uri, &[], &Value::Null).await;
+    assert_eq!(shown["LinkStatus"], "LinkUp");
+}
+
+#[tokio::test]
+async fn zones_are_found_from_their_endpoints_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let backend = || Arc::new(SimBackend::default());
+    let agent = service(directory.path(), 1, None, backend());
+    let link = |id: &str| json!({"@odata.id": format!("/redfish/v1/Fabrics/HSN/Endpoints/{id}")});
+    let zones = "/redfish/v1/Fabrics/HSN/Zones";
+    for (id, members) in [("z1", ["gpu-01-hsn0", "gpu-02-hsn0"]), ("z2", ["gpu-03-hsn0", "gpu-04-hsn0"])] {
+        let body = json!({"Id": id, "Links": {"Endpoints": members.map(link)}});
+        let (status, reply) = probe::ask(agent.as_ref(), true, "POST", zones, &[], &body).await;
+        assert_eq!(status, 201, "{reply}");
+    }
+    let moved = json!({"Links": {"Endpoints": [link("gpu-01-hsn0")]}});
+    let z1 = format!("{zones}/z1");
+    assert_eq!(probe::ask(agent.as_ref(), true, "PATCH", &z1, &[], &moved).await.0, 200);
+    drop(agent);
+    let agent = service(directory.path(), 1, None, backend());
+    for (endpoint, zone) in [("gpu-01-hsn0", json!([{"@odata.id": z1}])), ("gpu-02-hsn0", Value::Null)] {
+        let uri = format!("/redfish/v1/Fabrics/HSN/Endpoints/{endpoint}");
+        let (_, body) = probe::ask(agent.as_ref(), true, "GET", &uri, &[], &Value::Null).await;
+        assert_eq!(body["Links"]["Zones"], zone, "{endpoint}");
+    }
+    let taken = json!({"Links": {"Endpoints": [link("gpu-01-hsn0"), link("gpu-03-hsn0")]}});
+    assert_eq!(probe::ask(agent.as_ref(), true, "PATCH", &z1, &[], &taken).await.0, 409);
+}
+
 fn one_zone() -> Value {
     json!({"Zones": {"z1": {"Tag": 1, "Members": {"02:d5:00:00:00:01": {"Port": "p1"}}, "FloodPorts": ["p1"]}}})
 }
@@ -132,8 +237,8 @@ async fn a_change_that_cannot_be_kept_is_not_made() {
 const PORTS: [&str; 4] = ["p1", "p2", "p3", "isl0"];
 
 fn switch() -> SwitchSpec {
-    let ports = PORTS.map(|name| PortSpec { name: name.to_owned(), speed_gbps: 25, cable: Cable::Unplugged });
-    SwitchSpec { name: "s".to_owned(), uuid: uuid::Uuid::nil(), ports: ports.into() }
+    let ports = PORTS.map(|name| PortSpec { name: name.into(), speed_gbps: 25, cable: Cable::Unplugged });
+    SwitchSpec { name: "s".into(), uuid: uuid::Uuid::nil(), ports: ports.into() }
 }
 
 fn apply(before: &ForwardingZones, patch: &Value) -> Result<ForwardingZones, u16> {
@@ -156,7 +261,12 @@ fn mostly(good: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Value> 
 fn a_zone() -> impl Strategy<Value = Value> {
     let port = || mostly(prop::sample::select(PORTS.to_vec()).prop_map(Value::from));
     let mac = (1_u8..6).prop_map(|number| format!("02:d5:00:00:00:{number:02x}"));
-    let member = (port(), any::<bool>()).prop_map(|(port, shared)| json!({"Port": port, "Shared": shared}));
+    let peer = (1_u8..6).prop_map(|number| format!("02:d5:00:00:00:{number:02x}"));
+    let peers = prop::option::weighted(0.2, prop::collection::vec(peer, 0..3));
+    let member = (port(), any::<bool>(), peers).prop_map(|(port, shared, peers)| match peers {
+        None => json!({"Port": port, "Shared": shared}),
+        Some(peers) => json!({"Port": port, "Shared": shared, "Peers": peers}),
+    });
     let members = prop::collection::btree_map(mac, mostly(member), 0..4).prop_map(|map| json!(map));
     let flood = prop::sample::subsequence(PORTS.to_vec(), 0..4).prop_map(|ports| json!(ports));
     let zone = (mostly((1_u32..6).prop_map(Value::from)), mostly(members), mostly(flood));
@@ -178,6 +288,11 @@ fn check(zones: &ForwardingZones) {
         assert!(zone.flood_ports.iter().all(|port| PORTS.contains(&port.as_str())));
         for (mac, member) in &zone.members {
             assert!(PORTS.contains(&member.port.as_str()));
+            let mut peers = member.peers.iter().flatten();
+            assert!(
+                peers.all(|peer| peer != mac && zone.members.contains_key(peer)),
+                "peers are other members"
+            );
             if let Some((_, shared)) = owners.insert(mac, (id, member.shared)) {
                 assert!(shared && member.shared, "only shared endpoints are in several zones");
             }
@@ -195,6 +310,7 @@ proptest! {
             match apply(&table, patch) {
                 Ok(after) => {
                     check(&after);
+                    prop_assert_eq!(CompactTable::pack(&after, &switch()).unpack(&switch()), after.clone(), "packing loses nothing");
                     prop_assert_eq!(apply(&after, patch).unwrap(), after.clone());
                     let named = patch["Zones"].as_object().unwrap();
                     let others = |zones: &ForwardingZones| {

@@ -1,7 +1,5 @@
 //! Fabric, switches, ports, endpoints and the manager that stands for them.
 
-use std::time::Instant;
-
 use drystone_redfish::{
     error::ServiceError,
     server::{Properties, Reply, RequestBody},
@@ -9,10 +7,14 @@ use drystone_redfish::{
 };
 use serde_json::{Value, json};
 
-use super::{Attached, FabricService, backend_failed, endpoint_id, lock};
+use super::{
+    Attached, FabricService, endpoint_id,
+    links::{Change, Link as Cabled, PortAt},
+    links_failed, lock,
+};
 use crate::{
     bmc::{body, changed, collection},
-    faults::{self, Faults},
+    faults,
     site::{Cable, PortSpec, SwitchSpec},
 };
 
@@ -25,25 +27,25 @@ impl FabricService {
     pub(super) fn read_fabric(&self, path: &[&str], uri: &str) -> Result<Value, ServiceError> {
         match path {
             [] => self.fabric(),
-            ["Switches"] => {
-                collection("Switch", uri, self.switches.iter().map(|switch| switch.name.as_str()))
-            }
+            ["Switches"] => collection("Switch", uri, self.switches().iter().map(|switch| &*switch.name)),
             ["Switches", name, rest @ ..] => {
-                let switch = self.switch(name).ok_or_else(|| ServiceError::not_found(uri))?;
+                let missing = || ServiceError::not_found(uri);
+                let at = self.switch_at(name).ok_or_else(missing)?;
+                let switch = self.links.switch(at).ok_or_else(missing)?;
                 match rest {
-                    [] => self.switch_resource(switch),
-                    ["Ports"] => collection("Port", uri, switch.ports.iter().map(|port| port.name.as_str())),
-                    ["Ports", name] => {
-                        let port = switch.port(name).ok_or_else(|| ServiceError::not_found(uri))?;
-                        self.port(switch, port)
+                    [] => self.switch_resource(at, switch),
+                    ["Ports"] => collection("Port", uri, switch.ports.iter().map(|port| &*port.name)),
+                    ["Ports", port] => {
+                        let place = self.links.port_at(name, port).ok_or_else(missing)?;
+                        self.port(place, switch, self.links.port(place).ok_or_else(missing)?)
                     }
-                    ["Oem", "Drystone", "ForwardingTable"] => self.table(switch),
-                    _ => Err(ServiceError::not_found(uri)),
+                    ["Oem", "Drystone", "ForwardingTable"] => self.table(at),
+                    _ => Err(missing()),
                 }
             }
-            ["Endpoints"] => collection("Endpoint", uri, self.attached.keys()),
+            ["Endpoints"] => collection("Endpoint", uri, self.attached_ids()),
             ["Endpoints", id] => {
-                let attached = self.attached.get(*id).ok_or_else(|| ServiceError::not_found(uri))?;
+                let attached = self.attached(id).ok_or_else(|| ServiceError::not_found(uri))?;
                 self.endpoint(id, attached)
             }
             ["Zones"] => collection("Zone", uri, lock(&self.record).zones.keys()),
@@ -55,15 +57,11 @@ impl FabricService {
         }
     }
 
-    pub(super) fn switch(&self, name: &str) -> Option<&SwitchSpec> {
-        self.switches.iter().find(|switch| switch.name == name)
-    }
-
     fn fabric(&self) -> Result<Value, ServiceError> {
         let room = |name: &str| Some(Link::to(self.uri(&format!("/{name}"))));
-        let mut fabric = Fabric::at(&self.uri(""), &format!("Fabric {}", self.fabric.id));
+        let mut fabric = Fabric::at(&self.uri(""), &format!("Fabric {}", self.spec().id));
         fabric.fabric_type = Some(FABRIC_TYPE.to_owned());
-        fabric.uuid = Some(self.fabric.uuid.to_string());
+        fabric.uuid = Some(self.spec().uuid.to_string());
         fabric.max_zones = Some(MAX_ZONES);
         (fabric.switches, fabric.endpoints) = (room("Switches"), room("Endpoints"));
         (fabric.zones, fabric.connections) = (room("Zones"), room("Connections"));
@@ -72,62 +70,57 @@ impl FabricService {
         body(&fabric)
     }
 
-    fn switch_resource(&self, spec: &SwitchSpec) -> Result<Value, ServiceError> {
+    fn switch_resource(&self, at: u32, spec: &SwitchSpec) -> Result<Value, ServiceError> {
+        let dark = self.links.is_dark(at);
         let uri = self.uri(&format!("/Switches/{}", spec.name));
         let mut switch = Switch::at(&uri, &spec.name);
         switch.switch_type = Some(FABRIC_TYPE.to_owned());
         switch.uuid = Some(spec.uuid.to_string());
         switch.manufacturer = Some("Drystone".to_owned());
         switch.model = Some("Emulated switch".to_owned());
-        switch.power_state = Some(PowerState::On);
+        switch.power_state = Some(if dark { PowerState::Off } else { PowerState::On });
         switch.ports = Some(Link::to(format!("{uri}/Ports")));
-        switch.status = Status::healthy("Enabled");
+        switch.status = if dark { failed("UnavailableOffline") } else { Status::healthy("Enabled") };
         let table = json!({"@odata.type": "#DrystoneSwitch.v1_0_0.Switch",
             "ForwardingTable": {"@odata.id": format!("{uri}/Oem/Drystone/ForwardingTable")}});
         switch.oem.insert("Drystone".to_owned(), table);
         body(&switch)
     }
 
-    fn port(&self, switch: &SwitchSpec, spec: &PortSpec) -> Result<Value, ServiceError> {
+    fn port(&self, at: PortAt, switch: &SwitchSpec, spec: &PortSpec) -> Result<Value, ServiceError> {
         let mut port =
             Port::at(&self.uri(&format!("/Switches/{}/Ports/{}", switch.name, spec.name)), &spec.name);
-        let enabled = !lock(&self.record).disabled_ports.contains(&(switch.name.clone(), spec.name.clone()));
-        port.port_id = Some(spec.name.clone());
+        let (enabled, link) = (self.links.is_enabled(at), self.links.link(at));
+        let between = matches!(spec.cable, Cable::Switch { .. });
+        port.port_id = Some(spec.name.to_string());
         port.port_protocol = Some("Ethernet".to_owned());
-        port.port_type = Some(
-            if matches!(spec.cable, Cable::Switch { .. }) { "InterswitchPort" } else { "DownstreamPort" }
-                .to_owned(),
-        );
+        port.port_type = Some(if between { "InterswitchPort" } else { "DownstreamPort" }.to_owned());
         port.link_state = Some(if enabled { "Enabled" } else { "Disabled" }.to_owned());
         port.interface_enabled = Some(enabled);
         port.max_speed_gbps = Some(f64::from(spec.speed_gbps));
-        let (mac, up) = match &spec.cable {
-            Cable::Unplugged => (None, None),
-            Cable::Nic { host, mac, .. } => {
-                (Some(mac), Some(self.hosts.get(host).is_some_and(|host| host.is_on())))
-            }
-            Cable::Gateway { mac } => (Some(mac), Some(true)),
-            Cable::Switch { switch: peer, port: peer_port } => {
-                port.links.connected_switches = vec![Link::to(self.uri(&format!("/Switches/{peer}")))];
-                port.links.connected_switch_ports =
-                    vec![Link::to(self.uri(&format!("/Switches/{peer}/Ports/{peer_port}")))];
-                (None, Some(true))
-            }
+        if let Cable::Switch { switch: peer, port: peer_port } = &spec.cable {
+            port.links.connected_switches = vec![Link::to(self.uri(&format!("/Switches/{peer}")))];
+            port.links.connected_switch_ports =
+                vec![Link::to(self.uri(&format!("/Switches/{peer}/Ports/{peer_port}")))];
+        }
+        let status = match link {
+            Cabled::None => "NoLink",
+            Cabled::Up => "LinkUp",
+            Cabled::Down => "LinkDown",
         };
-        port.link_status = Some(
-            match up {
-                None => "NoLink",
-                Some(up) if up && enabled => "LinkUp",
-                Some(_) => "LinkDown",
-            }
-            .to_owned(),
-        );
-        // What is plugged in can run at this speed, whether it is on or not.
-        port.current_speed_gbps = up.map(|_| f64::from(spec.speed_gbps));
-        port.ethernet.associated_mac_addresses = mac.iter().map(ToString::to_string).collect();
-        port.links.associated_endpoints =
-            endpoint_id(&spec.cable).iter().map(|id| Link::to(self.endpoint_uri(id))).collect();
-        port.status = Status::healthy(if enabled { "Enabled" } else { "Disabled" });
+        port.link_status = Some(status.to_owned());
+        if link != Cabled::None {
+            // What is plugged in can run at this speed, whether it is on or not.
+            port.current_speed_gbps = Some(f64::from(spec.speed_gbps));
+            port.links.associated_endpoints =
+                endpoint_id(&switch.name, spec).iter().map(|id| Link::to(self.endpoint_uri(id))).collect();
+        }
+        port.ethernet.associated_mac_addresses = spec.cable.mac().iter().map(ToString::to_string).collect();
+        port.status = match enabled {
+            false => Status::healthy("Disabled"),
+            true if self.links.is_cut(at) || self.links.is_dark(at.0) => failed("UnavailableOffline"),
+            true => Status::healthy("Enabled"),
+        };
         body(&port)
     }
 
@@ -135,7 +128,7 @@ impl FabricService {
         self.uri(&format!("/Endpoints/{id}"))
     }
 
-    fn endpoint(&self, id: &str, attached: &Attached) -> Result<Value, ServiceError> {
+    fn endpoint(&self, id: &str, attached: Attached<'_>) -> Result<Value, ServiceError> {
         let mut endpoint = Endpoint::at(&self.endpoint_uri(id), id);
         let identifier = Identifier {
             durable_name: Some(attached.mac.to_string()),
@@ -148,17 +141,14 @@ impl FabricService {
             entity_role: Some(if attached.shared { "Target" } else { "Both" }.to_owned()),
             ..ConnectedEntity::default()
         }];
-        endpoint.links.connected_ports =
-            vec![Link::to(self.uri(&format!("/Switches/{}/Ports/{}", attached.switch, attached.port)))];
-        let record = lock(&self.record);
-        let zones = record.zones.iter().filter(|(_, zone)| zone.endpoints.contains(id));
-        endpoint.links.zones = zones.map(|(id, _)| Link::to(self.uri(&format!("/Zones/{id}")))).collect();
-        let connections = record
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.initiators.contains(id) || connection.targets.contains(id));
+        endpoint.links.connected_ports = vec![Link::to(
+            self.uri(&format!("/Switches/{}/Ports/{}", attached.switch.name, attached.port.name)),
+        )];
+        let membership = lock(&self.membership);
+        endpoint.links.zones =
+            membership.zones(id).map(|id| Link::to(self.uri(&format!("/Zones/{id}")))).collect();
         endpoint.links.connections =
-            connections.map(|(id, _)| Link::to(self.uri(&format!("/Connections/{id}")))).collect();
+            membership.connections(id).map(|id| Link::to(self.uri(&format!("/Connections/{id}")))).collect();
         endpoint.status = Status::healthy("Enabled");
         body(&endpoint)
     }
@@ -175,13 +165,13 @@ impl FabricService {
                 manager.power_state = Some(PowerState::On);
                 manager.links.manager_for_fabrics = vec![Link::to(self.uri(""))];
                 manager.links.manager_for_switches = self
-                    .switches
+                    .switches()
                     .iter()
                     .map(|switch| Link::to(self.uri(&format!("/Switches/{}", switch.name))))
                     .collect();
                 manager.status = Status::healthy("Enabled");
-                manager.actions.insert("Oem".to_owned(), Faults::actions());
-                manager.oem.insert("Drystone".to_owned(), self.faults.shown(Instant::now()));
+                manager.actions.insert("Oem".to_owned(), self.faults.actions());
+                manager.oem.insert("Drystone".to_owned(), self.shown_faults());
                 body(&manager)
             }
             _ => Err(ServiceError::not_found(uri)),
@@ -197,8 +187,8 @@ impl FabricService {
         uri: &str,
     ) -> Result<Reply, ServiceError> {
         let missing = || ServiceError::not_found(uri);
-        let switch = self.switch(switch).ok_or_else(missing)?;
-        let port = switch.port(port).ok_or_else(missing)?;
+        let spec = self.switch(switch).ok_or_else(missing)?;
+        let at = self.links.port_at(switch, port).ok_or_else(missing)?;
         let mut properties = Properties::update(request.required()?);
         let state = properties.choice("LinkState", &["Enabled", "Disabled"]);
         properties.read_only(&[
@@ -215,30 +205,21 @@ impl FabricService {
         ]);
         properties.finish()?;
         if let Some(state) = state {
-            let up = state == "Enabled";
-            let key = (switch.name.clone(), port.name.clone());
-            let was_up = !lock(&self.record).disabled_ports.contains(&key);
-            self.backend
-                .set_port(&switch.name, &port.name, up)
+            let enabled = state == "Enabled";
+            let differs = self.links.is_enabled(at) != enabled;
+            self.links
+                .apply(&[Change::Enabled(at, enabled)])
                 .await
-                .map_err(|error| backend_failed(&error, uri))?;
-            let kept = self.update(|record| {
-                if up {
-                    record.disabled_ports.remove(&key)
-                } else {
-                    record.disabled_ports.insert(key.clone())
-                };
-                Ok(())
-            });
-            if let Err(error) = kept.await {
-                // What cannot be kept is not done: the port goes back to what is on record.
-                if let Err(error) = self.backend.set_port(&switch.name, &port.name, was_up).await {
-                    tracing::error!(%error, "a port is not as it is on record");
-                }
-                return Err(error);
+                .map_err(|error| links_failed(&error, uri))?;
+            if differs {
+                self.publish(&changed(uri, "Port"));
             }
-            self.publish(&changed(uri, "Port"));
         }
-        Ok(Reply::updated(self.port(switch, port)?))
+        Ok(Reply::updated(self.port(at, spec, self.links.port(at).ok_or_else(missing)?)?))
     }
+}
+
+/// The status of what does not work.
+fn failed(state: &str) -> Status {
+    Status { health: Some("Critical".to_owned()), ..Status::healthy(state) }
 }

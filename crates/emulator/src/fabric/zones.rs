@@ -1,6 +1,6 @@
 //! Zones that an agent was given: which endpoints may exchange traffic. Forwarding follows the switches' tables.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use drystone_redfish::{
     error::ServiceError,
@@ -13,11 +13,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    FabricService, lock,
-    record::{FabricRecord, ZoneRecord, is_good_id},
+    FabricService,
+    links::happening,
+    lock,
+    record::{ZoneRecord, is_good_id},
     tree::MAX_ZONES,
 };
-use crate::bmc::{body, changed};
+use crate::bmc::body;
 
 const ADD: &str = "Zone.AddEndpoint";
 const REMOVE: &str = "Zone.RemoveEndpoint";
@@ -71,11 +73,10 @@ impl FabricService {
             if record.zones.contains_key(&id) {
                 return Err(ServiceError::conflict(message::resource_already_exists("Zone", "Id", &id)));
             }
-            self.check_membership(record, &id, &endpoints)?;
+            self.check_membership(&id, &endpoints)?;
             let name = name.unwrap_or_else(|| format!("Zone {id}"));
-            record
-                .zones
-                .insert(id.clone(), ZoneRecord { name, description, default_routing, endpoints, switches });
+            let zone = ZoneRecord { name, description, default_routing, endpoints, switches };
+            record.zones.insert(id.clone(), Arc::new(zone));
             Ok(id)
         });
         let id = created.await?;
@@ -102,9 +103,10 @@ impl FabricService {
         properties.finish()?;
         let changed = self.update(|record| {
             if let Some(Some(endpoints)) = &endpoints {
-                self.check_membership(record, id, endpoints)?;
+                self.check_membership(id, endpoints)?;
             }
             let zone = record.zones.get_mut(id).ok_or_else(|| ServiceError::not_found(uri))?;
+            let zone = Arc::make_mut(zone);
             if let Some(description) = description {
                 zone.description = description;
             }
@@ -148,9 +150,9 @@ impl FabricService {
             let mut endpoints = record.zones.get(id).map(|zone| zone.endpoints.clone()).unwrap_or_default();
             let changed =
                 if action == ADD { endpoints.insert(endpoint) } else { endpoints.remove(&endpoint) };
-            self.check_membership(record, id, &endpoints)?;
+            self.check_membership(id, &endpoints)?;
             if let Some(zone) = record.zones.get_mut(id) {
-                zone.endpoints = endpoints;
+                Arc::make_mut(zone).endpoints = endpoints;
             }
             Ok(changed)
         });
@@ -190,22 +192,16 @@ impl FabricService {
 
     fn endpoint_id(&self, uri: &str) -> Option<String> {
         let id = uri.strip_prefix(&self.uri("/Endpoints/"))?;
-        self.attached.contains_key(id).then(|| id.to_owned())
+        self.attached(id).map(|_| id.to_owned())
     }
 
     /// An endpoint that is not shared is in one zone.
-    fn check_membership(
-        &self,
-        record: &FabricRecord,
-        id: &str,
-        endpoints: &BTreeSet<String>,
-    ) -> Result<(), ServiceError> {
+    fn check_membership(&self, id: &str, endpoints: &BTreeSet<String>) -> Result<(), ServiceError> {
         let mut wrong = Vec::new();
-        let exclusive =
-            |endpoint: &&String| self.attached.get(*endpoint).is_some_and(|attached| !attached.shared);
+        let membership = lock(&self.membership);
+        let exclusive = |endpoint: &&String| self.attached(endpoint).is_some_and(|attached| !attached.shared);
         for endpoint in endpoints.iter().filter(exclusive) {
-            let mut others = record.zones.iter().filter(|(other, _)| *other != id);
-            if let Some((other, _)) = others.find(|(_, zone)| zone.endpoints.contains(endpoint)) {
+            if let Some(other) = membership.zones(endpoint).find(|other| *other != id) {
                 let (endpoint, other) = (self.endpoint_uri(endpoint), self.zone_uri(other));
                 wrong.push(message::property_value_resource_conflict("Links/Endpoints", &endpoint, &other));
             }
@@ -214,16 +210,8 @@ impl FabricService {
     }
 
     fn tell_zone(&self, key: &str, text: &str, id: &str) {
-        let mut happening = changed(&self.zone_uri(id), "Zone");
-        happening.message = message::Message::new(
-            "Fabric.1.0",
-            key,
-            message::Severity::OK,
-            text,
-            &[id, &self.fabric.id],
-            "None.",
-        );
-        self.publish(&happening);
+        let uri = self.zone_uri(id);
+        self.publish(&happening(key, text, false, &[id, &self.spec().id], &uri, "Zone"));
     }
 }
 

@@ -99,7 +99,7 @@ pub(super) fn of_site(site: &SiteFile) -> Result<SitePlan, PlanError> {
         .switches()
         .map(|switch| {
             let namespace = names::switch(&site.name, &switch.name);
-            (switch.name.clone(), SwitchPlan { namespace, ports: switch_ports(switch) })
+            (switch.name.to_string(), SwitchPlan { namespace, ports: switch_ports(switch) })
         })
         .collect();
     let hosts = site.hosts.iter().map(|host| (host.name.clone(), nics(&site.name, host))).collect();
@@ -116,7 +116,9 @@ fn switch_ports(switch: &SwitchSpec) -> SwitchPorts {
                 ports.interswitch.insert(interface);
                 continue;
             }
-            Cable::Nic { mac, .. } | Cable::Gateway { mac } => BTreeSet::from([mac.to_string()]),
+            Cable::Nic { mac, .. } | Cable::Gateway { mac } | Cable::Endpoint { mac } => {
+                BTreeSet::from([mac.to_string()])
+            }
             Cable::Unplugged => BTreeSet::new(),
         };
         ports.edge.insert(interface, allowed);

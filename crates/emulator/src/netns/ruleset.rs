@@ -8,14 +8,18 @@
 //!   its destination if source and destination have a zone in common; a broadcast or multicast frame leaves by the flood
 //!   ports of the source's zones.
 //!
-//! Sets grow with the members, not with the pairs of members; only pairs of *shared* endpoints are listed one by one.
+//! - *peers*: a member with a list of peers exchanges frames with these only, whichever of the two ends has the list; and
+//!   a flood port behind which there is such a member lets out only frames of those whom somebody there may hear.
+//!
+//! Sets grow with the members, not with the pairs of members; only pairs of *shared* endpoints and the lists of restricted
+//! members are written one by one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
 };
 
-use crate::backend::ForwardingZones;
+use crate::backend::{ForwardingZone, ForwardingZones};
 
 /// Name of the nftables table in a switch's namespace.
 pub(super) const TABLE: &str = "drystone";
@@ -52,6 +56,16 @@ pub(super) enum RulesetError {
         /// What was given.
         mac: String,
     },
+    /// A member has a peer that is no member.
+    #[error("zone {zone}: member {mac} has the peer {peer:?}, which is no member of the zone")]
+    UnknownPeer {
+        /// Zone id.
+        zone: String,
+        /// The member.
+        mac: String,
+        /// Its peer.
+        peer: String,
+    },
     /// An endpoint that is not shared is in two zones.
     #[error("member {mac} is in zones {first} and {second} but not Shared in both")]
     NotShared {
@@ -81,6 +95,12 @@ struct Sets {
     flood: BTreeSet<String>,
     shared_flood: BTreeSet<String>,
     shared_pairs: BTreeSet<String>,
+    /// Members with a list of peers, and the pairs of those lists.
+    restricted: BTreeSet<String>,
+    peers: BTreeSet<String>,
+    /// Ports behind which there are restricted members, and who is heard there.
+    quiet: BTreeSet<String>,
+    heard: BTreeSet<String>,
 }
 
 /// The nftables script that makes a switch with `ports` forward exactly what `zones` say. It replaces an earlier
@@ -105,6 +125,10 @@ pub(super) fn render(ports: &SwitchPorts, zones: &ForwardingZones) -> Result<Str
     declare(&mut script, "set flood", "mark . ifname", &sets.flood);
     declare(&mut script, "set shared_flood", "ether_addr . ifname", &sets.shared_flood);
     declare(&mut script, "set shared_pairs", "ether_addr . ether_addr . ifname", &sets.shared_pairs);
+    declare(&mut script, "set restricted", "mark . ether_addr", &sets.restricted);
+    declare(&mut script, "set peers", "mark . ether_addr . ether_addr", &sets.peers);
+    declare(&mut script, "set quiet", "mark . ifname", &sets.quiet);
+    declare(&mut script, "set heard", "mark . ether_addr . ifname", &sets.heard);
     script.push_str(CHAINS);
     Ok(script)
 }
@@ -119,13 +143,19 @@ const CHAINS: &str = "\tchain ingress {
 \tchain egress {
 \t\ttype filter hook forward priority filter; policy drop;
 \t\tether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 goto flooded
-\t\tmeta mark . ether daddr . oifname @egress accept
-\t\tmeta mark != 0 counter drop
+\t\tmeta mark != 0 goto between
 \t\tether saddr . ether daddr . oifname @shared_pairs accept
 \t\tmeta mark set ether daddr map @zone
-\t\tmeta mark . ether saddr @belongs meta mark . ether daddr . oifname @egress accept
+\t\tmeta mark . ether saddr @belongs goto between
+\t}
+\tchain between {
+\t\tmeta mark . ether saddr @restricted meta mark . ether saddr . ether daddr != @peers counter drop
+\t\tmeta mark . ether daddr @restricted meta mark . ether daddr . ether saddr != @peers counter drop
+\t\tmeta mark . ether daddr . oifname @egress accept
+\t\tcounter drop
 \t}
 \tchain flooded {
+\t\tmeta mark . oifname @quiet meta mark . ether saddr . oifname != @heard drop
 \t\tmeta mark . oifname @flood accept
 \t\tether saddr . oifname @shared_flood accept
 \t}
@@ -153,29 +183,55 @@ fn declare(script: &mut String, what: &str, kind: &str, elements: &BTreeSet<Stri
 fn sets(zones: &ForwardingZones) -> Sets {
     let mut sets = Sets::default();
     for zone in zones.values() {
-        let tag = zone.tag;
-        for (mac, member) in &zone.members {
-            sets.egress.insert(format!("{tag} . {mac} . \"{}\"", super::names::interface(&member.port)));
-            sets.belongs.insert(format!("{tag} . {mac}"));
-            if member.shared {
-                for port in &zone.flood_ports {
-                    sets.shared_flood.insert(format!("{mac} . \"{}\"", super::names::interface(port)));
-                }
-            } else {
-                sets.zone.insert(format!("{mac} : {tag}"));
-            }
-            for (other, _) in
-                zone.members.iter().filter(|(other, m)| member.shared && m.shared && *other != mac)
-            {
-                sets.shared_pairs
-                    .insert(format!("{other} . {mac} . \"{}\"", super::names::interface(&member.port)));
-            }
-        }
+        sets.add_members(zone);
+        sets.add_restrictions(zone);
         for port in &zone.flood_ports {
-            sets.flood.insert(format!("{tag} . \"{}\"", super::names::interface(port)));
+            sets.flood.insert(format!("{} . {}", zone.tag, quoted(port)));
         }
     }
     sets
+}
+
+/// A port as nftables writes its interface.
+fn quoted(port: &str) -> String {
+    format!("\"{}\"", super::names::interface(port))
+}
+
+impl Sets {
+    fn add_members(&mut self, zone: &ForwardingZone) {
+        let tag = zone.tag;
+        for (mac, member) in &zone.members {
+            self.egress.insert(format!("{tag} . {mac} . {}", quoted(&member.port)));
+            self.belongs.insert(format!("{tag} . {mac}"));
+            if !member.shared {
+                self.zone.insert(format!("{mac} : {tag}"));
+                continue;
+            }
+            for port in zone.flood_ports.iter().filter(|port| zone.floods(mac, port)) {
+                self.shared_flood.insert(format!("{mac} . {}", quoted(port)));
+            }
+            let others = zone.members.iter().filter(|(other, m)| m.shared && *other != mac);
+            for (other, _) in others.filter(|(other, _)| zone.permits(other, mac)) {
+                self.shared_pairs.insert(format!("{other} . {mac} . {}", quoted(&member.port)));
+            }
+        }
+    }
+
+    fn add_restrictions(&mut self, zone: &ForwardingZone) {
+        let tag = zone.tag;
+        let mut quiet = BTreeSet::new();
+        for (mac, member) in &zone.members {
+            let Some(peers) = &member.peers else { continue };
+            self.restricted.insert(format!("{tag} . {mac}"));
+            self.peers.extend(peers.iter().map(|peer| format!("{tag} . {mac} . {peer}")));
+            quiet.insert(&member.port);
+        }
+        for port in quiet {
+            self.quiet.insert(format!("{tag} . {}", quoted(port)));
+            let heard = zone.members.keys().filter(|mac| zone.floods(mac, port));
+            self.heard.extend(heard.map(|mac| format!("{tag} . {mac} . {}", quoted(port))));
+        }
+    }
 }
 
 fn validate(ports: &SwitchPorts, zones: &ForwardingZones) -> Result<(), RulesetError> {
@@ -188,6 +244,14 @@ fn validate(ports: &SwitchPorts, zones: &ForwardingZones) -> Result<(), RulesetE
         for (mac, member) in &zone.members {
             if !is_unicast_address(mac) {
                 return Err(RulesetError::BadAddress { zone: id.clone(), mac: mac.clone() });
+            }
+            let strange = member.peers.iter().flatten().find(|peer| !zone.members.contains_key(*peer));
+            if let Some(peer) = strange {
+                return Err(RulesetError::UnknownPeer {
+                    zone: id.clone(),
+                    mac: mac.clone(),
+                    peer: peer.clone(),
+                });
             }
             check_port(ports, id, &format!("Members/{mac}"), &member.port)?;
             if let Some((first, shared)) = home.insert(mac, (id, member.shared))

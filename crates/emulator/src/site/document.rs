@@ -46,6 +46,8 @@ pub(super) struct SiteDocument {
     #[serde(default)]
     pub(super) pools: Vec<PoolDocument>,
     #[serde(default)]
+    pub(super) sunfish_agents: Vec<SunfishDocument>,
+    #[serde(default)]
     pub(super) gateway: Option<GatewayDocument>,
     #[serde(default)]
     pub(super) faults: FaultsDocument,
@@ -80,9 +82,90 @@ pub(super) struct FabricDocument {
     pub(super) id: String,
     #[serde(default)]
     pub(super) services: FabricServices,
+    /// Switches one by one; instead of a topology.
+    #[serde(default)]
     pub(super) switches: Vec<SwitchDocument>,
     #[serde(default)]
     pub(super) links: Vec<LinkDocument>,
+    /// The shape of the fabric; instead of switches and links.
+    pub(super) topology: Option<TopologyDocument>,
+    /// Endpoints that belong to no host, on edge ports that are left.
+    pub(super) bare_endpoints: Option<BareEndpoints>,
+}
+
+/// A shape that switches and links follow from.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TopologyDocument {
+    pub(super) kind: TopologyKind,
+    pub(super) ports_per_switch: u32,
+    /// Edge ports of a switch that has any.
+    pub(super) endpoints_per_switch: Option<u32>,
+    /// Speed of an edge port.
+    pub(super) speed_gbps: u32,
+    /// Speed of a link between switches; that of edge ports if absent.
+    pub(super) link_speed_gbps: Option<u32>,
+    /// What the names of switches begin with; the fabric's id in lower case if absent.
+    pub(super) prefix: Option<String>,
+    pub(super) groups: Option<u32>,
+    pub(super) switches_per_group: Option<u32>,
+    /// Cables between any two groups; as many as there are ports for if absent.
+    pub(super) links_per_group_pair: Option<u32>,
+    /// 2 or 3.
+    pub(super) levels: Option<u32>,
+    /// Pods of a fat tree of three levels.
+    pub(super) pods: Option<u32>,
+    /// Leaf switches of a fat tree of two levels.
+    pub(super) leaves: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum TopologyKind {
+    Dragonfly,
+    FatTree,
+}
+
+/// How many endpoints without hosts a fabric has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BareEndpoints {
+    /// One on every edge port that nothing else is plugged into.
+    All,
+    /// So many, one on every switch in turn.
+    Count(u32),
+}
+
+impl<'de> Deserialize<'de> for BareEndpoints {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reads;
+        impl serde::de::Visitor<'_> for Reads {
+            type Value = BareEndpoints;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of endpoints, or all")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<BareEndpoints, E> {
+                let count = u32::try_from(count);
+                count
+                    .map(BareEndpoints::Count)
+                    .map_err(|_| E::custom("more endpoints than any fabric has ports"))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<BareEndpoints, E> {
+                let count = u64::try_from(count);
+                self.visit_u64(count.map_err(|_| E::custom("a number of endpoints is not negative"))?)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<BareEndpoints, E> {
+                match word {
+                    "all" => Ok(BareEndpoints::All),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(word), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Reads)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -207,6 +290,32 @@ pub(super) struct MemoryDocument {
     pub(super) count: u32,
 }
 
+/// An agent in the manner of Sunfish.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SunfishDocument {
+    pub(super) id: String,
+    /// Address of the core that it registers with.
+    pub(super) core: Option<String>,
+    pub(super) heartbeat: Option<Span>,
+    #[serde(default)]
+    pub(super) appliances: Vec<ApplianceDocument>,
+    /// Hosts that can use the memory.
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ApplianceDocument {
+    pub(super) name: String,
+    #[serde(default = "one")]
+    pub(super) adapters: u32,
+    /// Memory of each adapter.
+    #[serde(rename = "memoryMiB")]
+    pub(super) memory_mib: u64,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct GatewayDocument {
@@ -254,6 +363,11 @@ pub(super) struct ServiceFaultDocument {
     pub(super) count: Option<u32>,
     pub(super) until: Option<Span>,
     pub(super) delay: Option<Span>,
+    /// HTTP status of a refused table.
+    pub(super) status: Option<u16>,
+    /// For faults of switches, cables and tables.
+    pub(super) switch: Option<String>,
+    pub(super) port: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

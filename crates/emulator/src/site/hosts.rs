@@ -248,17 +248,7 @@ impl HostResolver<'_> {
             }
             return mac;
         }
-        let site = self.site.to_string();
-        let names: Vec<&str> = [site.as_str()].into_iter().chain(names.iter().copied()).collect();
-        let mut attempt = 0;
-        loop {
-            let mac = MacAddress::derived(&names, attempt);
-            // Ends: a site has far fewer interfaces than there are addresses.
-            if self.macs.insert(mac) {
-                return mac;
-            }
-            attempt += 1;
-        }
+        unused_mac(self.site, self.macs, names)
     }
 
     fn plug_open(&mut self, path: &str, hosts: &mut [HostSpec], host: usize, nic: usize) {
@@ -270,6 +260,21 @@ impl HostResolver<'_> {
             nic.port = port;
             nic.speed_gbps = slower(nic.speed_gbps, limit);
         }
+    }
+}
+
+/// An address derived from the names of what has it, which nobody else has.
+pub(super) fn unused_mac(site: Uuid, macs: &mut BTreeSet<MacAddress>, names: &[&str]) -> MacAddress {
+    let site = site.to_string();
+    let names: Vec<&str> = [site.as_str()].into_iter().chain(names.iter().copied()).collect();
+    let mut attempt = 0;
+    loop {
+        let mac = MacAddress::derived(&names, attempt);
+        // Ends: a site has far fewer interfaces than there are addresses.
+        if macs.insert(mac) {
+            return mac;
+        }
+        attempt += 1;
     }
 }
 

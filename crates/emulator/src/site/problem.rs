@@ -53,6 +53,17 @@ impl SiteError {
     }
 }
 
+/// Names that there are, for a message: a few of them if they are many.
+pub(super) fn some_of(names: impl ExactSizeIterator<Item = impl AsRef<str>>) -> String {
+    const MOST: usize = 20;
+    let left = names.len().saturating_sub(MOST);
+    let mut listed: Vec<String> = names.take(MOST).map(|name| name.as_ref().to_owned()).collect();
+    if left > 0 {
+        listed.push(format!("and {left} more"));
+    }
+    listed.join(", ")
+}
+
 /// Collects problems while a file is checked, so that one look tells them all.
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<SiteProblem>);

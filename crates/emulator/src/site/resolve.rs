@@ -7,11 +7,12 @@ use uuid::Uuid;
 use super::{
     SiteCredentials, SiteError, SiteFile, Timing,
     document::{SiteDocument, TimingDocument},
-    fabrics::{self, Cabling},
+    fabrics::Cabling,
     faults, gateway,
     hosts::HostResolver,
     pools,
     problem::Problems,
+    sunfish,
 };
 
 /// Expands and checks a site file.
@@ -56,10 +57,12 @@ pub(super) fn resolve(document: SiteDocument) -> Result<SiteFile, SiteError> {
         spec = Some(gateway::resolve(document, mac, &mut cabling, &mut problems));
     }
 
+    cabling.plug_bare(site, &mut macs, &mut problems);
     let fabrics = cabling.finish();
     let pools = pools::resolve(&document.pools, &fabrics, &mut problems);
-    let services = fabrics::service_names(&fabrics);
-    let service_faults = faults::distribute(document.faults, &mut hosts, &services, &mut problems);
+    let sunfish_agents = sunfish::resolve(site, document.sunfish_agents, &fabrics, &hosts, &mut problems);
+    let service_faults =
+        faults::distribute(document.faults, &mut hosts, &fabrics, &sunfish_agents, &mut problems);
     problems.finish(SiteFile {
         name: document.name,
         backend: document.backend,
@@ -68,6 +71,7 @@ pub(super) fn resolve(document: SiteDocument) -> Result<SiteFile, SiteError> {
         fabrics,
         hosts,
         pools,
+        sunfish_agents,
         gateway: spec,
         service_faults,
     })

@@ -1,5 +1,7 @@
 //! Site files: what is expanded, what is refused and in which words.
 
+mod shapes;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
@@ -54,7 +56,7 @@ fn counts_templates_and_turns_are_expanded() {
     assert_eq!(cables, ["c01 eth-a/p1", "c02 eth-b/p1", "c03 eth-a/p2"]);
     assert_eq!(site.hosts[0].processor.threads, 8);
     let link = &site.switch("eth-b").unwrap().port("isl1").unwrap().cable;
-    assert_eq!(*link, Cable::Switch { switch: "eth-a".to_owned(), port: "isl1".to_owned() });
+    assert_eq!(*link, Cable::Switch { switch: "eth-a".into(), port: "isl1".into() });
 }
 
 #[test]

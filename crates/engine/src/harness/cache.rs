@@ -1,6 +1,12 @@
 //! A shared, read-only copy of all objects of a kind, kept current by one watch.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use futures::{Stream, StreamExt};
 use kube::{
@@ -34,12 +40,18 @@ pub enum Change<K> {
 pub struct Cache<K> {
     objects: Arc<RwLock<HashMap<ObjectKey, Arc<K>>>>,
     changes: broadcast::Sender<Arc<K>>,
+    version: Arc<AtomicU64>,
     ready: watch::Receiver<bool>,
 }
 
 impl<K> Clone for Cache<K> {
     fn clone(&self) -> Self {
-        Self { objects: self.objects.clone(), changes: self.changes.clone(), ready: self.ready.clone() }
+        Self {
+            objects: self.objects.clone(),
+            changes: self.changes.clone(),
+            version: self.version.clone(),
+            ready: self.ready.clone(),
+        }
     }
 }
 
@@ -47,7 +59,12 @@ impl<K: WatchedObject> Cache<K> {
     /// Starts to watch, until `shutdown`. Must be called inside a Tokio runtime. Malformed objects are left out.
     pub fn start(api: Api<Guarded<K>>, watched: watcher::Config, shutdown: CancellationToken) -> Self {
         let (ready_sender, ready) = watch::channel(false);
-        let cache = Self { objects: Arc::default(), changes: broadcast::Sender::new(CHANGES), ready };
+        let cache = Self {
+            objects: Arc::default(),
+            changes: broadcast::Sender::new(CHANGES),
+            version: Arc::default(),
+            ready,
+        };
         let mut keeper = Keeper { cache: cache.clone(), ready: ready_sender, initial: HashMap::new() };
         tokio::spawn(shutdown.run_until_cancelled_owned(async move {
             let mut events = watcher::watcher(api, watched).default_backoff().boxed();
@@ -67,6 +84,12 @@ impl<K: WatchedObject> Cache<K> {
     /// Completes when the cache holds all objects that there were when it was started; `false` if it was shut down before.
     pub async fn ready(&self) -> bool {
         self.ready.clone().wait_for(|ready| *ready).await.is_ok()
+    }
+
+    /// A number that is another one after every change: what was computed from the objects is good while it stays. Read it
+    /// before the objects.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// The object of that key.
@@ -105,7 +128,10 @@ impl<K: WatchedObject> Cache<K> {
     }
 
     fn write<T>(&self, change: impl FnOnce(&mut HashMap<ObjectKey, Arc<K>>) -> T) -> T {
-        change(&mut self.objects.write().unwrap_or_else(PoisonError::into_inner))
+        let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut objects);
+        self.version.fetch_add(1, Ordering::Release);
+        result
     }
 }
 

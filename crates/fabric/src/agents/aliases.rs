@@ -66,7 +66,7 @@ impl Aliases {
 }
 
 /// Collection and id of a URI of the form `/redfish/v1/Fabrics/X`.
-fn top_level(uri: &str) -> Option<(&str, &str)> {
+pub(super) fn top_level(uri: &str) -> Option<(&str, &str)> {
     let (collection, id) = uri.strip_prefix("/redfish/v1/")?.split_once('/')?;
     (COLLECTIONS.contains(&collection) && !id.is_empty() && !id.contains('/')).then_some((collection, id))
 }

@@ -64,6 +64,16 @@ impl Doubts {
         self.doubted.lock().unwrap_or_else(PoisonError::into_inner).remove(agent)
     }
 
+    /// What was taken is still doubted: the crawl came to nothing. No bell is rung.
+    pub fn put_back(&self, agent: &ObjectKey, doubt: Doubt) {
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        match (doubted.get_mut(agent), doubt) {
+            (Some(Doubt::Everything), _) => {}
+            (Some(Doubt::Below(origins)), Doubt::Below(more)) => origins.extend(more),
+            (_, doubt) => drop(doubted.insert(agent.clone(), doubt)),
+        }
+    }
+
     /// The agents whose bells ring from now on.
     pub fn bells(&self) -> impl Stream<Item = ObjectKey> + Send + use<> {
         let bell = self.bell.subscribe();

@@ -7,11 +7,13 @@ mod aliases;
 mod announcement;
 mod doubts;
 mod registry;
+mod trees;
 
 pub use aliases::Aliases;
 pub use announcement::{Announcement, AnnouncementError, Told};
-pub use doubts::Doubts;
+pub use doubts::{Doubt, Doubts};
 pub use registry::{AgentRegistry, Registered, RegistrationError};
+pub use trees::{AgentTrees, Belongs};
 
 /// Where agents post events, at the root of the server.
 pub const EVENT_LISTENER: &str = "/EventListener";

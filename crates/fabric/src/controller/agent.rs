@@ -1,6 +1,10 @@
 //! FabricAgents: crawled when they appear or change, and again after a while.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use drystone_api::{AgentFabric, FabricAgent, FabricAgentStatus, Switch, condition, is_true, set_condition};
 use drystone_engine::{
@@ -12,10 +16,11 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{
-    inventory::{InventoryError, bring_switches},
+    inventory::{InventoryError, bring_switches, refresh_switch},
+    listeners::Listeners,
     services::{OpenError, Services},
 };
-use crate::agents::Doubts;
+use crate::agents::{AgentTrees, Doubt, Doubts};
 
 /// How often an agent that answers is crawled again.
 const RECRAWL: Duration = Duration::from_secs(60);
@@ -38,6 +43,10 @@ pub(super) struct AgentReconciler {
     pub(super) services: Services,
     pub(super) switches: Cache<Switch>,
     pub(super) doubts: Doubts,
+    pub(super) listeners: Listeners,
+    pub(super) trees: AgentTrees,
+    /// Agents that this process has crawled, by uid.
+    pub(super) crawled: Mutex<HashSet<String>>,
     pub(super) events: Arc<dyn EventSink>,
 }
 
@@ -48,24 +57,35 @@ impl Reconciler for AgentReconciler {
     const NAME: &'static str = "fabric-agent";
 
     async fn reconcile(&self, agent: Arc<FabricAgent>) -> Result<Requeue, AgentError> {
+        let key = ObjectKey::of(agent.as_ref());
         if is_deleted(agent.as_ref()) {
+            self.listeners.forget(&key);
+            self.trees.forget(&key);
             return Ok(Requeue::OnChange);
         }
-        let fresh = agent.status.as_ref().and_then(|status| status.last_crawl.as_ref()).is_some_and(|last| {
-            let age = Timestamp::now().duration_since(last.0);
-            age.unsigned_abs() < RECRAWL
-        });
         let ready = agent.status.as_ref().is_some_and(|status| is_true(&status.conditions, "Ready"));
-        let doubted = self.doubts.take(&ObjectKey::of(agent.as_ref())).is_some();
-        if fresh && ready && !doubted {
-            return Ok(Requeue::After(RECRAWL));
-        }
-        match self.crawl(&agent).await {
+        let doubt = self.doubts.take(&key);
+        let fresh = ready && self.is_fresh(&agent);
+        let result = match &doubt {
+            None if fresh => return Ok(Requeue::After(RECRAWL)),
+            Some(Doubt::Below(origins)) if fresh => self.look_again(&agent, origins).await,
+            _ => Ok(false),
+        };
+        let result = match result {
+            Ok(true) => return Ok(Requeue::After(RECRAWL)),
+            Ok(false) => self.crawl(&agent).await,
+            Err(error) => Err(error),
+        };
+        match result {
             Ok(status) => {
                 self.write(&agent, status, ready).await?;
+                self.listeners.listen(&key, &agent.spec.address, self.services.of(&agent).await?);
                 Ok(Requeue::After(RECRAWL))
             }
             Err(error) => {
+                if let Some(doubt) = doubt {
+                    self.doubts.put_back(&key, doubt);
+                }
                 self.report(&agent, &error.to_string()).await?;
                 Err(error)
             }
@@ -74,9 +94,53 @@ impl Reconciler for AgentReconciler {
 }
 
 impl AgentReconciler {
+    /// Whether the agent was crawled a moment ago, by this process: what it shows in the tree does not outlive the process.
+    fn is_fresh(&self, agent: &FabricAgent) -> bool {
+        let uid = agent.uid().unwrap_or_default();
+        let known = self.crawled.lock().unwrap_or_else(PoisonError::into_inner).contains(&uid);
+        let last = agent.status.as_ref().and_then(|status| status.last_crawl.as_ref());
+        known && last.is_some_and(|last| Timestamp::now().duration_since(last.0).unsigned_abs() < RECRAWL)
+    }
+
+    /// Reads again what is doubted, if that is about known switches only. `false` if everything has to be crawled.
+    async fn look_again(&self, agent: &FabricAgent, origins: &BTreeSet<String>) -> Result<bool, AgentError> {
+        let known = self.switches.list_where(|switch| {
+            switch.spec.agent == agent.name_any() && switch.namespace() == agent.namespace()
+        });
+        let mut doubted: BTreeMap<String, &Switch> = BTreeMap::new();
+        for origin in origins.iter().filter(|origin| !is_our_own(origin)) {
+            let below = |switch: &&Arc<Switch>| {
+                let rest = origin.strip_prefix(switch.spec.uri.as_str());
+                !switch.spec.uri.is_empty()
+                    && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            let Some(switch) = known.iter().find(below) else { return Ok(false) };
+            doubted.insert(switch.spec.uri.clone(), switch.as_ref());
+        }
+        if doubted.is_empty() {
+            return Ok(true);
+        }
+        let uris: Vec<String> = doubted.keys().cloned().collect();
+        let found = self.services.of(agent).await?.crawl_switches(&uris).await?;
+        if found.len() < doubted.len() {
+            return Ok(false);
+        }
+        for (uri, status) in found {
+            if let Some(switch) = doubted.get(&uri) {
+                refresh_switch(&self.client, switch, &status).await?;
+            }
+        }
+        Ok(true)
+    }
+
     async fn crawl(&self, agent: &FabricAgent) -> Result<FabricAgentStatus, AgentError> {
         let crawl = self.services.of(agent).await?.crawl().await?;
         bring_switches(&self.client, &self.switches, agent, &crawl.fabrics, crawl.complete).await?;
+        if !crawl.tree.is_empty() {
+            self.trees.show(&ObjectKey::of(agent), &crawl.tree);
+        }
+        let uid = agent.uid().unwrap_or_default();
+        self.crawled.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let fabrics: Vec<AgentFabric> = crawl
             .fabrics
@@ -139,4 +203,9 @@ impl AgentReconciler {
         self.events.publish(&reference_to(agent), EventKind::Warning, "Unreachable", why);
         Ok(())
     }
+}
+
+/// Whether an event is about what the zones' controller writes itself.
+fn is_our_own(origin: &str) -> bool {
+    ["/Zones/", "/Connections/", "/Oem/Drystone/ForwardingTable"].iter().any(|part| origin.contains(part))
 }

@@ -96,6 +96,22 @@ pub(super) async fn bring_switches(
     Ok(count)
 }
 
+/// Brings state and links of one switch up to date; its endpoints are not looked at.
+pub(super) async fn refresh_switch(
+    client: &Client,
+    switch: &Switch,
+    found: &SwitchStatus,
+) -> Result<(), InventoryError> {
+    let api: Api<Switch> = Api::namespaced(client.clone(), &switch.namespace().unwrap_or_default());
+    update_status(&api, switch, |status: &mut SwitchStatus| {
+        status.state = found.state;
+        status.links.clone_from(&found.links);
+        (status.link_count, status.links_down) = (found.link_count, found.links_down);
+    })
+    .await?;
+    Ok(())
+}
+
 /// Whether a crawl says something else than the object; conditions are not the crawl's.
 fn differs(present: &Switch, found: &SwitchStatus) -> bool {
     let Some(status) = &present.status else { return true };

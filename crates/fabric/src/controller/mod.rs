@@ -1,31 +1,31 @@
 //! Controllers of the fabric manager: agents, zones, address pools, and the half of a Site that is about fabrics.
 
 mod agent;
-mod fabrics;
+mod connection;
 mod inventory;
+mod listeners;
+mod planners;
 mod pool;
 mod services;
 mod site;
-mod zone;
-mod zones_of;
+mod zones;
 
 use std::sync::Arc;
 
-use drystone_api::{BareMetalHost, FabricAgent, Switch, Zone};
+use drystone_api::{AddressPool, BareMetalHost, Connection, EndpointGroup, Switch, Zone};
 use drystone_engine::{
     events::EventSink,
-    harness::{Cache, Controller, ControllerConfig, Objects},
+    harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject},
 };
-use kube::{Api, Client, runtime::watcher};
-use tokio::sync::Mutex;
+use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressDaemon,
-    agents::{AgentRegistry, Doubts},
+    agents::{AgentRegistry, AgentTrees, Doubts},
     drivers::Drivers,
 };
-use fabrics::Fabrics;
+use planners::Planners;
 pub(crate) use services::Services;
 
 /// What the controllers are given.
@@ -35,9 +35,12 @@ pub struct FabricConfig {
     pub drivers: Arc<dyn Drivers>,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
+    /// The Redfish tree that shows what agents serve.
+    pub trees: AgentTrees,
 }
 
 /// The fabric manager: its controllers, and what other rooms of the program ask of it.
+#[derive(Clone)]
 pub struct FabricManager {
     client: Client,
     config: FabricConfig,
@@ -61,15 +64,16 @@ impl FabricManager {
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { client, config, services, doubts } = self;
         let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
-        let agents: Cache<FabricAgent> =
-            Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone());
-        let hosts: Cache<BareMetalHost> =
-            Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone());
-        let zones: Cache<Zone> =
-            Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone());
-        let switches: Cache<Switch> =
-            Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone());
-        if !(agents.ready().await && hosts.ready().await && zones.ready().await && switches.ready().await) {
+        let watched = zones::Watched {
+            agents: cache(&client, &shutdown),
+            hosts: cache(&client, &shutdown),
+            zones: cache(&client, &shutdown),
+            connections: cache(&client, &shutdown),
+            groups: cache(&client, &shutdown),
+            pools: cache(&client, &shutdown),
+        };
+        let switches: Cache<Switch> = cache(&client, &shutdown);
+        if !(watched.ready().await && switches.ready().await) {
             return;
         }
         let agent = agent::AgentReconciler {
@@ -77,23 +81,24 @@ impl FabricManager {
             services: services.clone(),
             switches: switches.clone(),
             doubts: doubts.clone(),
+            listeners: listeners::Listeners::new(doubts.clone(), shutdown.clone()),
+            trees: config.trees.clone(),
+            crawled: std::sync::Mutex::default(),
             events: config.events.clone(),
         };
-        let zone = zone::ZoneReconciler {
+        let planners = Planners::new(switches.clone());
+        let zone = zones::ZoneReconciler {
             client: client.clone(),
             services,
-            agents,
-            fabrics: Fabrics::new(switches.clone()),
-            hosts: hosts.clone(),
-            zones: zones.clone(),
+            watched: watched.clone(),
+            planners: planners.clone(),
+            addresses: zones::HostsByAddress::default(),
             events: config.events.clone(),
-            turn: Mutex::new(()),
         };
-        let all = |_: &Switch, objects: &Objects<Zone>| objects.keys();
-        let unfinished = |_: &BareMetalHost, objects: &Objects<Zone>| objects.keys_where(zone::is_waiting);
-        let zone = Controller::new(client.clone(), zone, settings.clone())
-            .watches_cache(&switches, all)
-            .watches_cache(&hosts, unfinished);
+        let connection =
+            connection::ConnectionReconciler { client: client.clone(), watched: watched.clone() };
+        let zone = zones_controller(&client, zone, &watched, &switches, &planners, &settings);
+        let connection = connections_controller(&client, connection, &watched, &settings);
         let site = Controller::new(
             client.clone(),
             site::SiteReconciler { client: client.clone() },
@@ -105,8 +110,61 @@ impl FabricManager {
         tokio::join!(
             agent.run(shutdown.clone()),
             zone.run(shutdown.clone()),
+            connection.run(shutdown.clone()),
             site.run(shutdown.clone()),
             pool.run(shutdown)
         );
     }
+}
+
+/// A copy of all objects of a kind.
+fn cache<K: WatchedObject>(client: &Client, shutdown: &CancellationToken) -> Cache<K> {
+    Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone())
+}
+
+/// Zones are looked at again when anything changes that they are made of.
+fn zones_controller(
+    client: &Client,
+    reconciler: zones::ZoneReconciler,
+    watched: &zones::Watched,
+    switches: &Cache<Switch>,
+    planners: &Planners,
+    settings: &ControllerConfig,
+) -> Controller<zones::ZoneReconciler> {
+    let restricted = |namespace: Option<String>, objects: &Objects<Zone>| {
+        objects.keys_where(|zone| !zone.spec.default_routing && zone.namespace() == namespace)
+    };
+    Controller::new(client.clone(), reconciler, settings.clone())
+        .watches_cache(switches, |_: &Switch, objects| objects.keys_where(zones::is_waiting))
+        .watches_cache(&watched.hosts, |_: &BareMetalHost, objects| objects.keys_where(zones::is_waiting))
+        .watches_cache(&watched.zones, zones::relatives)
+        .watches_cache(&watched.pools, |pool: &AddressPool, objects| {
+            let (name, namespace) = (pool.name_any(), pool.namespace());
+            objects
+                .keys_where(|zone| zone.namespace() == namespace && zone.spec.address_pools.contains(&name))
+        })
+        .watches_cache(&watched.connections, move |connection: &Connection, objects| {
+            restricted(connection.namespace(), objects)
+        })
+        .watches_cache(&watched.groups, move |group: &EndpointGroup, objects| {
+            restricted(group.namespace(), objects)
+        })
+        .triggered_by(planners.replanned())
+}
+
+/// Connections are looked at again when groups or zones of their namespace change.
+fn connections_controller(
+    client: &Client,
+    reconciler: connection::ConnectionReconciler,
+    watched: &zones::Watched,
+    settings: &ControllerConfig,
+) -> Controller<connection::ConnectionReconciler> {
+    let beside = |namespace: Option<String>, objects: &Objects<Connection>| {
+        objects.keys_where(|connection| connection.namespace() == namespace)
+    };
+    Controller::new(client.clone(), reconciler, settings.clone())
+        .watches_cache(&watched.groups, move |group: &EndpointGroup, objects| {
+            beside(group.namespace(), objects)
+        })
+        .watches_cache(&watched.zones, move |zone: &Zone, objects| beside(zone.namespace(), objects))
 }

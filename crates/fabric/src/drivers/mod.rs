@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
-use drystone_redfish::client::Client;
+use drystone_api::SwitchStatus;
+use drystone_redfish::client::{Client, RawResource};
 
 use crate::model::{ForwardingTable, ForwardingZone};
 
 pub mod redfish;
 mod topology;
 
-pub use topology::{CrawledFabric, topologies};
+pub use topology::{CrawledFabric, TopologyBuilder};
 
 /// Why a fabric service did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +50,8 @@ pub struct CrawledService {
     pub resources: usize,
     /// Whether everything that is linked could be read; if not, what is missing may exist all the same.
     pub complete: bool,
+    /// All resources, of a service that computes the routes of a fabric itself: what it has is shown as it is.
+    pub tree: Vec<RawResource>,
 }
 
 /// A future that a driver returns.
@@ -73,6 +76,9 @@ pub trait FabricService: Send + Sync {
 
     /// Reads fabrics, switches, ports and endpoints.
     fn crawl(&self) -> Answer<'_, CrawledService>;
+
+    /// Reads state and links of some switches again, by the URIs that the service gives them. Those that are gone are absent.
+    fn crawl_switches<'a>(&'a self, uris: &'a [String]) -> Answer<'a, BTreeMap<String, SwitchStatus>>;
 
     /// Reads a switch's table.
     fn read_table<'a>(&'a self, fabric: &'a str, switch: &'a str) -> Answer<'a, ForwardingTable>;

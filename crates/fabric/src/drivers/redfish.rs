@@ -1,17 +1,21 @@
 //! Fabric services that speak Redfish: switches with Drystone's forwarding table, and fabric agents.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use drystone_redfish::client::{CertificateCheck, Client, CrawlOptions, Options, RedfishError};
+use drystone_api::{FabricRouting, SwitchStatus};
+use drystone_redfish::client::{
+    CertificateCheck, Client, CrawlOptions, CrawlReport, Found, Options, RawResource, RedfishError,
+};
 use serde_json::{Value, json};
 
 use super::{
     Answer, CrawledService, Credentials, DriverError, Drivers, FabricService, TableChange, ZoneRecord,
-    topology::topologies,
+    topology::TopologyBuilder,
 };
 use crate::model::ForwardingTable;
 
 /// Where fabrics are.
+const ROOT: &str = "/redfish/v1";
 const FABRICS: &str = "/redfish/v1/Fabrics";
 
 /// Requests at one time while crawling.
@@ -66,6 +70,26 @@ impl RedfishService {
         format!("{FABRICS}/{fabric}/Switches/{switch}/Oem/Drystone/ForwardingTable")
     }
 
+    /// Crawls, and keeps what makes a topology; all resources where somebody wants them.
+    async fn topology(
+        &self,
+        options: &CrawlOptions,
+        mut keep: Option<&mut Vec<RawResource>>,
+    ) -> Result<(TopologyBuilder, CrawlReport), DriverError> {
+        let mut builder = TopologyBuilder::default();
+        let mut sink = |found| {
+            if let Found::Read(resource) = found {
+                builder.add(&resource.uri, &resource.body);
+                if let Some(keep) = &mut keep {
+                    keep.push(resource);
+                }
+            }
+        };
+        let report = self.client.crawl_raw(options, &(), &mut sink).await;
+        let report = report.map_err(|error| self.error("crawling fabrics", &error))?;
+        Ok((builder, report))
+    }
+
     fn parse_table(&self, body: &Value) -> Result<ForwardingTable, DriverError> {
         serde_json::from_value(body.clone()).map_err(|error| DriverError::Refused {
             service: self.client.base().to_string(),
@@ -89,13 +113,36 @@ impl FabricService for RedfishService {
     fn crawl(&self) -> Answer<'_, CrawledService> {
         Box::pin(async {
             let options = CrawlOptions::new([FABRICS]).within(FABRICS).concurrency(CRAWL_CONCURRENCY);
-            let crawl =
-                self.client.crawl(&options).await.map_err(|error| self.error("crawling fabrics", &error))?;
-            Ok(CrawledService {
-                fabrics: topologies(&crawl.resources),
-                resources: crawl.resources.len(),
-                complete: !crawl.truncated && crawl.failed.keys().all(|uri| !uri.starts_with(FABRICS)),
-            })
+            let (builder, report) = self.topology(&options, None).await?;
+            let fabrics = builder.fabrics();
+            let mut service = CrawledService {
+                resources: report.read,
+                complete: !report.truncated && report.failed.keys().all(|uri| !uri.starts_with(FABRICS)),
+                tree: Vec::new(),
+                fabrics,
+            };
+            if service.fabrics.iter().any(|fabric| fabric.routing == FabricRouting::Agent) {
+                let options = CrawlOptions::new([ROOT]).concurrency(CRAWL_CONCURRENCY);
+                let (_, report) = self.topology(&options, Some(&mut service.tree)).await?;
+                service.resources = report.read;
+                service.complete &= !report.truncated;
+            }
+            Ok(service)
+        })
+    }
+
+    fn crawl_switches<'a>(&'a self, uris: &'a [String]) -> Answer<'a, BTreeMap<String, SwitchStatus>> {
+        Box::pin(async move {
+            let mut options = CrawlOptions::new(uris.iter().cloned()).concurrency(CRAWL_CONCURRENCY);
+            for uri in uris {
+                // The table is not looked at here, and may be large.
+                options = options.within(uri.clone()).without(format!("{uri}/Oem"));
+            }
+            let (builder, report) = self.topology(&options, None).await?;
+            if let Some((uri, error)) = report.failed.iter().find(|(_, error)| error.status() != Some(404)) {
+                return Err(self.error(&format!("reading {uri}"), error));
+            }
+            Ok(builder.switches())
         })
     }
 

@@ -5,12 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use drystone_api::{
     EndpointRole, FabricRouting, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
-use drystone_redfish::{
-    client::Resource,
-    types::{Endpoint, Fabric, Port, Switch, from_body},
-};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use drystone_redfish::types::{Endpoint, Fabric, Port, PowerState, Switch};
+use serde::{Deserialize, de::DeserializeOwned};
 
 /// A fabric, or the part of it that one service knows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,24 +25,113 @@ pub struct CrawledFabric {
     pub endpoint_count: usize,
 }
 
-/// Resources by URI with a type, in order of URI.
-type Typed<'a> = Vec<(&'a str, &'a Resource)>;
+/// Takes resources as they come and keeps of them what makes a topology, so that a crawl of a large fabric is never in memory
+/// as a whole.
+#[derive(Debug, Default)]
+pub struct TopologyBuilder {
+    fabrics: BTreeMap<String, Fabric>,
+    switches: BTreeMap<String, Switch>,
+    /// Links by URI of the port, and the speeds of all ports.
+    links: BTreeMap<String, SwitchLink>,
+    speeds: HashMap<String, u32>,
+    endpoints: BTreeMap<String, EndpointPart>,
+}
 
-/// What a crawl says of each fabric.
-pub fn topologies(resources: &BTreeMap<String, Resource>) -> Vec<CrawledFabric> {
-    let mut by_type: HashMap<&str, Typed<'_>> = HashMap::new();
-    for (uri, resource) in resources {
-        if let Some(kind) = resource.body.get("@odata.type").and_then(Value::as_str).and_then(schema) {
-            by_type.entry(kind).or_default().push((uri, resource));
+/// What counts of an endpoint.
+#[derive(Debug)]
+struct EndpointPart {
+    id: String,
+    mac: String,
+    role: EndpointRole,
+    /// URI of the port that it is cabled to.
+    port: Option<String>,
+}
+
+/// A resource's type.
+#[derive(Deserialize)]
+struct Typed<'a> {
+    #[serde(rename = "@odata.type", borrow)]
+    odata_type: Option<std::borrow::Cow<'a, str>>,
+}
+
+impl TopologyBuilder {
+    /// Takes a resource.
+    pub fn add(&mut self, uri: &str, body: &[u8]) {
+        let Ok(typed) = serde_json::from_slice::<Typed<'_>>(body) else { return };
+        let uri = uri.to_owned();
+        match typed.odata_type.as_deref().and_then(schema) {
+            Some("Fabric") => self.fabrics.extend(parsed(body).map(|fabric| (uri, fabric))),
+            Some("Switch") => {
+                let named = |switch: &Switch| !switch.id.is_empty();
+                self.switches.extend(parsed(body).filter(named).map(|switch| (uri, switch)));
+            }
+            Some("Port") => {
+                let Some(port) = parsed::<Port>(body) else { return };
+                self.speeds.insert(uri.clone(), speed(&port));
+                self.links.extend(link_of(&port).map(|link| (uri, link)));
+            }
+            Some("Endpoint") => {
+                self.endpoints.extend(parsed(body).map(|endpoint| (uri, endpoint_part(endpoint))));
+            }
+            _ => {}
         }
     }
-    let typed = |kind: &str| by_type.get(kind).cloned().unwrap_or_default();
-    let (switches, ports, endpoints) = (typed("Switch"), typed("Port"), typed("Endpoint"));
-    let fabrics = typed("Fabric").into_iter().filter_map(|(uri, resource)| {
-        let fabric: Fabric = parsed(resource)?;
-        Some(fabric_of(uri, fabric, below(&switches, uri), below(&ports, uri), below(&endpoints, uri)))
-    });
-    fabrics.collect()
+
+    /// What was said of each fabric.
+    pub fn fabrics(self) -> Vec<CrawledFabric> {
+        let Self { fabrics, switches, links, speeds, endpoints } = self;
+        let fabrics = fabrics.into_iter().map(|(uri, fabric)| {
+            let mut found = CrawledFabric {
+                id: fabric.id,
+                fabric_type: fabric.fabric_type.unwrap_or_default(),
+                uuid: fabric.uuid.unwrap_or_default(),
+                routing: FabricRouting::Agent,
+                ..CrawledFabric::default()
+            };
+            let mut position: HashMap<&str, usize> = HashMap::new();
+            for (switch_uri, switch) in below(&switches, &uri) {
+                if has_table(switch) {
+                    found.routing = FabricRouting::Drystone;
+                }
+                position.insert(&switch.id, found.switches.len());
+                let spec = SwitchSpec {
+                    id: switch.id.clone(),
+                    fabric: found.id.clone(),
+                    fabric_uuid: found.uuid.clone(),
+                    fabric_type: found.fabric_type.clone(),
+                    agent: String::new(),
+                    uri: switch_uri.clone(),
+                };
+                found
+                    .switches
+                    .push((spec, status_of(switch, below(&links, switch_uri).map(|(_, link)| link))));
+            }
+            for (_, endpoint) in below(&endpoints, &uri) {
+                found.endpoint_count += 1;
+                let Some((switch, attached)) = attached(&uri, endpoint, &speeds) else { continue };
+                if let Some(position) = position.get(switch) {
+                    found.switches[*position].1.endpoints.push(attached);
+                }
+            }
+            for (_, status) in &mut found.switches {
+                status.endpoints.sort_by(|a, b| a.id.cmp(&b.id));
+                status.endpoint_count = u32::try_from(status.endpoints.len()).unwrap_or(u32::MAX);
+            }
+            found.switches.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+            found
+        });
+        fabrics.collect()
+    }
+
+    /// What was said of each switch by its URI: state and links, not endpoints.
+    pub fn switches(self) -> BTreeMap<String, SwitchStatus> {
+        let Self { switches, links, .. } = self;
+        let status = |(uri, switch): (String, Switch)| {
+            let status = status_of(&switch, below(&links, &uri).map(|(_, link)| link));
+            (uri, status)
+        };
+        switches.into_iter().map(status).collect()
+    }
 }
 
 /// `Switch` of `#Switch.v1_11_0.Switch`; nothing for collections, whose name has two parts.
@@ -56,91 +141,37 @@ fn schema(odata_type: &str) -> Option<&str> {
     Some(kind)
 }
 
-fn parsed<T: DeserializeOwned>(resource: &Resource) -> Option<T> {
-    from_body(resource.body.clone()).ok()
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    serde_json::from_slice(body).ok()
 }
 
-/// The part of a list, in order of URI, that lies below a URI.
-fn below<'l, 'a>(list: &'l [(&'a str, &'a Resource)], uri: &str) -> &'l [(&'a str, &'a Resource)] {
+/// What lies below a URI.
+fn below<'a, T>(map: &'a BTreeMap<String, T>, uri: &str) -> impl Iterator<Item = (&'a String, &'a T)> {
     let prefix = format!("{uri}/");
-    let from = list.partition_point(|(other, _)| *other < prefix.as_str());
-    let count = list[from..].partition_point(|(other, _)| other.starts_with(&prefix));
-    &list[from..from + count]
-}
-
-fn fabric_of(
-    uri: &str,
-    fabric: Fabric,
-    switches: &[(&str, &Resource)],
-    ports: &[(&str, &Resource)],
-    endpoints: &[(&str, &Resource)],
-) -> CrawledFabric {
-    let mut found = CrawledFabric {
-        id: fabric.id,
-        fabric_type: fabric.fabric_type.unwrap_or_default(),
-        uuid: fabric.uuid.unwrap_or_default(),
-        endpoint_count: endpoints.len(),
-        routing: FabricRouting::Agent,
-        switches: Vec::new(),
-    };
-    let mut position: HashMap<String, usize> = HashMap::new();
-    let mut speeds: HashMap<&str, u32> = HashMap::new();
-    for (uri, resource) in switches {
-        let Some(switch) = parsed::<Switch>(resource).filter(|switch| !switch.id.is_empty()) else {
-            continue;
-        };
-        if has_table(&resource.body) {
-            found.routing = FabricRouting::Drystone;
-        }
-        let ports: Vec<(&str, Port)> =
-            below(ports, uri).iter().filter_map(|(uri, port)| Some((*uri, parsed(port)?))).collect();
-        speeds.extend(ports.iter().map(|(uri, port)| (*uri, speed(port))));
-        let spec = SwitchSpec {
-            id: switch.id.clone(),
-            fabric: found.id.clone(),
-            fabric_uuid: found.uuid.clone(),
-            fabric_type: found.fabric_type.clone(),
-            agent: String::new(),
-            uri: (*uri).to_owned(),
-        };
-        position.insert(switch.id.clone(), found.switches.len());
-        found.switches.push((spec, status_of(&switch, &ports)));
-    }
-    for (_, resource) in endpoints {
-        let Some(endpoint) = parsed::<Endpoint>(resource) else { continue };
-        let Some((switch, attached)) = endpoint_of(uri, &endpoint, &speeds) else { continue };
-        if let Some(position) = position.get(switch) {
-            found.switches[*position].1.endpoints.push(attached);
-        }
-    }
-    for (_, status) in &mut found.switches {
-        status.endpoints.sort_by(|a, b| a.id.cmp(&b.id));
-        status.endpoint_count = u32::try_from(status.endpoints.len()).unwrap_or(u32::MAX);
-    }
-    found.switches.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    found
+    map.range(prefix.clone()..).take_while(move |(other, _)| other.starts_with(&prefix))
 }
 
 /// Whether a switch takes forwarding tables.
-fn has_table(switch: &Value) -> bool {
-    switch.pointer("/Oem/Drystone/ForwardingTable/@odata.id").is_some()
+fn has_table(switch: &Switch) -> bool {
+    let table = switch.oem.get("Drystone").and_then(|ours| ours.pointer("/ForwardingTable/@odata.id"));
+    table.is_some()
 }
 
-fn status_of(switch: &Switch, ports: &[(&str, Port)]) -> SwitchStatus {
-    let mut links: Vec<SwitchLink> = ports.iter().filter_map(|(_, port)| link_of(port)).collect();
+fn status_of<'a>(switch: &Switch, links: impl Iterator<Item = &'a SwitchLink>) -> SwitchStatus {
+    let mut links: Vec<SwitchLink> = links.cloned().collect();
     links.sort_by(|a, b| a.port.cmp(&b.port));
-    let count = |down: bool| links.iter().filter(|link| link.down == down).count();
-    let (up, down) = (count(false), count(true));
-    let off =
-        switch.power_state.as_ref().is_some_and(|state| *state == drystone_redfish::types::PowerState::Off);
+    let count =
+        |down: bool| u32::try_from(links.iter().filter(|link| link.down == down).count()).unwrap_or(u32::MAX);
+    let (link_count, links_down) = (count(false), count(true));
+    let off = switch.power_state == Some(PowerState::Off);
     let disabled = switch.status.state.as_deref().is_some_and(|state| {
         matches!(state, "Disabled" | "StandbyOffline" | "UnavailableOffline" | "Absent")
     });
     SwitchStatus {
         state: if off || disabled { SwitchState::Down } else { SwitchState::Up },
         links,
-        link_count: u32::try_from(up).unwrap_or(u32::MAX),
-        links_down: u32::try_from(down).unwrap_or(u32::MAX),
+        link_count,
+        links_down,
         ..SwitchStatus::default()
     }
 }
@@ -170,33 +201,39 @@ fn speed(port: &Port) -> u32 {
     port.current_speed_gbps.or(port.max_speed_gbps).unwrap_or_default().clamp(0.0, 1e6) as u32
 }
 
-/// An endpoint and the switch that it is cabled to.
-fn endpoint_of<'a>(
-    fabric: &str,
-    endpoint: &'a Endpoint,
-    speeds: &HashMap<&str, u32>,
-) -> Option<(&'a str, SwitchEndpoint)> {
+fn endpoint_part(endpoint: Endpoint) -> EndpointPart {
     let entity = endpoint.connected_entities.first();
     let own = endpoint.identifiers.iter();
     let identifiers = own.chain(entity.into_iter().flat_map(|entity| entity.identifiers.iter()));
     let mac = identifiers
         .filter(|identifier| identifier.durable_name_format.as_deref() == Some("MACAddress"))
-        .find_map(|identifier| identifier.durable_name.clone())
+        .find_map(|identifier| identifier.durable_name.as_ref())
+        .map(|mac| mac.to_ascii_lowercase())
         .unwrap_or_default();
-    let port_uri = &endpoint.links.connected_ports.first()?.odata_id;
-    let (switch, rest) = port_uri.strip_prefix(fabric)?.strip_prefix("/Switches/")?.split_once("/Ports/")?;
-    let port = rest.split('/').next().filter(|port| !port.is_empty())?;
     let role = match entity.and_then(|entity| entity.entity_role.as_deref()) {
         Some("Target") => EndpointRole::Target,
         Some("Initiator") => EndpointRole::Initiator,
         _ => EndpointRole::Both,
     };
+    let port = endpoint.links.connected_ports.into_iter().next().map(|link| link.odata_id);
+    EndpointPart { id: endpoint.id, mac, role, port }
+}
+
+/// An endpoint and the switch that it is cabled to.
+fn attached<'a>(
+    fabric: &str,
+    endpoint: &'a EndpointPart,
+    speeds: &HashMap<String, u32>,
+) -> Option<(&'a str, SwitchEndpoint)> {
+    let uri = endpoint.port.as_deref()?;
+    let (switch, rest) = uri.strip_prefix(fabric)?.strip_prefix("/Switches/")?.split_once("/Ports/")?;
+    let port = rest.split('/').next().filter(|port| !port.is_empty())?;
     let attached = SwitchEndpoint {
         id: endpoint.id.clone(),
-        mac: mac.to_ascii_lowercase(),
+        mac: endpoint.mac.clone(),
         port: port.to_owned(),
-        speed_gbps: speeds.get(port_uri.as_str()).copied().unwrap_or_default(),
-        role,
+        speed_gbps: speeds.get(uri).copied().unwrap_or_default(),
+        role: endpoint.role,
         excludes: Vec::new(),
     };
     (!switch.is_empty() && !endpoint.id.is_empty()).then_some((switch, attached))
@@ -205,11 +242,12 @@ fn endpoint_of<'a>(
 #[cfg(test)]
 mod tests {
     use drystone_hostile::distorted;
+    use drystone_redfish::types::from_body;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::{ForwardingTable, merge};
+    use crate::model::{ForwardingTable, by_fabric, merge};
 
     fn objects(found: Vec<CrawledFabric>) -> Vec<drystone_api::Switch> {
         let switches = found.into_iter().flat_map(|fabric| fabric.switches);
@@ -243,18 +281,22 @@ mod tests {
                 let _ = serde_json::from_value::<ForwardingTable>(body.clone());
             }
             let with_uri = list.into_iter().filter(|body| body["@odata.id"].is_string());
-            let found = objects(topologies(&with_uri.map(resource).collect()));
-            for fabric in merge(&found) {
-                let count = fabric.switches.len();
-                let links = fabric.switches.iter().flat_map(|switch| &switch.links).all(|link| link.peer < count);
-                prop_assert!(links && fabric.endpoints.iter().all(|endpoint| endpoint.switch < count));
+            let found = objects(topologies(with_uri));
+            for switches in by_fabric(&found).values() {
+                let fabric = merge(switches);
+                let count = fabric.switch_count();
+                let links = (0..count).flat_map(|switch| fabric.links_of(switch)).all(|(_, link)| link.peer < count);
+                prop_assert!(links && fabric.endpoints().all(|(_, endpoint)| endpoint.switch < count));
             }
         }
     }
 
-    fn resource(body: Value) -> (String, Resource) {
-        let uri = body["@odata.id"].as_str().expect("an id").to_owned();
-        (uri.clone(), Resource { uri, etag: None, body })
+    fn topologies(bodies: impl IntoIterator<Item = Value>) -> Vec<CrawledFabric> {
+        let mut builder = TopologyBuilder::default();
+        for body in bodies {
+            builder.add(body["@odata.id"].as_str().expect("an id"), body.to_string().as_bytes());
+        }
+        builder.fabrics()
     }
 
     #[test]
@@ -264,7 +306,7 @@ mod tests {
             let mut body = json!({"@odata.id": format!("{f}/Switches/s1/Ports/{id}"), "@odata.type": "#Port.v1_18_0.Port",
                                   "Id": id, "Name": id, "CurrentSpeedGbps": 25, "LinkStatus": "LinkUp"});
             body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
-            resource(body)
+            body
         };
         let peer = json!({"Links": {"ConnectedSwitches": [{"@odata.id": format!("{f}/Switches/s2")}],
                                     "ConnectedSwitchPorts": [{"@odata.id": format!("{f}/Switches/s2/Ports/isl0")}]}});
@@ -273,18 +315,17 @@ mod tests {
             "Name": "e1", "ConnectedEntities": [{"EntityType": "NetworkController", "EntityRole": "Target"}],
             "Identifiers": [{"DurableName": "02:AA:00:00:00:01", "DurableNameFormat": "MACAddress"}],
             "Links": {"ConnectedPorts": [{"@odata.id": format!("{f}/Switches/s1/Ports/p1")}]}});
-        let resources: BTreeMap<String, Resource> = [
-            resource(json!({"@odata.id": f, "@odata.type": "#Fabric.v1_4_0.Fabric", "Id": "E", "Name": "E", "FabricType": "Ethernet", "UUID": "u"})),
-            resource(json!({"@odata.id": format!("{f}/Switches/s1"), "@odata.type": "#Switch.v1_11_0.Switch", "Id": "s1", "Name": "s1",
-                            "Oem": {"Drystone": {"ForwardingTable": {"@odata.id": "t"}}}})),
-            resource(json!({"@odata.id": format!("{f}/Switches"), "@odata.type": "#SwitchCollection.SwitchCollection", "Name": "x", "Members": []})),
+        let resources = [
+            json!({"@odata.id": f, "@odata.type": "#Fabric.v1_4_0.Fabric", "Id": "E", "Name": "E", "FabricType": "Ethernet", "UUID": "u"}),
+            json!({"@odata.id": format!("{f}/Switches/s1"), "@odata.type": "#Switch.v1_11_0.Switch", "Id": "s1", "Name": "s1",
+                            "Oem": {"Drystone": {"ForwardingTable": {"@odata.id": "t"}}}}),
+            json!({"@odata.id": format!("{f}/Switches"), "@odata.type": "#SwitchCollection.SwitchCollection", "Name": "x", "Members": []}),
             port("p1", json!({})),
             port("isl0", peer),
             port("isl1", broken),
-            resource(endpoint),
-        ]
-        .into();
-        let found = topologies(&resources);
+            endpoint,
+        ];
+        let found = topologies(resources);
         assert_eq!((found.len(), found[0].routing, found[0].endpoint_count), (1, FabricRouting::Drystone, 1));
         let (spec, status) = &found[0].switches[0];
         assert_eq!((spec.id.as_str(), spec.fabric.as_str(), spec.fabric_uuid.as_str()), ("s1", "E", "u"));
@@ -298,8 +339,14 @@ mod tests {
     #[test]
     fn a_switch_that_is_off_is_down() {
         let body = json!({"Id": "s", "Name": "s", "PowerState": "Off"});
-        assert_eq!(status_of(&from_body(body).expect("a switch"), &[]).state, SwitchState::Down);
+        assert_eq!(
+            status_of(&from_body(body).expect("a switch"), std::iter::empty()).state,
+            SwitchState::Down
+        );
         let body = json!({"Id": "s", "Name": "s", "Status": {"State": "Disabled"}});
-        assert_eq!(status_of(&from_body(body).expect("a switch"), &[]).state, SwitchState::Down);
+        assert_eq!(
+            status_of(&from_body(body).expect("a switch"), std::iter::empty()).state,
+            SwitchState::Down
+        );
     }
 }

@@ -36,4 +36,7 @@ pub struct Member {
     /// Whether several zones may contain it.
     #[serde(default)]
     pub shared: bool,
+    /// Addresses of the members that this one exchanges frames with; `None`: all of them. An empty list: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Vec<String>>,
 }

@@ -1,6 +1,10 @@
-//! Pure planning: routes, forwarding tables of zones, proof of isolation, leases of address blocks.
+//! Pure planning: routes, zones and their tables, proof of isolation, leases of address blocks.
 
 pub mod addresses;
+pub mod entry;
+pub mod membership;
+pub mod planner;
+pub mod pools;
 pub mod proof;
 pub mod routes;
 pub mod zone;

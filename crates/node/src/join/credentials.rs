@@ -11,8 +11,9 @@ use drystone_identity::{
     files::{FileError, private_directory, read_if_exists, write_private},
     tls,
 };
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Config, config::AuthInfo};
+use kube::{Client, Config, client::ConfigExt as _, config::AuthInfo};
 
 use super::request::{RequestError, Wanted, certificate};
 use crate::config::NodeConfig;
@@ -20,6 +21,9 @@ use crate::config::NodeConfig;
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----";
+
+/// After how long a silent connection to the API server is tried.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(4);
 
 /// A node that cannot join.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +157,27 @@ fn client(config: &NodeConfig, auth_info: AuthInfo) -> Result<Client, JoinError>
     api.root_cert_file = Some(config.ca_file.clone());
     api.connect_timeout = Some(std::time::Duration::from_secs(10));
     api.auth_info = auth_info;
-    Client::try_from(api).map_err(|error| JoinError::Client(Box::new(error)))
+    connect(api).map_err(|error| JoinError::Client(Box::new(error)))
+}
+
+/// As `Client::try_from`, with connections that are tried while they are silent: when another host of the control plane has taken over the
+/// address, watches on the one that is gone must not wait for ever.
+fn connect(api: Config) -> Result<Client, kube::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(api.connect_timeout);
+    tcp.set_keepalive(Some(KEEP_ALIVE));
+    tcp.set_keepalive_interval(Some(KEEP_ALIVE / 2));
+    tcp.set_keepalive_retries(Some(3));
+    let https = api.rustls_https_connector_with_connector(tcp)?;
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(https);
+    let service = tower::ServiceBuilder::new()
+        .layer(api.base_uri_layer())
+        .option_layer(api.auth_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(client);
+    Ok(kube::client::ClientBuilder::new(service, api.default_namespace).build())
 }
 
 /// The node's client certificate: the one on disk while it is valid, else a new one.

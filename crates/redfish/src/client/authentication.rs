@@ -104,7 +104,7 @@ async fn log_in(transport: &Transport, user: &str, password: &str) -> Result<Sta
             Some(token) => {
                 let mut token = token.clone();
                 token.set_sensitive(true);
-                let location = answer.into_outcome().location().map(str::to_owned);
+                let location = answer.parse(SESSIONS)?.into_outcome().location().map(str::to_owned);
                 Ok(State::Session { token, location })
             }
             None => Ok(State::Basic),

@@ -19,7 +19,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{AuthenticationMode, Client, CrawlOptions, Options, Outcome, RedfishError, RetryPolicy};
+use super::{AuthenticationMode, Client, CrawlOptions, Found, Options, Outcome, RedfishError, RetryPolicy};
 use crate::{
     server::{self, tests::Depot},
     types::{Chassis, Event},
@@ -256,4 +256,161 @@ async fn events_arrive_at_subscribers() {
     assert_eq!(event.events[0].origin_of_condition.as_ref().unwrap().odata_id, "/redfish/v1/Chassis/s2");
     client.delete(created.location().unwrap()).await.unwrap();
     assert!(client.members("/redfish/v1/EventService/Subscriptions").await.unwrap().is_empty());
+}
+
+/// A service of a collection of many members with two rooms each, which counts what it is asked.
+#[derive(Clone)]
+struct Herd {
+    members: usize,
+    expand: bool,
+    asked: Arc<AtomicU32>,
+    /// Version of every member; the first has its own.
+    versions: Arc<[AtomicU32; 2]>,
+}
+
+impl Herd {
+    fn new(members: usize, expand: bool) -> Self {
+        Self { members, expand, asked: Arc::default(), versions: Arc::default() }
+    }
+
+    async fn client(&self) -> Client {
+        let router = Router::new().fallback(get(herd)).with_state(self.clone());
+        let options = options(serve(router).await).authentication(AuthenticationMode::Basic);
+        Client::new(options).unwrap()
+    }
+
+    fn member(&self, number: usize) -> Value {
+        let version = self.versions[usize::from(number > 0)].load(Ordering::SeqCst);
+        let other = (number + 1) % self.members;
+        json!({"@odata.id": format!("/redfish/v1/Herd/{number}"), "@odata.etag": format!("\"{version}\""), "Name": "n",
+            "Rooms": {"@odata.id": format!("//redfish/v1/Herd/{number}/Rooms/")},
+            "Links": {"Next": {"@odata.id": format!("/redfish/v1/Herd/{other}#here")}}})
+    }
+}
+
+async fn herd(
+    State(herd): State<Herd>,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> axum::response::Response {
+    herd.asked.fetch_add(1, Ordering::SeqCst);
+    let query: std::collections::HashMap<String, String> =
+        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
+    let number = |name: &str, default: usize| query.get(name).map_or(default, |text| text.parse().unwrap());
+    let parts: Vec<&str> =
+        request.uri().path().trim_start_matches("/redfish/v1").split('/').skip(1).collect();
+    let body = match parts.as_slice() {
+        [] => json!({"@odata.id": "/redfish/v1", "Herd": {"@odata.id": "/redfish/v1/Herd"},
+            "ProtocolFeaturesSupported": {"ExpandQuery": {"NoLinks": herd.expand}, "TopSkipQuery": herd.expand}}),
+        ["Herd"] => {
+            let (skip, top) = (number("$skip", 0), number("$top", usize::MAX));
+            let expand = query.contains_key("$expand");
+            // A body that large is refused.
+            if expand && top > 40 {
+                return StatusCode::INSUFFICIENT_STORAGE.into_response();
+            }
+            let show = |number| {
+                if expand {
+                    herd.member(number)
+                } else {
+                    json!({"@odata.id": format!("/redfish/v1/Herd/{number}")})
+                }
+            };
+            let members: Vec<Value> = (0..herd.members).skip(skip).take(top).map(show).collect();
+            json!({"@odata.id": "/redfish/v1/Herd", "@odata.etag": "\"herd\"", "Members": members})
+        }
+        ["Herd", number] if number.parse::<usize>().is_ok_and(|number| number < herd.members) => {
+            herd.member(number.parse().unwrap())
+        }
+        ["Herd", number, "Rooms"] => {
+            json!({"@odata.id": format!("/redfish/v1/Herd/{number}/Rooms"), "@odata.etag": "\"r\"", "Members": []})
+        }
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let tag = body["@odata.etag"].as_str().unwrap_or("\"root\"").to_owned();
+    if headers.get("if-none-match").is_some_and(|value| *value == tag) {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    ([("etag", tag)], Json(body)).into_response()
+}
+
+#[tokio::test]
+async fn members_are_read_by_the_page_where_the_service_can() {
+    for (expand, page) in [(true, 30), (true, 1000), (false, 30)] {
+        let herd = Herd::new(100, expand);
+        let crawl = herd.client().await.crawl(&CrawlOptions::new(["/redfish/v1"]).page(page)).await.unwrap();
+        assert_eq!((crawl.resources.len(), crawl.failed.len(), crawl.truncated), (202, 0, false));
+        assert_eq!(crawl.resources["/redfish/v1/Herd/7"].etag.as_ref().unwrap().as_str(), "\"0\"");
+        let asked = herd.asked.load(Ordering::SeqCst);
+        // The root twice, the collection, its pages, the rooms; refused pages are halved.
+        assert!(if expand { asked < 120 } else { asked == 203 }, "{expand} {page}: {asked}");
+        let limited = CrawlOptions::new(["/redfish/v1"]).page(page).limit(17);
+        let crawl = herd.client().await.crawl(&limited).await.unwrap();
+        assert!(crawl.resources.len() == 17 && crawl.truncated, "{}", crawl.resources.len());
+    }
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_only_named() {
+    for expand in [true, false] {
+        let mut herd = Herd::new(40, expand);
+        let client = herd.client().await;
+        let options = CrawlOptions::new(["/redfish/v1/Herd"]).within("/redfish/v1/Herd");
+        let mut known = std::collections::BTreeMap::new();
+        let mut keep = |found| {
+            if let Found::Read(resource) = found {
+                known.insert(resource.uri.clone(), resource);
+            }
+        };
+        client.crawl_raw(&options, &(), &mut keep).await.unwrap();
+        assert_eq!(known.len(), 81);
+        let again = client.recrawl(&options, &known).await.unwrap();
+        assert_eq!((again.changed.len(), again.report.unchanged, again.vanished.len()), (0, 81, 0));
+        herd.versions[0].store(7, Ordering::SeqCst);
+        let again = client.recrawl(&options, &known).await.unwrap();
+        assert_eq!(
+            again.changed.iter().map(|found| found.uri.as_str()).collect::<Vec<_>>(),
+            ["/redfish/v1/Herd/0"]
+        );
+        let below = CrawlOptions::new(["/redfish/v1/Herd/0"]).within("/redfish/v1/Herd/0");
+        let asked = herd.asked.load(Ordering::SeqCst);
+        assert_eq!(client.recrawl(&below, &known).await.unwrap().report.unchanged, 1);
+        assert!(herd.asked.load(Ordering::SeqCst) - asked <= 3, "only what is below");
+        herd.members = 39;
+        herd.versions[0].store(0, Ordering::SeqCst);
+        let smaller = herd.client().await;
+        // A stale collection would hide what has gone: this service does not change its tag.
+        known.remove("/redfish/v1/Herd");
+        let again = smaller.recrawl(&options, &known).await.unwrap();
+        assert_eq!(again.vanished, ["/redfish/v1/Herd/39", "/redfish/v1/Herd/39/Rooms"]);
+        let etag = known["/redfish/v1/Herd/1"].etag.clone().unwrap();
+        assert!(client.get_if_changed("/redfish/v1/Herd/1", &etag).await.unwrap().is_none());
+        herd.versions[1].store(1, Ordering::SeqCst);
+        assert!(client.get_if_changed("//redfish/v1/Herd/1", &etag).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_goes_away_ends_the_crawl() {
+    let herd = Herd::new(50, false);
+    let router = Router::new().fallback(get(herd_then_nothing)).with_state(herd);
+    let once = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
+    let options = options(serve(router).await).authentication(AuthenticationMode::Basic).retry(once);
+    let client = Client::new(options.timeouts(Duration::from_secs(60), Duration::from_millis(500))).unwrap();
+    let error = client.crawl(&CrawlOptions::new(["/redfish/v1"])).await.unwrap_err();
+    assert!(matches!(error, RedfishError::Timeout { .. }), "{error:?}");
+}
+
+/// Answers as far as the members, which it keeps to itself.
+async fn herd_then_nothing(
+    state: State<Herd>,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> axum::response::Response {
+    if request.uri().path().starts_with("/redfish/v1/Herd/") {
+        std::future::pending::<()>().await;
+    }
+    herd(state, headers, request).await
 }

@@ -21,6 +21,9 @@ use crate::{error::ErrorBody, etag::ETag};
 /// How long ending a session may take.
 const LOG_OUT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a stream may last: its listener watches over it.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The way to one service.
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -30,6 +33,33 @@ pub(super) struct Transport {
     retry: RetryPolicy,
     request_timeout: Duration,
     largest_body: usize,
+}
+
+/// What a request depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Condition<'a> {
+    /// Nothing.
+    None,
+    /// The resource is still this one.
+    IfMatch(&'a ETag),
+    /// The resource is another one by now; if not the answer is 304.
+    IfNoneMatch(&'a ETag),
+}
+
+/// A successful answer, or 304 where the request asked for it; the body as it came.
+#[derive(Debug)]
+pub(super) struct RawAnswer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl RawAnswer {
+    /// The answer with its body as JSON.
+    pub(super) fn parse(self, uri: &str) -> Result<Answer, RedfishError> {
+        let body = parse(uri, self.status, &self.body)?;
+        Ok(Answer { status: self.status, headers: self.headers, body })
+    }
 }
 
 /// A request with everything but the way to the service.
@@ -79,7 +109,7 @@ impl Transport {
         &self.base
     }
 
-    /// Sends a request until it succeeds or cannot.
+    /// Sends a request until it succeeds or cannot, and reads the answer's JSON.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -87,12 +117,29 @@ impl Transport {
         body: Option<&Value>,
         etag: Option<&ETag>,
     ) -> Result<Answer, RedfishError> {
+        let condition = etag.map_or(Condition::None, Condition::IfMatch);
+        self.send_raw(method, uri, body, condition).await?.parse(uri)
+    }
+
+    /// Sends a request until it succeeds or cannot.
+    pub(super) async fn send_raw(
+        &self,
+        method: Method,
+        uri: &str,
+        body: Option<&Value>,
+        condition: Condition<'_>,
+    ) -> Result<RawAnswer, RedfishError> {
         let mut logged_in_again = false;
         loop {
             let credentials = self.authentication.headers(self).await?;
             let mut headers = credentials.clone();
+            let (name, etag) = match condition {
+                Condition::None => (header::IF_MATCH, None),
+                Condition::IfMatch(etag) => (header::IF_MATCH, Some(etag)),
+                Condition::IfNoneMatch(etag) => (header::IF_NONE_MATCH, Some(etag)),
+            };
             if let Some(value) = etag.and_then(|etag| HeaderValue::from_str(etag.as_str()).ok()) {
-                headers.insert(header::IF_MATCH, value);
+                headers.insert(name, value);
             }
             match self.repeat(Attempt { method: method.clone(), uri, body, headers }).await {
                 Err(RedfishError::Unauthorized { .. })
@@ -114,7 +161,7 @@ impl Transport {
     }
 
     /// Sends a request with fixed headers, again where that is safe.
-    pub(super) async fn repeat(&self, attempt: Attempt<'_>) -> Result<Answer, RedfishError> {
+    pub(super) async fn repeat(&self, attempt: Attempt<'_>) -> Result<RawAnswer, RedfishError> {
         let mut number = 1;
         loop {
             let (error, failure, asked) = match self.once(&attempt).await {
@@ -132,7 +179,7 @@ impl Transport {
     async fn once(
         &self,
         attempt: &Attempt<'_>,
-    ) -> Result<Answer, Box<(RedfishError, Failure, Option<Duration>)>> {
+    ) -> Result<RawAnswer, Box<(RedfishError, Failure, Option<Duration>)>> {
         let uri = attempt.uri;
         let url = self
             .resolve(uri)
@@ -153,10 +200,9 @@ impl Transport {
             Err(Broken::Lost(error)) => return Err(lost(&error)),
             Err(Broken::TooLarge(error)) => return Err(Box::new((error, Failure::Status(status), None))),
         };
-        if status.is_success() {
-            let body = parse(uri, status, &body)
-                .map_err(|error| Box::new((error, Failure::Status(status), None)))?;
-            return Ok(Answer { status, headers, body });
+        let conditional = attempt.headers.contains_key(header::IF_NONE_MATCH);
+        if status.is_success() || (status == StatusCode::NOT_MODIFIED && conditional) {
+            return Ok(RawAnswer { status, headers, body });
         }
         let error = if status == StatusCode::UNAUTHORIZED {
             RedfishError::Unauthorized { uri: uri.to_owned() }
@@ -183,7 +229,12 @@ impl Transport {
 
     /// The URL of a URI of this service. Credentials never go anywhere else.
     pub(super) fn resolve(&self, uri: &str) -> Result<Url, RedfishError> {
-        let url = self.base.join(uri).map_err(|error| RedfishError::malformed(uri, error))?;
+        // Sunfish writes its own URIs like this; a host of that name is none of ours.
+        let tidied = uri.starts_with("//redfish/").then(|| super::crawl::tidy(uri));
+        let url = self
+            .base
+            .join(tidied.as_deref().unwrap_or(uri))
+            .map_err(|error| RedfishError::malformed(uri, error))?;
         if url.origin() == self.base.origin() {
             Ok(url)
         } else {
@@ -191,7 +242,16 @@ impl Transport {
         }
     }
 
-    fn sort(&self, uri: &str, error: &reqwest::Error) -> RedfishError {
+    /// A GET of a URL without limit of time.
+    pub(super) fn streaming(&self, url: Url) -> reqwest::RequestBuilder {
+        self.http.get(url).timeout(FOREVER)
+    }
+
+    pub(super) fn authentication(&self) -> &Authentication {
+        &self.authentication
+    }
+
+    pub(super) fn sort(&self, uri: &str, error: &reqwest::Error) -> RedfishError {
         if error.is_timeout() {
             RedfishError::Timeout { uri: uri.to_owned(), after: self.request_timeout }
         } else {

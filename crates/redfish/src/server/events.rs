@@ -40,6 +40,9 @@ const HISTORY: usize = 512;
 /// Attempts after the first, and seconds between them, unless configured.
 const RETRY: (u64, u64) = (3, 5);
 
+/// Most records of one event: far below the megabyte that a payload may have.
+const MOST_RECORDS: usize = 256;
+
 /// Something that happened to a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happening {
@@ -129,13 +132,16 @@ impl Default for EventService {
 }
 
 /// What is sent to a subscriber.
-fn event_for(subscribed: &SavedSubscription, record: &EventRecord) -> Event {
+fn event_for(subscribed: &SavedSubscription, records: &[&EventRecord]) -> Event {
+    let numbered = records.iter().enumerate();
     Event {
         odata_type: Event::TYPE.to_owned(),
-        id: record.event_id.clone(),
+        id: records.first().map(|record| record.event_id.clone()).unwrap_or_default(),
         name: "Event".to_owned(),
         context: subscribed.context.clone(),
-        events: vec![record.clone()],
+        events: numbered
+            .map(|(index, record)| EventRecord { member_id: index.to_string(), ..(*record).clone() })
+            .collect(),
     }
 }
 
@@ -158,29 +164,34 @@ impl EventService {
 
     /// Tells everybody who wants to know. Never waits; must be called inside a Tokio runtime.
     pub fn publish(&self, happening: &Happening) {
+        self.publish_all(std::slice::from_ref(happening));
+    }
+
+    /// Tells several things that happened at once, in few events: a switch that fails takes all its links with it.
+    pub fn publish_all(&self, happenings: &[Happening]) {
         let mut state = self.lock();
         if state.subscriptions.is_empty() && state.history.is_none() {
             return;
         }
-        let id = self.next_event.fetch_add(1, Ordering::Relaxed).to_string();
-        let record = EventRecord {
-            member_id: "0".to_owned(),
-            event_id: id,
-            event_type: "Other".to_owned(),
-            event_timestamp: format!("{:.0}", Timestamp::now()),
-            message_id: happening.message.message_id.clone(),
-            message: happening.message.message.clone(),
-            message_args: happening.message.message_args.clone(),
-            message_severity: happening.message.message_severity,
-            origin_of_condition: Some(Link::to(&happening.origin)),
-        };
         // A subscription whose policy was to end when nobody listens has ended, and so has a stream that was closed.
         state.subscriptions.retain(|_, subscribed| !subscribed.way.terminated());
-        for subscribed in state.subscriptions.values().filter(|subscribed| subscribed.saved.wants(happening))
-        {
-            subscribed.way.send(event_for(&subscribed.saved, &record));
+        let records: Vec<EventRecord> = happenings
+            .iter()
+            .map(|happening| record(happening, self.next_event.fetch_add(1, Ordering::Relaxed)))
+            .collect();
+        for subscribed in state.subscriptions.values() {
+            let told = happenings.iter().zip(&records);
+            let wanted: Vec<&EventRecord> = told
+                .filter(|(happening, _)| subscribed.saved.wants(happening))
+                .map(|(_, record)| record)
+                .collect();
+            for part in wanted.chunks(MOST_RECORDS) {
+                subscribed.way.send(event_for(&subscribed.saved, part));
+            }
         }
-        state.remember(happening, record);
+        for (happening, record) in happenings.iter().zip(records) {
+            state.remember(happening, record);
+        }
     }
 
     /// What must be kept so that the subscriptions survive a restart.
@@ -339,6 +350,21 @@ impl EventService {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while holding it cannot leave the map half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A happening as one of the records of an event.
+fn record(happening: &Happening, id: u64) -> EventRecord {
+    EventRecord {
+        member_id: "0".to_owned(),
+        event_id: id.to_string(),
+        event_type: "Other".to_owned(),
+        event_timestamp: format!("{:.0}", Timestamp::now()),
+        message_id: happening.message.message_id.clone(),
+        message: happening.message.message.clone(),
+        message_args: happening.message.message_args.clone(),
+        message_severity: happening.message.message_severity,
+        origin_of_condition: Some(Link::to(&happening.origin)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Transactions, ranges, watches and reopening, one behaviour per test.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use drystone_store::embedded::{EmbeddedStore, Options};
 use drystone_store::{
@@ -7,6 +9,8 @@ use drystone_store::{
     Txn, WatchRequest,
 };
 use futures::StreamExt;
+
+use crate::stores::on_every_store;
 
 pub(crate) fn put(key: &str, value: &str) -> Txn {
     let operation = Operation::Put {
@@ -37,17 +41,13 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-#[tokio::test]
-async fn the_first_write_has_revision_two() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn the_first_write_has_revision_two(store: Arc<dyn Store>) {
     assert_eq!(store.revision().await.unwrap(), 1);
     assert_eq!(store.txn(put("/a", "1")).await.unwrap().revision, 2);
     assert_eq!(store.revision().await.unwrap(), 2);
 }
 
-#[tokio::test]
-async fn a_transaction_that_changes_nothing_takes_no_revision() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn a_transaction_that_changes_nothing_takes_no_revision(store: Arc<dyn Store>) {
     assert_eq!(store.txn(delete("/absent")).await.unwrap().revision, 1);
     let guarded = guarded(put("/a", "1"), "/a", CompareTarget::Version(3));
     let response = store.txn(guarded).await.unwrap();
@@ -55,9 +55,7 @@ async fn a_transaction_that_changes_nothing_takes_no_revision() {
     assert_eq!(response.revision, 1);
 }
 
-#[tokio::test]
-async fn create_update_and_delete_follow_etcds_marks() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn create_update_and_delete_follow_etcds_marks(store: Arc<dyn Store>) {
     store.txn(guarded(put("/a", "1"), "/a", CompareTarget::ModRevision(0))).await.unwrap();
     let again = store.txn(guarded(put("/a", "x"), "/a", CompareTarget::ModRevision(0))).await.unwrap();
     assert!(!again.succeeded, "a key is created once");
@@ -73,9 +71,7 @@ async fn create_update_and_delete_follow_etcds_marks() {
     assert_eq!((now.kvs[0].create_revision, now.kvs[0].version), (5, 1));
 }
 
-#[tokio::test]
-async fn one_transaction_has_one_revision_and_sees_its_own_writes() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn one_transaction_has_one_revision_and_sees_its_own_writes(store: Arc<dyn Store>) {
     let mut txn = put("/a", "1");
     txn.success.extend(put("/b", "2").success);
     txn.success.push(Operation::Range(RangeRequest::new(KeyRange::prefix("/"))));
@@ -86,9 +82,7 @@ async fn one_transaction_has_one_revision_and_sees_its_own_writes() {
     assert!(range.kvs.iter().all(|kv| kv.mod_revision == 2));
 }
 
-#[tokio::test]
-async fn invalid_transactions_are_refused_and_change_nothing() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn invalid_transactions_are_refused_and_change_nothing(store: Arc<dyn Store>) {
     let twice = Txn { success: [put("/a", "1").success, put("/a", "2").success].concat(), ..Txn::default() };
     let both = Txn { success: [put("/a", "1").success, delete("/a").success].concat(), ..Txn::default() };
     let mut leased = put("/a", "1");
@@ -101,20 +95,17 @@ async fn invalid_transactions_are_refused_and_change_nothing() {
     assert_eq!(store.revision().await.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn old_revisions_stay_readable_until_compacted() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(directory.path().join("store"), Options::default()).unwrap();
+async fn old_revisions_stay_readable_until_compacted(store: Arc<dyn Store>) {
     store.txn(put("/a", "1")).await.unwrap();
     store.txn(put("/b", "1")).await.unwrap();
     store.txn(put("/a", "2")).await.unwrap();
     store.txn(delete("/b")).await.unwrap();
-    assert_eq!(values(&store, "/", Some(2)).await, pairs(&[("/a", "1")]));
-    assert_eq!(values(&store, "/", Some(3)).await, pairs(&[("/a", "1"), ("/b", "1")]));
-    assert_eq!(values(&store, "/", Some(4)).await, pairs(&[("/a", "2"), ("/b", "1")]));
-    assert_eq!(values(&store, "/", None).await, pairs(&[("/a", "2")]));
+    assert_eq!(values(store.as_ref(), "/", Some(2)).await, pairs(&[("/a", "1")]));
+    assert_eq!(values(store.as_ref(), "/", Some(3)).await, pairs(&[("/a", "1"), ("/b", "1")]));
+    assert_eq!(values(store.as_ref(), "/", Some(4)).await, pairs(&[("/a", "2"), ("/b", "1")]));
+    assert_eq!(values(store.as_ref(), "/", None).await, pairs(&[("/a", "2")]));
     store.compact(4).await.unwrap();
-    assert_eq!(values(&store, "/", Some(4)).await, pairs(&[("/a", "2"), ("/b", "1")]));
+    assert_eq!(values(store.as_ref(), "/", Some(4)).await, pairs(&[("/a", "2"), ("/b", "1")]));
     let old = RangeRequest { revision: Some(3), ..RangeRequest::new(KeyRange::prefix("/")) };
     let error = store.range(old).await.unwrap_err();
     assert!(matches!(error, StoreError::Compacted { requested: 3, compacted: 4 }), "{error}");
@@ -123,9 +114,7 @@ async fn old_revisions_stay_readable_until_compacted() {
     assert!(matches!(error, StoreError::FutureRevision { requested: 6, current: 5 }), "{error}");
 }
 
-#[tokio::test]
-async fn limits_counts_and_keys_only() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn limits_counts_and_keys_only(store: Arc<dyn Store>) {
     for number in 0..10 {
         store.txn(put(&format!("/k/{number}"), "v")).await.unwrap();
     }
@@ -141,9 +130,7 @@ async fn limits_counts_and_keys_only() {
     assert!(keys.kvs.iter().all(|kv| kv.value.is_empty()));
 }
 
-#[tokio::test]
-async fn a_watch_tells_the_past_and_then_the_present() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn a_watch_tells_the_past_and_then_the_present(store: Arc<dyn Store>) {
     store.txn(put("/w/a", "1")).await.unwrap();
     store.txn(put("/other", "1")).await.unwrap();
     store.txn(delete("/w/a")).await.unwrap();
@@ -178,4 +165,15 @@ async fn everything_is_there_after_reopening() {
     assert_eq!(store.txn(put("/c", "1")).await.unwrap().revision, 6);
     let request = WatchRequest { range: KeyRange::prefix("/"), start_revision: Some(2) };
     assert!(matches!(store.watch(request).await.err(), Some(StoreError::Compacted { .. })));
+}
+
+on_every_store! {
+    the_first_write_has_revision_two,
+    a_transaction_that_changes_nothing_takes_no_revision,
+    create_update_and_delete_follow_etcds_marks,
+    one_transaction_has_one_revision_and_sees_its_own_writes,
+    invalid_transactions_are_refused_and_change_nothing,
+    old_revisions_stay_readable_until_compacted,
+    limits_counts_and_keys_only,
+    a_watch_tells_the_past_and_then_the_present,
 }

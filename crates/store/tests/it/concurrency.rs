@@ -6,18 +6,15 @@ use drystone_store::embedded::{EmbeddedStore, Options};
 use drystone_store::{CompareTarget, KeyRange, RangeRequest, Store};
 
 use crate::basics::{guarded, put};
+use crate::stores::on_every_store;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn compare_and_swap_loses_no_increment() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(directory.path().join("store"), Options::default()).unwrap();
-    let store = Arc::new(store);
+async fn compare_and_swap_loses_no_increment(store: Arc<dyn Store>) {
     store.txn(put("/counter", "0")).await.unwrap();
     let clients = (0..10).map(|_| {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
             for _ in 0..30 {
-                increment(&store).await;
+                increment(store.as_ref()).await;
             }
         })
     });
@@ -29,7 +26,7 @@ async fn compare_and_swap_loses_no_increment() {
     assert_eq!(response.kvs[0].version, 301);
 }
 
-async fn increment(store: &EmbeddedStore) {
+async fn increment(store: &dyn Store) {
     loop {
         let response = store.range(RangeRequest::new(KeyRange::single("/counter"))).await.unwrap();
         let kv = &response.kvs[0];
@@ -46,9 +43,7 @@ async fn increment(store: &EmbeddedStore) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn lists_are_consistent_while_others_write() {
-    let store = Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap());
+async fn lists_are_consistent_while_others_write(store: Arc<dyn Store>) {
     // The two keys are always written together with the same value.
     let pair = |value: &str| {
         let mut txn = put("/pair/a", value);
@@ -84,4 +79,9 @@ async fn a_file_is_open_once() {
     let _store = EmbeddedStore::open(&path, Options::default()).unwrap();
     let error = EmbeddedStore::open(&path, Options::default()).unwrap_err();
     assert!(error.to_string().contains("open in another process"), "{error}");
+}
+
+on_every_store! {
+    compare_and_swap_loses_no_increment,
+    lists_are_consistent_while_others_write,
 }

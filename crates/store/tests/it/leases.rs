@@ -1,6 +1,9 @@
 //! Leases: expiry, keeping alive, ending, and surviving a restart.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use drystone_store::embedded::{EmbeddedStore, Options};
@@ -8,6 +11,7 @@ use drystone_store::{EventKind, KeyRange, LeaseId, Operation, Store, StoreError,
 use futures::StreamExt;
 
 use crate::basics::{put, values};
+use crate::stores::on_every_store;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,11 +25,11 @@ fn leased(key: &str, lease: LeaseId) -> Txn {
     Txn { success: vec![operation], ..Txn::default() }
 }
 
-async fn keys(store: &EmbeddedStore) -> Vec<String> {
+async fn keys(store: &dyn Store) -> Vec<String> {
     values(store, "/", None).await.into_iter().map(|(key, _)| key).collect()
 }
 
-async fn until_gone(store: &EmbeddedStore, key: &str) {
+async fn until_gone(store: &dyn Store, key: &str) {
     let begun = Instant::now();
     while keys(store).await.iter().any(|other| other == key) {
         assert!(begun.elapsed() < PATIENCE, "{key} does not expire");
@@ -33,9 +37,7 @@ async fn until_gone(store: &EmbeddedStore, key: &str) {
     }
 }
 
-#[tokio::test]
-async fn keys_go_with_their_lease_in_one_transaction() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn keys_go_with_their_lease_in_one_transaction(store: Arc<dyn Store>) {
     let request = WatchRequest { range: KeyRange::prefix("/"), start_revision: None };
     let mut watch = store.watch(request).await.unwrap();
     let lease = store.lease_grant(BRIEF).await.unwrap();
@@ -43,8 +45,8 @@ async fn keys_go_with_their_lease_in_one_transaction() {
     txn.success.extend(leased("/b", lease).success);
     store.txn(txn).await.unwrap();
     store.txn(put("/c", "stays")).await.unwrap();
-    until_gone(&store, "/a").await;
-    assert_eq!(keys(&store).await, ["/c"]);
+    until_gone(store.as_ref(), "/a").await;
+    assert_eq!(keys(store.as_ref()).await, ["/c"]);
     assert!(matches!(store.lease_keep_alive(lease).await, Err(StoreError::LeaseNotFound(id)) if id == lease));
     assert!(matches!(store.txn(leased("/d", lease)).await, Err(StoreError::LeaseNotFound(_))));
     let mut last = None;
@@ -55,33 +57,29 @@ async fn keys_go_with_their_lease_in_one_transaction() {
     assert!(events.len() == 2 && events.iter().all(|event| event.kind == EventKind::Delete), "{events:?}");
 }
 
-#[tokio::test]
-async fn a_lease_that_is_kept_alive_lives() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn a_lease_that_is_kept_alive_lives(store: Arc<dyn Store>) {
     let lease = store.lease_grant(60).await.unwrap();
     let brief = store.lease_grant(BRIEF).await.unwrap();
     store.txn(leased("/kept", lease)).await.unwrap();
     store.txn(leased("/brief", brief)).await.unwrap();
     store.lease_keep_alive(lease).await.unwrap();
-    until_gone(&store, "/brief").await;
-    assert_eq!(keys(&store).await, ["/kept"]);
+    until_gone(store.as_ref(), "/brief").await;
+    assert_eq!(keys(store.as_ref()).await, ["/kept"]);
     store.lease_revoke(lease).await.unwrap();
-    assert_eq!(keys(&store).await, [""; 0]);
+    assert_eq!(keys(store.as_ref()).await, [""; 0]);
     assert!(matches!(store.lease_revoke(lease).await, Err(StoreError::LeaseNotFound(_))));
 }
 
-#[tokio::test]
-async fn a_key_belongs_to_its_last_lease() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn a_key_belongs_to_its_last_lease(store: Arc<dyn Store>) {
     let (first, second) = (store.lease_grant(60).await.unwrap(), store.lease_grant(60).await.unwrap());
     store.txn(leased("/moved", first)).await.unwrap();
     store.txn(leased("/freed", first)).await.unwrap();
     store.txn(leased("/moved", second)).await.unwrap();
     store.txn(put("/freed", "v")).await.unwrap();
     store.lease_revoke(first).await.unwrap();
-    assert_eq!(keys(&store).await, ["/freed", "/moved"]);
+    assert_eq!(keys(store.as_ref()).await, ["/freed", "/moved"]);
     store.lease_revoke(second).await.unwrap();
-    assert_eq!(keys(&store).await, ["/freed"]);
+    assert_eq!(keys(store.as_ref()).await, ["/freed"]);
 }
 
 #[tokio::test]
@@ -108,10 +106,15 @@ async fn leases_survive_a_restart() {
     assert_eq!(keys(&store).await, [""; 0]);
 }
 
-#[tokio::test]
-async fn a_time_to_live_of_nothing_is_refused() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn a_time_to_live_of_nothing_is_refused(store: Arc<dyn Store>) {
     for seconds in [0, u64::MAX] {
         assert!(matches!(store.lease_grant(seconds).await, Err(StoreError::InvalidRequest(_))));
     }
+}
+
+on_every_store! {
+    keys_go_with_their_lease_in_one_transaction,
+    a_lease_that_is_kept_alive_lives,
+    a_key_belongs_to_its_last_lease,
+    a_time_to_live_of_nothing_is_refused,
 }

@@ -8,14 +8,15 @@ use drystone_store::{KeyRange, Store, StoreError, WatchRequest, WatchStream};
 use futures::StreamExt;
 
 use crate::basics::put;
+use crate::stores::on_every_store;
 
-async fn watch(store: &EmbeddedStore, prefix: &str, start: Option<u64>) -> WatchStream {
+pub(crate) async fn watch(store: &dyn Store, prefix: &str, start: Option<u64>) -> WatchStream {
     let range = KeyRange::prefix(prefix.to_owned());
     store.watch(WatchRequest { range, start_revision: start }).await.unwrap()
 }
 
 /// Reads a watch until it has told the revision `last`; the revisions told.
-async fn revisions(mut watch: WatchStream, last: u64) -> Vec<u64> {
+pub(crate) async fn revisions(mut watch: WatchStream, last: u64) -> Vec<u64> {
     let mut revisions = Vec::new();
     loop {
         let batch = watch.next().await.unwrap().unwrap();
@@ -28,9 +29,7 @@ async fn revisions(mut watch: WatchStream, last: u64) -> Vec<u64> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn watches_that_start_anywhere_during_writes_tell_every_change_once() {
-    let store = Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap());
+async fn watches_that_start_anywhere_during_writes_tell_every_change_once(store: Arc<dyn Store>) {
     const WRITERS: u64 = 8;
     const WRITES: u64 = 300;
     let last = 1 + WRITERS * WRITES;
@@ -53,7 +52,7 @@ async fn watches_that_start_anywhere_during_writes_tell_every_change_once() {
             2 => current + 1,
             _ => (current + 50).min(last),
         };
-        let watch = watch(&store, "/w/", Some(start)).await;
+        let watch = watch(store.as_ref(), "/w/", Some(start)).await;
         watchers.push((start, tokio::spawn(revisions(watch, last))));
         tokio::task::yield_now().await;
     }
@@ -87,20 +86,16 @@ async fn a_slow_watcher_gets_what_was_buffered_and_then_an_error() {
     assert_eq!((mark.revision, mark.events.len()), (21, 0));
 }
 
-#[tokio::test]
-async fn a_watch_from_the_latest_revision_tells_it_again() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
+async fn a_watch_from_the_latest_revision_tells_it_again(store: Arc<dyn Store>) {
     store.txn(put("/k", "1")).await.unwrap();
     store.txn(put("/k", "2")).await.unwrap();
-    let mut latest = watch(&store, "/", Some(3)).await;
+    let mut latest = watch(store.as_ref(), "/", Some(3)).await;
     let first = tokio::time::timeout(Duration::from_secs(60), latest.next()).await.unwrap();
     assert_eq!(first.unwrap().unwrap().events[0].kv.value, "2");
 }
 
-#[tokio::test]
-async fn a_quiet_watcher_is_not_woken_for_others_changes() {
-    let store = EmbeddedStore::in_memory(Options::default()).unwrap();
-    let mut quiet = watch(&store, "/quiet", None).await;
+async fn a_quiet_watcher_is_not_woken_for_others_changes(store: Arc<dyn Store>) {
+    let mut quiet = watch(store.as_ref(), "/quiet", None).await;
     let next = tokio::spawn(async move { quiet.next().await });
     tokio::task::yield_now().await;
     for _ in 0..50 {
@@ -124,4 +119,10 @@ async fn watches_end_with_the_store() {
     assert!(matches!(store.txn(put("/k", "v")).await, Err(StoreError::Closed)));
     let request = WatchRequest { range: KeyRange::prefix("/"), start_revision: None };
     assert!(matches!(store.watch(request).await.err(), Some(StoreError::Closed)));
+}
+
+on_every_store! {
+    watches_that_start_anywhere_during_writes_tell_every_change_once,
+    a_watch_from_the_latest_revision_tells_it_again,
+    a_quiet_watcher_is_not_woken_for_others_changes,
 }

@@ -8,10 +8,10 @@ use crate::stage::{Drystone, PATIENCE, is_skipped, kubectl};
 const KILLS: usize = 20;
 
 /// Kills Drystone after this many more writes, and starts it again.
-struct Reaper {
-    done: usize,
+pub(super) struct Reaper {
+    pub(super) done: usize,
     /// Pseudo-random, the same in every run: a failure can be repeated.
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 impl Reaper {
@@ -22,7 +22,12 @@ impl Reaper {
     }
 
     /// Waits until `reached`; meanwhile kills up to `kills` times.
-    fn until(&mut self, drystone: &mut Drystone, kills: usize, mut reached: impl FnMut(&Drystone) -> bool) {
+    pub(super) fn until(
+        &mut self,
+        drystone: &mut Drystone,
+        kills: usize,
+        mut reached: impl FnMut(&Drystone) -> bool,
+    ) {
         let mut left = kills;
         let mut next = drystone.revision().unwrap() + self.writes();
         let deadline = std::time::Instant::now() + PATIENCE;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drystone_emulator::backend::{Backend, ForwardingZones};
+use drystone_emulator::backend::{Backend, ForwardingMember, ForwardingZone, ForwardingZones};
 
 use super::site::{
     PATIENCE, TestSite, cannot_run, count_frames_from, counted_frames, ip, mac, received, send_datagrams,
@@ -93,5 +93,65 @@ async fn ports_go_down_and_up() {
 
     let error = site.backend.set_port("eth-b", "p77", true).await.unwrap_err().to_string();
     assert_eq!(error, "port p77 of switch eth-b: the switch has no such port");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_cable_between_switches_drops_frames() {
+    if cannot_run() {
+        return;
+    }
+    let site = TestSite::start().await;
+    site.cable_up(&HOSTS[..2]).await;
+    site.zone_off().await;
+    let [a1, a2] = ["a1", "a2"].map(|host| site.namespace(host));
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE));
+    for switch in ["eth-a", "eth-b"] {
+        site.backend.set_port(switch, "isl0", false).await.unwrap();
+    }
+    assert!(!tcp_reaches(&a1, &a2, "10.20.0.12", SHORT));
+    for switch in ["eth-a", "eth-b"] {
+        site.backend.set_port(switch, "isl0", true).await.unwrap();
+    }
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_with_peers_talk_to_these_only() {
+    if cannot_run() {
+        return;
+    }
+    let site = TestSite::start().await;
+    site.cable_up(&HOSTS).await;
+    let [a1, a2, b1, b2] = ["a1", "a2", "b1", "b2"].map(|host| site.namespace(host));
+    // One zone of all, in which a1 and a2 have only each other. Each list stands on the switch of its member.
+    let table = |ports: [&str; 4], restricted: &str, peer: &str, edge: &str| {
+        let member = |host: &str, port: &str| {
+            let peers = (host == restricted).then(|| std::collections::BTreeSet::from([mac(peer)]));
+            (mac(host), ForwardingMember { port: port.to_owned(), shared: false, peers })
+        };
+        let members = ["a1", "b1", "a2", "b2"].iter().zip(ports).map(|(host, port)| member(host, port));
+        let flood_ports = ["p1", "p2", edge].map(str::to_owned).into();
+        ForwardingZones::from([(
+            "all".to_owned(),
+            ForwardingZone { tag: 7, members: members.collect(), flood_ports },
+        )])
+    };
+    let on_a = table(["p1", "p2", "isl0", "isl0"], "a1", "a2", "isl0");
+    let on_b = table(["isl0", "isl0", "p1", "p2"], "a2", "a1", "isl0");
+    site.backend.program_switch("eth-a", &on_a).await.unwrap();
+    site.backend.program_switch("eth-b", &on_b).await.unwrap();
+    assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE), "peers");
+    assert!(tcp_reaches(&b1, &b2, "10.20.0.22", PATIENCE), "neither has a list");
+    assert!(!tcp_reaches(&a1, &b1, "10.20.0.21", SHORT), "on the same switch");
+    assert!(!tcp_reaches(&b1, &a2, "10.20.0.12", SHORT), "refused at the far edge");
+    assert!(!tcp_reaches(&a2, &b1, "10.20.0.21", SHORT), "and the other way");
+    for namespace in [&a1, &a2, &b2] {
+        count_frames_from(namespace, &mac("b1"));
+    }
+    send_datagrams(&b1, "10.20.255.255");
+    assert!(counted_frames(&b2) > 0, "a broadcast is heard by whom it is for");
+    assert_eq!((counted_frames(&a1), counted_frames(&a2)), (0, 0), "and not by those who may not answer");
     site.stop().await;
 }

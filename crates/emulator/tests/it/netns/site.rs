@@ -183,7 +183,7 @@ impl TestSite {
             members: members
                 .iter()
                 .map(|(host, port, shared)| {
-                    (mac(host), ForwardingMember { port: (*port).to_owned(), shared: *shared })
+                    (mac(host), ForwardingMember { port: (*port).to_owned(), shared: *shared, peers: None })
                 })
                 .collect(),
             flood_ports: flood.iter().map(|port| (*port).to_owned()).collect(),

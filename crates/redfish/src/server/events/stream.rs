@@ -53,7 +53,7 @@ impl EventService {
             let missed = missed.filter(|(_, record)| record.event_id.parse().is_ok_and(|id: u64| id > last));
             for (_, record) in missed.filter(|(happening, _)| saved.wants(happening)) {
                 // There is room for all that is remembered.
-                let _ = sender.try_send(event_for(&saved, record));
+                let _ = sender.try_send(event_for(&saved, &[record]));
             }
         }
         state.history.get_or_insert_default();

@@ -1,0 +1,81 @@
+//! Where objects are kept: `--store`.
+
+use std::{path::Path, sync::Arc};
+
+use drystone_store::{
+    Store,
+    embedded::{EmbeddedStore, Options},
+    etcd::{EtcdOptions, EtcdStore, EtcdTls},
+};
+
+use super::UpArgs;
+use crate::command::Failure;
+
+/// What `--store` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// In the data directory.
+    Embedded,
+    /// In etcd, at these URLs.
+    Etcd(Vec<String>),
+}
+
+/// Reads `--store`.
+pub(crate) fn parse(text: &str) -> Result<Storage, String> {
+    if text == "embedded" {
+        return Ok(Storage::Embedded);
+    }
+    let Some(list) = text.strip_prefix("etcd=") else {
+        return Err("expected `embedded` or `etcd=URL,URL…`, such as etcd=http://127.0.0.1:2379".to_owned());
+    };
+    let urls: Vec<String> = list.split(',').map(str::trim).map(str::to_owned).collect();
+    match urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        Some(url) => Err(format!("{url:?} is no URL such as http://127.0.0.1:2379")),
+        None => Ok(Storage::Etcd(urls)),
+    }
+}
+
+/// Opens the store.
+pub(crate) async fn open(args: &UpArgs, data: &Path) -> Result<Arc<dyn Store>, Failure> {
+    match &args.store {
+        Storage::Embedded => {
+            let directory = data.join("store");
+            drystone_identity::files::private_directory(&directory)?;
+            Ok(Arc::new(EmbeddedStore::open(directory.join("drystone.redb"), Options::default())?))
+        }
+        Storage::Etcd(urls) => {
+            let mut options = EtcdOptions::new(urls.clone());
+            options.tls = tls(args)?;
+            let store = EtcdStore::new(&options)?;
+            store.check().await.map_err(|error| format!("--store {}: {error}", urls.join(",")))?;
+            Ok(store)
+        }
+    }
+}
+
+fn tls(args: &UpArgs) -> Result<Option<EtcdTls>, Failure> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("reading {}: {error}", path.display()))
+    };
+    let Some(authority) = &args.etcd_ca else { return Ok(None) };
+    let identity_pem = match (&args.etcd_cert, &args.etcd_key) {
+        (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+        _ => None,
+    };
+    Ok(Some(EtcdTls { authority_pem: read(authority)?, identity_pem }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_are_named_as_documented() {
+        assert_eq!(parse("embedded"), Ok(Storage::Embedded));
+        let urls = ["http://127.0.0.1:2379", "https://etcd-2:2379"].map(str::to_owned);
+        assert_eq!(parse("etcd=http://127.0.0.1:2379, https://etcd-2:2379"), Ok(Storage::Etcd(urls.into())));
+        assert!(parse("etcd=127.0.0.1:2379").is_err_and(|why| why.contains("127.0.0.1:2379")));
+        assert!(parse("postgres=x").is_err_and(|why| why.contains("expected")));
+        assert!(parse("etcd=").is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! What agents serve, in Drystone's Redfish tree: as it is, under the agent's own URIs as far as nobody else has them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use drystone_engine::reference::ObjectKey;
+use drystone_redfish::{
+    client::RawResource,
+    tree::{Item, Tree},
+};
+use serde_json::Value;
+
+use super::{Aliases, aliases::top_level};
+
+/// Rooms of a Redfish service that are the service's own business.
+const OWN_ROOMS: [&str; 10] = [
+    "AccountService",
+    "AggregationService",
+    "CertificateService",
+    "EventService",
+    "JsonSchemas",
+    "Registries",
+    "SessionService",
+    "TaskService",
+    "TelemetryService",
+    "UpdateService",
+];
+
+/// Resources of agents in a tree. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct AgentTrees {
+    tree: Option<Arc<Tree>>,
+    agents: Arc<RwLock<BTreeMap<ObjectKey, Shown>>>,
+}
+
+/// What is shown of an agent.
+#[derive(Debug, Default)]
+struct Shown {
+    aliases: Aliases,
+    /// Top-level URIs that are its own, as the tree calls them.
+    top_level: Vec<String>,
+}
+
+/// A URI of the tree that belongs to an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Belongs {
+    /// The agent.
+    pub agent: ObjectKey,
+    /// What the agent calls it.
+    pub uri: String,
+}
+
+impl AgentTrees {
+    /// Shows agents in a tree.
+    pub fn new(tree: Arc<Tree>) -> Self {
+        Self { tree: Some(tree), agents: Arc::default() }
+    }
+
+    /// Shows what an agent serves now, in the place of what it served before.
+    pub fn show(&self, agent: &ObjectKey, resources: &[RawResource]) {
+        let Some(tree) = &self.tree else { return };
+        let shown = resources.iter().filter(|resource| is_shown(&resource.uri));
+        let uris: Vec<&str> = shown.clone().map(|resource| resource.uri.as_str()).collect();
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        let before = agents.remove(agent).unwrap_or_default();
+        let others: Vec<&String> = agents.values().flat_map(|shown| &shown.top_level).collect();
+        let taken = |uri: &str| {
+            let own_before = before.top_level.iter().any(|own| own == uri);
+            // What had another name keeps it: names are links in somebody's notes.
+            before.aliases.to_tree(uri) != uri
+                || others.iter().any(|other| *other == uri)
+                || (tree.contains(uri) && !own_before)
+        };
+        let aliases = Aliases::new(&agent.name, uris.iter().copied(), taken);
+        let top_level = uris.iter().filter(|uri| top_level(uri).is_some()).map(|uri| aliases.to_tree(uri));
+        let now = Shown { top_level: top_level.collect(), aliases };
+        let items = shown.filter_map(|resource| {
+            let mut body: Value = serde_json::from_slice(&resource.body).ok()?;
+            now.aliases.body_to_tree(&mut body);
+            let whole = body.get("@odata.id").is_some() && body.get("@odata.type").is_some();
+            whole.then_some(Item::Resource(body))
+        });
+        tree.replace(&owner(agent), items.collect::<Vec<_>>());
+        agents.insert(agent.clone(), now);
+    }
+
+    /// Shows nothing of an agent any more.
+    pub fn forget(&self, agent: &ObjectKey) {
+        if let Some(tree) = &self.tree {
+            tree.replace(&owner(agent), Vec::new());
+        }
+        self.agents.write().unwrap_or_else(PoisonError::into_inner).remove(agent);
+    }
+
+    /// Whose a URI of the tree is, if an agent's.
+    pub fn find(&self, uri: &str) -> Option<Belongs> {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        let has = |own: &String| {
+            uri.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let (agent, shown) = agents.iter().find(|(_, shown)| shown.top_level.iter().any(has))?;
+        Some(Belongs { agent: agent.clone(), uri: shown.aliases.to_agent(uri) })
+    }
+
+    /// Rewrites the URIs of a body that goes to an agent.
+    pub fn body_to_agent(&self, agent: &ObjectKey, body: &mut Value) {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shown) = agents.get(agent) {
+            shown.aliases.body_to_agent(body);
+        }
+    }
+
+    /// Rewrites the URIs of a body that comes from an agent.
+    pub fn body_to_tree(&self, agent: &ObjectKey, body: &mut Value) {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shown) = agents.get(agent) {
+            shown.aliases.body_to_tree(body);
+        }
+    }
+}
+
+fn owner(agent: &ObjectKey) -> String {
+    format!("agent/{agent}")
+}
+
+/// Whether a resource is part of the common tree: below the root, and not in a room that every service has for itself.
+fn is_shown(uri: &str) -> bool {
+    let Some(rest) = uri.strip_prefix("/redfish/v1/") else { return false };
+    let (room, inside) = rest.split_once('/').unwrap_or((rest, ""));
+    // Collections are made of their members.
+    !inside.is_empty() && !OWN_ROOMS.contains(&room)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn resource(uri: &str, body: &Value) -> RawResource {
+        let mut body = body.clone();
+        body["@odata.id"] = json!(uri);
+        RawResource { uri: uri.to_owned(), etag: None, body: body.to_string().into() }
+    }
+
+    fn served() -> Vec<RawResource> {
+        vec![
+            resource("/redfish/v1", &json!({"@odata.type": "#ServiceRoot.v1_0_0.ServiceRoot"})),
+            resource(
+                "/redfish/v1/EventService",
+                &json!({"@odata.type": "#EventService.v1_0_0.EventService"}),
+            ),
+            resource(
+                "/redfish/v1/Fabrics",
+                &json!({"@odata.type": "#FabricCollection.FabricCollection", "Members": []}),
+            ),
+            resource(
+                "/redfish/v1/Fabrics/CXL",
+                &json!({"@odata.type": "#Fabric.v1_4_0.Fabric", "Id": "CXL", "Name": "CXL",
+                "Zones": {"@odata.id": "/redfish/v1/Fabrics/CXL/Zones"}}),
+            ),
+            resource(
+                "/redfish/v1/Chassis/1",
+                &json!({"@odata.type": "#Chassis.v1_20_0.Chassis", "Id": "1", "Name": "1"}),
+            ),
+            resource(
+                "/redfish/v1/Chassis/1/MemoryDomains/1",
+                &json!({"@odata.type": "#MemoryDomain.v1_5_1.MemoryDomain",
+                "Id": "1", "Name": "1", "Links": {"x": {"@odata.id": "/redfish/v1/Chassis/1"}}}),
+            ),
+        ]
+    }
+
+    #[test]
+    fn two_agents_with_the_same_uris_are_both_shown() {
+        let tree = Arc::new(Tree::default());
+        let trees = AgentTrees::new(tree.clone());
+        let (first, second) = (ObjectKey::new("ns", "first"), ObjectKey::new("ns", "second"));
+        trees.show(&first, &served());
+        trees.show(&second, &served());
+        trees.show(&first, &served());
+        trees.show(&second, &served());
+        assert!(tree.contains("/redfish/v1/Fabrics/CXL") && tree.contains("/redfish/v1/Fabrics/second-CXL"));
+        assert!(!tree.contains("/redfish/v1/EventService"));
+        let domain = tree.value("/redfish/v1/Chassis/second-1/MemoryDomains/1").expect("shown");
+        assert_eq!(domain["Links"]["x"]["@odata.id"], "/redfish/v1/Chassis/second-1");
+        let found = trees.find("/redfish/v1/Chassis/second-1/MemoryDomains/1").expect("an agent's");
+        assert_eq!(
+            (found.agent, found.uri.as_str()),
+            (second.clone(), "/redfish/v1/Chassis/1/MemoryDomains/1")
+        );
+        assert_eq!(trees.find("/redfish/v1/Chassis/10"), None);
+        trees.forget(&second);
+        assert!(!tree.contains("/redfish/v1/Fabrics/second-CXL") && tree.contains("/redfish/v1/Fabrics/CXL"));
+    }
+}

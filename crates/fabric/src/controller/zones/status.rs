@@ -1,0 +1,130 @@
+//! What a zone's status says.
+
+use drystone_api::{IsolationProof, Zone, ZoneFabricStatus, ZonePhase, ZoneStatus, condition, set_condition};
+use drystone_engine::{
+    events::EventKind,
+    harness::{Requeue, update_status},
+    reference::reference_to,
+};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::Api;
+
+use super::{DRIFT_CHECK, Planned, Problem, RETRY, SOON, ZoneFailure, ZoneReconciler};
+
+impl ZoneReconciler {
+    /// Writes down the tag and which switches will be touched before any is, so that a deletion after a crash finds them all.
+    pub(super) async fn note(
+        &self,
+        api: &Api<Zone>,
+        zone: Zone,
+        planned: &Planned,
+    ) -> Result<Zone, ZoneFailure> {
+        let zone = update_status(api, &zone, |status: &mut ZoneStatus| {
+            let mut news = status.tag != Some(planned.tag);
+            status.tag = Some(planned.tag);
+            for work in &planned.work {
+                let position = status.fabrics.iter().position(|known| known.fabric == work.key.id);
+                let position = position.unwrap_or_else(|| {
+                    status
+                        .fabrics
+                        .push(ZoneFabricStatus { fabric: work.key.id.clone(), ..Default::default() });
+                    status.fabrics.len() - 1
+                });
+                let known = &mut status.fabrics[position].switches;
+                let before = known.len();
+                known.extend(work.switches.keys().cloned());
+                known.sort_unstable();
+                known.dedup();
+                news |= known.len() != before;
+            }
+            if news {
+                status.phase = ZonePhase::Programming;
+            }
+        });
+        Ok(zone.await?)
+    }
+
+    pub(super) async fn conclude(
+        &self,
+        api: &Api<Zone>,
+        zone: &Zone,
+        planned: &Planned,
+        fabrics: Vec<ZoneFabricStatus>,
+        proof: IsolationProof,
+        changed: usize,
+    ) -> Result<Requeue, ZoneFailure> {
+        let was_ready = zone.status.as_ref().is_some_and(|status| {
+            status.phase == ZonePhase::Ready && status.observed_generation == zone.metadata.generation
+        });
+        let members = &planned.resolution.members;
+        let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
+        let message = if proof.proven {
+            format!("{count} endpoints, {} pairs checked", proof.checked_pairs)
+        } else {
+            format!("isolation does not hold: {}", proof.counter_example)
+        };
+        let unchanged = was_ready && changed == 0;
+        update_status(api, zone, |status: &mut ZoneStatus| {
+            let checked_at =
+                status.isolation.as_ref().filter(|_| unchanged).and_then(|proof| proof.checked_at.clone());
+            let now = Timestamp::now();
+            status.phase = if proof.proven { ZonePhase::Ready } else { ZonePhase::Programming };
+            status.observed_generation = zone.metadata.generation;
+            status.members.clone_from(members);
+            status.endpoint_count = count;
+            status.fabrics.clone_from(&fabrics);
+            status.connections.clone_from(&planned.resolution.connections);
+            status.isolation =
+                Some(IsolationProof { checked_at: checked_at.or(Some(Time(now))), ..proof.clone() });
+            status.message.clone_from(&message);
+            let reason = if proof.proven { "Proven" } else { "Refuted" };
+            set_condition(&mut status.conditions, condition("Isolated", proof.proven, reason, &message), now);
+            set_condition(&mut status.conditions, condition("Ready", proof.proven, reason, &message), now);
+        })
+        .await?;
+        let subject = reference_to(zone);
+        if !proof.proven {
+            // A default zone that has not given up a member yet is no reason to alarm anybody.
+            if planned.disturbed.is_empty() {
+                self.events.publish(&subject, EventKind::Warning, "IsolationRefuted", &message);
+                return Ok(Requeue::After(RETRY));
+            }
+            return Ok(Requeue::After(SOON));
+        }
+        if was_ready && changed > 0 && planned.written {
+            let note =
+                format!("Tables of {changed} switches had been changed by somebody else and were put right");
+            self.events.publish(&subject, EventKind::Warning, "Drift", &note);
+        } else if was_ready && changed > 0 {
+            let note = format!("Tables of {changed} switches follow a change of the fabric; {message}");
+            self.events.publish(&subject, EventKind::Normal, "Rerouted", &note);
+        } else if !was_ready {
+            self.events.publish(&subject, EventKind::Normal, "IsolationProven", &message);
+        }
+        Ok(Requeue::After(DRIFT_CHECK))
+    }
+
+    /// Says why a zone cannot be carried out.
+    pub(super) async fn report(
+        &self,
+        api: &Api<Zone>,
+        zone: &Zone,
+        problem: &Problem,
+    ) -> Result<(), ZoneFailure> {
+        let known = zone.status.as_ref().is_some_and(|status| status.message == problem.message);
+        let waits = problem.reason == super::Reason::Waiting;
+        update_status(api, zone, |status: &mut ZoneStatus| {
+            status.phase = if waits { ZonePhase::Pending } else { ZonePhase::Failed };
+            status.observed_generation = zone.metadata.generation;
+            status.message.clone_from(&problem.message);
+            let ready = condition("Ready", false, problem.reason.name(), &problem.message);
+            set_condition(&mut status.conditions, ready, Timestamp::now());
+        })
+        .await?;
+        if !known {
+            let subject = reference_to(zone);
+            self.events.publish(&subject, EventKind::Warning, problem.reason.name(), &problem.message);
+        }
+        Ok(())
+    }
+}
