@@ -127,7 +127,7 @@ impl Feed {
             }
             KindOf::Switch => self.show_switch(key),
             KindOf::Agent => {
-                self.put("agent", key, sources.agents.get(key).as_deref(), render::aggregation::source)
+                self.put("agent", key, sources.agents.get(key).as_deref(), render::aggregation::source);
             }
             KindOf::Zone => self.put("zone", key, sources.zones.get(key).as_deref(), render::zone::zone),
             KindOf::Connection => {
@@ -139,7 +139,7 @@ impl Feed {
                 );
             }
             KindOf::Group => {
-                self.put("group", key, sources.groups.get(key).as_deref(), render::zone::endpoint_group)
+                self.put("group", key, sources.groups.get(key).as_deref(), render::zone::endpoint_group);
             }
             KindOf::Pool => self.show_pool(key, sources.pools.get(key).as_deref()),
             KindOf::Composition => {
@@ -151,7 +151,7 @@ impl Feed {
                 );
             }
             KindOf::Operation => {
-                self.put("operation", key, sources.operations.get(key).as_deref(), render::task::task)
+                self.put("operation", key, sources.operations.get(key).as_deref(), render::task::task);
             }
         }
     }
@@ -251,7 +251,7 @@ impl Feed {
             (rack, block.labels().get(SITE_LABEL).cloned().unwrap_or_default())
         });
         let mut together = self.together();
-        if together.set_place(key, place) {
+        if together.set_place(key, place.as_ref()) {
             self.tree.replace("racks", together.racks.iter().map(|rack| render::system::rack(rack)));
             self.tree.replace("sites", together.sites.iter().map(|site| render::zone::site_zone(site)));
         }
@@ -352,12 +352,12 @@ impl Together {
     }
 
     /// Notes where a block is; whether there are other racks or sites now.
-    fn set_place(&mut self, key: &ObjectKey, place: Option<(String, String)>) -> bool {
-        let old = match place.clone() {
+    fn set_place(&mut self, key: &ObjectKey, place: Option<&(String, String)>) -> bool {
+        let old = match place.cloned() {
             Some(place) => self.places.insert(key.clone(), place),
             None => self.places.remove(key),
         };
-        if old == place {
+        if old.as_ref() == place {
             return false;
         }
         let set = |of: fn(&(String, String)) -> &String| -> BTreeSet<String> {

@@ -185,10 +185,11 @@ fn happenings(change: &Change) -> Vec<Happening> {
 
 /// What is different about a system, a task or a block.
 fn difference(change: &Change, schema: &str, id: &str) -> Option<message::Message> {
-    let value = |bytes: &Option<bytes::Bytes>| -> Value {
-        bytes.as_ref().and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default()
+    let Some((before, after)) = &change.bodies else {
+        return (schema == "Task" && change.kind == ChangeKind::Created).then(|| task::task_started(id));
     };
-    let (before, after) = (value(&change.bodies.0), value(&change.bodies.1));
+    let value = |bytes: &[u8]| -> Value { serde_json::from_slice(bytes).unwrap_or_default() };
+    let (before, after) = (value(before), value(after));
     let uri = &change.uri;
     let became = |pointer: &str| {
         let now = after.pointer(pointer)?;
@@ -206,9 +207,6 @@ fn difference(change: &Change, schema: &str, id: &str) -> Option<message::Messag
         }
         _ => match became("/TaskState") {
             Some(state) => match state.as_str()? {
-                "Running" | "Pending" | "New" => {
-                    (change.kind == ChangeKind::Created).then(|| task::task_started(id))
-                }
                 "Completed" => Some(task::task_completed_ok(id)),
                 "Exception" | "Killed" => Some(task::task_aborted(id)),
                 "Cancelled" => Some(task::task_cancelled(id)),

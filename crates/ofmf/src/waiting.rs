@@ -7,6 +7,29 @@ use drystone_engine::{
     reference::ObjectKey,
 };
 use futures::StreamExt as _;
+use kube::{Resource, ResourceExt as _};
+
+/// How long a watch may be behind what was written.
+const BEHIND: Duration = Duration::from_secs(10);
+
+/// Waits until the watch has an object as it was written, or a newer one: who checks next must see it.
+pub(crate) async fn seen<K: WatchedObject>(cache: &Cache<K>, written: &K) {
+    let version = |object: &K| object.resource_version().and_then(|version| version.parse::<u64>().ok());
+    let wanted = version(written);
+    let look = |object: Option<&K>| object.filter(|object| version(object) >= wanted).map(|_| ());
+    if until(cache, &ObjectKey::of(written), BEHIND, look).await.is_none() {
+        tracing::warn!(kind = %K::kind(&()), "the watch is far behind what was written");
+    }
+}
+
+/// Waits until the watch knows that an object is gone.
+pub(crate) async fn unseen<K: WatchedObject + Resource>(cache: &Cache<K>, key: &ObjectKey, uid: &str) {
+    let gone =
+        |object: Option<&K>| object.is_none_or(|object| object.uid().as_deref() != Some(uid)).then_some(());
+    if until(cache, key, BEHIND, gone).await.is_none() {
+        tracing::warn!(kind = %K::kind(&()), "the watch is far behind what was deleted");
+    }
+}
 
 /// Looks at an object again and again as it changes, until `look` finds what it looks for; `None` if it does not in time.
 pub(crate) async fn until<K: WatchedObject, T>(

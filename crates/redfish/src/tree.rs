@@ -89,6 +89,9 @@ pub enum ChangeKind {
     Removed,
 }
 
+/// Two bodies of a resource.
+pub type BeforeAndAfter = (Arc<[u8]>, Arc<[u8]>);
+
 /// A resource that changed. Collections are not told of: their members are.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -98,8 +101,8 @@ pub struct Change {
     pub uri: Arc<str>,
     /// Its type.
     pub odata_type: Arc<Kind>,
-    /// Its body before and after, as far as there was one: some events tell what is different.
-    pub bodies: (Option<Bytes>, Option<Bytes>),
+    /// Its body before and after, if it changed: some events tell what is different.
+    pub bodies: Option<BeforeAndAfter>,
 }
 
 /// Who fills a tree from outside: the part of Drystone that crawls agents does not know the service that shows what it finds.
@@ -117,12 +120,12 @@ pub trait TreeFeed: Send + Sync {
 #[derive(Debug, Clone)]
 enum Entry {
     Resource {
-        body: Bytes,
+        body: Arc<[u8]>,
         kind: KindIndex,
     },
     /// The first page; none until somebody asks for it.
     Collection {
-        page: Option<Bytes>,
+        page: Option<Arc<[u8]>>,
         kind: KindIndex,
     },
 }
@@ -155,7 +158,7 @@ impl Default for Tree {
 #[derive(Debug, Clone)]
 pub struct Ready {
     /// The body.
-    pub body: Bytes,
+    pub body: Arc<[u8]>,
     /// Its type.
     pub kind: Arc<Kind>,
 }
@@ -164,6 +167,11 @@ impl Ready {
     /// The entity tag, quotes included.
     pub fn etag(&self) -> Option<String> {
         body::etag(&self.body)
+    }
+
+    /// The body, to be sent without being copied.
+    pub fn bytes(&self) -> Bytes {
+        Bytes::from_owner(self.body.clone())
     }
 
     /// The body as a value.
@@ -246,23 +254,20 @@ impl Tree {
     }
 
     fn apply(&self, change: impl FnOnce(&mut Writer) -> Vec<Change>) -> Vec<Change> {
-        let changes = {
-            let mut writer = self.lock();
-            let changes = change(&mut writer);
-            if !changes.is_empty() {
-                // Inside the lock, so that changes come out in the order in which they were made. Nobody listening is no error.
-                let _ = self.changes.send(changes.clone().into());
-            }
-            changes
-        };
+        let mut writer = self.lock();
+        let changes = change(&mut writer);
+        if !changes.is_empty() {
+            // Inside the lock, so that changes come out in the order in which they were made. Nobody listening is no error.
+            let _ = self.changes.send(changes.clone().into());
+        }
         changes
     }
 
     /// Makes the first page of a collection and keeps it until a member comes or goes.
-    fn first_page(&self, uri: &str, kind: KindIndex) -> Option<Bytes> {
+    fn first_page(&self, uri: &str, kind: KindIndex) -> Option<Arc<[u8]>> {
         let writer = self.lock();
         let members = writer.members(uri);
-        let made = Bytes::from(body::collection(uri, &*self.kinds.get(kind)?, &members, Some(PAGE)));
+        let made: Arc<[u8]> = body::collection(uri, &*self.kinds.get(kind)?, &members, Some(PAGE)).into();
         // Still under the writer's lock: no member can have come in between.
         match self.write(uri).get_mut(uri) {
             Some(Entry::Collection { page, .. }) => *page = Some(made.clone()),

@@ -35,8 +35,7 @@ const SCHEMAS: &str = "/redfish/v1/JsonSchemas";
 /// Type of what a GET returns.
 pub(super) fn media_type(segments: &[&str]) -> &'static str {
     match segments {
-        ["$metadata"] => "application/xml",
-        ["schemas", _] => "application/xml",
+        ["$metadata"] | ["schemas", _] => "application/xml",
         ["openapi.yaml"] => "application/yaml",
         ["EventService", "SSE"] => "text/event-stream",
         _ => "application/json",

@@ -20,11 +20,12 @@ use kube::{
 
 use super::{Inner, fabric_links, refused, zones::read_id};
 use crate::{
-    names::{id_of, key_of},
+    names::key_of,
     render::{
         fabric::endpoint_uri,
         zone::{DESCRIPTION, DISPLAY_NAME, group_uri},
     },
+    waiting::{seen, unseen},
 };
 
 /// Values of `GroupType` that Drystone tells apart.
@@ -92,6 +93,7 @@ async fn create(inner: &Arc<Inner>, fabric: &str, request: WriteRequest<'_>) -> 
     match api.create(&PostParams::default(), &group).await {
         Ok(created) => {
             inner.feed.show_endpoint_group(&created);
+            seen(&inner.feed.sources().groups, &created).await;
             shown(inner, &group_uri(fabric, &id)).map(Reply::created)
         }
         Err(error) if is_conflict(&error) => {
@@ -149,7 +151,9 @@ async fn change(
     let namespace = group.namespace().unwrap_or_default();
     let api: Api<EndpointGroup> = Api::namespaced(inner.client.clone(), &namespace);
     let written = api.replace(&group.name_any(), &PostParams::default(), &group).await;
-    inner.feed.show_endpoint_group(&written.map_err(|error| refused(&error))?);
+    let written = written.map_err(|error| refused(&error))?;
+    inner.feed.show_endpoint_group(&written);
+    seen(&inner.feed.sources().groups, &written).await;
     shown(inner, &group_uri(fabric, id)).map(Reply::updated)
 }
 
@@ -172,7 +176,8 @@ async fn delete(inner: &Arc<Inner>, fabric: &str, id: &str, uri: &str) -> Result
         Err(error) if is_not_found(&error) => {}
         Err(error) => return Err(refused(&error)),
     }
-    inner.feed.forget("group", &key, &group.uid().unwrap_or_default());
-    debug_assert_eq!(id_of(&key), id);
+    let uid = group.uid().unwrap_or_default();
+    unseen(&inner.feed.sources().groups, &key, &uid).await;
+    inner.feed.forget("group", &key, &uid);
     Ok(Reply::no_content())
 }

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     names::{id_of, key_of},
     render::zone::{fabrics_of, pool_uri, zone_uri},
+    waiting::{seen, unseen},
 };
 
 /// Longest prefix of a block: single addresses.
@@ -71,7 +72,10 @@ async fn create(inner: &Arc<Inner>, fabric: &str, request: WriteRequest<'_>) -> 
     let _turn = inner.fabrics.lock().await;
     let api: Api<AddressPool> = Api::namespaced(inner.client.clone(), SYSTEM_NAMESPACE);
     match api.create(&PostParams::default(), &pool).await {
-        Ok(created) => inner.feed.show_address_pool(&created),
+        Ok(created) => {
+            inner.feed.show_address_pool(&created);
+            seen(&inner.feed.sources().pools, &created).await;
+        }
         Err(error) if is_conflict(&error) => {
             return Err(ServiceError::conflict(message::resource_already_exists("AddressPool", "Id", &id)));
         }
@@ -103,7 +107,9 @@ async fn change(
     let namespace = changed.namespace().unwrap_or_default();
     let api: Api<AddressPool> = Api::namespaced(inner.client.clone(), &namespace);
     let written = api.replace(&changed.name_any(), &PostParams::default(), &changed).await;
-    inner.feed.show_address_pool(&written.map_err(|error| refused(&error))?);
+    let written = written.map_err(|error| refused(&error))?;
+    inner.feed.show_address_pool(&written);
+    seen(&inner.feed.sources().pools, &written).await;
     let uri = pool_uri(fabric, id);
     inner.tree.value(&uri).map(Reply::updated).ok_or_else(|| ServiceError::not_found(&uri))
 }
@@ -123,7 +129,9 @@ async fn delete(inner: &Arc<Inner>, fabric: &str, id: &str, uri: &str) -> Result
         Err(error) if is_not_found(&error) => {}
         Err(error) => return Err(refused(&error)),
     }
-    inner.feed.forget("pool", &key, &pool.uid().unwrap_or_default());
+    let uid = pool.uid().unwrap_or_default();
+    unseen(&inner.feed.sources().pools, &key, &uid).await;
+    inner.feed.forget("pool", &key, &uid);
     Ok(Reply::no_content())
 }
 

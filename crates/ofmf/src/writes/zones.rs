@@ -29,7 +29,7 @@ use crate::{
         fabric::{endpoint_uri, switch_uri},
         zone::{fabrics_of, pool_uri, zone_uri},
     },
-    waiting::until,
+    waiting::{seen, until},
 };
 
 /// How long a zone may take to be carried out before the task that waits for it gives up.
@@ -98,6 +98,7 @@ pub(super) async fn create(
                 match api.create(&PostParams::default(), &zone).await {
                     Ok(created) => {
                         work.feed.show_zone(&created);
+                        seen(&work.feed.sources().zones, &created).await;
                         created
                     }
                     Err(error) if is_conflict(&error) => return Err(taken()),
@@ -330,6 +331,7 @@ async fn apply(
                 let written = api.replace(&key.name, &PostParams::default(), &changed).await;
                 let written = written.map_err(|error| refused(&error))?;
                 work.feed.show_zone(&written);
+                seen(&work.feed.sources().zones, &written).await;
                 (before, written)
             };
             if let Err(error) = settle(&work, &written).await {

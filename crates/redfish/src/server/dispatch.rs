@@ -330,7 +330,7 @@ fn serve_ready(parts: &Parts, target: &Target<'_>, ready: &Ready) -> Response<Bo
         return respond(StatusCode::OK, headers, None);
     }
     let mut response = respond(StatusCode::OK, headers, None);
-    *response.body_mut() = Body::from(ready.body.clone());
+    *response.body_mut() = Body::from(ready.bytes());
     response
 }
 

@@ -10,7 +10,7 @@ use super::Kind;
 /// What every body starts with; the digest follows.
 const START: &str = r#"{"@odata.etag":"\""#;
 /// Digits of the digest.
-const DIGITS: usize = 32;
+const DIGITS: usize = 24;
 
 /// The bytes of a resource: its own entity tag, if it has one, gives way to one of these bytes.
 pub(super) fn resource(mut value: Value) -> Vec<u8> {

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::{Change, ChangeKind, Entry, Item, Tree, body};
@@ -28,7 +27,7 @@ struct Owned {
 /// A resource that others add links to: its body without these, and the links with how many owners add them.
 #[derive(Debug, Default)]
 struct Extended {
-    own: Option<Bytes>,
+    own: Option<Arc<[u8]>>,
     links: BTreeMap<AddedLink, usize>,
 }
 
@@ -41,8 +40,10 @@ pub(super) struct Writer {
     contested: HashMap<Arc<str>, Owner>,
     /// How many owners declare a collection.
     declared: HashMap<Arc<str>, usize>,
-    /// Members by parent, with how many reasons they have to be there.
-    children: HashMap<Arc<str>, BTreeMap<Arc<str>, u32>>,
+    /// Members by parent.
+    children: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// How many reasons beside the first a member has to be in a collection, where there are any.
+    more_reasons: HashMap<(Arc<str>, Arc<str>), u32>,
     extended: HashMap<Arc<str>, Extended>,
 }
 
@@ -115,7 +116,7 @@ impl Writer {
 
     /// URIs of the members of a collection.
     pub(super) fn members(&self, uri: &str) -> Vec<Arc<str>> {
-        self.children.get(uri).map(|members| members.keys().cloned().collect()).unwrap_or_default()
+        self.children.get(uri).map(|members| members.iter().cloned().collect()).unwrap_or_default()
     }
 
     pub(super) fn replace(
@@ -271,11 +272,11 @@ impl Writer {
         let own = body::resource(value);
         let new = match self.extended.get_mut(uri) {
             Some(extended) => {
-                let own = Bytes::from(own);
+                let own: Arc<[u8]> = own.into();
                 extended.own = Some(own.clone());
                 with_links(&own, extended)
             }
-            None => Bytes::from(own),
+            None => own.into(),
         };
         let old = tree.write(uri).insert(uri.clone(), Entry::Resource { body: new.clone(), kind });
         let before = match old {
@@ -292,7 +293,12 @@ impl Writer {
             && let Some(odata_type) = tree.kinds.get(kind)
         {
             let kind = if before.is_some() { ChangeKind::Changed } else { ChangeKind::Created };
-            told.add(Change { kind, uri: uri.clone(), odata_type, bodies: (before, Some(new)) });
+            told.add(Change {
+                kind,
+                uri: uri.clone(),
+                odata_type,
+                bodies: before.map(|before| (before, new)),
+            });
         }
     }
 
@@ -312,7 +318,7 @@ impl Writer {
             let odata_type = tree.kinds.get(*kind);
             drop(shard);
             if let Some(odata_type) = odata_type {
-                let bodies = (Some(before), Some(new));
+                let bodies = Some((before, new));
                 told.add(Change { kind: ChangeKind::Changed, uri: uri.clone(), odata_type, bodies });
             }
         }
@@ -324,7 +330,7 @@ impl Writer {
             return;
         }
         self.contested.remove(uri);
-        let Some((uri, Entry::Resource { body, kind })) = tree.write(uri).remove_entry(uri) else { return };
+        let Some((uri, Entry::Resource { kind, .. })) = tree.write(uri).remove_entry(uri) else { return };
         if let Some(extended) = self.extended.get_mut(&uri) {
             extended.own = None;
         }
@@ -332,23 +338,28 @@ impl Writer {
             self.leave(tree, parent, &uri);
         }
         if let Some(odata_type) = tree.kinds.get(kind) {
-            told.add(Change { kind: ChangeKind::Removed, uri, odata_type, bodies: (Some(body), None) });
+            told.add(Change { kind: ChangeKind::Removed, uri, odata_type, bodies: None });
         }
     }
 
     fn join(&mut self, tree: &Tree, collection: &Arc<str>, member: &Arc<str>) {
-        *self.children.entry(collection.clone()).or_default().entry(member.clone()).or_default() += 1;
+        if !self.children.entry(collection.clone()).or_default().insert(member.clone()) {
+            *self.more_reasons.entry((collection.clone(), member.clone())).or_default() += 1;
+        }
         forget_page(tree, collection);
     }
 
     fn leave(&mut self, tree: &Tree, collection: &str, member: &str) {
-        let Some(members) = self.children.get_mut(collection) else { return };
-        if let Some(reasons) = members.get_mut(member) {
+        let key = (Arc::from(collection), Arc::from(member));
+        if let Some(reasons) = self.more_reasons.get_mut(&key) {
             *reasons -= 1;
             if *reasons == 0 {
-                members.remove(member);
+                self.more_reasons.remove(&key);
             }
+            return;
         }
+        let Some(members) = self.children.get_mut(collection) else { return };
+        members.remove(member);
         if members.is_empty() {
             self.children.remove(collection);
         }
@@ -363,7 +374,7 @@ fn forget_page(tree: &Tree, collection: &str) {
 }
 
 /// A body with the links that are added to it.
-fn with_links(own: &Bytes, extended: &Extended) -> Bytes {
+fn with_links(own: &Arc<[u8]>, extended: &Extended) -> Arc<[u8]> {
     if extended.links.is_empty() {
         return own.clone();
     }
@@ -371,5 +382,5 @@ fn with_links(own: &Bytes, extended: &Extended) -> Bytes {
     for (path, to, single) in extended.links.keys() {
         body::add_link(&mut value, path, to, *single);
     }
-    Bytes::from(body::resource(value))
+    body::resource(value).into()
 }

@@ -25,7 +25,7 @@ use crate::{
         fabric::{endpoint_uri, fabric_uri},
         zone::group_uri,
     },
-    waiting::until,
+    waiting::{seen, until},
 };
 
 /// How long a connection may take to be carried out before the task that waits for it gives up.
@@ -73,6 +73,7 @@ pub(super) async fn create(
                 Err(error) => return Err(refused(&error)),
             };
             work.feed.show_connection(&created);
+            seen(&work.feed.sources().connections, &created).await;
             match settle(&work, &created).await {
                 Ok(()) => shown(&work, &uri).map(Reply::created),
                 Err(error) => {
