@@ -260,6 +260,9 @@ pub struct ClusterStatus {
     /// How many operations have changed the cluster's hosts.
     #[serde(default)]
     pub changes: u32,
+    /// When an operation that failed, without a host being to blame, is made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
     /// Hosts that failed and were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_hosts: Vec<String>,

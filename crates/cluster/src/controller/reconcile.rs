@@ -27,6 +27,9 @@ use crate::{
 /// Replacements of failed hosts before a cluster is left as it is, for somebody to look at.
 const MAX_REPLACEMENTS: usize = 8;
 
+/// Pause before an operation is made again that failed without a host being to blame.
+const RETRY: Duration = Duration::from_secs(20);
+
 /// What went wrong in a pass; it is made again after a while.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReconcileError {
@@ -187,6 +190,9 @@ impl ClusterReconciler {
         if self.note_losses(clusters, cluster, names, &made.members).await? {
             return Ok(Requeue::After(Duration::from_millis(10)));
         }
+        if let Some(pause) = pause(cluster) {
+            return Ok(Requeue::After(pause));
+        }
         let cluster = &self.begin_control_plane(clusters, cluster, &made.members).await?;
         let first =
             cluster.status.as_ref().map(|status| status.first_control_planes.clone()).unwrap_or_default();
@@ -259,12 +265,16 @@ impl ClusterReconciler {
         update_status(clusters, cluster, |status: &mut ClusterStatus| {
             status.operation = None;
             status.changes += 1;
+            let excluded = status.excluded_hosts.len();
             status.members.clone_from(&members);
             for (host, _) in &failed {
                 if !status.excluded_hosts.contains(host) && status.excluded_hosts.len() < MAX_REPLACEMENTS {
                     status.excluded_hosts.push(host.clone());
                 }
             }
+            // With another host it may work at once.
+            let is_same = status.excluded_hosts.len() == excluded;
+            status.retry_at = (!succeeded && is_same).then(|| Time(Timestamp::now() + RETRY));
             if !succeeded {
                 status.phase = ClusterPhase::Degraded;
                 status.message.clone_from(&state.message);
@@ -379,6 +389,12 @@ impl ClusterReconciler {
     }
 }
 
+/// How long to wait until a failed operation is made again.
+fn pause(cluster: &Cluster) -> Option<Duration> {
+    let retry_at = cluster.status.as_ref()?.retry_at.as_ref()?.0;
+    Duration::try_from(retry_at.duration_since(Timestamp::now())).ok().filter(|left| !left.is_zero())
+}
+
 /// Eight characters that stand for a change of membership.
 fn fingerprint(wanted: &[String], present: &[ClusterMember]) -> String {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -397,4 +413,23 @@ fn percent_encode(text: &str) -> String {
         other => format!("%{other:02X}"),
     };
     text.bytes().map(encode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_operation_is_made_again_after_a_pause() {
+        let mut cluster = Cluster::new("mlops", drystone_api::ClusterSpec::default());
+        assert_eq!(pause(&cluster), None);
+        let at = |seconds: i64| {
+            let time = Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+            Some(ClusterStatus { retry_at: Some(Time(time)), ..Default::default() })
+        };
+        cluster.status = at(100);
+        assert!(pause(&cluster).is_some_and(|left| left <= Duration::from_secs(100)));
+        cluster.status = at(-1);
+        assert_eq!(pause(&cluster), None);
+    }
 }

@@ -144,6 +144,12 @@ impl Provision {
             .map_err(|error| StepError::from_kube("reading the host", &error))?;
         let control_plane = control_plane_address(context, names, &leased).await?;
         let pki = read_pki(context, names).await?;
+        if parameters.etcd.is_some() && pki.etcd_authority.is_none() {
+            return Err(StepError::permanent(format!(
+                "Secret {} has no authority for etcd (`etcd-ca.crt`), for it was made by an older version; delete the cluster and create it again",
+                names.pki_secret()
+            )));
+        }
         let plan = ClusterPlan {
             name: &names.cluster,
             pki: &pki,

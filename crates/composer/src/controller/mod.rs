@@ -66,7 +66,8 @@ fn api_error(doing: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError 
 
 /// Runs the controllers of Compositions and ResourcePools until `shutdown`.
 pub async fn run(client: Client, events: Arc<dyn EventSink>, shutdown: CancellationToken) {
-    run_by(Arc::new(Timestamp::now), client, events, shutdown).await;
+    // On the heap: three controllers in one future are large for whoever joins it with others.
+    Box::pin(run_by(Arc::new(Timestamp::now), client, events, shutdown)).await;
 }
 
 async fn run_by(clock: Clock, client: Client, events: Arc<dyn EventSink>, shutdown: CancellationToken) {
