@@ -86,6 +86,10 @@ impl Writes {
             ("DELETE", ["TaskService", "Tasks" | "TaskMonitors", task]) => {
                 tasks::cancel(&self.0, task, request.target.uri).await
             }
+            // Routes that only agents carry out: here nobody does.
+            _ if self.0.tree.contains(request.target.uri) => {
+                Err(ServiceError::method_not_allowed(http::HeaderValue::from_static("GET, HEAD")))
+            }
             _ => Err(ServiceError::not_found(request.target.uri)),
         }
     }

@@ -1,6 +1,7 @@
 //! `drystone up`: the whole product in one process: API server, controllers of all domains, boot listener; emulated sites
 //! in processes of their own.
 
+mod agents;
 mod controllers;
 pub(crate) mod pki;
 mod redfish;
