@@ -1,5 +1,6 @@
 //! What writes become: resources of Drystone, whose controllers do the work. The reply waits for them, for a while.
 
+mod compose;
 mod fabric_links;
 mod groups;
 mod host;
@@ -66,6 +67,10 @@ impl Writes {
         match (request.method.as_str(), segments.as_slice()) {
             ("POST", ["Systems", system, "Actions", "ComputerSystem.Reset"]) => {
                 host::reset(&self.0, system, request).await
+            }
+            ("POST", ["CompositionService", "Actions", _]) => compose::compose(&self.0, request).await,
+            ("DELETE", ["CompositionService", "CompositionReservations", id]) => {
+                compose::release(&self.0, id, request.target.uri).await
             }
             ("POST", ["Fabrics", fabric, "Zones"]) => zones::create(&self.0, fabric, request).await,
             ("PATCH", ["Fabrics", fabric, "Zones", zone]) => {

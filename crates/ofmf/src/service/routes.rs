@@ -18,6 +18,10 @@ pub(super) fn table() -> RouteTable {
         Route::new("/redfish/v1/EventService/SSE").get(),
         Route::new("/redfish/v1/TaskService/Tasks/{task}").get().delete(MANAGER),
         Route::new("/redfish/v1/TaskService/TaskMonitors/{monitor}").get().delete(MANAGER),
+        Route::new("/redfish/v1/CompositionService/Actions/CompositionService.Compose").post(MANAGER),
+        Route::new("/redfish/v1/CompositionService/CompositionReservations/{reservation}")
+            .get()
+            .delete(MANAGER),
         Route::new("/redfish/v1/Systems/{system}").get(),
         Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.Reset").post(COMPONENTS),
     ])
