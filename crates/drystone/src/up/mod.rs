@@ -160,8 +160,7 @@ async fn start_sites(
     emulated: &mut Vec<sites::EmulatedSite>,
 ) -> Result<(), Failure> {
     for file in &args.site {
-        let (site, endpoints) =
-            sites::start(file, data, server.address, args.backend, &args.image_archive).await?;
+        let (site, endpoints) = sites::start(file, data, server, args.backend, &args.image_archive).await?;
         emulated.push(site);
         if let Some(site) = emulated.last() {
             sites::declare(&server.client(), site, &endpoints).await?;
