@@ -9,4 +9,5 @@ mod etcd;
 mod faults;
 mod process;
 mod stage;
+mod sunfish;
 mod up;
