@@ -34,6 +34,8 @@ pub(super) struct Planners {
 pub(super) struct State {
     version: Option<u64>,
     fabrics: BTreeMap<FabricKey, Planner>,
+    /// Endpoints that exclude others, with those.
+    excludes: BTreeMap<(FabricKey, String), Vec<String>>,
     /// Tags by zone id.
     pub(super) tags: BTreeMap<String, u32>,
     /// Stands for what was last written into switches for a zone, by its id: other tables than these are drift.
@@ -48,6 +50,11 @@ impl State {
     /// The fabrics.
     pub(super) fn fabrics(&self) -> Vec<(&FabricKey, &Fabric)> {
         self.fabrics.iter().map(|(key, planner)| (key, planner.fabric())).collect()
+    }
+
+    /// Endpoints that may not be in a zone while an endpoint is (Redfish `MutuallyExclusiveEndpoints`).
+    pub(super) fn excluded_by(&self, key: &FabricKey, endpoint: &str) -> Vec<String> {
+        self.excludes.get(&(key.clone(), endpoint.to_owned())).cloned().unwrap_or_default()
     }
 
     /// The planner of a fabric.
@@ -117,7 +124,14 @@ impl Planners {
 fn sync<'a>(state: &mut State, switches: impl Iterator<Item = &'a Switch>) {
     let now = by_fabric(switches);
     state.fabrics.retain(|key, _| now.contains_key(key));
+    state.excludes.clear();
     for (key, switches) in now {
+        for endpoint in switches.iter().filter_map(|switch| switch.status.as_ref()).flat_map(|s| &s.endpoints)
+        {
+            if !endpoint.excludes.is_empty() {
+                state.excludes.insert((key.clone(), endpoint.id.clone()), endpoint.excludes.clone());
+            }
+        }
         let seen = merge(&switches);
         match state.fabrics.get_mut(&key) {
             Some(planner) => state.replanned.extend(planner.adopt(&seen, THREADS).into_keys()),

@@ -45,6 +45,8 @@ struct EndpointPart {
     role: EndpointRole,
     /// URI of the port that it is cabled to.
     port: Option<String>,
+    /// Ids of the endpoints that it excludes.
+    excludes: Vec<String>,
 }
 
 /// A resource's type.
@@ -215,8 +217,9 @@ fn endpoint_part(endpoint: Endpoint) -> EndpointPart {
         Some("Initiator") => EndpointRole::Initiator,
         _ => EndpointRole::Both,
     };
-    let port = endpoint.links.connected_ports.into_iter().next().map(|link| link.odata_id);
-    EndpointPart { id: endpoint.id, mac, role, port }
+    let port = endpoint.links.connected_ports.first().map(|link| link.odata_id.clone());
+    let excludes = endpoint.links.mutually_exclusive_endpoints.iter().map(|link| link.id().to_owned());
+    EndpointPart { excludes: excludes.collect(), id: endpoint.id, mac, role, port }
 }
 
 /// An endpoint and the switch that it is cabled to.
@@ -234,7 +237,7 @@ fn attached<'a>(
         port: port.to_owned(),
         speed_gbps: speeds.get(uri).copied().unwrap_or_default(),
         role: endpoint.role,
-        excludes: Vec::new(),
+        excludes: endpoint.excludes.clone(),
     };
     (!switch.is_empty() && !endpoint.id.is_empty()).then_some((switch, attached))
 }

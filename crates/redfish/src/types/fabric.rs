@@ -142,6 +142,8 @@ part! {
         connections: Vec<Link>,
         /// Pools that its addresses come from.
         address_pools: Vec<Link>,
+        /// Endpoints that may not be in a zone while this one is.
+        mutually_exclusive_endpoints: Vec<Link>,
     }
 }
 

@@ -5,6 +5,7 @@ mod pools;
 mod program;
 mod reason;
 mod resolve;
+mod rules;
 mod status;
 #[cfg(test)]
 mod tests;

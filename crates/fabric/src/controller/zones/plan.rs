@@ -96,6 +96,7 @@ impl ZoneReconciler {
             fabrics: state.fabrics(),
             host: &host,
             holder: &holder,
+            excludes: &|key, endpoint| state.excluded_by(key, endpoint),
             zones: &siblings,
             connections: &connections,
             groups: &groups,

@@ -9,10 +9,16 @@ use drystone_api::{
 use drystone_engine::reference::ObjectKey;
 use kube::ResourceExt;
 
-use super::reason::{Problem, Reason};
+use super::{
+    reason::{Problem, Reason},
+    rules::{self, Listed},
+};
 use crate::{
     model::{EndpointIndex, Fabric, FabricKey, Role},
-    plan::zone::{ConnectionRequest, ZoneRequest},
+    plan::{
+        membership::MemberFacts,
+        zone::{ConnectionRequest, ZoneRequest},
+    },
 };
 
 /// What a zone is resolved against.
@@ -23,6 +29,8 @@ pub(in crate::controller) struct Surroundings<'a> {
     pub(in crate::controller) host: &'a dyn Fn(&str, &str) -> Option<BareMetalHost>,
     /// The host that has an address, and who locked it.
     pub(in crate::controller) holder: &'a dyn Fn(&str) -> Option<Holder>,
+    /// Endpoints that an endpoint of a fabric excludes.
+    pub(in crate::controller) excludes: &'a dyn Fn(&FabricKey, &str) -> Vec<String>,
     /// Zones of the same namespace.
     pub(in crate::controller) zones: &'a [Zone],
     /// Connections of the same namespace.
@@ -85,7 +93,7 @@ pub(in crate::controller) fn resolve(
     tag: u32,
     around: &Surroundings<'_>,
 ) -> Result<Resolution, Problem> {
-    check_containers(zone, around)?;
+    rules::check(zone, &[], around.zones)?;
     let mut parts = match zone.spec.kind {
         ZoneType::ZoneOfEndpoints => endpoints_of(zone, around)?,
         ZoneType::ZoneOfZones => contents_of(zone, around)?,
@@ -141,49 +149,27 @@ struct Part {
 /// Parts of a zone by position of the fabric.
 type Parts = BTreeMap<usize, Part>;
 
-fn check_containers(zone: &Zone, around: &Surroundings<'_>) -> Result<(), Problem> {
-    if zone.spec.kind != ZoneType::ZoneOfEndpoints && !zone.spec.members.is_empty() {
-        let what = "only a zone of endpoints lists members";
-        return Err(Problem::wrong(Reason::Invalid, "spec.members", what));
-    }
-    for (index, name) in zone.spec.contained_by.iter().enumerate() {
-        let path = format!("spec.containedBy[{index}]");
-        if *name == zone.name_any() {
-            return Err(Problem::wrong(Reason::Cycle, &path, "a zone cannot contain itself"));
-        }
-        if zone.spec.kind != ZoneType::ZoneOfEndpoints {
-            let what = "zones nest two deep at most: only a zone of endpoints can be contained";
-            return Err(Problem::wrong(Reason::Cycle, &path, what));
-        }
-        match around.zones.iter().find(|other| other.name_any() == *name) {
-            None => {
-                return Err(Problem::waiting(Reason::Waiting, &path, &format!("zone {name} does not exist")));
-            }
-            Some(other) if other.spec.kind != ZoneType::ZoneOfZones => {
-                let what = format!("zone {name} is no ZoneOfZones and contains nothing");
-                return Err(Problem::wrong(Reason::Invalid, &path, &what));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
-}
-
 fn endpoints_of(zone: &Zone, around: &Surroundings<'_>) -> Result<Parts, Problem> {
     let mut parts = Parts::new();
-    let mut seen: BTreeMap<(usize, EndpointIndex), usize> = BTreeMap::new();
+    let mut listed: BTreeMap<usize, Vec<Listed>> = BTreeMap::new();
     for (index, member) in zone.spec.members.iter().enumerate() {
         let (host, endpoints) = resolve_member(zone, member, index, around)?;
         for (position, endpoint) in endpoints {
-            if let Some(first) = seen.insert((position, endpoint), index) {
-                let name = around.fabrics[position].1.endpoint_name(endpoint);
-                let path = format!("spec.members[{index}]");
-                let what = format!("endpoint {name} is spec.members[{first}] already; list it once");
-                return Err(Problem::wrong(Reason::DuplicateMember, &path, &what));
-            }
-            check_lock(zone, index, around.fabrics[position].1, endpoint, around)?;
+            let (key, fabric) = around.fabrics[position];
+            check_lock(zone, index, fabric, endpoint, around)?;
+            let id = fabric.endpoint_name(endpoint).to_owned();
+            let facts = MemberFacts {
+                role: fabric.endpoint(endpoint).map(|record| record.role).unwrap_or_default(),
+                gateway: false,
+                excludes: (around.excludes)(key, &id),
+                endpoint: id,
+            };
+            listed.entry(position).or_default().push(Listed { position: index, facts });
             parts.entry(position).or_default().hosts.insert(endpoint, host.clone());
         }
+    }
+    for members in listed.values() {
+        rules::check(zone, members, around.zones)?;
     }
     Ok(parts)
 }

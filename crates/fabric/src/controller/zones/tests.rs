@@ -32,7 +32,7 @@ fn fabric(id: &str, endpoints: &[(&str, EndpointRole)]) -> (FabricKey, Fabric) {
 fn both() -> Vec<(FabricKey, Fabric)> {
     let (plain, target) = (EndpointRole::Both, EndpointRole::Target);
     vec![
-        fabric("E", &[("01", plain), ("02", plain), ("03", plain), ("09", target)]),
+        fabric("E", &[("01", plain), ("02", plain), ("03", plain), ("09", target), ("04", plain)]),
         fabric("H", &[("01", plain), ("11", plain)]),
     ]
 }
@@ -85,6 +85,7 @@ fn run(
         fabrics: fabrics.iter().map(|(key, fabric)| (key, fabric)).collect(),
         host: &host,
         holder: &holder,
+        excludes: &|_, endpoint| if endpoint == "02" { vec!["01".into()] } else { Vec::new() },
         zones,
         connections,
         groups,
@@ -138,6 +139,13 @@ fn mistakes_have_a_reason_and_a_path() {
 }
 
 #[test]
+fn endpoints_that_exclude_each_other_are_not_in_one_zone() {
+    let (reason, message) = problem(endpoints(&["01", "02"]));
+    assert_eq!(reason, Reason::MembershipConflict);
+    assert!(message.starts_with("spec.members[1]: endpoint 02 may not be in a zone with 01"), "{message}");
+}
+
+#[test]
 fn a_locked_host_is_only_for_whoever_locked_it() {
     let (reason, message) = problem(endpoints(&["03"]));
     assert_eq!(reason, Reason::Locked);
@@ -170,7 +178,9 @@ fn containment_is_two_deep_and_has_no_circle() {
     let inside =
         |kind, name: &str| ZoneSpec { kind, contained_by: vec![name.to_owned()], ..Default::default() };
     assert_eq!(problem(inside(ZoneType::ZoneOfEndpoints, "z")).0, Reason::Cycle);
-    assert_eq!(problem(inside(ZoneType::ZoneOfZones, "c")).0, Reason::Cycle);
+    let outer = [named("c", ZoneSpec { kind: ZoneType::ZoneOfZones, ..Default::default() })];
+    let deep = named("z", inside(ZoneType::ZoneOfZones, "c"));
+    assert_eq!(run(&deep, &outer, &[], &[]).map(drop).expect_err("wrong").reason, Reason::Cycle);
     assert_eq!(problem(inside(ZoneType::ZoneOfEndpoints, "c")).0, Reason::Waiting);
     let plain = [named("c", ZoneSpec::default())];
     let child = named("z", inside(ZoneType::ZoneOfEndpoints, "c"));
@@ -184,7 +194,7 @@ fn a_default_zone_has_what_nobody_lists() {
     other.status = Some(drystone_api::ZoneStatus { members: resolved.members, ..Default::default() });
     let spec = ZoneSpec { kind: ZoneType::Default, fabric: Some("E".into()), ..Default::default() };
     let resolution = run(&named("d", spec), &[other], &[], &[]).expect("resolved");
-    assert_eq!(resolution.requests[0].1.members, BTreeSet::from([1, 2, 3]));
+    assert_eq!(resolution.requests[0].1.members, BTreeSet::from([1, 2, 3, 4]));
     assert_eq!(problem(ZoneSpec { kind: ZoneType::Default, ..Default::default() }).0, Reason::Invalid);
 }
 
@@ -203,17 +213,17 @@ fn without_default_routing_connections_say_who_may_talk() {
     let spec = EndpointGroupSpec { fabric: "E".into(), endpoints: vec!["01".into()], ..Default::default() };
     let group = EndpointGroup::new("g", spec);
     let connections = [
-        connection("in", &["g"], &["02"]),
+        connection("in", &["g"], &["04"]),
         connection("out", &["g"], &["03"]),
         connection("no", &["x"], &["02"]),
     ];
-    let spec = ZoneSpec { default_routing: false, gateways: false, ..endpoints(&["01", "02"]) };
+    let spec = ZoneSpec { default_routing: false, gateways: false, ..endpoints(&["01", "04"]) };
     let groups = [group];
     let resolution = run(&named("z", spec.clone()), &[], &connections, &groups).expect("resolved");
     let counted: Vec<&str> = resolution.connections.iter().map(|known| known.name.as_str()).collect();
     assert_eq!(counted, ["in"]);
     let request = &resolution.requests[0].1;
-    assert!(request.joins(0, 1) && request.connections.as_ref().is_some_and(|list| list.len() == 1));
+    assert!(request.joins(0, 4) && request.connections.as_ref().is_some_and(|list| list.len() == 1));
     let mesh = ZoneSpec { symmetric_connections: true, ..spec.clone() };
     assert!(
         run(&named("z", mesh), &[], &connections, &groups).expect("resolved").requests[0]
@@ -222,7 +232,7 @@ fn without_default_routing_connections_say_who_may_talk() {
             .is_none()
     );
     let shut = run(&named("z", spec), &[], &[], &[]).expect("resolved");
-    assert!(!shut.requests[0].1.joins(0, 1));
+    assert!(!shut.requests[0].1.joins(0, 4));
 }
 
 #[test]
