@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use drystone_api::{FabricAgent, Switch, SwitchSpec, SwitchStatus};
+use drystone_api::{FabricAgent, FabricRouting, Switch, SwitchSpec, SwitchStatus};
 use drystone_engine::{
     harness::{Cache, StatusError, update_status},
     reference::{ObjectKey, is_not_found},
@@ -55,7 +55,9 @@ pub(super) async fn bring_switches(
 ) -> Result<usize, InventoryError> {
     let namespace = agent.namespace().unwrap_or_default();
     let api: Api<Switch> = Api::namespaced(client.clone(), &namespace);
-    let switches = found.iter().flat_map(|fabric| &fabric.switches);
+    // Fabrics that their agents route are shown as the agents have them; nothing is planned on them.
+    let planned = found.iter().filter(|fabric| fabric.routing == FabricRouting::Drystone);
+    let switches = planned.flat_map(|fabric| &fabric.switches);
     let mut names = BTreeSet::new();
     let mut changed = Vec::new();
     for (spec, status) in switches {
