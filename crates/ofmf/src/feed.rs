@@ -11,8 +11,8 @@ use std::{
 };
 
 use drystone_api::{
-    AddressPool, BareMetalHost, Connection, EndpointGroup, ResourceBlock, SITE_LABEL, Switch, SwitchSpec,
-    Zone,
+    AddressPool, BareMetalHost, Connection, EndpointGroup, FabricAgent, ResourceBlock, SITE_LABEL, Switch,
+    SwitchSpec, Zone,
 };
 use drystone_engine::{
     harness::{Cache, Change, WatchedObject},
@@ -205,6 +205,11 @@ impl Feed {
     /// Shows an address pool at once.
     pub fn show_address_pool(&self, pool: &AddressPool) {
         self.show_pool(&ObjectKey::of(pool), Some(pool));
+    }
+
+    /// Shows an agent at once.
+    pub fn show_agent(&self, agent: &FabricAgent) {
+        self.put("agent", &ObjectKey::of(agent), Some(agent), render::aggregation::source);
     }
 
     /// Shows a host at once.

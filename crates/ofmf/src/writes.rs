@@ -1,5 +1,6 @@
 //! What writes become: resources of Drystone, whose controllers do the work. The reply waits for them, for a while.
 
+mod aggregation;
 mod compose;
 mod fabric_links;
 mod groups;
@@ -87,6 +88,9 @@ impl Writes {
             }
             (_, ["Fabrics", fabric, "AddressPools", rest @ ..]) => {
                 pools::write(&self.0, fabric, rest, request).await
+            }
+            (_, ["AggregationService", "AggregationSources", rest @ ..]) => {
+                aggregation::write(&self.0, rest, request).await
             }
             ("DELETE", ["TaskService", "Tasks" | "TaskMonitors", task]) => {
                 tasks::cancel(&self.0, task, request.target.uri).await

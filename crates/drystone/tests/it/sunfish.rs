@@ -132,3 +132,57 @@ async fn nobody_registers_an_agent_without_credentials() {
     );
     up.stop();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_administrator_declares_and_forgets_an_aggregation_source() {
+    const SOURCES: &str = "/redfish/v1/AggregationService/AggregationSources";
+    let directory = tempfile::tempdir().expect("a directory");
+    let up = Up::start(directory.path(), &["--http", "127.0.0.1:0", "--http-trust-loopback"]);
+    let port = Port::of(&up);
+    port.wait_for(SOURCES).await;
+    let post = |body: Value| port.call(Method::POST, SOURCES, Some(body));
+    let login = json!({"HostName": "http://127.0.0.1:9", "UserName": "admin", "Password": "s3cret-of-agent"});
+    let wrong = [
+        (json!({"HostName": "ftp://x"}), "#/HostName"),
+        (json!({"UserName": "a", "Password": "b"}), "#/HostName"),
+        (json!({"HostName": "http://127.0.0.1:9", "UserName": "a"}), "#/Password"),
+        (json!({"HostName": "http://127.0.0.1:9", "Colour": "red"}), "#/Colour"),
+    ];
+    for (body, path) in wrong {
+        let (status, error) = post(body).await;
+        let told = &error["error"]["@Message.ExtendedInfo"][0]["RelatedProperties"][0];
+        assert_eq!((status, told), (StatusCode::BAD_REQUEST, &json!(path)), "{error}");
+    }
+    let (status, source) = post(login.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{source}");
+    assert_eq!(post(login).await.0, StatusCode::CONFLICT);
+    let uri = source["@odata.id"].as_str().expect("a URI").to_owned();
+    let (_, shown) = port.get(&uri).await;
+    assert_eq!((&shown["HostName"], &shown["Password"]), (&json!("http://127.0.0.1:9"), &Value::Null));
+    let secrets = "/api/v1/namespaces/drystone-system/secrets";
+    let of_agents = |body: &Value| {
+        let items = body["items"].as_array().cloned().unwrap_or_default();
+        items
+            .iter()
+            .filter(|secret| {
+                secret["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("agent-"))
+            })
+            .count()
+    };
+    assert_eq!(of_agents(&port.get(secrets).await.1), 1);
+    let (status, _) = port.call(Method::PATCH, &uri, Some(json!({"UserName": "b", "Password": "c"}))).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        port.call(Method::PATCH, &uri, Some(json!({"Password": "c"}))).await.0,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(port.call(Method::DELETE, &uri, None).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(port.get(&uri).await.0, StatusCode::NOT_FOUND);
+    let begun = Instant::now();
+    while of_agents(&port.get(secrets).await.1) > 0 {
+        assert!(begun.elapsed() < PATIENCE, "the credentials stay behind");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!up.log().contains("s3cret-of-agent"));
+    up.stop();
+}

@@ -9,11 +9,16 @@ use serde_json::json;
 use super::{fabric::fabric_uri, link, links, resource, status};
 use crate::names::{AGGREGATION, id_of};
 
-/// An agent.
-pub fn source(agent: &FabricAgent) -> Vec<Item> {
+/// Id of an agent's aggregation source.
+pub fn id_of_source(agent: &FabricAgent) -> String {
     // An agent that announced itself was told its context, and looks under it whether it is still known.
     let announced = agent.spec.connection_method.as_ref().and_then(|_| agent.uid());
-    let id = announced.unwrap_or_else(|| id_of(&ObjectKey::of(agent)));
+    announced.unwrap_or_else(|| id_of(&ObjectKey::of(agent)))
+}
+
+/// An agent.
+pub fn source(agent: &FabricAgent) -> Vec<Item> {
+    let id = id_of_source(agent);
     let found = agent.status.clone().unwrap_or_default();
     let ready = is_true(&found.conditions, "Ready");
     let method = format!("{AGGREGATION}/ConnectionMethods/Redfish");
@@ -24,7 +29,7 @@ pub fn source(agent: &FabricAgent) -> Vec<Item> {
             "#AggregationSource.v1_5_0.AggregationSource",
             &agent.name_any(),
             json!({
-                "HostName": agent.spec.address, "AggregationType": "Full",
+                "HostName": agent.spec.address, "AggregationType": "Full", "UserName": null, "Password": null,
                 "Status": if ready { status("Enabled", "OK") } else { status("UnavailableOffline", "Critical") },
                 "Links": {
                     "ConnectionMethod": link(&method),

@@ -16,6 +16,11 @@ pub(super) fn table() -> RouteTable {
         Route::new("/redfish/v1/$metadata").get_open(),
         Route::new("/redfish/v1/openapi.yaml").get_open(),
         Route::new("/redfish/v1/EventService/SSE").get(),
+        Route::new("/redfish/v1/AggregationService/AggregationSources").get().post(MANAGER),
+        Route::new("/redfish/v1/AggregationService/AggregationSources/{source}")
+            .get()
+            .patch(MANAGER)
+            .delete(MANAGER),
         Route::new("/redfish/v1/TaskService/Tasks/{task}").get().delete(MANAGER),
         Route::new("/redfish/v1/TaskService/TaskMonitors/{monitor}").get().delete(MANAGER),
         Route::new("/redfish/v1/CompositionService/Actions/CompositionService.Compose").post(MANAGER),
