@@ -7,6 +7,7 @@
 //! | [`render`] | from resources to Redfish bodies; pure |
 //! | [`service`] | answers requests: reads out of the tree, writes as changes of resources |
 //! | `writes` | what a POST, PATCH or DELETE becomes |
+//! | [`agents`] | announcements of agents, and writes that are theirs to carry out |
 //! | [`accounts`] | users, kept as Secrets |
 //! | `subscriptions` | who wants to be told what; events out of what changes in the tree |
 //!
@@ -14,6 +15,7 @@
 //! the work; the reply waits for them.
 
 pub mod accounts;
+pub mod agents;
 pub mod feed;
 pub mod names;
 pub mod render;

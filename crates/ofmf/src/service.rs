@@ -6,13 +6,14 @@ mod routes;
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use axum::body::Body;
 use drystone_identity::authn::PasswordHash;
 use drystone_redfish::{
     error::ServiceError,
+    message,
     server::{
         EventService, Principal, RedfishService, Reply, RouteTable, SessionStore, Target, Vouched,
         WriteRequest,
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accounts::Accounts,
+    agents::{self, Agents},
     feed::{Feed, Sources},
     render,
     subscriptions::Subscriptions,
@@ -68,6 +70,7 @@ pub struct Ofmf {
     subscriptions: Subscriptions,
     writes: Writes,
     door: Arc<dyn Door>,
+    agents: OnceLock<Arc<dyn Agents>>,
     gate: tokio::sync::Mutex<()>,
 }
 
@@ -94,6 +97,7 @@ impl Ofmf {
             subscriptions,
             writes: Writes::new(client.clone(), feed, tree.clone()),
             door: config.door,
+            agents: OnceLock::new(),
             gate: tokio::sync::Mutex::default(),
             tree,
         })
@@ -102,6 +106,17 @@ impl Ofmf {
     /// The tree: those who know resources that the service does not find out by itself fill it.
     pub fn tree(&self) -> Arc<Tree> {
         self.tree.clone()
+    }
+
+    /// Says who knows agents; before, there are none. The first one counts.
+    pub fn connect(&self, agents: Arc<dyn Agents>) {
+        // Connecting twice would be a mistake of the program's assembly that changes nothing.
+        let _ = self.agents.set(agents);
+    }
+
+    /// Who knows agents, if an agent looks after a URI.
+    fn agents_of(&self, uri: &str) -> Option<&dyn Agents> {
+        self.agents.get().map(AsRef::as_ref).filter(|agents| agents.looks_after(uri))
     }
 
     async fn log_in(&self, request: WriteRequest<'_>) -> Result<Reply, ServiceError> {
@@ -202,7 +217,14 @@ impl RedfishService for Ofmf {
                 Ok(reply)
             }
             (_, ["EventService", ..]) => self.subscriptions.write(&self.events, request).await,
-            _ => self.writes.write(request).await,
+            ("POST", ["EventListener"]) => match self.agents.get() {
+                Some(agents) => agents::listen(agents.as_ref(), request).await,
+                None => Err(ServiceError::unavailable(message::service_temporarily_unavailable(1), 1)),
+            },
+            _ => match self.agents_of(request.target.uri) {
+                Some(agents) => agents::forward(agents, request).await,
+                None => self.writes.write(request).await,
+            },
         }
     }
 }

@@ -121,9 +121,8 @@ async fn tell(mut changes: broadcast::Receiver<Arc<[Change]>>, events: &EventSer
     loop {
         match changes.recv().await {
             Ok(changes) => {
-                for change in changes.iter() {
-                    happenings(change).iter().for_each(|happening| events.publish(happening));
-                }
+                let all: Vec<Happening> = changes.iter().flat_map(happenings).collect();
+                events.publish_all(&all);
             }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!("{missed} changes came too fast to be told as events");

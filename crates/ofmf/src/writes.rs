@@ -1,5 +1,6 @@
 //! What writes become: resources of Drystone, whose controllers do the work. The reply waits for them, for a while.
 
+mod compose;
 mod fabric_links;
 mod groups;
 mod host;
@@ -67,6 +68,10 @@ impl Writes {
             ("POST", ["Systems", system, "Actions", "ComputerSystem.Reset"]) => {
                 host::reset(&self.0, system, request).await
             }
+            ("POST", ["CompositionService", "Actions", _]) => compose::compose(&self.0, request).await,
+            ("DELETE", ["CompositionService", "CompositionReservations", id]) => {
+                compose::release(&self.0, id, request.target.uri).await
+            }
             ("POST", ["Fabrics", fabric, "Zones"]) => zones::create(&self.0, fabric, request).await,
             ("PATCH", ["Fabrics", fabric, "Zones", zone]) => {
                 zones::change(&self.0, fabric, zone, request).await
@@ -85,6 +90,10 @@ impl Writes {
             }
             ("DELETE", ["TaskService", "Tasks" | "TaskMonitors", task]) => {
                 tasks::cancel(&self.0, task, request.target.uri).await
+            }
+            // Routes that only agents carry out: here nobody does.
+            _ if self.0.tree.contains(request.target.uri) => {
+                Err(ServiceError::method_not_allowed(http::HeaderValue::from_static("GET, HEAD")))
             }
             _ => Err(ServiceError::not_found(request.target.uri)),
         }

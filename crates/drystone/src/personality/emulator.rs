@@ -43,6 +43,9 @@ pub(crate) struct EmulatorArgs {
     /// Instead of what the site file says
     #[arg(long)]
     backend: Option<Backend>,
+    /// Where Sunfish agents announce themselves, unless the site file says
+    #[arg(long)]
+    core: Option<String>,
 }
 
 /// Runs until a signal, which takes the site down.
@@ -50,5 +53,6 @@ pub(crate) async fn run(args: EmulatorArgs) -> Result<(), Failure> {
     let mut config = EmulatorConfig::new(args.site, std::path::absolute(&args.state)?, args.controller);
     config.shown = args.show.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
     config.backend = args.backend.map(Into::into);
+    config.sunfish_core = args.core;
     Ok(run_until_signal(config).await?)
 }

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{UpArgs, pki::Keys, server::Server, storage::Storage};
+use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, storage::Storage};
 use crate::command::Failure;
 
 /// Starts the listener that management controllers fetch boot media from.
@@ -96,6 +96,7 @@ pub(crate) fn start(
         trees: AgentTrees::new(redfish.tree()),
     };
     let fabric = FabricManager::new(client.clone(), fabric);
+    redfish.connect(Arc::new(ByFabricManager::new(&fabric)));
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
     let domains = Domains { client: client.clone(), actions, metal, fabric, cluster, events };
     // With a store of its own there is no other Drystone that could be at work; the store is locked.

@@ -1,6 +1,7 @@
 //! `drystone up`: the whole product in one process: API server, controllers of all domains, boot listener; emulated sites
 //! in processes of their own.
 
+mod agents;
 mod controllers;
 pub(crate) mod pki;
 mod redfish;
@@ -159,8 +160,7 @@ async fn start_sites(
     emulated: &mut Vec<sites::EmulatedSite>,
 ) -> Result<(), Failure> {
     for file in &args.site {
-        let (site, endpoints) =
-            sites::start(file, data, server.address, args.backend, &args.image_archive).await?;
+        let (site, endpoints) = sites::start(file, data, server, args.backend, &args.image_archive).await?;
         emulated.push(site);
         if let Some(site) = emulated.last() {
             sites::declare(&server.client(), site, &endpoints).await?;

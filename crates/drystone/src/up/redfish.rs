@@ -17,7 +17,7 @@ use drystone_identity::{
     rbac::Attributes,
     user::{MASTERS, UNAUTHENTICATED},
 };
-use drystone_ofmf::{Config, Door, Ofmf};
+use drystone_ofmf::{Config, Door, Ofmf, agents::EVENT_LISTENER};
 use drystone_redfish::{
     error::ServiceError,
     message,
@@ -40,7 +40,7 @@ impl Redfish {
     /// Routes to be served beside others.
     pub(crate) fn router(&self) -> Router {
         let mut router = Router::new();
-        for path in ["/redfish", "/redfish/", "/redfish/{*rest}"] {
+        for path in ["/redfish", "/redfish/", "/redfish/{*rest}", EVENT_LISTENER] {
             let mount = self.clone();
             router = router.route(
                 path,

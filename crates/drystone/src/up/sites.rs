@@ -4,7 +4,6 @@
 //! directory. A Drystone that is told to stop stops its emulated sites as well.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -25,6 +24,7 @@ use nix::{
     unistd::Pid,
 };
 
+use super::server::Server;
 use crate::{command::Failure, personality::emulator::Backend};
 
 const MANAGER: &str = "drystone-up";
@@ -45,7 +45,7 @@ pub(crate) struct EmulatedSite {
 pub(crate) async fn start(
     file: &Path,
     data: &Path,
-    controller: SocketAddr,
+    server: &Server,
     backend: Option<Backend>,
     shown: &[PathBuf],
 ) -> Result<(EmulatedSite, Endpoints), Failure> {
@@ -59,7 +59,10 @@ pub(crate) async fn start(
     let log = std::fs::OpenOptions::new().create(true).append(true).open(state.join("emulator.log"))?;
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.arg("emulator").arg("--site").arg(file).arg("--state").arg(&state);
-    command.arg("--controller").arg(controller.to_string());
+    command.arg("--controller").arg(server.address.to_string());
+    if let Some(plain) = server.plain_address {
+        command.arg("--core").arg(format!("http://{plain}"));
+    }
     for file in shown {
         command.arg("--show").arg(file);
     }

@@ -6,14 +6,13 @@
 mod aliases;
 mod announcement;
 mod doubts;
+mod gateway;
 mod registry;
 mod trees;
 
 pub use aliases::Aliases;
 pub use announcement::{Announcement, AnnouncementError, Told};
 pub use doubts::{Doubt, Doubts};
+pub use gateway::{AgentGateway, ForwardError, Handed};
 pub use registry::{AgentRegistry, Registered, RegistrationError};
 pub use trees::{AgentTrees, Belongs};
-
-/// Where agents post events, at the root of the server.
-pub const EVENT_LISTENER: &str = "/EventListener";

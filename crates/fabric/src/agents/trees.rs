@@ -86,6 +86,28 @@ impl AgentTrees {
         agents.insert(agent.clone(), now);
     }
 
+    /// Shows one resource of an agent, new or changed.
+    pub fn put(&self, agent: &ObjectKey, resource: &RawResource) {
+        let Some(tree) = &self.tree else { return };
+        if let Ok(mut body) = serde_json::from_slice::<Value>(&resource.body) {
+            self.body_to_tree(agent, &mut body);
+            tree.put(&owner(agent), [Item::Resource(body)]);
+        }
+    }
+
+    /// Shows a resource of an agent no longer, by the agent's own URI.
+    pub fn remove(&self, agent: &ObjectKey, uri: &str) {
+        if let Some(tree) = &self.tree {
+            tree.remove(&owner(agent), &[self.uri_in_tree(agent, uri)]);
+        }
+    }
+
+    /// What the tree calls an agent's URI.
+    pub fn uri_in_tree(&self, agent: &ObjectKey, uri: &str) -> String {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        agents.get(agent).map_or_else(|| uri.to_owned(), |shown| shown.aliases.to_tree(uri))
+    }
+
     /// Shows nothing of an agent any more.
     pub fn forget(&self, agent: &ObjectKey) {
         if let Some(tree) = &self.tree {

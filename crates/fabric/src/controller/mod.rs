@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::AddressDaemon,
-    agents::{AgentRegistry, AgentTrees, Doubts},
+    agents::{AgentGateway, AgentRegistry, AgentTrees, Doubts},
     drivers::Drivers,
 };
 use planners::Planners;
@@ -58,6 +58,16 @@ impl FabricManager {
     /// Takes the announcements of agents.
     pub fn registry(&self) -> AgentRegistry {
         AgentRegistry::new(self.client.clone(), self.services.clone(), self.doubts.clone())
+    }
+
+    /// Hands writes on to agents.
+    pub fn gateway(&self) -> AgentGateway {
+        AgentGateway::new(
+            self.client.clone(),
+            self.services.clone(),
+            self.config.trees.clone(),
+            self.doubts.clone(),
+        )
     }
 
     /// Runs all controllers of the domain until `shutdown`.

@@ -11,7 +11,9 @@ use crate::names::{AGGREGATION, id_of};
 
 /// An agent.
 pub fn source(agent: &FabricAgent) -> Vec<Item> {
-    let id = id_of(&ObjectKey::of(agent));
+    // An agent that announced itself was told its context, and looks under it whether it is still known.
+    let announced = agent.spec.connection_method.as_ref().and_then(|_| agent.uid());
+    let id = announced.unwrap_or_else(|| id_of(&ObjectKey::of(agent)));
     let found = agent.status.clone().unwrap_or_default();
     let ready = is_true(&found.conditions, "Ready");
     let method = format!("{AGGREGATION}/ConnectionMethods/Redfish");

@@ -89,6 +89,10 @@ fn composition() -> Item {
             "FreePool": link(format!("{COMPOSITION}/FreePool")),
             "ActivePool": link(format!("{COMPOSITION}/ActivePool")),
             "CompositionReservations": link(format!("{COMPOSITION}/CompositionReservations")),
+            "Actions": {"#CompositionService.Compose": {
+                "target": format!("{COMPOSITION}/Actions/CompositionService.Compose"),
+                "RequestFormat@Redfish.AllowableValues": ["Manifest"],
+                "RequestType@Redfish.AllowableValues": ["Preview", "PreviewReserve", "Apply"]}},
         }),
     )
 }

@@ -198,7 +198,7 @@ pub fn endpoint_group(group: &EndpointGroup) -> Vec<Item> {
         "#EndpointGroup.v1_3_4.EndpointGroup",
         &display_name(group),
         json!({
-            "GroupType": kind, "Status": super::status("Enabled", "OK"),
+            "GroupType": kind,
             "Description": text(group.annotations().get(DESCRIPTION).map_or("", String::as_str)),
             "Links": {"Endpoints": links(spec.endpoints.iter().map(|id| endpoint_uri(&spec.fabric, id)))}}),
     )]

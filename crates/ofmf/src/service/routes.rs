@@ -18,10 +18,15 @@ pub(super) fn table() -> RouteTable {
         Route::new("/redfish/v1/EventService/SSE").get(),
         Route::new("/redfish/v1/TaskService/Tasks/{task}").get().delete(MANAGER),
         Route::new("/redfish/v1/TaskService/TaskMonitors/{monitor}").get().delete(MANAGER),
+        Route::new("/redfish/v1/CompositionService/Actions/CompositionService.Compose").post(MANAGER),
+        Route::new("/redfish/v1/CompositionService/CompositionReservations/{reservation}")
+            .get()
+            .delete(MANAGER),
         Route::new("/redfish/v1/Systems/{system}").get(),
         Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.Reset").post(COMPONENTS),
     ])
     .with(fabric())
+    .with(agents())
     .with(SessionStore::routes())
     .with(accounts::routes())
     .with(EventService::routes())
@@ -49,5 +54,28 @@ fn fabric() -> [Route; 10] {
             .get()
             .patch(COMPONENTS)
             .delete(COMPONENTS),
+    ]
+}
+
+/// What only agents carry out, and where they announce themselves.
+fn agents() -> [Route; 14] {
+    let changed = |pattern| Route::new(pattern).get().patch(COMPONENTS);
+    let made = |pattern| Route::new(pattern).get().post(COMPONENTS);
+    let whole = |pattern| Route::new(pattern).get().patch(COMPONENTS).delete(COMPONENTS);
+    [
+        Route::new(crate::agents::EVENT_LISTENER).post_open(),
+        changed("/redfish/v1/Fabrics/{fabric}/Switches/{switch}"),
+        changed("/redfish/v1/Fabrics/{fabric}/Switches/{switch}/Ports/{port}"),
+        made("/redfish/v1/Fabrics/{fabric}/Endpoints"),
+        whole("/redfish/v1/Fabrics/{fabric}/Endpoints/{endpoint}"),
+        changed("/redfish/v1/Chassis/{chassis}"),
+        made("/redfish/v1/Chassis/{chassis}/MemoryDomains/{domain}/MemoryChunks"),
+        whole("/redfish/v1/Chassis/{chassis}/MemoryDomains/{domain}/MemoryChunks/{chunk}"),
+        made("/redfish/v1/Systems/{system}/MemoryDomains/{domain}/MemoryChunks"),
+        whole("/redfish/v1/Systems/{system}/MemoryDomains/{domain}/MemoryChunks/{chunk}"),
+        made("/redfish/v1/Systems/{system}/Storage/{storage}/Volumes"),
+        whole("/redfish/v1/Systems/{system}/Storage/{storage}/Volumes/{volume}"),
+        made("/redfish/v1/Storage/{storage}/Volumes"),
+        whole("/redfish/v1/Storage/{storage}/Volumes/{volume}"),
     ]
 }

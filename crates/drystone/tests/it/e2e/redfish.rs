@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{process::Up, stage::workspace};
 
@@ -64,10 +64,19 @@ impl Rack {
     }
 
     fn get(&self, path: &str) -> Value {
+        self.ask(&["--request", "GET"], path)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Value {
+        self.ask(&["--json", &body.to_string()], path)
+    }
+
+    fn ask(&self, arguments: &[&str], path: &str) -> Value {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--cacert"])
             .arg(self.up.data.join("ca.crt"))
             .args(["--user", &format!("admin:{}", self.up.password()), &format!("{}{path}", self.url())])
+            .args(arguments)
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -126,10 +135,55 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
+/// Makes one of everything that a client can make, so that it is validated too.
+fn fill(rack: &Rack) {
+    let link = |path: &str| json!({"@odata.id": format!("/redfish/v1/Fabrics/HSN/{path}")});
+    let range = json!({"Lower": "10.9.0.0", "Upper": "10.9.0.99"});
+    let vlans = json!({"Lower": 100, "Upper": 199});
+    for (room, body) in [
+        (
+            "Fabrics/HSN/AddressPools",
+            json!({"Id": "p1", "Ethernet": {"IPv4": {
+                "HostAddressRange": range, "VLANIdentifierAddressRange": vlans, "GatewayIPAddress": "10.9.0.1"},
+                "BGPEvpn": {"EVINumberRange": {"Lower": 5, "Upper": 9}}}}),
+        ),
+        ("Fabrics/HSN/Zones", json!({"Id": "all", "ZoneType": "ZoneOfZones"})),
+        (
+            "Fabrics/HSN/Zones",
+            json!({"Id": "z1", "Description": "d", "Links": {
+                "Endpoints": [link("Endpoints/gpu-01-hsn0"), link("Endpoints/gpu-02-hsn0")],
+                "AddressPools": [link("AddressPools/p1")], "ContainedByZones": [link("Zones/all")],
+                "InvolvedSwitches": [link("Switches/hsn-a"), link("Switches/hsn-b")]}}),
+        ),
+        (
+            "Fabrics/HSN/EndpointGroups",
+            json!({"Id": "g1", "GroupType": "Initiator", "Links": {"Endpoints": [link("Endpoints/gpu-01-hsn0")]}}),
+        ),
+        (
+            "Fabrics/HSN/Connections",
+            json!({"Id": "c1", "Links": {"InitiatorEndpointGroups": [link("EndpointGroups/g1")],
+                "TargetEndpoints": [link("Endpoints/gpu-02-hsn0")]}}),
+        ),
+        (
+            "EventService/Subscriptions",
+            json!({"Destination": "http://127.0.0.1:9/", "Protocol": "Redfish", "Context": "c",
+                "DeliveryRetryPolicy": "RetryForever"}),
+        ),
+        (
+            "AccountService/Accounts",
+            json!({"UserName": "op", "Password": "long enough 1", "RoleId": "Operator"}),
+        ),
+    ] {
+        let made = rack.post(&format!("/redfish/v1/{room}"), &body);
+        assert!(made["@odata.type"].is_string(), "{room}: {made}");
+    }
+}
+
 #[test]
 fn the_service_validator_finds_nothing() {
     let Some(tools) = tools_or_skip() else { return };
     let rack = Rack::start();
+    fill(&rack);
     let directory = rack.directory.path().join("schemas");
     schemas(&directory);
     let (good, text) = rack.validate(
@@ -176,6 +230,53 @@ fn the_use_case_checkers_find_nothing() {
     println!("use-case checkers: {passed} passed, {warned} warnings, {failed} failed");
     assert!(good && (warned, failed) == (0, 0), "{}", last_lines(&text));
     assert!(passed > 100, "they have checked too little: {passed}");
+}
+
+/// What the switches forward is read back and proven before the reply; a composition is chosen with reasons.
+#[test]
+fn zones_and_compositions_are_carried_out() {
+    let rack = Rack::start();
+    let endpoint = |id: &str| json!({"@odata.id": format!("/redfish/v1/Fabrics/HSN/Endpoints/{id}-hsn0")});
+    let zones = "/redfish/v1/Fabrics/HSN/Zones";
+    let zone =
+        |ids: &[&str]| json!({"Links": {"Endpoints": ids.iter().map(|id| endpoint(id)).collect::<Vec<_>>()}});
+    let made = rack.post(zones, &zone(&["gpu-01", "gpu-02"]));
+    assert_eq!(made["Oem"]["Drystone"]["Proven"], true, "{made}");
+    let refused = rack.post(zones, &zone(&["gpu-03", "gpu-02"]));
+    let message = &refused["error"]["@Message.ExtendedInfo"][0];
+    assert_eq!(message["RelatedProperties"], json!(["#/Links/Endpoints/1"]), "{refused}");
+    assert_eq!(message["MessageArgs"][2], made["@odata.id"], "{refused}");
+    rack.ask(&["--request", "DELETE"], made["@odata.id"].as_str().unwrap());
+    assert_eq!(rack.get(zones)["Members@odata.count"], 0);
+
+    let compose = |kind: &str, cores: u32| {
+        let request = json!({"Processors": {"Members": [{"ProcessorType": "CPU", "TotalCores": cores}]}});
+        let stanza = json!({"StanzaType": "ComposeSystem", "StanzaId": "one", "Request": request});
+        let body =
+            json!({"RequestFormat": "Manifest", "RequestType": kind, "Manifest": {"Stanzas": [stanza]}});
+        rack.post("/redfish/v1/CompositionService/Actions/CompositionService.Compose", &body)
+    };
+    let preview = compose("Preview", 60);
+    let system = preview["Manifest"]["Stanzas"][0]["Response"]["@odata.id"].as_str().unwrap_or_default();
+    assert!(system.starts_with("/redfish/v1/Systems/gpu-"), "{preview}");
+    let free = "/redfish/v1/CompositionService/FreePool";
+    assert_eq!(rack.get(free)["Members@odata.count"], HOSTS, "a preview claims nothing");
+    let refused = compose("Apply", 4000);
+    assert!(refused.to_string().contains("NoResourceMatch"), "{refused}");
+    let reserved = compose("PreviewReserve", 60);
+    let id = reserved["ReservationId"].as_str().unwrap_or_default();
+    let reservation = format!("/redfish/v1/CompositionService/CompositionReservations/{id}");
+    assert_eq!(
+        rack.get(&reservation)["ReservedResourceBlocks"].as_array().map(Vec::len),
+        Some(1),
+        "{reserved}"
+    );
+    rack.ask(&["--request", "DELETE"], &reservation);
+    let deadline = Instant::now() + PATIENCE;
+    while rack.get(free)["Members@odata.count"] != HOSTS {
+        assert!(Instant::now() < deadline, "the host is not given back");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 const SUSHY: &str = r#"
