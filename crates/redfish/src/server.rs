@@ -92,7 +92,12 @@ pub trait RedfishService: Send + Sync + 'static {
 
     /// Type of what a GET of a URI returns, if it has one; what the client accepts is compared with it.
     fn media_type(&self, target: &Target<'_>) -> &'static str {
-        if target.segments() == ["$metadata"] { "application/xml" } else { "application/json" }
+        match target.segments() {
+            ["$metadata"] => "application/xml",
+            // Whoever listens accepts a stream of events and nothing else.
+            ["EventService", "SSE"] => "text/event-stream",
+            _ => "application/json",
+        }
     }
 
     /// The whole reply to a GET or HEAD where that is not a resource: a stream of events, a task's monitor.

@@ -102,6 +102,12 @@ impl Drystone {
         process.wait().unwrap();
     }
 
+    /// Kills it while others still talk to it; [`Self::kill`] is called afterwards.
+    pub(crate) fn signal_kill(&self) {
+        let pid = i32::try_from(self.process.as_ref().unwrap().id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
     /// Asks it to end, and waits until it and its site have.
     pub(crate) fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
@@ -199,6 +205,41 @@ impl Drystone {
         assert_eq!(self.items(&["get", "compositions", "-A"]).len(), 0, "a composition is left");
     }
 
+    /// Sends a request to the Redfish service over HTTPS, as the administrator, with a client that checks certificates.
+    pub(crate) fn redfish(&self, method: &str, path: &str, body: &Value, headers: &[&str]) -> Reply {
+        let password = std::fs::read_to_string(self.data.join("admin-password")).unwrap();
+        let url = format!("https://127.0.0.1:{}{path}", self.port);
+        let mut command = Command::new("curl");
+        command.arg("--cacert").arg(self.data.join("ca.crt"));
+        command.args(["--user", &format!("admin:{}", password.trim())]);
+        curl(command, method, &url, body, headers)
+    }
+
+    /// Sends a request to the emulated service of that name, past Drystone.
+    pub(crate) fn device(
+        &self,
+        service: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+        headers: &[&str],
+    ) -> Reply {
+        let file = self.data.join("sites").join(&self.site_name).join("endpoints.json");
+        let endpoints: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let services = endpoints["fabricServices"].as_array().unwrap();
+        let found = services.iter().find(|found| found["name"] == service);
+        let found = found.unwrap_or_else(|| panic!("no service {service} in {endpoints}"));
+        let text = |name: &str| found[name].as_str().unwrap();
+        let mut command = Command::new("curl");
+        command.args(["--user", &format!("{}:{}", text("user"), text("password"))]);
+        curl(command, method, &format!("{}{path}", text("url")), body, headers)
+    }
+
+    /// Name of the network namespace of a host.
+    pub(crate) fn namespace(&self, host: &str) -> String {
+        format!("ds-{}-{host}", self.site_name)
+    }
+
     /// Network namespaces of this site.
     pub(crate) fn namespaces(&self) -> Vec<String> {
         let prefix = format!("ds-{}", self.site_name);
@@ -239,6 +280,41 @@ impl Drop for Drystone {
             self.start();
         }
         self.stop();
+    }
+}
+
+/// What a service answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// HTTP status; 0 if there was no answer.
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+    /// `ETag` and `Location`, empty if absent.
+    pub(crate) etag: String,
+    pub(crate) location: String,
+}
+
+fn curl(mut command: Command, method: &str, url: &str, body: &Value, headers: &[&str]) -> Reply {
+    command.args(["--silent", "--include", "--http1.1", "--max-time", "300", "--request", method]);
+    if !body.is_null() {
+        command.args(["--header", "Content-Type: application/json", "--data", &body.to_string()]);
+    }
+    for header in headers {
+        command.args(["--header", header]);
+    }
+    let output = command.arg(url).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (head, content) = text.split_once("\r\n\r\n").unwrap_or_default();
+    let header = |name: &str| {
+        let lines = head.lines().filter_map(|line| line.split_once(": "));
+        let mut found = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.to_owned()).unwrap_or_default()
+    };
+    Reply {
+        status: head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default(),
+        body: serde_json::from_str(content).unwrap_or_default(),
+        etag: header("etag"),
+        location: header("location"),
     }
 }
 

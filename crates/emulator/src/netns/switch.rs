@@ -1,9 +1,9 @@
 //! A switch: a bridge in a network namespace of its own, with a ruleset that decides what it forwards.
 //!
 //! The bridge speaks no spanning tree, does not snoop on multicast and has no address, so the switch itself never sends
-//! a frame. Its learning only saves work: whatever it learns or does not know, the ruleset lets a frame out by the right
-//! port or not at all. Because a zone may move an endpoint behind another port, what was learnt is forgotten whenever
-//! the ruleset changes.
+//! a frame. It learns nothing: between two switches with parallel cables the way to an endpoint need not be the way back, nor the
+//! way of broadcasts, and a bridge that has learnt one of them offers a frame to no other port. It offers each frame to all
+//! ports, and the ruleset lets it out by the right one or not at all.
 
 use std::{
     collections::BTreeSet,
@@ -45,7 +45,10 @@ pub(super) async fn create(namespace: &str, ports: &SwitchPorts, owner: &str) ->
     namespace::create(namespace).await?;
     settings::write(namespace, &SETTINGS).await?;
     program(namespace, ports, &ForwardingZones::new()).await?;
-    let bridge = format!("link add {SWITCH_BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
+    // With an ageing time of nought a bridge enters no address into its table.
+    let bridge = format!(
+        "link add {SWITCH_BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0 ageing_time 0"
+    );
     Tool::ip_batch_in(namespace, &[bridge, format!("link set {SWITCH_BRIDGE} up")]).run().await?;
     namespace::mark(namespace, owner).await?;
     Ok(())
@@ -59,10 +62,6 @@ pub(super) async fn program(
 ) -> Result<(), SwitchError> {
     let script = ruleset::render(ports, zones)?;
     Tool::inside(namespace, "nft").arguments(["-f", "-"]).input(script).run().await?;
-    let bridged = namespace::links(namespace).await?.iter().any(|link| link.name == SWITCH_BRIDGE);
-    if bridged {
-        Tool::ip_in(namespace, ["link", "set", SWITCH_BRIDGE, "type", "bridge", "fdb_flush"]).run().await?;
-    }
     Ok(())
 }
 

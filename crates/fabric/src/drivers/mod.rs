@@ -38,6 +38,8 @@ pub enum DriverError {
         doing: String,
         /// What it said.
         reason: String,
+        /// Whether it would say the same again: what is asked is wrong for it, or more than it can hold.
+        lasting: bool,
     },
 }
 

@@ -45,6 +45,7 @@ impl Drivers for RedfishDrivers {
             service: address.to_owned(),
             doing: "reading the address".to_owned(),
             reason: error.to_string(),
+            lasting: true,
         })?;
         Ok(Box::new(RedfishService { client }))
     }
@@ -62,7 +63,12 @@ impl RedfishService {
             RedfishError::Timeout { .. } | RedfishError::Unreachable { .. } => {
                 DriverError::Unreachable { service, reason: error.to_string() }
             }
-            _ => DriverError::Refused { service, doing: doing.to_owned(), reason: error.to_string() },
+            _ => DriverError::Refused {
+                service,
+                doing: doing.to_owned(),
+                reason: error.to_string(),
+                lasting: matches!(error.status(), Some(400 | 403 | 405 | 413 | 422 | 501 | 507)),
+            },
         }
     }
 
@@ -95,6 +101,7 @@ impl RedfishService {
             service: self.client.base().to_string(),
             doing: "reading a forwarding table".to_owned(),
             reason: error.to_string(),
+            lasting: false,
         })
     }
 

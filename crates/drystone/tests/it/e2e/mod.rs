@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod demo;
+mod fabric;
 mod kill;
 mod redfish;
 mod replacement;

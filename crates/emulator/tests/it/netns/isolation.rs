@@ -5,8 +5,8 @@ use std::time::Duration;
 use drystone_emulator::backend::{Backend, ForwardingMember, ForwardingZone, ForwardingZones};
 
 use super::site::{
-    PATIENCE, TestSite, cannot_run, count_frames_from, counted_frames, ip, mac, received, send_datagrams,
-    tcp_reaches,
+    PATIENCE, SITE, TestSite, cannot_run, count_frames_from, counted_frames, ip, mac, received,
+    send_datagrams, tcp_reaches,
 };
 
 /// How long to wait for what must not arrive; refused frames vanish at once, so this only bounds the test.
@@ -153,5 +153,33 @@ async fn members_with_peers_talk_to_these_only() {
     send_datagrams(&b1, "10.20.255.255");
     assert!(counted_frames(&b2) > 0, "a broadcast is heard by whom it is for");
     assert_eq!((counted_frames(&a1), counted_frames(&a2)), (0, 0), "and not by those who may not answer");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_cables_carry_different_ways() {
+    if cannot_run() {
+        return;
+    }
+    let text = SITE.replace("speedGbps: 100}]", "speedGbps: 100, count: 2}]");
+    assert_ne!(text, SITE);
+    let site = TestSite::start_with(&text, &[]).await;
+    site.cable_up(&HOSTS[..2]).await;
+    let [a1, a2] = ["a1", "a2"].map(|host| site.namespace(host));
+    // Broadcasts cross by isl0, frames to a2 by isl1, frames to a1 by isl0; then the other way round.
+    for (there, back) in [("isl1", "isl0"), ("isl0", "isl1"), ("isl1", "isl1")] {
+        let zones = |ports: [&str; 2]| {
+            let member = |host: &str, port: &str| {
+                (mac(host), ForwardingMember { port: port.to_owned(), shared: false, peers: None })
+            };
+            let members = [member("a1", ports[0]), member("a2", ports[1])].into();
+            let flood_ports = ["p1", "isl0"].map(str::to_owned).into();
+            ForwardingZones::from([("red".to_owned(), ForwardingZone { tag: 1, members, flood_ports })])
+        };
+        site.backend.program_switch("eth-a", &zones(["p1", there])).await.unwrap();
+        site.backend.program_switch("eth-b", &zones([back, "p1"])).await.unwrap();
+        assert!(tcp_reaches(&a1, &a2, "10.20.0.12", PATIENCE), "{there} and {back}");
+        assert!(tcp_reaches(&a2, &a1, "10.20.0.11", PATIENCE), "{there} and {back}");
+    }
     site.stop().await;
 }

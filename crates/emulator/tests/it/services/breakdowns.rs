@@ -77,6 +77,8 @@ async fn a_cut_cable_is_down_at_both_ends_and_told_by_both_switches() {
     let (a, b) = (site.fabric("eth-a"), site.fabric("eth-b"));
     let listener = Listener::start().await;
     listener.subscribe(&a).await;
+    let stream = a.listen("/redfish/v1/EventService/SSE").await.map(drop);
+    assert!(stream.is_ok(), "the service's stream cannot be listened to: {stream:?}");
     listener.subscribe(&b).await;
     let at_a = format!("{ETHERNET}/Switches/eth-a/Ports/isl0");
     let at_b = format!("{ETHERNET}/Switches/eth-b/Ports/isl0");

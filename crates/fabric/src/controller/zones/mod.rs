@@ -167,7 +167,10 @@ impl Reconciler for ZoneReconciler {
             }
         };
         let zone = self.note(&api, zone, &planned).await?;
-        self.bring_about(&api, &zone, planned).await
+        match self.bring_about(&api, &zone, planned).await {
+            Err(failure) => self.hindered(&api, &zone, failure).await,
+            done => done,
+        }
     }
 }
 

@@ -25,6 +25,10 @@ pub(in crate::controller) enum Reason {
     Disconnected,
     /// The specification contradicts itself.
     Invalid,
+    /// A switch or its agent does not take what the zone needs.
+    Refused,
+    /// A switch or its agent cannot be asked at present; that is tried again.
+    Hindered,
 }
 
 impl Reason {
@@ -41,6 +45,8 @@ impl Reason {
             Self::Cycle => "Cycle",
             Self::Disconnected => "Disconnected",
             Self::Invalid => "Invalid",
+            Self::Refused => "Refused",
+            Self::Hindered => "Hindered",
         }
     }
 }

@@ -9,7 +9,8 @@ use drystone_engine::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::Api;
 
-use super::{DRIFT_CHECK, Planned, Problem, RETRY, SOON, ZoneFailure, ZoneReconciler};
+use super::{DRIFT_CHECK, Planned, Problem, RETRY, Reason, SOON, ZoneFailure, ZoneReconciler};
+use crate::drivers::DriverError;
 
 impl ZoneReconciler {
     /// Writes down the tag and which switches will be touched before any is, so that a deletion after a crash finds them all.
@@ -104,6 +105,41 @@ impl ZoneReconciler {
         Ok(Requeue::After(DRIFT_CHECK))
     }
 
+    /// Says what keeps a zone from being carried out: what a switch will not take makes it fail, anything else is tried again.
+    pub(super) async fn hindered(
+        &self,
+        api: &Api<Zone>,
+        zone: &Zone,
+        failure: ZoneFailure,
+    ) -> Result<Requeue, ZoneFailure> {
+        let message = failure.to_string();
+        if matches!(failure, ZoneFailure::Driver(DriverError::Refused { lasting: true, .. })) {
+            let problem = Problem { reason: Reason::Refused, message, passing: true };
+            self.report(api, zone, &problem).await?;
+            return Ok(Requeue::After(RETRY));
+        }
+        let told = zone.status.as_ref().is_some_and(|status| status.message == message);
+        // Tables of a finished zone that cannot be looked at for a while are as they were.
+        let away = matches!(failure, ZoneFailure::Driver(DriverError::Unreachable { .. }));
+        let finished = zone.status.as_ref().is_some_and(|status| {
+            status.phase == ZonePhase::Ready && status.observed_generation == zone.metadata.generation
+        });
+        if !told
+            && !(away && finished)
+            && matches!(failure, ZoneFailure::Driver(_) | ZoneFailure::NotApplied { .. })
+        {
+            update_status(api, zone, |status: &mut ZoneStatus| {
+                status.phase = ZonePhase::Programming;
+                status.message.clone_from(&message);
+                let ready = condition("Ready", false, Reason::Hindered.name(), &message);
+                set_condition(&mut status.conditions, ready, Timestamp::now());
+            })
+            .await?;
+            self.events.publish(&reference_to(zone), EventKind::Warning, Reason::Hindered.name(), &message);
+        }
+        Err(failure)
+    }
+
     /// Says why a zone cannot be carried out.
     pub(super) async fn report(
         &self,
@@ -112,7 +148,7 @@ impl ZoneReconciler {
         problem: &Problem,
     ) -> Result<(), ZoneFailure> {
         let known = zone.status.as_ref().is_some_and(|status| status.message == problem.message);
-        let waits = problem.reason == super::Reason::Waiting;
+        let waits = problem.reason == Reason::Waiting;
         update_status(api, zone, |status: &mut ZoneStatus| {
             status.phase = if waits { ZonePhase::Pending } else { ZonePhase::Failed };
             status.observed_generation = zone.metadata.generation;
