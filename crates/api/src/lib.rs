@@ -64,6 +64,7 @@ pub use site::{
     ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
 };
 pub use zone::{
+    ZONE_FINALIZER,
     IsolationProof, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase,
     ZoneSpec, ZoneStatus, ZoneType,
 };
