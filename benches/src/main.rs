@@ -8,6 +8,7 @@ mod api_server;
 mod clusters;
 mod cni;
 mod drystone;
+mod fabric;
 mod pods;
 mod report;
 mod statistics;
@@ -60,9 +61,11 @@ struct Cli {
     inside: Option<Inside>,
 }
 
-/// What this program does when it calls itself.
+/// What has a command of its own; and what this program does when it calls itself.
 #[derive(Debug, Subcommand)]
 enum Inside {
+    /// Measure the fabric manager: loading a fabric, reads, zones
+    Fabric(fabric::Options),
     /// Call CNI plugins in this network namespace
     #[command(hide = true)]
     CniNode {
@@ -127,6 +130,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
     let setting = Setting { program, directory: std::path::absolute(&cli.directory)?, quick: cli.quick };
     let mut report = Report::start(&setting.directory)?;
+    if let Some(Inside::Fabric(options)) = &cli.inside {
+        return fabric::measure(&setting, options).await;
+    }
     let wanted = |part: Part| cli.only.is_empty() || cli.only.contains(&part);
     if wanted(Part::Api) {
         api_server::measure(&setting, &mut report).await?;

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{cluster::Isolation, fabric_switch::EndpointRole};
 
+/// Finalizer of every Zone: it is out of all switches before it goes. Whoever creates a Zone may set it at once.
+pub const ZONE_FINALIZER: &str = "drystone.dev/zone";
+
 /// A set of hosts that may exchange traffic over every fabric they share, and with nobody else but shared endpoints.
 /// Carried out as one Redfish zone (`ZoneOfEndpoints`) per fabric.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -106,6 +106,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Makes a switch forward exactly what the zones say.
     async fn program_switch(&self, switch: &str, zones: &ForwardingZones) -> Result<(), BackendError>;
 
+    /// Makes a switch forward a changed zone of its table; `whole` makes the whole table for those who need it.
+    async fn program_zones(
+        &self,
+        switch: &str,
+        whole: &(dyn Fn() -> ForwardingZones + Sync),
+    ) -> Result<(), BackendError> {
+        self.program_switch(switch, &whole()).await
+    }
+
     /// Sets a switch port up or down (a fault, or `LinkState`).
     async fn set_port(&self, switch: &str, port: &str, up: bool) -> Result<(), BackendError>;
 

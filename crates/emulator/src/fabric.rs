@@ -8,6 +8,7 @@ mod blocks;
 mod compact;
 mod connections;
 mod fault_actions;
+mod journal;
 mod links;
 mod membership;
 mod record;
@@ -29,6 +30,7 @@ use std::{
 use axum::body::Body;
 use drystone_redfish::{
     error::ServiceError,
+    etag::ETag,
     message,
     server::{
         AccountService, EventService, Happening, Principal, RedfishService, Reply, Role, RouteTable,
@@ -52,6 +54,7 @@ use crate::{
 };
 
 use compact::CompactTable;
+use journal::Journal;
 use links::PortAt;
 use membership::Membership;
 use record::FabricRecord;
@@ -104,8 +107,14 @@ pub struct FabricService {
     events: Arc<EventService>,
     record: Mutex<FabricRecord>,
     membership: Mutex<Membership>,
-    /// Tables that are not empty, by index of the switch.
+    /// What has changed since the record's file was written.
+    journal: tokio::sync::Mutex<Journal>,
+    /// Tables that are not empty or have changed, by index of the switch.
     tables: Mutex<HashMap<u32, CompactTable>>,
+    /// What has changed in tables since their files were written, by index of the switch.
+    table_journals: tokio::sync::Mutex<HashMap<u32, Journal>>,
+    /// Tells entity tags of tables apart from those that an earlier process gave.
+    run: u64,
     gate: tokio::sync::Mutex<()>,
 }
 
@@ -144,7 +153,10 @@ impl FabricService {
             events: Arc::default(),
             record: Mutex::default(),
             membership: Mutex::default(),
+            journal: tokio::sync::Mutex::default(),
             tables: Mutex::default(),
+            table_journals: tokio::sync::Mutex::default(),
+            run: rand::random(),
             gate: tokio::sync::Mutex::default(),
             name,
             shown,
@@ -159,15 +171,25 @@ impl FabricService {
     }
 
     fn load(&mut self) -> Result<(), StateError> {
-        let record: FabricRecord = state::read_json(&self.record_path())?.unwrap_or_default();
+        let mut record: FabricRecord = state::read_json(&self.record_path())?.unwrap_or_default();
+        let (journal, changes) = Journal::open(self.record_path().with_extension("log"))?;
+        changes.into_iter().for_each(|change| record.follow(change));
+        self.journal = tokio::sync::Mutex::new(journal);
         self.events.restore(record.subscriptions.clone());
-        let mut tables = HashMap::new();
+        let (mut tables, mut journals) = (HashMap::new(), HashMap::new());
         for (switch, index) in self.switches().iter().zip(self.first_switch()..) {
-            let table: Option<ForwardingZones> = state::read_json(&self.table_path(&switch.name))?;
-            if let Some(table) = table.filter(|table| !table.is_empty()) {
-                tables.insert(index, CompactTable::pack(&table, switch));
+            let path = self.table_path(&switch.name);
+            let mut zones: ForwardingZones = state::read_json(&path)?.unwrap_or_default();
+            let (journal, changes) = Journal::open::<table::Change>(path.with_extension("log"))?;
+            changes.into_iter().for_each(|change| change.apply(&mut zones));
+            if !journal.is_empty() {
+                journals.insert(index, journal);
+            }
+            if !zones.is_empty() {
+                tables.insert(index, CompactTable::pack(&zones, switch));
             }
         }
+        self.table_journals = tokio::sync::Mutex::new(journals);
         let mut membership = Membership::default();
         membership.follow(&FabricRecord::default(), &record);
         self.membership = Mutex::new(membership);
@@ -262,15 +284,26 @@ impl FabricService {
         &self,
         change: impl FnOnce(&mut FabricRecord) -> Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
-        let mut record = lock(&self.record).clone();
+        let before = lock(&self.record).clone();
+        let mut record = before.clone();
         let value = change(&mut record)?;
-        state::write_json_soon(&self.record_path(), &record)
-            .await
-            .map_err(|error| ServiceError::internal(&error))?;
+        self.keep(&before, &record).await.map_err(|error| ServiceError::internal(&error))?;
         let mut current = lock(&self.record);
         lock(&self.membership).follow(&current, &record);
         *current = record;
         Ok(value)
+    }
+
+    /// Makes a changed record durable: what has changed of zones and connections is noted, else the whole is written.
+    async fn keep(&self, before: &FabricRecord, after: &FabricRecord) -> Result<(), StateError> {
+        let mut journal = self.journal.lock().await;
+        match before.difference(after) {
+            Some(change) if !journal.is_long() => journal.append(&[change]).await,
+            _ => {
+                journal.set_limit(state::write_json_soon(&self.record_path(), after).await?);
+                journal.clear().await
+            }
+        }
     }
 
     fn publish(&self, happening: &Happening) {
@@ -433,6 +466,16 @@ impl RedfishService for FabricService {
         }
     }
 
+    fn etag(&self, target: &Target<'_>) -> Option<ETag> {
+        let ["Fabrics", id, "Switches", switch, "Oem", "Drystone", "ForwardingTable", rest @ ..] =
+            target.segments()
+        else {
+            return None;
+        };
+        let table = matches!(rest, [] | ["Zones", _]) && *id == self.spec().id;
+        self.switch_at(switch).filter(|_| table).map(|at| self.table_etag(at))
+    }
+
     async fn write(&self, request: WriteRequest<'_>) -> Result<Reply, ServiceError> {
         let uri = request.target.uri.to_owned();
         let segments: Vec<&str> = request.target.segments().to_vec();
@@ -457,6 +500,12 @@ impl RedfishService for FabricService {
             }
             ("PATCH", _, ["Switches", switch, "Oem", "Drystone", "ForwardingTable"]) => {
                 self.change_table(switch, request.body, &uri).await
+            }
+            ("PUT", _, ["Switches", switch, "Oem", "Drystone", "ForwardingTable", "Zones", zone]) => {
+                self.put_table_zone(switch, zone, request.body, &uri).await
+            }
+            ("DELETE", _, ["Switches", switch, "Oem", "Drystone", "ForwardingTable", "Zones", zone]) => {
+                self.delete_table_zone(switch, zone, &uri).await
             }
             ("PATCH", _, ["Switches", switch, "Ports", port]) => {
                 self.change_port(switch, port, request.body, &uri).await

@@ -88,6 +88,14 @@ impl Backend for SimBackend {
         Ok(())
     }
 
+    async fn program_zones(
+        &self,
+        _switch: &str,
+        _whole: &(dyn Fn() -> ForwardingZones + Sync),
+    ) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     async fn set_port(&self, _switch: &str, _port: &str, _up: bool) -> Result<(), BackendError> {
         Ok(())
     }

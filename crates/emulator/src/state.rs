@@ -135,12 +135,12 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Sta
     write_file(path, &text)
 }
 
-/// The same, off the threads that serve requests.
-pub(crate) async fn write_json_soon<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
+/// The same, off the threads that serve requests; returns how many bytes were written.
+pub(crate) async fn write_json_soon<T: Serialize>(path: &Path, value: &T) -> Result<usize, StateError> {
     let text = serde_json::to_vec(value)
         .map_err(|error| StateError::Content { path: path.to_owned(), reason: error.to_string() })?;
-    let target = path.to_owned();
-    let written = tokio::task::spawn_blocking(move || write_file(&target, &text)).await;
+    let (target, size) = (path.to_owned(), text.len());
+    let written = tokio::task::spawn_blocking(move || write_file(&target, &text).map(|()| size)).await;
     written.unwrap_or_else(|error| {
         Err(StateError::File { path: path.to_owned(), source: io::Error::other(error) })
     })

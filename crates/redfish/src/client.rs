@@ -132,6 +132,24 @@ impl Client {
         }
     }
 
+    /// Puts a whole resource, or makes it, if the resource still has this entity tag; returns the tag that it has then.
+    ///
+    /// # Errors
+    /// See [`RedfishError`]; another state is [`RedfishError::Status`] 412.
+    pub async fn put(&self, uri: &str, body: &Value, etag: &ETag) -> Result<Option<ETag>, RedfishError> {
+        let condition = Condition::IfMatch(etag);
+        Ok(self.transport.send_raw(Method::PUT, uri, Some(body), condition).await?.etag())
+    }
+
+    /// Deletes a resource that still has this entity tag; returns the tag that the service gives to what is there then.
+    ///
+    /// # Errors
+    /// See [`RedfishError`]; another state is [`RedfishError::Status`] 412, a resource that is not there 404.
+    pub async fn delete_if(&self, uri: &str, etag: &ETag) -> Result<Option<ETag>, RedfishError> {
+        let condition = Condition::IfMatch(etag);
+        Ok(self.transport.send_raw(Method::DELETE, uri, None, condition).await?.etag())
+    }
+
     /// Creates a resource in a collection.
     ///
     /// # Errors

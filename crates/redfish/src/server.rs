@@ -40,7 +40,7 @@ pub use request::{RequestBody, Target, WriteRequest};
 pub use route::{Access, Route, RouteTable};
 pub use session::SessionStore;
 
-use crate::{error::ServiceError, tree::Ready};
+use crate::{error::ServiceError, etag::ETag, tree::Ready};
 
 /// Who makes a request that carries no credentials of Redfish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +112,12 @@ pub trait RedfishService: Send + Sync + 'static {
 
     /// The finished resource at a URI, of services that keep them so. It is served as it is, unless there are query options.
     fn ready(&self, _target: &Target<'_>) -> Option<Ready> {
+        None
+    }
+
+    /// The entity tag of a resource, where it is known without making its body: preconditions are compared with it. A resource
+    /// that is not there may have one too, if a PUT makes it. Then its body must have the same `@odata.etag`.
+    fn etag(&self, _target: &Target<'_>) -> Option<ETag> {
         None
     }
 

@@ -9,12 +9,17 @@ use crate::{
 
 /// The forwarding table of one switch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct CompactTable(Box<[CompactZone]>);
+pub(super) struct CompactTable {
+    /// How often it has changed.
+    changes: u64,
+    zones: BTreeMap<Box<str>, CompactZone>,
+}
 
+/// One zone of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CompactZone {
-    id: Box<str>,
     tag: u32,
+    /// In order of address, for texts of one length are in the order of what they stand for.
     members: Box<[CompactMember]>,
     /// Peers of members that are restricted, by index of the member.
     peers: Box<[(u32, Box<[MacAddress]>)]>,
@@ -33,19 +38,59 @@ impl CompactTable {
     /// Packs a table that has been checked against the switch. What names no port of it, or no address, is left out: only
     /// the table of another site file's switch can.
     pub(super) fn pack(zones: &ForwardingZones, switch: &SwitchSpec) -> Self {
-        let ports: HashMap<&str, u16> =
-            switch.ports.iter().zip(0..).map(|(port, index)| (&*port.name, index)).collect();
-        Self(zones.iter().map(|(id, zone)| CompactZone::pack(id, zone, &ports)).collect())
+        let ports = ports(switch);
+        let zones = zones.iter().map(|(id, zone)| (id.as_str().into(), CompactZone::pack(zone, &ports)));
+        Self { changes: 0, zones: zones.collect() }
     }
 
     /// The table as the rest of the emulator has it.
     pub(super) fn unpack(&self, switch: &SwitchSpec) -> ForwardingZones {
-        self.0.iter().map(|zone| (zone.id.to_string(), zone.unpack(switch))).collect()
+        self.zones.iter().map(|(id, zone)| (id.to_string(), zone.unpack(switch))).collect()
+    }
+
+    /// How often the table has changed.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// One zone.
+    pub(super) fn zone(&self, id: &str, switch: &SwitchSpec) -> Option<ForwardingZone> {
+        self.zones.get(id).map(|zone| zone.unpack(switch))
+    }
+
+    /// Changes some zones, which counts as one change; `None` removes.
+    pub(super) fn change(&mut self, zones: &BTreeMap<String, Option<ForwardingZone>>, switch: &SwitchSpec) {
+        self.changes += 1;
+        let ports = ports(switch);
+        for (id, zone) in zones {
+            match zone {
+                Some(zone) => drop(self.zones.insert(id.as_str().into(), CompactZone::pack(zone, &ports))),
+                None => drop(self.zones.remove(id.as_str())),
+            }
+        }
+    }
+
+    /// The zone beside one of this id that has a tag.
+    pub(super) fn with_tag(&self, tag: u32, id: &str) -> Option<&str> {
+        self.zones.iter().find(|(other, zone)| zone.tag == tag && ***other != *id).map(|(other, _)| &**other)
+    }
+
+    /// The zone beside one of this id that has a member, and whether it is shared there.
+    pub(super) fn with_member(&self, mac: MacAddress, id: &str) -> Option<(&str, bool)> {
+        self.zones.iter().filter(|(other, _)| ***other != *id).find_map(|(other, zone)| {
+            let at = zone.members.binary_search_by_key(&mac, |member| member.mac).ok()?;
+            Some((&**other, zone.members[at].shared))
+        })
     }
 }
 
+/// Indices of a switch's ports by their names.
+fn ports(switch: &SwitchSpec) -> HashMap<&str, u16> {
+    switch.ports.iter().zip(0..).map(|(port, index)| (&*port.name, index)).collect()
+}
+
 impl CompactZone {
-    fn pack(id: &str, zone: &ForwardingZone, ports: &HashMap<&str, u16>) -> Self {
+    fn pack(zone: &ForwardingZone, ports: &HashMap<&str, u16>) -> Self {
         let port = |name: &String| ports.get(name.as_str()).copied();
         let mut members = Vec::with_capacity(zone.members.len());
         let mut peers = Vec::new();
@@ -57,7 +102,6 @@ impl CompactZone {
             members.push(CompactMember { mac, port, shared: member.shared });
         }
         Self {
-            id: id.into(),
             tag: zone.tag,
             members: members.into(),
             peers: peers.into(),

@@ -73,7 +73,35 @@ pub(super) struct ConnectionRecord {
     pub(super) targets: BTreeSet<String>,
 }
 
+/// What a change of a record has changed, as its journal has it; `None` for what is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct RecordChange {
+    zones: BTreeMap<String, Option<ZoneRecord>>,
+    connections: BTreeMap<String, Option<ConnectionRecord>>,
+    next_id: u64,
+}
+
 impl FabricRecord {
+    /// What is different in another record; `None` if that is more than zones and connections.
+    pub(super) fn difference(&self, after: &Self) -> Option<RecordChange> {
+        if (&self.attachments, &self.subscriptions) != (&after.attachments, &after.subscriptions) {
+            return None;
+        }
+        Some(RecordChange {
+            zones: difference(&self.zones, &after.zones),
+            connections: difference(&self.connections, &after.connections),
+            next_id: after.next_id,
+        })
+    }
+
+    /// Takes over a change. Taking it over again changes nothing.
+    pub(super) fn follow(&mut self, change: RecordChange) {
+        follow(&mut self.zones, change.zones);
+        follow(&mut self.connections, change.connections);
+        self.next_id = change.next_id;
+    }
+
     /// A free id: `zone-1`.
     pub(super) fn fresh_id(&mut self, prefix: &str) -> String {
         loop {
@@ -90,4 +118,23 @@ impl FabricRecord {
 pub(super) fn is_good_id(id: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=128).contains(&id.len()) && id.chars().all(allowed) && !id.starts_with('.')
+}
+
+/// What is not the same object in both.
+fn difference<T: Clone>(
+    before: &BTreeMap<String, Arc<T>>,
+    after: &BTreeMap<String, Arc<T>>,
+) -> BTreeMap<String, Option<T>> {
+    let gone = before.keys().filter(|id| !after.contains_key(*id)).map(|id| (id.clone(), None));
+    let fresh = after.iter().filter(|(id, new)| before.get(*id).is_none_or(|old| !Arc::ptr_eq(old, new)));
+    gone.chain(fresh.map(|(id, new)| (id.clone(), Some(T::clone(new))))).collect()
+}
+
+fn follow<T>(map: &mut BTreeMap<String, Arc<T>>, change: BTreeMap<String, Option<T>>) {
+    for (id, value) in change {
+        match value {
+            Some(value) => drop(map.insert(id, Arc::new(value))),
+            None => drop(map.remove(&id)),
+        }
+    }
 }

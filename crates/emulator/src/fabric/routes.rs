@@ -21,6 +21,13 @@ pub(super) fn table(agent: bool) -> RouteTable {
             .get()
             .patch(COMPONENTS)
             .if_match_required(),
+        Route::new(
+            "/redfish/v1/Fabrics/{fabric}/Switches/{switch}/Oem/Drystone/ForwardingTable/Zones/{zone}",
+        )
+        .get()
+        .put(COMPONENTS)
+        .delete(COMPONENTS)
+        .if_match_required(),
         Route::new("/redfish/v1/Fabrics/{fabric}/Endpoints").get(),
         Route::new("/redfish/v1/Fabrics/{fabric}/Endpoints/{endpoint}").get(),
         Route::new("/redfish/v1/Fabrics/{fabric}/AddressPools").get(),

@@ -7,21 +7,46 @@ use std::{
 
 use drystone_redfish::{
     error::ServiceError,
+    etag::ETag,
     message,
     server::{Properties, Reply, RequestBody},
 };
-use http::StatusCode;
+use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{FabricService, backend_failed, compact::CompactTable, lock, record::is_good_id};
+use super::{
+    FabricService, backend_failed, compact::CompactTable, journal::Journal, lock, record::is_good_id,
+};
 use crate::{
     backend::{ForwardingMember, ForwardingZone, ForwardingZones},
     bmc::changed,
     site::{FaultKind, MacAddress, SwitchSpec},
-    state,
+    state::{self, StateError},
 };
 
+/// What changes in a table, by zone; `None` for what is removed.
+type Changes = BTreeMap<String, Option<ForwardingZone>>;
+
+/// A changed zone, as the journal of a table has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Change {
+    zone: String,
+    entry: Option<ForwardingZone>,
+}
+
+impl Change {
+    /// Takes the change over into a table.
+    pub(super) fn apply(self, zones: &mut ForwardingZones) {
+        match self.entry {
+            Some(entry) => drop(zones.insert(self.zone, entry)),
+            None => drop(zones.remove(&self.zone)),
+        }
+    }
+}
+
 const TYPE: &str = "#DrystoneForwardingTable.v1_0_0.ForwardingTable";
+const ZONE_TYPE: &str = "#DrystoneForwardingTable.v1_0_0.Zone";
 
 impl FabricService {
     fn table_uri(&self, switch: &str) -> String {
@@ -37,7 +62,40 @@ impl FabricService {
         let zones = serde_json::to_value(zones).map_err(|error| ServiceError::internal(&error))?;
         let name = self.links.switch(switch).map(|switch| &*switch.name).unwrap_or_default();
         Ok(json!({"@odata.id": self.table_uri(name), "@odata.type": TYPE, "Id": "ForwardingTable",
+            "@odata.etag": self.table_etag(switch).as_str(),
             "Name": format!("Forwarding table of {name}"), "Zones": zones}))
+    }
+
+    /// The entity tag of a table and of all its zones: another one after each change, and in every run.
+    pub(super) fn table_etag(&self, switch: u32) -> ETag {
+        let changes = lock(&self.tables).get(&switch).map_or(0, CompactTable::changes);
+        ETag::from_header(format!("\"{:016x}.{changes}\"", self.run))
+    }
+
+    /// One zone of a table.
+    pub(super) fn table_zone(&self, switch: u32, id: &str, uri: &str) -> Result<Value, ServiceError> {
+        let missing = || ServiceError::not_found(uri);
+        let spec = self.links.switch(switch).ok_or_else(missing)?;
+        let zone = lock(&self.tables).get(&switch).and_then(|table| table.zone(id, spec));
+        self.rendered_zone(switch, id, &zone.ok_or_else(missing)?)
+    }
+
+    fn rendered_zone(&self, switch: u32, id: &str, zone: &ForwardingZone) -> Result<Value, ServiceError> {
+        let mut body = serde_json::to_value(zone).map_err(|error| ServiceError::internal(&error))?;
+        let name = self.links.switch(switch).map(|switch| &*switch.name).unwrap_or_default();
+        let uri = format!("{}/Zones/{id}", self.table_uri(name));
+        if let Value::Object(map) = &mut body {
+            let head = json!({"@odata.id": uri, "@odata.type": ZONE_TYPE, "Id": id,
+                "@odata.etag": self.table_etag(switch).as_str(), "Name": format!("Zone {id} of {name}")});
+            map.extend(head.as_object().cloned().unwrap_or_default());
+        }
+        Ok(body)
+    }
+
+    /// The switch of this name with its index.
+    fn switch_of_table(&self, switch: &str, uri: &str) -> Result<(u32, &SwitchSpec), ServiceError> {
+        let found = self.switch_at(switch).and_then(|at| Some((at, self.links.switch(at)?)));
+        found.ok_or_else(|| ServiceError::not_found(uri))
     }
 
     /// PATCH of the table: checked, programmed, kept, then acknowledged. If one of these fails the switch forwards as
@@ -48,42 +106,143 @@ impl FabricService {
         request: RequestBody,
         uri: &str,
     ) -> Result<Reply, ServiceError> {
-        let missing = || ServiceError::not_found(uri);
-        let at = self.switch_at(switch).ok_or_else(missing)?;
-        let spec = self.links.switch(at).ok_or_else(missing)?;
+        let (at, spec) = self.switch_of_table(switch, uri)?;
         let before = self.table_of(at);
         let after = merge(&before, request.required()?, spec, uri)?;
-        if self.links.is_dark(at) {
-            return Err(ServiceError::unavailable(message::could_not_establish_connection(uri), 1));
-        }
-        if let Some(effect) = self.faults.meet_table(Instant::now(), switch, rand::random) {
-            return match effect.kind {
-                FaultKind::TableIgnored => Ok(Reply::updated(self.rendered(at, &after)?)),
-                _ => Err(refused(effect.status, uri)),
-            };
-        }
-        if after == before {
-            return Ok(Reply::updated(self.rendered(at, &after)?));
-        }
-        if let Err(error) = self.links.backend().program_switch(switch, &after).await {
-            self.program_again(switch, &before).await;
-            return Err(backend_failed(&error, uri));
-        }
-        if let Err(error) = state::write_json_soon(&self.table_path(switch), &after).await {
-            self.program_again(switch, &before).await;
-            return Err(ServiceError::internal(&error));
-        }
-        lock(&self.tables).insert(at, CompactTable::pack(&after, spec));
-        self.publish(&changed(uri, "DrystoneForwardingTable"));
+        let removed = before.keys().filter(|id| !after.contains_key(*id)).map(|id| (id.clone(), None));
+        let fresh = after.iter().filter(|(id, zone)| before.get(*id) != Some(zone));
+        let changes = removed.chain(fresh.map(|(id, zone)| (id.clone(), Some(zone.clone())))).collect();
+        self.carry_out(at, spec, changes, uri).await?;
         Ok(Reply::updated(self.rendered(at, &after)?))
     }
 
+    /// PUT of a zone into a table: like a PATCH of the table, but looks at no more than the zone.
+    pub(super) async fn put_table_zone(
+        &self,
+        switch: &str,
+        id: &str,
+        request: RequestBody,
+        uri: &str,
+    ) -> Result<Reply, ServiceError> {
+        let (at, spec) = self.switch_of_table(switch, uri)?;
+        let mut properties = Properties::update(request.required()?);
+        if !is_good_id(id) || properties.string("Id").is_some_and(|named| named != id) {
+            properties.format_error::<()>("Id", id);
+        }
+        properties.string("Name");
+        let ports: Vec<&str> = spec.ports.iter().map(|port| &*port.name).collect();
+        let zone = read_zone(&mut properties, &ports);
+        properties.finish()?;
+        let zone = zone.ok_or_else(|| ServiceError::bad_request(message::malformed_json()))?;
+        let before = {
+            let tables = lock(&self.tables);
+            let table = tables.get(&at);
+            table.map_or(Ok(()), |table| check_zone(table, id, &zone, &self.table_uri(switch)))?;
+            table.and_then(|table| table.zone(id, spec))
+        };
+        let changed = (before.as_ref() != Some(&zone)).then(|| (id.to_owned(), Some(zone.clone())));
+        self.carry_out(at, spec, changed.into_iter().collect(), uri).await?;
+        let body = self.rendered_zone(at, id, &zone)?;
+        Ok(if before.is_none() { Reply::created(body) } else { Reply::updated(body) })
+    }
+
+    /// DELETE of a zone of a table. The answer has the tag of what the table is then.
+    pub(super) async fn delete_table_zone(
+        &self,
+        switch: &str,
+        id: &str,
+        uri: &str,
+    ) -> Result<Reply, ServiceError> {
+        let (at, spec) = self.switch_of_table(switch, uri)?;
+        self.table_zone(at, id, uri)?;
+        self.carry_out(at, spec, [(id.to_owned(), None)].into(), uri).await?;
+        Ok(Reply::no_content().with_header(header::ETAG, self.table_etag(at).as_str()))
+    }
+
+    /// Carries out changes of a table that have been checked. Nothing is programmed or kept if a fault says that the switch
+    /// ignores them.
+    async fn carry_out(
+        &self,
+        at: u32,
+        spec: &SwitchSpec,
+        changes: Changes,
+        uri: &str,
+    ) -> Result<(), ServiceError> {
+        if self.links.is_dark(at) {
+            return Err(ServiceError::unavailable(message::could_not_establish_connection(uri), 1));
+        }
+        if let Some(effect) = self.faults.meet_table(Instant::now(), &spec.name, rand::random) {
+            return match effect.kind {
+                FaultKind::TableIgnored => Ok(()),
+                _ => Err(refused(effect.status, uri)),
+            };
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let whole = || {
+            let mut zones = self.table_of(at);
+            for (zone, entry) in &changes {
+                Change { zone: zone.clone(), entry: entry.clone() }.apply(&mut zones);
+            }
+            zones
+        };
+        if let Err(error) = self.links.backend().program_zones(&spec.name, &whole).await {
+            self.program_again(at, &spec.name).await;
+            return Err(backend_failed(&error, uri));
+        }
+        if let Err(error) = self.keep_table(at, &spec.name, &changes, &whole).await {
+            self.program_again(at, &spec.name).await;
+            return Err(ServiceError::internal(&error));
+        }
+        lock(&self.tables).entry(at).or_default().change(&changes, spec);
+        self.publish(&changed(&self.table_uri(&spec.name), "DrystoneForwardingTable"));
+        Ok(())
+    }
+
+    /// Makes changes of a table durable.
+    async fn keep_table(
+        &self,
+        at: u32,
+        switch: &str,
+        changes: &Changes,
+        whole: &(dyn Fn() -> ForwardingZones + Sync),
+    ) -> Result<(), StateError> {
+        let path = self.table_path(switch);
+        let mut journals = self.table_journals.lock().await;
+        let journal = journals.entry(at).or_insert_with(|| Journal::new(path.with_extension("log")));
+        if journal.is_long() {
+            journal.set_limit(state::write_json_soon(&path, &whole()).await?);
+            return journal.clear().await;
+        }
+        let lines = changes.iter().map(|(zone, entry)| Change { zone: zone.clone(), entry: entry.clone() });
+        journal.append(&lines.collect::<Vec<_>>()).await
+    }
+
     /// Takes a switch back to what is on record.
-    async fn program_again(&self, switch: &str, zones: &ForwardingZones) {
-        if let Err(error) = self.links.backend().program_switch(switch, zones).await {
+    async fn program_again(&self, at: u32, switch: &str) {
+        if let Err(error) = self.links.backend().program_switch(switch, &self.table_of(at)).await {
             tracing::error!(switch, %error, "the switch does not forward what is on record");
         }
     }
+}
+
+/// What must hold between a zone and the others of its table; see [`check`].
+fn check_zone(table: &CompactTable, id: &str, zone: &ForwardingZone, uri: &str) -> Result<(), ServiceError> {
+    let mut wrong = Vec::new();
+    if table.with_tag(zone.tag, id).is_some() {
+        wrong.push(message::property_value_conflict("Tag", "Tag"));
+    }
+    for (mac, member) in &zone.members {
+        let Ok(address) = mac.parse() else { continue };
+        if let Some((other, shared)) = table.with_member(address, id)
+            && !(member.shared && shared)
+        {
+            let other = format!("{uri}#/Zones/{other}");
+            wrong.push(message::property_value_resource_conflict(&format!("Members/{mac}"), mac, &other));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(ServiceError::several(StatusCode::CONFLICT, wrong)) }
 }
 
 /// How a switch refuses a table that there is nothing wrong with.

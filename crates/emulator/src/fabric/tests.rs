@@ -49,6 +49,7 @@ async fn everything_that_an_agent_serves_is_linked() {
         // Told as ServerSentEventUri, which is no link to a resource.
         "/redfish/v1/EventService/SSE",
         "/redfish/v1/Fabrics/{fabric}/Zones/{zone}",
+        "/redfish/v1/Fabrics/{fabric}/Switches/{switch}/Oem/Drystone/ForwardingTable/Zones/{zone}",
         "/redfish/v1/Fabrics/{fabric}/Connections/{connection}",
     ];
     probe::check_routes_are_linked(agent.as_ref(), &without_members).await;

@@ -40,6 +40,7 @@ impl FabricService {
                         self.port(place, switch, self.links.port(place).ok_or_else(missing)?)
                     }
                     ["Oem", "Drystone", "ForwardingTable"] => self.table(at),
+                    ["Oem", "Drystone", "ForwardingTable", "Zones", zone] => self.table_zone(at, zone, uri),
                     _ => Err(missing()),
                 }
             }

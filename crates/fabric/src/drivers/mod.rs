@@ -1,6 +1,10 @@
 //! Drivers of fabric services: what the controllers ask of a switch or a fabric agent.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+};
 
 use drystone_api::SwitchStatus;
 use drystone_redfish::client::{Client, RawResource};
@@ -8,7 +12,9 @@ use drystone_redfish::client::{Client, RawResource};
 use crate::model::{ForwardingTable, ForwardingZone};
 
 pub mod redfish;
+mod tables;
 mod topology;
+mod zones;
 
 pub use topology::{CrawledFabric, TopologyBuilder};
 
@@ -59,8 +65,30 @@ pub struct CrawledService {
 /// A future that a driver returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DriverError>> + Send + 'a>>;
 
-/// A change of a table: zone id → new zone, or `None` to remove it.
-pub type TableChange = BTreeMap<String, Option<ForwardingZone>>;
+/// What one switch is to have of one zone.
+#[derive(Debug, Clone, Copy)]
+pub struct ZoneEntry<'a> {
+    /// Id of the fabric.
+    pub fabric: &'a str,
+    /// Id of the switch.
+    pub switch: &'a str,
+    /// Id of the zone.
+    pub zone: &'a str,
+    /// The entry; `None` if the switch is to forget the zone.
+    pub entry: Option<&'a ForwardingZone>,
+    /// Ids of the zones that share members with this one.
+    pub beside: &'a BTreeSet<String>,
+}
+
+/// What a switch has of a zone, as read back from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Programmed {
+    /// The zone, and of the other zones those that list one of its members or are named as beside it: all that a proof of the
+    /// zone has to know of the switch.
+    pub table: ForwardingTable,
+    /// Whether the switch had something else before.
+    pub changed: bool,
+}
 
 /// A Redfish zone as it is shown to those who read the fabric's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +97,8 @@ pub struct ZoneRecord {
     pub id: String,
     /// Ids of its endpoints.
     pub endpoints: Vec<String>,
+    /// Whether the service showed the zone when it was last asked to: then it is changed and not made anew.
+    pub shown: bool,
 }
 
 /// One fabric service. Every call is idempotent and bounded in time.
@@ -85,14 +115,9 @@ pub trait FabricService: Send + Sync {
     /// Reads a switch's table.
     fn read_table<'a>(&'a self, fabric: &'a str, switch: &'a str) -> Answer<'a, ForwardingTable>;
 
-    /// Changes some zones of a switch's table, and returns the table as it is then. Safe against others who write at the
-    /// same time (If-Match).
-    fn change_table<'a>(
-        &'a self,
-        fabric: &'a str,
-        switch: &'a str,
-        change: &'a TableChange,
-    ) -> Answer<'a, ForwardingTable>;
+    /// Brings a zone in a switch's table to what is wanted, if it is not so already, and reads it back. Safe against others who
+    /// write at the same time (If-Match). What is not as wanted afterwards is in the answer.
+    fn program_zone<'a>(&'a self, wanted: ZoneEntry<'a>) -> Answer<'a, Programmed>;
 
     /// Shows a zone in the service's tree, or takes it away (`None`). Services without a Zones collection that takes
     /// POSTs are content with their tables; that is no error.

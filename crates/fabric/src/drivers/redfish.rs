@@ -6,17 +6,16 @@ use drystone_api::{FabricRouting, SwitchStatus};
 use drystone_redfish::client::{
     CertificateCheck, Client, CrawlOptions, CrawlReport, Found, Options, RawResource, RedfishError,
 };
-use serde_json::{Value, json};
 
 use super::{
-    Answer, CrawledService, Credentials, DriverError, Drivers, FabricService, TableChange, ZoneRecord,
-    topology::TopologyBuilder,
+    Answer, CrawledService, Credentials, DriverError, Drivers, FabricService, Programmed, ZoneEntry,
+    ZoneRecord, tables::KnownTables, topology::TopologyBuilder,
 };
 use crate::model::ForwardingTable;
 
 /// Where fabrics are.
 const ROOT: &str = "/redfish/v1";
-const FABRICS: &str = "/redfish/v1/Fabrics";
+pub(super) const FABRICS: &str = "/redfish/v1/Fabrics";
 
 /// Requests at one time while crawling.
 const CRAWL_CONCURRENCY: usize = 16;
@@ -47,16 +46,17 @@ impl Drivers for RedfishDrivers {
             reason: error.to_string(),
             lasting: true,
         })?;
-        Ok(Box::new(RedfishService { client }))
+        Ok(Box::new(RedfishService { client, tables: KnownTables::default() }))
     }
 }
 
-struct RedfishService {
-    client: Client,
+pub(super) struct RedfishService {
+    pub(super) client: Client,
+    pub(super) tables: KnownTables,
 }
 
 impl RedfishService {
-    fn error(&self, doing: &str, error: &RedfishError) -> DriverError {
+    pub(super) fn error(&self, doing: &str, error: &RedfishError) -> DriverError {
         let service = self.client.base().to_string();
         match error {
             RedfishError::Unauthorized { .. } => DriverError::Unauthorized { service },
@@ -70,10 +70,6 @@ impl RedfishService {
                 lasting: matches!(error.status(), Some(400 | 403 | 405 | 413 | 422 | 501 | 507)),
             },
         }
-    }
-
-    fn table_uri(fabric: &str, switch: &str) -> String {
-        format!("{FABRICS}/{fabric}/Switches/{switch}/Oem/Drystone/ForwardingTable")
     }
 
     /// Crawls, and keeps what makes a topology; all resources where somebody wants them.
@@ -94,21 +90,6 @@ impl RedfishService {
         let report = self.client.crawl_raw(options, &(), &mut sink).await;
         let report = report.map_err(|error| self.error("crawling fabrics", &error))?;
         Ok((builder, report))
-    }
-
-    fn parse_table(&self, body: &Value) -> Result<ForwardingTable, DriverError> {
-        serde_json::from_value(body.clone()).map_err(|error| DriverError::Refused {
-            service: self.client.base().to_string(),
-            doing: "reading a forwarding table".to_owned(),
-            reason: error.to_string(),
-            lasting: false,
-        })
-    }
-
-    async fn table(&self, fabric: &str, switch: &str) -> Result<ForwardingTable, DriverError> {
-        let resource = self.client.get(&Self::table_uri(fabric, switch)).await;
-        let resource = resource.map_err(|error| self.error("reading a forwarding table", &error))?;
-        self.parse_table(&resource.body)
     }
 }
 
@@ -154,32 +135,11 @@ impl FabricService for RedfishService {
     }
 
     fn read_table<'a>(&'a self, fabric: &'a str, switch: &'a str) -> Answer<'a, ForwardingTable> {
-        Box::pin(self.table(fabric, switch))
+        Box::pin(async move { Ok(self.read_whole(fabric, switch).await?.1) })
     }
 
-    fn change_table<'a>(
-        &'a self,
-        fabric: &'a str,
-        switch: &'a str,
-        change: &'a TableChange,
-    ) -> Answer<'a, ForwardingTable> {
-        Box::pin(async move {
-            let body = json!({"Zones": change});
-            let needed = |present: &Value| {
-                let zones = present.get("Zones");
-                let differs = change.iter().any(|(id, wanted)| {
-                    let now = zones
-                        .and_then(|zones| zones.get(id))
-                        .and_then(|zone| serde_json::from_value(zone.clone()).ok());
-                    now.as_ref() != wanted.as_ref()
-                });
-                differs.then(|| body.clone())
-            };
-            let changed = self.client.modify(&Self::table_uri(fabric, switch), needed).await;
-            changed.map_err(|error| self.error("changing a forwarding table", &error))?;
-            // Read back: what counts is what the switch says it has.
-            self.table(fabric, switch).await
-        })
+    fn program_zone<'a>(&'a self, wanted: ZoneEntry<'a>) -> Answer<'a, Programmed> {
+        Box::pin(self.bring_about(wanted))
     }
 
     fn record_zone<'a>(
@@ -188,39 +148,6 @@ impl FabricService for RedfishService {
         id: &'a str,
         zone: Option<&'a ZoneRecord>,
     ) -> Answer<'a, Option<String>> {
-        Box::pin(async move {
-            let collection = format!("{FABRICS}/{fabric}/Zones");
-            let uri = format!("{collection}/{id}");
-            let doing = "showing a zone";
-            let Some(zone) = zone else {
-                let deleted = self.client.delete(&uri).await;
-                return match deleted {
-                    Err(error) if !takes_no_zones(&error) => Err(self.error(doing, &error)),
-                    _ => Ok(None),
-                };
-            };
-            if self.client.get(&uri).await.is_ok() {
-                self.client.delete(&uri).await.map_err(|error| self.error(doing, &error))?;
-            }
-            let links: Vec<Value> = zone
-                .endpoints
-                .iter()
-                .map(|id| json!({"@odata.id": format!("{FABRICS}/{fabric}/Endpoints/{id}")}))
-                .collect();
-            let body = json!({
-                "@odata.id": uri, "Id": zone.id, "Name": zone.id, "ZoneType": "ZoneOfEndpoints",
-                "DefaultRoutingEnabled": true, "Links": {"Endpoints": links},
-            });
-            match self.client.create(&collection, &body).await {
-                Ok(outcome) => Ok(Some(outcome.location().map_or(uri, str::to_owned))),
-                Err(error) if takes_no_zones(&error) => Ok(None),
-                Err(error) => Err(self.error(doing, &error)),
-            }
-        })
+        Box::pin(self.show_zone(fabric, id, zone))
     }
-}
-
-/// A service that only forwards: it has no zones of its own to show, or knows only a part of the zone's endpoints.
-fn takes_no_zones(error: &RedfishError) -> bool {
-    matches!(error.status(), Some(400 | 404 | 405 | 501))
 }

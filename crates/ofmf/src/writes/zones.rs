@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_api::{Isolation, SYSTEM_NAMESPACE, Zone, ZoneMember, ZonePhase, ZoneSpec, ZoneType};
+use drystone_api::{
+    Isolation, SYSTEM_NAMESPACE, ZONE_FINALIZER, Zone, ZoneMember, ZonePhase, ZoneSpec, ZoneType,
+};
 use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
 use drystone_redfish::{
     error::ServiceError,
@@ -64,6 +66,8 @@ pub(super) async fn create(
     let mut properties = Properties::create(request.body.required()?);
     let key = ObjectKey::new(SYSTEM_NAMESPACE, read_id(&mut properties, "zone"));
     let mut zone = Zone::new(&key.name, ZoneSpec::default());
+    // Its controller would set it before all else: that is one write less.
+    zone.metadata.finalizers = Some(vec![ZONE_FINALIZER.to_owned()]);
     read_texts(&mut properties, &mut zone);
     let fabric_id = fabric_links::unescaped(fabric);
     let spec = &mut zone.spec;

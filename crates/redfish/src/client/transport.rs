@@ -55,6 +55,11 @@ pub(super) struct RawAnswer {
 }
 
 impl RawAnswer {
+    /// The entity tag that the answer's header names.
+    pub(super) fn etag(&self) -> Option<ETag> {
+        self.headers.get(header::ETAG).and_then(|value| value.to_str().ok()).map(ETag::from_header)
+    }
+
     /// The answer with its body as JSON.
     pub(super) fn parse(self, uri: &str) -> Result<Answer, RedfishError> {
         let body = parse(uri, self.status, &self.body)?;

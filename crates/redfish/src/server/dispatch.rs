@@ -106,9 +106,15 @@ async fn read<S: RedfishService>(
         return Ok(serve_ready(parts, target, &ready));
     }
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    let mut body = service.read(target).await?;
     let mut headers = HeaderMap::new();
     headers.insert(header::ALLOW, target.route.allow());
+    let condition = Condition::from_headers(&parts.headers, &header::IF_NONE_MATCH);
+    if matches!(condition, Condition::OneOf(_))
+        && let Some(etag) = service.etag(target).filter(|etag| condition.matches(etag))
+    {
+        return Ok(not_modified(headers, &etag));
+    }
+    let mut body = service.read(target).await?;
     if let Value::String(document) = body {
         let mut response = respond(StatusCode::OK, headers, None);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -124,13 +130,8 @@ async fn read<S: RedfishService>(
     }
     // The tag is that of the resource, not of the view that the query options make of it.
     let etag = stamp(&mut body);
-    let condition = Condition::from_headers(&parts.headers, &header::IF_NONE_MATCH);
-    if etag.as_ref().is_some_and(|etag| condition.matches(etag)) {
-        let mut response = respond(StatusCode::NOT_MODIFIED, headers, None);
-        if let Some(value) = etag.and_then(|etag| HeaderValue::from_str(etag.as_str()).ok()) {
-            response.headers_mut().insert(header::ETAG, value);
-        }
-        return Ok(response);
+    if let Some(etag) = etag.filter(|etag| condition.matches(etag)) {
+        return Ok(not_modified(headers, &etag));
     }
     let body = query::apply(service, &query, body).await?;
     let mut response = respond(StatusCode::OK, headers, Some(body));
@@ -142,6 +143,15 @@ async fn read<S: RedfishService>(
         *response.body_mut() = Body::empty();
     }
     Ok(response)
+}
+
+/// 304 with the tag of what the client has already.
+fn not_modified(headers: HeaderMap, etag: &ETag) -> Response<Body> {
+    let mut response = respond(StatusCode::NOT_MODIFIED, headers, None);
+    if let Ok(value) = HeaderValue::from_str(etag.as_str()) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
 }
 
 async fn write<S, B>(
@@ -167,8 +177,9 @@ where
     let condition = Condition::from_headers(&parts.headers, &header::IF_MATCH);
     let required = target.route.needs_if_match() && parts.method != Method::DELETE;
     if changes && (required || condition != Condition::None) {
-        let mut current = service.read(&target).await?;
-        if let Some(etag) = stamp(&mut current) {
+        let known = service.etag(&target);
+        let etag = if known.is_some() { known } else { stamp(&mut service.read(&target).await?) };
+        if let Some(etag) = etag {
             condition.check(&etag, required)?;
         }
     }

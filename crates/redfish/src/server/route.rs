@@ -70,6 +70,12 @@ impl Route {
         self.with(Method::PATCH, Access::AnyOf(privileges))
     }
 
+    /// Takes PUT from whoever has one of the privileges.
+    #[must_use]
+    pub fn put(self, privileges: &'static [Privilege]) -> Self {
+        self.with(Method::PUT, Access::AnyOf(privileges))
+    }
+
     /// Takes DELETE from whoever has one of the privileges.
     #[must_use]
     pub fn delete(self, privileges: &'static [Privilege]) -> Self {

@@ -1,5 +1,6 @@
 //! Forwarding tables, ports, zones, connections and attached devices.
 
+use drystone_redfish::etag::ETag;
 use serde_json::{Value, json};
 
 use super::site::{SITE, TestSite};
@@ -95,6 +96,124 @@ async fn a_wrong_table_is_refused_with_the_path_and_changes_nothing() {
         assert!(*code == status && told, "{body}: {messages:#?}");
     }
     assert_eq!(switch.get(TABLE).await.unwrap(), before);
+}
+
+/// A tag that no table has.
+fn stale() -> ETag {
+    ETag::from_header("\"0\"")
+}
+
+#[tokio::test]
+async fn a_zone_of_a_table_is_a_resource_under_the_tag_of_the_table() {
+    let site = TestSite::start(SITE).await;
+    let switch = site.fabric("eth-a");
+    let uri = |id: &str| format!("{TABLE}/Zones/{id}");
+    let first = zone(1, &[(A, false), (GATEWAY, true)]);
+    let tag = async || switch.get(TABLE).await.unwrap().etag.unwrap();
+    let empty = tag().await;
+    assert_eq!(switch.get(&uri("z1")).await.unwrap_err().status(), Some(404));
+    assert_eq!(switch.put(&uri("z1"), &first, &stale()).await.unwrap_err().status(), Some(412));
+    let one = switch.put(&uri("z1"), &first, &empty).await.unwrap().unwrap();
+    assert_ne!(one, empty);
+    let shown = switch.get(&uri("z1")).await.unwrap();
+    assert_eq!((shown.etag.as_ref(), &shown.body["Members"]), (Some(&one), &first["Members"]));
+    assert_eq!(tag().await, one);
+    assert_eq!(switch.get_if_changed(TABLE, &one).await.unwrap(), None);
+    // Putting it again as it is changes nothing; what was read may be put.
+    assert_eq!(switch.put(&uri("z1"), &shown.body, &one).await.unwrap(), Some(one.clone()));
+    // Another zone's change is a change of the table.
+    let two = switch.put(&uri("z2"), &zone(2, &[(B, false), (GATEWAY, true)]), &one).await.unwrap().unwrap();
+    assert_eq!(switch.put(&uri("z1"), &first, &one).await.unwrap_err().status(), Some(412));
+    assert_eq!(switch.delete_if(&uri("z1"), &one).await.unwrap_err().status(), Some(412));
+    assert_eq!(switch.delete_if(&uri("z3"), &two).await.unwrap_err().status(), Some(404));
+    let three = switch.delete_if(&uri("z1"), &two).await.unwrap().unwrap();
+    assert_eq!(
+        switch.get(TABLE).await.unwrap().body["Zones"],
+        json!({"z2": zone(2, &[(B, false), (GATEWAY, true)])})
+    );
+    assert_eq!(tag().await, three);
+    let site = site.restart().await;
+    let after = site.fabric("eth-a").get(TABLE).await.unwrap();
+    assert_eq!(after.body["Zones"], json!({"z2": zone(2, &[(B, false), (GATEWAY, true)])}), "it was durable");
+    assert!(![empty, one, two, three].contains(after.etag.as_ref().unwrap()), "tags are not used again");
+}
+
+#[tokio::test]
+async fn a_wrong_zone_of_a_table_is_refused_with_the_path_and_changes_nothing() {
+    let site = TestSite::start(SITE).await;
+    let switch = site.fabric("eth-a");
+    let uri = format!("{TABLE}/Zones/z2");
+    switch.modify(TABLE, |_| Some(json!({"Zones": {"z1": zone(1, &[(A, false)])}}))).await.unwrap();
+    let before = switch.get(TABLE).await.unwrap();
+    let etag = before.etag.clone().unwrap();
+    let with = |field: &str, value: Value| {
+        let mut zone = zone(2, &[(B, false)]);
+        zone[field] = value;
+        zone
+    };
+    for (body, status, key, path) in [
+        (json!({}), 400, "PropertyMissing", "#/Tag"),
+        (with("Tag", json!("2")), 400, "PropertyValueTypeError", "#/Tag"),
+        (with("Tag", json!(1)), 409, "PropertyValueConflict", "#/Tag"),
+        (with("Id", json!("z3")), 400, "PropertyValueFormatError", "#/Id"),
+        (with("Colour", json!(1)), 400, "PropertyUnknown", "#/Colour"),
+        (with("FloodPorts", json!(["p9"])), 400, "PropertyValueNotInList", "#/FloodPorts/0"),
+        (
+            with("Members", json!({B: {"Port": "p99"}})),
+            400,
+            "PropertyValueNotInList",
+            "#/Members/02:d5:00:00:00:0b/Port",
+        ),
+        (
+            with("Members", json!({A: {"Port": "p1", "Shared": true}})),
+            409,
+            "PropertyValueResourceConflict",
+            "#/Members/02:d5:00:00:00:0a",
+        ),
+    ] {
+        let error = switch.put(&uri, &body, &etag).await.unwrap_err();
+        let drystone_redfish::client::RedfishError::Status { code, messages, .. } = &error else {
+            panic!("{error}")
+        };
+        let told =
+            messages.iter().any(|message| message.key() == key && message.related_properties == [path]);
+        assert!(*code == status && told, "{body}: {messages:#?}");
+    }
+    let bad_id = switch.put(&format!("{TABLE}/Zones/.z"), &zone(2, &[(B, false)]), &etag).await.unwrap_err();
+    assert_eq!(bad_id.status(), Some(400));
+    let elsewhere = TABLE.replace("eth-a", "eth-z");
+    let missing = switch.put(&format!("{elsewhere}/Zones/z2"), &zone(2, &[(B, false)]), &etag).await;
+    assert_eq!(missing.unwrap_err().status(), Some(404));
+    assert_eq!(switch.patch(&uri, &json!({"Tag": 3}), Some(&etag)).await.unwrap_err().status(), Some(405));
+    assert_eq!(switch.get(TABLE).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn many_changes_are_kept_and_found_again() {
+    let site = TestSite::start(SITE).await;
+    let (switch, agent) = (site.fabric("eth-a"), site.fabric("HSN"));
+    let mut etag = switch.get(TABLE).await.unwrap().etag.unwrap();
+    // Enough of them that journals are written together with what they are journals of.
+    for number in 1..=500_u32 {
+        let uri = format!("{TABLE}/Zones/z{}", number % 7);
+        let body = zone(number, &[(if number % 7 == 0 { A } else { GATEWAY }, number % 7 != 0)]);
+        etag = switch.put(&uri, &body, &etag).await.unwrap().unwrap();
+        let id = format!("zone-{}", number % 9);
+        let zones = format!("{HSN}/Zones");
+        let name = json!({"Id": id, "Name": format!("Number {number} {}", "x".repeat(200))});
+        agent.delete(&format!("{zones}/{id}")).await.unwrap();
+        agent.create(&zones, &name).await.unwrap();
+    }
+    let zones = async |site: &TestSite| {
+        let mut shown = vec![site.fabric("eth-a").get(TABLE).await.unwrap().body["Zones"].clone()];
+        for number in 0..9 {
+            let uri = format!("{HSN}/Zones/zone-{number}");
+            shown.push(site.fabric("HSN").get(&uri).await.unwrap().body["Name"].clone());
+        }
+        shown
+    };
+    let before = zones(&site).await;
+    assert_eq!(zones(&site.restart().await).await, before);
 }
 
 #[tokio::test]

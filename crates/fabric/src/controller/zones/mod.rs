@@ -46,7 +46,7 @@ use reason::{Problem, Reason};
 pub(super) use resolve::{digest, sides_of, zone_id, zone_key};
 
 /// Finalizer on every Zone.
-const FINALIZER: &str = "drystone.dev/zone";
+const FINALIZER: &str = drystone_api::ZONE_FINALIZER;
 
 /// How often the tables of a finished zone are compared with what they ought to be.
 const DRIFT_CHECK: Duration = Duration::from_secs(30);
@@ -224,7 +224,7 @@ impl ZoneReconciler {
         });
         match shown {
             Some(shown) if current && changed == 0 && present => Ok(shown.zone.clone()),
-            _ => programmer.record(work, present).await,
+            shown => programmer.record(work, present, shown.is_some()).await,
         }
     }
 
@@ -275,7 +275,7 @@ impl ZoneReconciler {
         let programmer = Programmer { services: &self.services, agents: &self.watched.agents };
         for work in &works {
             programmer.program(work).await?;
-            programmer.record(work, false).await?;
+            programmer.record(work, false, false).await?;
         }
         remove_finalizer(api, zone, FINALIZER)
             .await

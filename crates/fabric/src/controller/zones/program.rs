@@ -13,7 +13,7 @@ use kube::ResourceExt as _;
 use super::ZoneFailure;
 use crate::{
     controller::{Services, planners::State},
-    drivers::{FabricService, TableChange, ZoneRecord},
+    drivers::{self, FabricService, ZoneEntry, ZoneRecord},
     model::{FabricKey, ForwardingTable, ForwardingZone},
     plan::zone::render,
 };
@@ -32,6 +32,8 @@ pub(super) struct Work {
     /// Agents of the fabric, and ids of the members' endpoints: what services that show zones are told.
     pub(super) agents: BTreeSet<String>,
     pub(super) endpoints: Vec<String>,
+    /// Ids of the zones that share members with it.
+    pub(super) beside: BTreeSet<String>,
 }
 
 /// What is wanted of one switch.
@@ -77,6 +79,7 @@ pub(super) fn work(state: &State, key: &FabricKey, zone: &str, known: &BTreeSet<
         switches,
         agents: (0..fabric.switch_count()).map(|index| fabric.switch(index).agent.to_string()).collect(),
         endpoints: members.map(|index| fabric.endpoint_name(*index).to_owned()).collect(),
+        beside: planner.neighbours_of(zone).into_iter().map(|neighbour| neighbour.id).collect(),
     })
 }
 
@@ -89,45 +92,39 @@ pub(super) struct Programmer<'a> {
 impl Programmer<'_> {
     /// Brings the switches to what the zone needs.
     pub(super) async fn program(&self, work: &Work) -> Result<Programmed, ZoneFailure> {
-        let switches = work.switches.iter().map(|(id, switch)| self.program_one(work, id, switch));
-        let results: Vec<(String, ForwardingTable, bool)> =
+        let mut services: BTreeMap<&str, Arc<dyn FabricService>> = BTreeMap::new();
+        for switch in work.switches.values() {
+            if !services.contains_key(switch.agent.as_str()) {
+                services.insert(&switch.agent, self.service_of(&switch.agent).await?);
+            }
+        }
+        let switches = work.switches.iter().filter_map(|(id, switch)| {
+            let service = services.get(switch.agent.as_str())?.clone();
+            Some(program_one(service, work, id, switch))
+        });
+        let results: Vec<(String, drivers::Programmed)> =
             stream::iter(switches.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await?;
-        let changed = results.iter().filter(|(_, _, changed)| *changed).count();
-        let tables = results.into_iter().map(|(id, table, _)| (id, table)).collect();
+        let changed = results.iter().filter(|(_, programmed)| programmed.changed).count();
+        let tables = results.into_iter().map(|(id, programmed)| (id, programmed.table)).collect();
         Ok(Programmed { tables, changed })
     }
 
-    async fn program_one(
+    /// Shows the zone in the tree of every service of the fabric, or takes it away. `shown` says whether it was shown before.
+    pub(super) async fn record(
         &self,
         work: &Work,
-        id: &str,
-        switch: &SwitchWork,
-    ) -> Result<(String, ForwardingTable, bool), ZoneFailure> {
-        let service = self.service_of(&switch.agent).await?;
-        let present = service.read_table(&work.key.id, id).await?;
-        if present.zones.get(&work.zone) == switch.entry.as_ref() {
-            return Ok((id.to_owned(), present, false));
-        }
-        let change: TableChange = [(work.zone.clone(), switch.entry.clone())].into();
-        let after = service.change_table(&work.key.id, id, &change).await?;
-        if after.zones.get(&work.zone) != switch.entry.as_ref() {
-            return Err(ZoneFailure::NotApplied { switch: id.to_owned() });
-        }
-        Ok((id.to_owned(), after, true))
-    }
-
-    /// Shows the zone in the tree of every service of the fabric, or takes it away.
-    pub(super) async fn record(&self, work: &Work, present: bool) -> Result<String, ZoneFailure> {
-        let record = ZoneRecord { id: work.zone.clone(), endpoints: work.endpoints.clone() };
+        present: bool,
+        shown: bool,
+    ) -> Result<String, ZoneFailure> {
+        let record = ZoneRecord { id: work.zone.clone(), endpoints: work.endpoints.clone(), shown };
         let record = present.then_some(&record);
-        let mut uri = String::new();
-        for agent in &work.agents {
+        let show = async |agent: &String| {
             let service = self.service_of(agent).await?;
-            if let Some(shown) = service.record_zone(&work.key.id, &work.zone, record).await? {
-                uri = shown;
-            }
-        }
-        Ok(uri)
+            Ok::<_, ZoneFailure>(service.record_zone(&work.key.id, &work.zone, record).await?)
+        };
+        let shows: Vec<_> = work.agents.iter().map(show).collect();
+        let uris: Vec<Option<String>> = stream::iter(shows).buffered(AT_ONCE).try_collect().await?;
+        Ok(uris.into_iter().flatten().last().unwrap_or_default())
     }
 
     /// The service of an agent.
@@ -136,6 +133,22 @@ impl Programmer<'_> {
         let agent = found.first().ok_or_else(|| ZoneFailure::NoAgent(agent.to_owned()))?;
         Ok(self.services.of(agent).await?)
     }
+}
+
+/// Brings one switch to what the zone needs of it.
+async fn program_one(
+    service: Arc<dyn FabricService>,
+    work: &Work,
+    id: &str,
+    switch: &SwitchWork,
+) -> Result<(String, drivers::Programmed), ZoneFailure> {
+    let (fabric, entry) = (work.key.id.as_str(), switch.entry.as_ref());
+    let wanted = ZoneEntry { fabric, switch: id, zone: &work.zone, entry, beside: &work.beside };
+    let programmed = service.program_zone(wanted).await?;
+    if programmed.table.zones.get(&work.zone) != entry {
+        return Err(ZoneFailure::NotApplied { switch: id.to_owned() });
+    }
+    Ok((id.to_owned(), programmed))
 }
 
 /// What a zone's status says of a fabric.
