@@ -124,10 +124,9 @@ impl ZoneReconciler {
         let finished = zone.status.as_ref().is_some_and(|status| {
             status.phase == ZonePhase::Ready && status.observed_generation == zone.metadata.generation
         });
-        if !told
-            && !(away && finished)
-            && matches!(failure, ZoneFailure::Driver(_) | ZoneFailure::NotApplied { .. })
-        {
+        let worth_telling = matches!(failure, ZoneFailure::Driver(_) | ZoneFailure::NotApplied { .. });
+        let known = told || (away && finished);
+        if worth_telling && !known {
             update_status(api, zone, |status: &mut ZoneStatus| {
                 status.phase = ZonePhase::Programming;
                 status.message.clone_from(&message);
