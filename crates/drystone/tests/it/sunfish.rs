@@ -75,8 +75,15 @@ async fn an_agent_announces_itself_and_gives_out_memory() {
     let (up, port) = up(directory.path());
     let fabric = port.wait_for("/redfish/v1/Fabrics/CXL").await;
     assert_eq!(fabric["FabricType"], "CXL");
-    let sources = port.get("/redfish/v1/AggregationService/AggregationSources").await.1;
-    assert!(sources["Members@odata.count"].as_u64() >= Some(2), "{sources}");
+    let begun = Instant::now();
+    loop {
+        let sources = port.get("/redfish/v1/AggregationService/AggregationSources").await.1;
+        if sources["Members@odata.count"].as_u64() >= Some(2) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{sources}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 
     // Memory: made, shown, and gone again.
     let domains = "/redfish/v1/Chassis/fam-1/MemoryDomains";
