@@ -129,7 +129,7 @@ async fn load_site(
     let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let (file, port) = (file.to_string_lossy().into_owned(), http.to_string());
     let began = Instant::now();
-    let arguments = ["--backend", "sim", "--site", &file, "--http", &port];
+    let arguments = ["--backend", "sim", "--site", &file, "--http", &port, "--http-trust-loopback"];
     let drystone = Drystone::start(setting, data, &arguments).await?;
     line.insert("startSeconds", seconds(began.elapsed()));
     let api = drystone.client()?;
@@ -176,10 +176,10 @@ async fn figures(
     line.insert("emulatorMiB", json!(emulator_memory(data)?));
     let endpoint = site.endpoints.first().ok_or("no endpoints")?.clone();
     let length = Duration::from_secs(options.seconds);
-    for (key, uri) in [("getsPerSecond", endpoint), ("pagesPerSecond", format!("{FABRIC}/Endpoints?$top=50"))] {
+    for (key, uri) in [("getsPerSecond", endpoint), ("pagesPerSecond", format!("{FABRIC}/Endpoints?$top=50"))]
+    {
         let (address, token) = (site.http, site.token.clone());
-        let rate =
-            tokio::task::spawn_blocking(move || load::gets(address, &token, &uri, length)).await??;
+        let rate = tokio::task::spawn_blocking(move || load::gets(address, &token, &uri, length)).await??;
         line.insert(key, json!(rate.round()));
     }
     zones(site, options, line).await?;

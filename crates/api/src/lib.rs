@@ -64,9 +64,8 @@ pub use site::{
     ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
 };
 pub use zone::{
-    ZONE_FINALIZER,
-    IsolationProof, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember, ZoneMemberStatus, ZonePhase,
-    ZoneSpec, ZoneStatus, ZoneType,
+    IsolationProof, ZONE_FINALIZER, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
+    ZoneMemberStatus, ZonePhase, ZoneSpec, ZoneStatus, ZoneType,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

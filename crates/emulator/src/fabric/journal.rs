@@ -106,7 +106,8 @@ impl Journal {
 
     /// Runs off the threads that serve requests.
     async fn run(&self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), StateError> {
-        let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let done =
+            tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)));
         done.map_err(|source| StateError::File { path: self.path.clone(), source })
     }
 }

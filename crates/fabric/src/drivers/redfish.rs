@@ -8,8 +8,8 @@ use drystone_redfish::client::{
 };
 
 use super::{
-    Answer, CrawledService, Credentials, DriverError, Drivers, FabricService, Programmed, ZoneEntry, ZoneRecord,
-    tables::KnownTables, topology::TopologyBuilder,
+    Answer, CrawledService, Credentials, DriverError, Drivers, FabricService, Programmed, ZoneEntry,
+    ZoneRecord, tables::KnownTables, topology::TopologyBuilder,
 };
 use crate::model::ForwardingTable;
 

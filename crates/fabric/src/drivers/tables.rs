@@ -85,8 +85,12 @@ impl KnownTable {
 
     /// The part of the table that a proof of a zone has to know.
     pub(super) fn excerpt(&self, wanted: ZoneEntry<'_>) -> ForwardingTable {
-        let macs: Vec<(&String, Option<u64>)> =
-            wanted.entry.iter().flat_map(|entry| entry.members.keys()).map(|mac| (mac, number(mac))).collect();
+        let macs: Vec<(&String, Option<u64>)> = wanted
+            .entry
+            .iter()
+            .flat_map(|entry| entry.members.keys())
+            .map(|mac| (mac, number(mac)))
+            .collect();
         let concerns = |id: &str, zone: &KnownZone| {
             id == wanted.zone || wanted.beside.contains(id) || zone.lists_any(&macs)
         };
@@ -114,7 +118,8 @@ impl KnownTable {
             KnownZone::Other(zone) => return zone.clone(),
             KnownZone::Plain { tag, members, flood } => (*tag, members, flood),
         };
-        let port = |number: u16| self.ports.get(usize::from(number)).map(ToString::to_string).unwrap_or_default();
+        let port =
+            |number: u16| self.ports.get(usize::from(number)).map(ToString::to_string).unwrap_or_default();
         let member = |word: &u64| {
             let number = u16::try_from(*word >> 1 & u64::from(MOST_PORTS)).unwrap_or_default();
             (text(*word >> 16), Member { port: port(number), shared: word & 1 == 1, peers: None })
@@ -218,8 +223,7 @@ mod tests {
         let mut known = KnownTable::default();
         known.learn(Some(ETag::from_header("\"1\"")), table);
         let beside = BTreeSet::from(["beside".to_owned()]);
-        let wanted =
-            ZoneEntry { fabric: "f", switch: "s", zone: "own", entry: Some(&own), beside: &beside };
+        let wanted = ZoneEntry { fabric: "f", switch: "s", zone: "own", entry: Some(&own), beside: &beside };
         let ids: Vec<_> = known.excerpt(wanted).zones.into_keys().collect();
         assert_eq!(ids, ["beside", "intruder", "odd intruder", "own"]);
     }

@@ -97,7 +97,8 @@ impl Fake {
     }
 
     fn answer_shown(&mut self, method: &str, id: &str, body: Value) -> (StatusCode, Value) {
-        let id = if method == "POST" { body["Id"].as_str().unwrap_or_default().to_owned() } else { id.to_owned() };
+        let id =
+            if method == "POST" { body["Id"].as_str().unwrap_or_default().to_owned() } else { id.to_owned() };
         match (method, self.shown.contains_key(&id)) {
             ("POST", true) => (StatusCode::CONFLICT, Value::Null),
             ("POST", false) => {
@@ -150,9 +151,8 @@ async fn start() -> (Shared, Box<dyn FabricService>) {
 }
 
 fn zone(tag: u32, macs: &[&str]) -> ForwardingZone {
-    let member = |mac: &&str| {
-        ((*mac).to_owned(), Member { port: "p1".to_owned(), shared: false, peers: None })
-    };
+    let member =
+        |mac: &&str| ((*mac).to_owned(), Member { port: "p1".to_owned(), shared: false, peers: None });
     ForwardingZone { tag, members: macs.iter().map(member).collect(), flood_ports: vec!["p1".to_owned()] }
 }
 
@@ -237,10 +237,12 @@ async fn a_service_whose_zones_are_no_resources_is_patched() {
 #[tokio::test]
 async fn a_zone_is_shown_by_one_request() {
     let (fake, service) = start().await;
-    let mut record =
-        ZoneRecord { id: "z1".to_owned(), endpoints: vec!["e1".to_owned()], shown: false };
+    let mut record = ZoneRecord { id: "z1".to_owned(), endpoints: vec!["e1".to_owned()], shown: false };
     let shown = service.record_zone("F", "z1", Some(&record)).await.unwrap();
-    assert_eq!((shown.as_deref(), asked(&fake)), (Some("/redfish/v1/Fabrics/F/Zones/z1"), vec!["POST Zones".to_owned()]));
+    assert_eq!(
+        (shown.as_deref(), asked(&fake)),
+        (Some("/redfish/v1/Fabrics/F/Zones/z1"), vec!["POST Zones".to_owned()])
+    );
     record.shown = true;
     record.endpoints.push("e2".to_owned());
     service.record_zone("F", "z1", Some(&record)).await.unwrap();

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_api::{Isolation, SYSTEM_NAMESPACE, ZONE_FINALIZER, Zone, ZoneMember, ZonePhase, ZoneSpec, ZoneType};
+use drystone_api::{
+    Isolation, SYSTEM_NAMESPACE, ZONE_FINALIZER, Zone, ZoneMember, ZonePhase, ZoneSpec, ZoneType,
+};
 use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
 use drystone_redfish::{
     error::ServiceError,

@@ -127,7 +127,10 @@ async fn a_zone_of_a_table_is_a_resource_under_the_tag_of_the_table() {
     assert_eq!(switch.delete_if(&uri("z1"), &one).await.unwrap_err().status(), Some(412));
     assert_eq!(switch.delete_if(&uri("z3"), &two).await.unwrap_err().status(), Some(404));
     let three = switch.delete_if(&uri("z1"), &two).await.unwrap().unwrap();
-    assert_eq!(switch.get(TABLE).await.unwrap().body["Zones"], json!({"z2": zone(2, &[(B, false), (GATEWAY, true)])}));
+    assert_eq!(
+        switch.get(TABLE).await.unwrap().body["Zones"],
+        json!({"z2": zone(2, &[(B, false), (GATEWAY, true)])})
+    );
     assert_eq!(tag().await, three);
     let site = site.restart().await;
     let after = site.fabric("eth-a").get(TABLE).await.unwrap();
@@ -155,7 +158,12 @@ async fn a_wrong_zone_of_a_table_is_refused_with_the_path_and_changes_nothing() 
         (with("Id", json!("z3")), 400, "PropertyValueFormatError", "#/Id"),
         (with("Colour", json!(1)), 400, "PropertyUnknown", "#/Colour"),
         (with("FloodPorts", json!(["p9"])), 400, "PropertyValueNotInList", "#/FloodPorts/0"),
-        (with("Members", json!({B: {"Port": "p99"}})), 400, "PropertyValueNotInList", "#/Members/02:d5:00:00:00:0b/Port"),
+        (
+            with("Members", json!({B: {"Port": "p99"}})),
+            400,
+            "PropertyValueNotInList",
+            "#/Members/02:d5:00:00:00:0b/Port",
+        ),
         (
             with("Members", json!({A: {"Port": "p1", "Shared": true}})),
             409,
