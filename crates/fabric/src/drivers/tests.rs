@@ -193,9 +193,11 @@ async fn what_somebody_else_writes_is_seen_whenever_that_is() {
     program(&*service, "z1", Some(&zone(1, &[A]))).await.unwrap();
     for (before, id) in [(true, "x"), (false, "y")] {
         let intruder = (id.to_owned(), json!(zone(9, &[B])));
-        let mut locked = fake.lock().unwrap();
-        *(if before { &mut locked.before } else { &mut locked.after }) = Some(intruder);
-        drop(locked);
+        if before {
+            fake.lock().unwrap().before = Some(intruder);
+        } else {
+            fake.lock().unwrap().after = Some(intruder);
+        }
         let wanted = zone(if before { 2 } else { 3 }, &[B]);
         let done = program(&*service, "z2", Some(&wanted)).await.unwrap();
         assert!(done.table.zones["z2"] == wanted);
