@@ -129,7 +129,7 @@ async fn load_site(
     let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let (file, port) = (file.to_string_lossy().into_owned(), http.to_string());
     let began = Instant::now();
-    let arguments = ["--backend", "sim", "--site", &file, "--http", &port];
+    let arguments = ["--backend", "sim", "--site", &file, "--http", &port, "--http-trust-loopback"];
     let drystone = Drystone::start(setting, data, &arguments).await?;
     line.insert("startSeconds", seconds(began.elapsed()));
     let api = drystone.client()?;

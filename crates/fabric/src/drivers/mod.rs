@@ -13,6 +13,8 @@ use crate::model::{ForwardingTable, ForwardingZone};
 
 pub mod redfish;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod zones;
 

@@ -152,7 +152,7 @@ async fn a_wrong_zone_of_a_table_is_refused_with_the_path_and_changes_nothing() 
         zone
     };
     for (body, status, key, path) in [
-        (json!({}), 400, "PropertyMissing", "#/Tag"),
+        (json!({"Members": {}}), 400, "PropertyMissing", "#/Tag"),
         (with("Tag", json!("2")), 400, "PropertyValueTypeError", "#/Tag"),
         (with("Tag", json!(1)), 409, "PropertyValueConflict", "#/Tag"),
         (with("Id", json!("z3")), 400, "PropertyValueFormatError", "#/Id"),
