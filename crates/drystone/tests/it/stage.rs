@@ -228,7 +228,8 @@ impl Drystone {
         let endpoints: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let services = endpoints["fabricServices"].as_array().unwrap();
         // Objects of Kubernetes have names in lower case, the site file has them as it likes.
-        let named = |found: &&Value| found["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(service));
+        let named =
+            |found: &&Value| found["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(service));
         let found = services.iter().find(named);
         let found = found.unwrap_or_else(|| panic!("no service {service}"));
         let text = |name: &str| found[name].as_str().unwrap();
