@@ -228,7 +228,7 @@ impl Drystone {
         let endpoints: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let services = endpoints["fabricServices"].as_array().unwrap();
         let found = services.iter().find(|found| found["name"] == service);
-        let found = found.unwrap_or_else(|| panic!("no service {service} in {endpoints}"));
+        let found = found.unwrap_or_else(|| panic!("the site has no service {service}"));
         let text = |name: &str| found[name].as_str().unwrap();
         let mut command = Command::new("curl");
         command.args(["--user", &format!("{}:{}", text("user"), text("password"))]);
