@@ -78,6 +78,12 @@ impl Packets<'_> {
     fn cable_up(&self) {
         for (host, address) in HOSTS {
             let namespace = self.0.namespace(host);
+            // Its firmware takes a while before it is there with all its cables.
+            self.0.wait_for("a host that is on", || {
+                let mut look = Command::new("ip");
+                look.args(["-n", &namespace, "link", "show", "hsn0"]);
+                look.output().unwrap().status.success().then_some(())
+            });
             for command in [
                 "link set hsn0 addrgenmode none".to_owned(),
                 "link set hsn0 up".to_owned(),
