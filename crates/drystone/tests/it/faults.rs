@@ -103,7 +103,7 @@ fn with_fabric() -> (Drystone, Value) {
 fn zones_in_hardware(drystone: &Drystone) -> Vec<String> {
     let read = |uri: &str| {
         drystone.wait_for("the agent's answer", || {
-            let reply = drystone.device("hsn", "GET", uri, &Value::Null, &[]);
+            let reply = drystone.device("HSN", "GET", uri, &Value::Null, &[]);
             (reply.status == 200).then_some(reply.body)
         })
     };
@@ -133,7 +133,7 @@ fn finished(drystone: &Drystone, reply: &Reply) -> u16 {
 fn a_switch_that_is_busy_is_asked_again() {
     let (mut drystone, zone) = with_fabric();
     let fault = json!({"Kind": "TableRefused", "Switch": "hsn-b", "Status": 503});
-    assert_eq!(drystone.device("hsn", "POST", SET, &fault, &[]).status, 204);
+    assert_eq!(drystone.device("HSN", "POST", SET, &fault, &[]).status, 204);
     let reply = drystone.redfish("POST", &format!("{HSN}/Zones"), &zone, &[]);
     assert_eq!(reply.status, 202, "it cannot have been carried out yet: {reply:?}");
     drystone.wait_for("the reason why it takes so long", || {
@@ -141,7 +141,7 @@ fn a_switch_that_is_busy_is_asked_again() {
         let message = zone.pointer("/status/message").and_then(Value::as_str).unwrap_or_default().to_owned();
         message.contains("hsn-b").then_some(())
     });
-    assert_eq!(drystone.device("hsn", "POST", CLEAR, &json!({}), &[]).status, 204);
+    assert_eq!(drystone.device("HSN", "POST", CLEAR, &json!({}), &[]).status, 204);
     assert_eq!(finished(&drystone, &reply), 200);
     assert_eq!(zones_in_hardware(&drystone).len(), 3);
     let phase = ["get", "zone/red", "-n", "drystone-system", "-o", "jsonpath={.status.phase}"];
@@ -154,14 +154,14 @@ fn a_table_that_a_switch_cannot_hold_is_taken_back_everywhere() {
     let (mut drystone, zone) = with_fabric();
     for status in [507, 400] {
         let fault = json!({"Kind": "TableRefused", "Switch": "hsn-b", "Status": status});
-        assert_eq!(drystone.device("hsn", "POST", SET, &fault, &[]).status, 204);
+        assert_eq!(drystone.device("HSN", "POST", SET, &fault, &[]).status, 204);
         let reply = drystone.redfish("POST", &format!("{HSN}/Zones"), &zone, &[]);
         assert_eq!(reply.status, 409, "{reply:?}");
         let text = reply.body.to_string();
         assert!(text.contains("OperationFailed") && text.contains("hsn-b"), "{text}");
         assert_eq!(zones_in_hardware(&drystone), [""; 0], "left in the fabric");
         assert_eq!(drystone.items(&["get", "zones", "-A"]).len(), 0);
-        assert_eq!(drystone.device("hsn", "POST", CLEAR, &json!({}), &[]).status, 204);
+        assert_eq!(drystone.device("HSN", "POST", CLEAR, &json!({}), &[]).status, 204);
     }
     let reply = drystone.redfish("POST", &format!("{HSN}/Zones"), &zone, &[]);
     assert_eq!(finished(&drystone, &reply), 200);
@@ -173,7 +173,7 @@ fn an_agent_that_dies_half_way_is_carried_on_with() {
     let (mut drystone, zone) = with_fabric();
     for kind in ["DiesBefore", "DiesAfter"] {
         let fault = json!({"Kind": kind, "Count": 1, "DelaySeconds": 3});
-        let set = drystone.device("hsn", "POST", SET, &fault, &[]);
+        let set = drystone.device("HSN", "POST", SET, &fault, &[]);
         assert_eq!(set.status, 204, "{set:?}");
         let reply = drystone.redfish("POST", &format!("{HSN}/Zones"), &zone, &[]);
         assert_eq!(finished(&drystone, &reply), 200, "{kind}");

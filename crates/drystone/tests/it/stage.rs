@@ -227,11 +227,8 @@ impl Drystone {
         let file = self.data.join("sites").join(&self.site_name).join("endpoints.json");
         let endpoints: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let services = endpoints["fabricServices"].as_array().unwrap();
-        // Objects of Kubernetes have names in lower case, the site file has them as it likes.
-        let named =
-            |found: &&Value| found["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case(service));
-        let found = services.iter().find(named);
-        let found = found.unwrap_or_else(|| panic!("no service {service}"));
+        let found = services.iter().find(|found| found["name"] == service);
+        let found = found.unwrap_or_else(|| panic!("the site has no service {service}"));
         let text = |name: &str| found[name].as_str().unwrap();
         let mut command = Command::new("curl");
         command.args(["--user", &format!("{}:{}", text("user"), text("password"))]);

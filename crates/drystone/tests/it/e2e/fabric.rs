@@ -78,6 +78,12 @@ impl Packets<'_> {
     fn cable_up(&self) {
         for (host, address) in HOSTS {
             let namespace = self.0.namespace(host);
+            // Its firmware takes a while before it is there with all its cables.
+            self.0.wait_for("a host that is on", || {
+                let mut look = Command::new("ip");
+                look.args(["-n", &namespace, "link", "show", "hsn0"]);
+                look.output().unwrap().status.success().then_some(())
+            });
             for command in [
                 "link set hsn0 addrgenmode none".to_owned(),
                 "link set hsn0 up".to_owned(),
@@ -145,7 +151,7 @@ impl Packets<'_> {
 /// The forwarding table of a switch, as it says itself.
 fn table(drystone: &Drystone, switch: &str) -> Value {
     let uri = format!("{HSN}/Switches/{switch}/Oem/Drystone/ForwardingTable");
-    let reply = drystone.device("hsn", "GET", &uri, &Value::Null, &[]);
+    let reply = drystone.device("HSN", "GET", &uri, &Value::Null, &[]);
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.body["Zones"].clone()
 }
@@ -277,11 +283,11 @@ fn a_failed_link_is_gone_round(drystone: &Drystone, packets: &Packets<'_>) {
         let used = way();
         assert!(used.starts_with("isl"), "{used}");
         let fault = json!({"Kind": "LinkDown", "Switch": "hsn-a", "Port": used});
-        assert_eq!(drystone.device("hsn", "POST", SET, &fault, &[]).status, 204);
+        assert_eq!(drystone.device("HSN", "POST", SET, &fault, &[]).status, 204);
         drystone.wait_for("another way", || (way() != used).then_some(()));
         packets.pass("gpu-01", "gpu-02", "round the failed link");
         packets.stop("gpu-01", "compute-01", "round the failed link");
-        assert_eq!(drystone.device("hsn", "POST", CLEAR, &json!({}), &[]).status, 204);
+        assert_eq!(drystone.device("HSN", "POST", CLEAR, &json!({}), &[]).status, 204);
         drystone.wait_for("the link's return", || {
             let switches = drystone.items(&["get", "switches", "-n", "drystone-system"]);
             let up = |switch: &Value| {
@@ -349,7 +355,7 @@ fn programmed(drystone: &Drystone) -> BTreeMap<String, BTreeSet<String>> {
 
 /// Names of zones in the agent's own tree.
 fn shown_by_the_agent(drystone: &Drystone) -> BTreeSet<String> {
-    let reply = drystone.device("hsn", "GET", &format!("{HSN}/Zones"), &Value::Null, &[]);
+    let reply = drystone.device("HSN", "GET", &format!("{HSN}/Zones"), &Value::Null, &[]);
     let members = reply.body["Members"].as_array().cloned().unwrap_or_default();
     let last = |link: &Value| Some(link["@odata.id"].as_str()?.rsplit('/').next()?.to_owned());
     members.iter().filter_map(last).collect()
