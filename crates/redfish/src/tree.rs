@@ -105,18 +105,6 @@ pub struct Change {
     pub bodies: Option<BeforeAndAfter>,
 }
 
-/// Who fills a tree from outside: the part of Drystone that crawls agents does not know the service that shows what it finds.
-pub trait TreeFeed: Send + Sync {
-    /// Puts everything that an owner knows in the place of what it knew before.
-    fn replace(&self, owner: &str, items: Vec<Item>);
-
-    /// Adds or changes single resources of an owner.
-    fn put(&self, owner: &str, items: Vec<Item>);
-
-    /// Removes single resources of an owner.
-    fn remove(&self, owner: &str, uris: &[String]);
-}
-
 #[derive(Debug, Clone)]
 enum Entry {
     Resource {
@@ -292,19 +280,5 @@ impl Tree {
 
     fn write(&self, uri: &str) -> RwLockWriteGuard<'_, Shard> {
         self.shard(uri).write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl TreeFeed for Tree {
-    fn replace(&self, owner: &str, items: Vec<Item>) {
-        Self::replace(self, owner, items);
-    }
-
-    fn put(&self, owner: &str, items: Vec<Item>) {
-        Self::put(self, owner, items);
-    }
-
-    fn remove(&self, owner: &str, uris: &[String]) {
-        Self::remove(self, owner, uris);
     }
 }
