@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
-    Connection, ConnectionPhase, ConnectionSpec, ConnectionType, EndpointGroupType, SYSTEM_NAMESPACE,
+    Connection, ConnectionPhase, ConnectionSpec, ConnectionType, EndpointGroupType, SYSTEM_NAMESPACE, Zone,
 };
 use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
 use drystone_redfish::{
@@ -14,7 +14,7 @@ use drystone_redfish::{
 use http::StatusCode;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::Value;
 
@@ -267,5 +267,29 @@ async fn remove(inner: &Inner, api: &Api<Connection>, connection: &Connection) -
         )
     })?;
     inner.feed.forget("connection", &key, &uid);
+    closed(inner, &key).await
+}
+
+/// Waits until no zone counts a connection that is gone any more: only then are its ways closed in the switches.
+async fn closed(inner: &Inner, key: &ObjectKey) -> Result<(), ServiceError> {
+    let api: Api<Zone> = Api::namespaced(inner.client.clone(), &key.namespace);
+    let zones = api.list(&ListParams::default()).await.map_err(|error| refused(&error))?;
+    let version = |zone: &Zone| zone.resource_version().and_then(|version| version.parse::<u64>().ok());
+    let counts = |zone: &Zone| {
+        let connections = zone.status.iter().flat_map(|status| &status.connections);
+        connections.into_iter().any(|known| known.name == key.name)
+    };
+    for zone in zones.iter().filter(|zone| counts(zone)) {
+        // The watch may not have come to what was read here.
+        let done = |now: Option<&Zone>| {
+            now.is_none_or(|now| version(now) >= version(zone) && !counts(now)).then_some(())
+        };
+        until(&inner.feed.sources().zones, &ObjectKey::of(zone), LIMIT, done).await.ok_or_else(|| {
+            ServiceError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                message::operation_failed("the connection is still being removed from the switches"),
+            )
+        })?;
+    }
     Ok(())
 }
