@@ -143,8 +143,9 @@ impl AgentTrees {
     }
 }
 
+/// What an agent serves has another owner in the tree than what is said of the agent itself.
 fn owner(agent: &ObjectKey) -> String {
-    format!("agent/{agent}")
+    format!("served by {agent}")
 }
 
 /// Whether a resource is part of the common tree: below the root, and not in a room that every service has for itself.
