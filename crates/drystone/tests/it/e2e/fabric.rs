@@ -382,7 +382,9 @@ fn killed_while_zones_are_posted() {
                 .collect();
             // In the middle of the work, each round further on: when some zones are in the tables already.
             let wanted = usize::try_from(round).unwrap() % pairs.len();
-            while programmed(drystone).len() <= wanted && !posts.iter().all(|post| post.is_finished()) {
+            while programmed(drystone).len() <= wanted
+                && !posts.iter().all(std::thread::ScopedJoinHandle::is_finished)
+            {
                 std::thread::sleep(Duration::from_millis(3));
             }
             drystone.signal_kill();
