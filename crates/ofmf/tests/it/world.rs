@@ -271,6 +271,13 @@ async fn carry_out_zones(client: Client) {
     let mut changes = watcher(zones, watcher::Config::default()).default_backoff().applied_objects().boxed();
     while let Some(zone) = changes.next().await {
         let Ok(zone) = zone else { continue };
+        if zone.metadata.deletion_timestamp.is_some() {
+            // Out of every switch: it may go.
+            let api: Api<Zone> = Api::namespaced(client.clone(), &zone.namespace().unwrap());
+            let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+            let _ = api.patch(&zone.name_any(), &PatchParams::default(), &patch).await;
+            continue;
+        }
         let mut status = zone.status.clone().unwrap_or_default();
         if status.observed_generation >= zone.metadata.generation || zone.name_any().starts_with("slow") {
             continue;
