@@ -108,12 +108,16 @@ impl AgentTrees {
         agents.get(agent).map_or_else(|| uri.to_owned(), |shown| shown.aliases.to_tree(uri))
     }
 
-    /// Shows nothing of an agent any more.
-    pub fn forget(&self, agent: &ObjectKey) {
-        if let Some(tree) = &self.tree {
-            tree.replace(&owner(agent), Vec::new());
-        }
-        self.agents.write().unwrap_or_else(PoisonError::into_inner).remove(agent);
+    /// Shows nothing any more of the agents that are not wanted.
+    pub fn retain(&self, wanted: impl Fn(&ObjectKey) -> bool) {
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        agents.retain(|agent, _| {
+            let stays = wanted(agent);
+            if let Some(tree) = self.tree.as_ref().filter(|_| !stays) {
+                tree.replace(&owner(agent), Vec::new());
+            }
+            stays
+        });
     }
 
     /// Whose a URI of the tree is, if an agent's.
@@ -215,7 +219,7 @@ mod tests {
             (second.clone(), "/redfish/v1/Chassis/1/MemoryDomains/1")
         );
         assert_eq!(trees.find("/redfish/v1/Chassis/10"), None);
-        trees.forget(&second);
+        trees.retain(|agent| *agent != second);
         assert!(!tree.contains("/redfish/v1/Fabrics/second-CXL") && tree.contains("/redfish/v1/Fabrics/CXL"));
     }
 }

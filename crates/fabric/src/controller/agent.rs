@@ -12,6 +12,7 @@ use drystone_engine::{
     harness::{Cache, Reconciler, Requeue, StatusError, is_deleted, update_status},
     reference::{ObjectKey, reference_to},
 };
+use futures::StreamExt as _;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _};
 
@@ -59,8 +60,6 @@ impl Reconciler for AgentReconciler {
     async fn reconcile(&self, agent: Arc<FabricAgent>) -> Result<Requeue, AgentError> {
         let key = ObjectKey::of(agent.as_ref());
         if is_deleted(agent.as_ref()) {
-            self.listeners.forget(&key);
-            self.trees.forget(&key);
             return Ok(Requeue::OnChange);
         }
         let ready = agent.status.as_ref().is_some_and(|status| is_true(&status.conditions, "Ready"));
@@ -208,4 +207,14 @@ impl AgentReconciler {
 /// Whether an event is about what the zones' controller writes itself.
 fn is_our_own(origin: &str) -> bool {
     ["/Zones/", "/Connections/", "/Oem/Drystone/ForwardingTable"].iter().any(|part| origin.contains(part))
+}
+
+/// Ends what was done for agents that are gone. They leave without a finalizer, so that no pass is made for them.
+pub(super) async fn forget_the_gone(agents: Cache<FabricAgent>, listeners: Listeners, trees: AgentTrees) {
+    let mut changes = std::pin::pin!(agents.changes());
+    while changes.next().await.is_some() {
+        let is_there = |agent: &ObjectKey| agents.get(agent).is_some();
+        listeners.retain(is_there);
+        trees.retain(is_there);
+    }
 }

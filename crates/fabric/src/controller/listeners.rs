@@ -50,9 +50,9 @@ impl Listeners {
         running.insert(key, (address.to_owned(), AbortOnDropHandle::new(task)));
     }
 
-    /// Listens to an agent no longer.
-    pub(super) fn forget(&self, agent: &ObjectKey) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(agent);
+    /// Listens no longer to the agents that are not wanted.
+    pub(super) fn retain(&self, wanted: impl Fn(&ObjectKey) -> bool) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).retain(|agent, _| wanted(agent));
     }
 }
 

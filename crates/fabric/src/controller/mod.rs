@@ -86,12 +86,14 @@ impl FabricManager {
         if !(watched.ready().await && switches.ready().await) {
             return;
         }
+        let listeners = listeners::Listeners::new(doubts.clone(), shutdown.clone());
+        let gone = agent::forget_the_gone(watched.agents.clone(), listeners.clone(), config.trees.clone());
         let agent = agent::AgentReconciler {
             client: client.clone(),
             services: services.clone(),
             switches: switches.clone(),
             doubts: doubts.clone(),
-            listeners: listeners::Listeners::new(doubts.clone(), shutdown.clone()),
+            listeners,
             trees: config.trees.clone(),
             crawled: std::sync::Mutex::default(),
             events: config.events.clone(),
@@ -118,6 +120,7 @@ impl FabricManager {
         let pool = Controller::new(client.clone(), pool, settings.clone());
         let agent = Controller::new(client, agent, settings).triggered_by(doubts.bells());
         tokio::join!(
+            shutdown.clone().run_until_cancelled_owned(gone),
             agent.run(shutdown.clone()),
             zone.run(shutdown.clone()),
             connection.run(shutdown.clone()),
