@@ -15,7 +15,12 @@ use drystone_engine::{
     runner::{Engine, EngineConfig},
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
-use drystone_metal::{controller::MetalConfig, http::BootMedia};
+use drystone_metal::{
+    controller::MetalConfig,
+    driver::redfish::RedfishDrivers,
+    http::BootMedia,
+    provisioner::{Ways, redfish::RedfishProvisioner},
+};
 use drystone_ofmf::Ofmf;
 use kube::Client;
 use tokio::task::JoinHandle;
@@ -86,8 +91,7 @@ pub(crate) fn start(
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let metal = MetalConfig {
-        drivers: Arc::new(drystone_metal::driver::redfish::RedfishDrivers),
-        media,
+        ways: Ways::new(vec![Arc::new(RedfishProvisioner::new(Arc::new(RedfishDrivers), media))]),
         events: events.clone(),
     };
     let fabric = FabricConfig {

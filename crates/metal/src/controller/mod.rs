@@ -2,7 +2,6 @@
 
 mod blocks;
 mod host;
-mod seed;
 mod site;
 
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Client, ResourceExt as _, runtime::watcher};
 use tokio_util::sync::CancellationToken;
 
-use crate::{driver::Drivers, http::BootMedia};
+use crate::provisioner::Ways;
 
 /// Finalizer on every BareMetalHost; Metal3's own.
 pub const FINALIZER: &str = "baremetalhost.metal3.io";
@@ -25,10 +24,8 @@ pub const FINALIZER: &str = "baremetalhost.metal3.io";
 /// What the controllers are given.
 #[derive(Clone)]
 pub struct MetalConfig {
-    /// Makes drivers.
-    pub drivers: Arc<dyn Drivers>,
-    /// Serves boot media.
-    pub media: BootMedia,
+    /// Ways of provisioning.
+    pub ways: Ways,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
 }

@@ -75,7 +75,7 @@ pub enum DriverError {
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DriverError>> + Send + 'a>>;
 
 /// User name and password of a management controller. `Debug` shows neither.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// User name.
     pub username: String,
@@ -103,8 +103,11 @@ pub trait HostDriver: Send + Sync {
     /// Switches on and waits until power is on.
     fn power_on(&self) -> Answer<'_, ()>;
 
-    /// Switches off and waits until power is off; `graceful` lets the operating system end first, for a while.
-    fn power_off(&self, graceful: bool) -> Answer<'_, ()>;
+    /// Switches off at once and waits until power is off.
+    fn power_off(&self) -> Answer<'_, ()>;
+
+    /// Asks the operating system to end; does not wait. False if the controller cannot ask, or nothing is there to ask.
+    fn ask_to_end(&self) -> Answer<'_, bool>;
 
     /// Inserts a medium and makes the next start boot from it, once.
     fn boot_medium_once<'a>(&'a self, image: &'a Url) -> Answer<'a, ()>;

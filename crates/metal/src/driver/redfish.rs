@@ -29,9 +29,6 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 /// How long power may take to follow.
 const POWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long an operating system gets to end by itself.
-const GRACE: Duration = Duration::from_secs(20);
-
 /// Pauses between looks at the power state, growing.
 const FIRST_POLL: Duration = Duration::from_millis(50);
 const LONGEST_POLL: Duration = Duration::from_secs(2);
@@ -161,8 +158,7 @@ impl RedfishHost {
     }
 
     async fn reset(&self, system: &ComputerSystem, kind: ResetType) -> Result<(), DriverError> {
-        let target = action(&system.actions, "ComputerSystem.Reset")
-            .unwrap_or_else(|| format!("{}/Actions/ComputerSystem.Reset", system.odata_id));
+        let target = reset_target(system);
         match self.client.action(&target, &json!({"ResetType": kind.as_str()})).await {
             Ok(_) => Ok(()),
             // Some controllers refuse what is the case already; whether it is, the caller sees.
@@ -186,22 +182,12 @@ impl RedfishHost {
         }
     }
 
-    async fn switch(&self, on: bool, graceful: bool) -> Result<(), DriverError> {
+    async fn switch(&self, on: bool) -> Result<(), DriverError> {
         let system = self.system().await?;
         if is_on(&system) == Some(on) {
             return Ok(());
         }
-        if on {
-            self.reset(&system, ResetType::On).await?;
-        } else if graceful {
-            self.reset(&system, ResetType::GracefulShutdown).await?;
-            if self.await_power(false, GRACE).await? {
-                return Ok(());
-            }
-            self.reset(&system, ResetType::ForceOff).await?;
-        } else {
-            self.reset(&system, ResetType::ForceOff).await?;
-        }
+        self.reset(&system, if on { ResetType::On } else { ResetType::ForceOff }).await?;
         if self.await_power(on, POWER_LIMIT).await? {
             return Ok(());
         }
@@ -217,6 +203,11 @@ impl RedfishHost {
 /// Target of an action, as the resource publishes it.
 fn action(actions: &serde_json::Map<String, Value>, name: &str) -> Option<String> {
     actions.get(&format!("#{name}"))?.get("target")?.as_str().map(str::to_owned)
+}
+
+fn reset_target(system: &ComputerSystem) -> String {
+    action(&system.actions, "ComputerSystem.Reset")
+        .unwrap_or_else(|| format!("{}/Actions/ComputerSystem.Reset", system.odata_id))
 }
 
 /// Whether power is on; `None` while it is changing.
@@ -262,11 +253,24 @@ impl HostDriver for RedfishHost {
     }
 
     fn power_on(&self) -> Answer<'_, ()> {
-        Box::pin(self.switch(true, false))
+        Box::pin(self.switch(true))
     }
 
-    fn power_off(&self, graceful: bool) -> Answer<'_, ()> {
-        Box::pin(self.switch(false, graceful))
+    fn power_off(&self) -> Answer<'_, ()> {
+        Box::pin(self.switch(false))
+    }
+
+    fn ask_to_end(&self) -> Answer<'_, bool> {
+        Box::pin(async {
+            let system = self.system().await?;
+            let target = reset_target(&system);
+            match self.client.action(&target, &json!({"ResetType": "GracefulShutdown"})).await {
+                Ok(_) => Ok(true),
+                // It knows no such reset, or nothing runs there that could be asked.
+                Err(error) if matches!(error.status(), Some(400 | 404 | 405 | 409 | 501)) => Ok(false),
+                Err(error) => Err(self.error("asking the operating system to end", &error)),
+            }
+        })
     }
 
     fn boot_medium_once<'a>(&'a self, image: &'a Url) -> Answer<'a, ()> {

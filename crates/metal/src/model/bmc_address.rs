@@ -91,6 +91,12 @@ impl BmcAddress {
     }
 }
 
+impl std::fmt::Display for BmcAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.base, self.system.as_deref().unwrap_or_default().trim_start_matches('/'))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use drystone_hostile::{damaged_text, text};
