@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use drystone_agent::network::NetworkConfig;
 use drystone_hostile::{bytes, damaged, damaged_text, text};
 use proptest::prelude::*;
 
 use super::{
-    cloud_config::CloudConfig, command_line, control, network::NetworkConfig, seed, spawn, systemctl,
+    cloud_config::CloudConfig, command_line, control, seed, spawn, systemctl,
     unit_file,
 };
 

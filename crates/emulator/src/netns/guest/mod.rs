@@ -54,7 +54,6 @@ mod enabled;
 mod hostile;
 mod init;
 mod manager;
-mod network;
 mod reaper;
 mod root;
 mod seed;
