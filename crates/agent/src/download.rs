@@ -332,7 +332,7 @@ mod tests {
         tags: [&'static str; 2],
     }
 
-    /// Breaks off after ten bytes, every time but the fourth.
+    /// Breaks off every ten bytes; without ranges ten bytes later each time.
     async fn serve(State(server): State<Server>, headers: HeaderMap) -> Response {
         let number = server.requests.fetch_add(1, Ordering::SeqCst);
         let range = headers.get("range").and_then(|range| range.to_str().ok());
@@ -342,15 +342,21 @@ mod tests {
         let rest = &CONTENT[from..];
         let limit = if server.ranges { 10 } else { 10 * (number + 1) };
         let cut = rest.len().min(limit);
-        let chunks = vec![Ok(Bytes::copy_from_slice(&rest[..cut])), Err(std::io::Error::other("cut"))];
-        let chunks = if cut == rest.len() { chunks.into_iter().take(1).collect::<Vec<_>>() } else { chunks };
+        let whole = cut == rest.len();
+        let begun = futures::stream::iter([Ok(Bytes::copy_from_slice(&rest[..cut]))]);
+        // What has begun is on its way before it breaks off.
+        let broken = futures::stream::once(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if whole { Ok(Bytes::new()) } else { Err(std::io::Error::other("cut")) }
+        });
+        let chunks = futures::StreamExt::chain(begun, broken);
         let status = if from > 0 { 206 } else { 200 };
         Response::builder()
             .status(status)
             .header("content-length", rest.len())
             .header("content-range", format!("bytes {from}-{}/{}", CONTENT.len() - 1, CONTENT.len()))
             .header("etag", server.tags[number.min(1)])
-            .body(Body::from_stream(futures::stream::iter(chunks)))
+            .body(Body::from_stream(chunks))
             .unwrap()
     }
 

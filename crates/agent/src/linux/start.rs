@@ -83,7 +83,7 @@ async fn set_up_network(machine: &LinuxMachine, config: &AgentConfig) -> Result<
 async fn ask_for_address(interface: &str) -> bool {
     let up = Command::new("ip").args(["link", "set", "dev", interface, "up"]).status().await;
     let client = Command::new("udhcpc")
-        .args(["-i", interface, "-n", "-q", "-t", "10", "-T", "2"])
+        .args(["-i", interface, "-n", "-q", "-t", "10", "-T", "2", "-s", "/etc/udhcpc/default.script"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
