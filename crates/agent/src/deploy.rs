@@ -160,7 +160,7 @@ impl Deployer {
         }
         self.point.send_replace(Point { stage: Stage::Writing, done: 0, total });
         let (send, receive) = mpsc::channel(PIECES);
-        let writing = tokio::task::spawn_blocking(move || take(disk, layout, expected, receive));
+        let writing = tokio::task::spawn_blocking(move || take(disk, layout, &expected, receive));
         let sent = download
             .send_all(send, |done| {
                 self.point.send_replace(Point { stage: Stage::Writing, done, total });
@@ -180,7 +180,7 @@ impl Deployer {
 fn take(
     mut disk: Box<dyn Disk>,
     layout: Option<Layout>,
-    expected: Expected,
+    expected: &Expected,
     mut pieces: mpsc::Receiver<Bytes>,
 ) -> Result<Box<dyn Disk>, DeployError> {
     // An old table at the end of the disk would outlive an image that is smaller than the disk.

@@ -19,6 +19,10 @@ pub struct MachineError {
 
 impl MachineError {
     /// Makes one out of anything.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "made to be the end of `map_err`, which hands errors over"
+    )]
     pub fn new(what: impl Into<String>, reason: impl ToString) -> Self {
         Self { what: what.into(), reason: reason.to_string() }
     }

@@ -238,7 +238,7 @@ impl Layout {
             let place = entry & PLACE;
             if place == 0 || (header.version == 3 && entry & READS_AS_ZERO != 0) {
                 self.add_zeros(guest, length);
-            } else if place % self.cluster == 0 {
+            } else if place.is_multiple_of(self.cluster) {
                 self.pieces.push(Piece { from: place, to: place + length, kind: Kind::Plain(guest) });
             } else {
                 return Err(Qcow2Error::Bad("a cluster does not begin where clusters do"));

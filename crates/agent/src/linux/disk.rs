@@ -15,7 +15,7 @@ use nix::{
 use crate::machine::Disk;
 
 /// Zeros are written so many at a time where the kernel cannot make them.
-const ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// A block device that is open for writing.
 #[derive(Debug)]

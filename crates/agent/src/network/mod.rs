@@ -119,7 +119,7 @@ impl NetworkConfig {
             serde_saphyr::from_str(text).map_err(|error| NetworkError::Syntax(error.to_string()))?;
         if let Some(links) = document.links {
             let networks = document.networks.unwrap_or_default();
-            return openstack::understand(links, networks, document.services.unwrap_or_default());
+            return openstack::understand(links, networks, &document.services.unwrap_or_default());
         }
         let Document { network, version, ethernets, .. } = document;
         let config = network.unwrap_or(Self { version, ethernets });

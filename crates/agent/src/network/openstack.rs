@@ -66,7 +66,7 @@ pub(super) struct Service {
 pub(super) fn understand(
     links: Vec<Link>,
     networks: Vec<Network>,
-    services: Vec<Service>,
+    services: &[Service],
 ) -> Result<NetworkConfig, NetworkError> {
     let mut config = NetworkConfig { version: 2, ..NetworkConfig::default() };
     for link in links {

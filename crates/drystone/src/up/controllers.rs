@@ -91,7 +91,9 @@ pub(crate) fn start(
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let metal = MetalConfig {
-        ways: Ways::new(vec![Arc::new(RedfishProvisioner::new(Arc::new(RedfishDrivers), media))]),
+        ways: Ways::new(vec![Arc::new(
+            RedfishProvisioner::new(Arc::new(RedfishDrivers), media).agents(server.agents.clone()),
+        )]),
         events: events.clone(),
     };
     let fabric = FabricConfig {

@@ -15,6 +15,7 @@ use drystone_identity::{
     rbac::{Attributes, ResourceAttributes},
     tls::{ServerIdentity, server_config},
 };
+use drystone_metal::agent::AgentDesk;
 use drystone_store::Store;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -26,7 +27,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{pki::Keys, redfish::Redfish};
+use super::{agents::AgentOptions, pki::Keys, redfish::Redfish};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -43,6 +44,8 @@ pub(crate) struct Server {
     pub(crate) identity: Arc<ServerIdentity>,
     /// Where the Redfish service is mounted.
     pub(crate) redfish: Redfish,
+    /// Where agents on hosts report.
+    pub(crate) agents: AgentDesk,
     serving: Vec<JoinHandle<()>>,
 }
 
@@ -76,7 +79,12 @@ impl Server {
 }
 
 /// Starts the server over a store, listens.
-pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> Result<Server, Failure> {
+pub(crate) async fn start(
+    keys: &Keys,
+    store: Arc<dyn Store>,
+    ports: Ports,
+    agents: AgentOptions,
+) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
         Some(address) => Some(listen(address, "--http").await?),
@@ -98,10 +106,11 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
     let identity = ServerIdentity::new(&keys.server)?;
     let tls = server_config(Arc::clone(&identity), Some(&keys.authority.certificate_pem()))?;
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
+    let agents = agents.desk(client.clone(), keys, address);
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
     let redfish = Redfish::default();
-    let router = api.router_with_fallback().merge(addresses).merge(redfish.router());
+    let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agents.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -113,7 +122,7 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, redfish, serving })
+    Ok(Server { api, address, plain_address, identity, redfish, agents, serving })
 }
 
 /// Listens; `option` is how the user says where.

@@ -54,6 +54,8 @@ pub(crate) struct Drystone {
     port: u16,
     process: Option<Child>,
     directory: Option<tempfile::TempDir>,
+    /// More arguments of `up`.
+    pub(crate) arguments: Vec<String>,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -78,6 +80,7 @@ impl Drystone {
             port,
             process: None,
             directory: Some(directory),
+            arguments: Vec::new(),
         }
     }
 
@@ -87,6 +90,7 @@ impl Drystone {
         let mut command = Command::new(env!("CARGO_BIN_EXE_drystone"));
         command.arg("up").arg("--data").arg(&self.data).arg("--site").arg(&self.site);
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--backend", self.backend]);
+        command.args(&self.arguments);
         command.arg("--image-archive").arg(workspace().join("target/images/hello.tar"));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
@@ -213,6 +217,13 @@ impl Drystone {
         command.arg("--cacert").arg(self.data.join("ca.crt"));
         command.args(["--user", &format!("admin:{}", password.trim())]);
         curl(command, method, &url, body, headers)
+    }
+
+    /// Sends a request over HTTPS as nobody.
+    pub(crate) fn anonymous(&self, method: &str, path: &str, headers: &[&str]) -> Reply {
+        let mut command = Command::new("curl");
+        command.arg("--cacert").arg(self.data.join("ca.crt"));
+        curl(command, method, &format!("https://127.0.0.1:{}{path}", self.port), &Value::Null, headers)
     }
 
     /// Sends a request to the emulated service of that name, past Drystone.

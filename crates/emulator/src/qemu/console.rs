@@ -61,7 +61,10 @@ mod tests {
             ("Linux version 6.1\r\ndrystone: boot failed: user-data\r\n", BootState::NoBoot),
             ("Linux version 6.1\nKernel panic - not syncing", BootState::NoBoot),
             ("Linux version 6.1\nx login: \nSeaBIOS (version 1)\n", BootState::PostInProgress),
-            ("Linux version 6.1\nx login: \nSeaBIOS (version 1)\nLinux version 6.1\n", BootState::OsBootStarted),
+            (
+                "Linux version 6.1\nx login: \nSeaBIOS (version 1)\nLinux version 6.1\n",
+                BootState::OsBootStarted,
+            ),
         ] {
             assert_eq!(judge(said), expected, "{said}");
         }

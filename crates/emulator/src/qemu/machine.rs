@@ -43,7 +43,9 @@ pub(super) enum MachineError {
     Unkillable(i32),
     #[error("the host is on; switch it off first")]
     On,
-    #[error("the medium is no bootable ISO image, and virtual machines boot nothing else; give the host an image")]
+    #[error(
+        "the medium is no bootable ISO image, and virtual machines boot nothing else; give the host an image"
+    )]
     NoIso,
 }
 
@@ -106,7 +108,9 @@ impl Machine {
     pub(super) fn boot_state(&self) -> Result<BootState, MachineError> {
         match self.running() {
             None => Ok(BootState::Off),
-            Some(running) => console::boot_state(&self.console(), running.console_from).map_err(io_error("console")),
+            Some(running) => {
+                console::boot_state(&self.console(), running.console_from).map_err(io_error("console"))
+            }
         }
     }
 
@@ -121,11 +125,13 @@ impl Machine {
             BootSource::Medium(path) if is_iso(path) => Some(path.as_path()),
             BootSource::Medium(_) => return Err(MachineError::NoIso),
         };
-        fs::create_dir_all(self.directory.join("drives")).map_err(io_error(self.directory.display().to_string()))?;
+        fs::create_dir_all(self.directory.join("drives"))
+            .map_err(io_error(self.directory.display().to_string()))?;
         for drive in &spec.drives {
             let path = self.drive(&drive.name);
             let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-            file.and_then(|file| file.set_len(drive.capacity_gib << 30)).map_err(io_error(path.display().to_string()))?;
+            file.and_then(|file| file.set_len(drive.capacity_gib << 30))
+                .map_err(io_error(path.display().to_string()))?;
         }
         if fs::metadata(self.console()).is_ok_and(|found| found.len() > LONGEST_CONSOLE) {
             fs::remove_file(self.console()).map_err(io_error("console"))?;
@@ -142,15 +148,21 @@ impl Machine {
             _ => Command::new(PROGRAM),
         };
         command.args(self.arguments(spec, medium, network));
-        command.current_dir(&self.directory).stdin(Stdio::null()).stdout(log.try_clone().map_err(io_error("log"))?);
+        command
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(io_error("log"))?);
         // A group of its own: it outlives this process, and the terminal's Ctrl-C is not meant for it.
         let mut child = command.stderr(log).process_group(0).spawn().map_err(MachineError::NoProgram)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(ProcessId::running);
         let ended = tokio::time::timeout(START, child.wait()).await;
-        if let (Ok(status), _) | (Err(_), None) = (&ended, pid) && let Ok(status) = ended {
+        if let Ok(status) = ended {
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             let said = fs::read_to_string(&log_path).unwrap_or_default();
-            return Err(MachineError::Refused { status, said: said.lines().last().unwrap_or_default().to_owned() });
+            return Err(MachineError::Refused {
+                status,
+                said: said.lines().last().unwrap_or_default().to_owned(),
+            });
         }
         let process = pid.ok_or(MachineError::Unkillable(0))?;
         let record = serde_json::to_vec(&Running { process, console_from }).map_err(io::Error::from);
@@ -192,18 +204,26 @@ impl Machine {
         for (index, drive) in spec.drives.iter().enumerate() {
             let serial = format!("{}-{}", spec.name, drive.name);
             // QEMU keeps 20 characters of a serial number.
-            let serial: String = serial.chars().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect();
-            add("-drive", format!("if=none,id=drive{index},format=raw,discard=unmap,file=drives/{}.raw", drive.name));
+            let serial: String =
+                serial.chars().rev().take(20).collect::<Vec<_>>().into_iter().rev().collect();
+            add(
+                "-drive",
+                format!("if=none,id=drive{index},format=raw,discard=unmap,file=drives/{}.raw", drive.name),
+            );
             let device = match drive.media {
                 DriveMedia::NVMe => format!("nvme,drive=drive{index},serial={serial}"),
-                DriveMedia::Ssd => format!("scsi-hd,bus=scsi.0,drive=drive{index},serial={serial},rotation_rate=1"),
-                DriveMedia::Hdd => format!("scsi-hd,bus=scsi.0,drive=drive{index},serial={serial},rotation_rate=7200"),
+                DriveMedia::Ssd => {
+                    format!("scsi-hd,bus=scsi.0,drive=drive{index},serial={serial},rotation_rate=1")
+                }
+                DriveMedia::Hdd => {
+                    format!("scsi-hd,bus=scsi.0,drive=drive{index},serial={serial},rotation_rate=7200")
+                }
             };
             add("-device", device);
         }
         match network {
             Network::Translated(mac) => {
-                for mac in mac {
+                if let Some(mac) = mac {
                     add("-netdev", "user,id=net0".to_owned());
                     add("-device", format!("virtio-net-pci,netdev=net0,mac={mac},romfile="));
                 }

@@ -7,7 +7,7 @@
 //! | drive | a sparse file `hosts/HOST/drives/NAME.raw` |
 //! | serial console | `hosts/HOST/console.log`, which also tells how far a boot has come ([`console`]) |
 //! | power button | QEMU's control socket ([`control`]) |
-//! | cable | as root: a tap in a namespace of the host, bridged to the veth pair that leads to the switch, and switches and gateway are those of [`crate::netns`]; else the first interface is behind QEMU's own address translation, from where this machine is 10.0.2.2 |
+//! | cable | as root, in a site with a gateway: a tap in a namespace of the host, bridged to the veth pair that leads to the switch, and switches and gateway are those of [`crate::netns`]; else the first interface is behind QEMU's own address translation, from where this machine is 10.0.2.2 |
 //!
 //! A host boots what its BMC says, once from the medium if there is one, and from its drives when it resets itself.
 
@@ -22,6 +22,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -78,6 +79,11 @@ impl Backend for QemuBackend {
         true
     }
 
+    fn hosts_network(&self) -> Option<IpNet> {
+        let network = IpNet::new(IpAddr::V4(BEHIND_TRANSLATION), 24).ok();
+        network.filter(|_| self.network.is_none())
+    }
+
     async fn start(
         &self,
         site: &SiteFile,
@@ -132,7 +138,10 @@ impl Backend for QemuBackend {
     }
 
     async fn shut_down(&self, host: &HostSpec) -> Result<(), BackendError> {
-        self.machine(&host.name).press_button().await.map_err(failed(format!("shutting down host {}", host.name)))
+        self.machine(&host.name)
+            .press_button()
+            .await
+            .map_err(failed(format!("shutting down host {}", host.name)))
     }
 
     async fn power_off(&self, host: &HostSpec) -> Result<(), BackendError> {

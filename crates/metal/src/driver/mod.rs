@@ -112,6 +112,9 @@ pub trait HostDriver: Send + Sync {
     /// Inserts a medium and makes the next start boot from it, once.
     fn boot_medium_once<'a>(&'a self, image: &'a Url) -> Answer<'a, ()>;
 
+    /// Makes every start from now on boot from the disk.
+    fn boot_disk(&self) -> Answer<'_, ()>;
+
     /// Ejects whatever is inserted.
     fn eject(&self) -> Answer<'_, ()>;
 

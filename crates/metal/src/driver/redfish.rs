@@ -300,6 +300,24 @@ impl HostDriver for RedfishHost {
         })
     }
 
+    fn boot_disk(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            let system = self.system().await?;
+            let boot = |enabled: &str| json!({"Boot": {"BootSourceOverrideTarget": "Hdd", "BootSourceOverrideEnabled": enabled}});
+            let always = boot("Continuous");
+            match self.client.modify(&system.odata_id, |_| Some(always.clone())).await {
+                Ok(_) => Ok(()),
+                // Some controllers know no override that stays; the disk is what they boot by themselves later.
+                Err(error) if matches!(error.status(), Some(400)) => {
+                    let once = boot("Once");
+                    let changed = self.client.modify(&system.odata_id, |_| Some(once.clone())).await;
+                    changed.map(drop).map_err(|error| self.error("setting the boot override", &error))
+                }
+                Err(error) => Err(self.error("setting the boot override", &error)),
+            }
+        })
+    }
+
     fn eject(&self) -> Answer<'_, ()> {
         Box::pin(async {
             let system = self.system().await?;

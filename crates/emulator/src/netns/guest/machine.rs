@@ -38,7 +38,8 @@ pub(super) fn main() -> ExitCode {
         eprintln!("{} is the first process of a machine", super::MACHINE);
         return ExitCode::from(2);
     }
-    let outcome = prepare().and_then(|prepared| init::run(prepared).map_err(|BootFailure { reason, .. }| reason));
+    let outcome =
+        prepare().and_then(|prepared| init::run(prepared).map_err(|BootFailure { reason, .. }| reason));
     if let Err(reason) = &outcome {
         println!("{FAILED}: {reason}");
         super::idle();
@@ -60,7 +61,8 @@ fn prepare() -> Result<Prepared, String> {
         }
     }
     remount_root()?;
-    root::mount_kernel("devpts", Path::new("/dev/pts"), MsFlags::MS_NOSUID, "mode=620,ptmxmode=666").map_err(text)?;
+    root::mount_kernel("devpts", Path::new("/dev/pts"), MsFlags::MS_NOSUID, "mode=620,ptmxmode=666")
+        .map_err(text)?;
     root::mount_temporary(Path::new("/dev/shm"), "mode=1777").map_err(text)?;
     root::mount_temporary(Path::new("/run"), "mode=755").map_err(text)?;
     root::mount_temporary(Path::new("/tmp"), "mode=1777").map_err(text)?;
@@ -114,7 +116,16 @@ fn load_drivers() {
     collect_aliases(Path::new("/sys/devices"), 0, &mut aliases);
     aliases.sort();
     aliases.dedup();
-    let always = ["overlay", "veth", "bridge", "br_netfilter", "nf_tables", "nft_chain_nat", "nft_masq", "nf_conntrack"];
+    let always = [
+        "overlay",
+        "veth",
+        "bridge",
+        "br_netfilter",
+        "nf_tables",
+        "nft_chain_nat",
+        "nft_masq",
+        "nf_conntrack",
+    ];
     for alias in aliases.iter().map(String::as_str).chain(always) {
         let _ = Command::new("modprobe").args(["-q", alias]).status();
     }
@@ -141,7 +152,9 @@ fn ask_for_addresses() {
     let names = interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     for name in names.filter(|name| name != "lo") {
         let _ = Command::new("ip").args(["link", "set", "dev", &name, "up"]).status();
-        let asked = Command::new("udhcpc").args(["-i", &name, "-n", "-q", "-t", "5", "-T", "2", "-s", "/etc/udhcpc/default.script"]).output();
+        let asked = Command::new("udhcpc")
+            .args(["-i", &name, "-n", "-q", "-t", "5", "-T", "2", "-s", "/etc/udhcpc/default.script"])
+            .output();
         if !asked.is_ok_and(|asked| asked.status.success()) {
             println!("no DHCP server answers on {name}");
         }
@@ -172,7 +185,8 @@ fn choose_system() -> Result<System, String> {
 
 /// The first block device, disk or partition, that is a configuration drive.
 fn find_drive() -> Option<(PathBuf, drystone_agent::protocol::ConfigDrive)> {
-    let mut names: Vec<_> = fs::read_dir("/sys/class/block").ok()?.flatten().map(|entry| entry.file_name()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir("/sys/class/block").ok()?.flatten().map(|entry| entry.file_name()).collect();
     names.sort();
     names.into_iter().find_map(|name| {
         let path = Path::new("/dev").join(name);

@@ -21,10 +21,8 @@ pub(super) struct Seed {
 impl Seed {
     /// A seed of which only the identity is known so far.
     pub(super) fn named(instance_id: &str, hostname: Option<&str>) -> Self {
-        let meta_data = MetaData {
-            instance_id: instance_id.to_owned(),
-            local_hostname: hostname.map(str::to_owned),
-        };
+        let meta_data =
+            MetaData { instance_id: instance_id.to_owned(), local_hostname: hostname.map(str::to_owned) };
         Self { meta_data, ..Self::default() }
     }
 }
