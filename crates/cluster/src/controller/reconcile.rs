@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use drystone_api::{
     BareMetalHost, Cluster, ClusterMember, ClusterPhase, ClusterStatus, Composition, CompositionPhase,
-    MemberRole, Operation, OperationPhase, SITE_LABEL, SYSTEM_NAMESPACE, Site, condition, set_condition,
+    MemberRole, ObjectReference, Operation, OperationPhase, SITE_LABEL, SYSTEM_NAMESPACE, Site, condition,
+    set_condition,
 };
 use drystone_engine::{
     events::EventKind,
@@ -101,7 +102,17 @@ impl ClusterReconciler {
         let Some(reference) = cluster.status.as_ref().and_then(|status| status.operation.as_ref()) else {
             return Ok(None);
         };
-        let operations: Api<Operation> = Api::namespaced(self.client.clone(), &names.namespace);
+        self.operation(reference, names).await
+    }
+
+    /// An operation of the cluster, if it is still there. That of a deletion may be in another namespace than the cluster.
+    pub(super) async fn operation(
+        &self,
+        reference: &ObjectReference,
+        names: &Names,
+    ) -> Result<Option<Operation>, ReconcileError> {
+        let namespace = if reference.namespace.is_empty() { &names.namespace } else { &reference.namespace };
+        let operations: Api<Operation> = Api::namespaced(self.client.clone(), namespace);
         operations.get_opt(&reference.name).await.map_err(api_error("reading the operation"))
     }
 

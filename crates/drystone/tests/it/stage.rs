@@ -240,6 +240,17 @@ impl Drystone {
         format!("ds-{}-{host}", self.site_name)
     }
 
+    /// A guide's text with the data directory, port and site of this one in place of the guide's.
+    pub(crate) fn adapted(&self, guide: &str) -> String {
+        guide
+            .replace("/tmp/drystone", &self.data.display().to_string())
+            .replace("127.0.0.1:6443", &format!("127.0.0.1:{}", self.port))
+            .replace("ds-rack-", &format!("ds-{}-", self.site_name))
+            .replace("site/rack", &format!("site/{}", self.site_name))
+            .replace("sites/rack/", &format!("sites/{}/", self.site_name))
+            .replace("site.drystone.dev/rack", &format!("site.drystone.dev/{}", self.site_name))
+    }
+
     /// Network namespaces of this site.
     pub(crate) fn namespaces(&self) -> Vec<String> {
         let prefix = format!("ds-{}", self.site_name);

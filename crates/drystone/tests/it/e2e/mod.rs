@@ -3,6 +3,7 @@
 mod control_plane;
 mod demo;
 mod fabric;
+mod guides;
 mod kill;
 mod redfish;
 mod replacement;
