@@ -247,6 +247,7 @@ impl Drystone {
             .replace("127.0.0.1:6443", &format!("127.0.0.1:{}", self.port))
             .replace("ds-rack-", &format!("ds-{}-", self.site_name))
             .replace("site/rack", &format!("site/{}", self.site_name))
+            .replace("site proxy rack", &format!("site proxy {}", self.site_name))
             .replace("sites/rack/", &format!("sites/{}/", self.site_name))
             .replace("site.drystone.dev/rack", &format!("site.drystone.dev/{}", self.site_name))
     }

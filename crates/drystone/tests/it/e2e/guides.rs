@@ -108,8 +108,7 @@ struct Shell {
 
 impl Shell {
     fn start(directory: &Path) -> Self {
-        let program = Path::new(env!("CARGO_BIN_EXE_drystone")).parent().unwrap();
-        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        let path = format!("{}/bin:{}", directory.display(), std::env::var("PATH").unwrap());
         let mut process = Command::new("bash")
             .args(["--noprofile", "--norc"])
             .current_dir(directory)
@@ -180,12 +179,16 @@ fn follow(guide: &str) {
     assert!(examples.len() > 20, "{guide} has only {} examples", examples.len());
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(workspace().join("examples"), directory.path().join("examples")).unwrap();
+    let programs = directory.path().join("bin");
+    std::fs::create_dir(&programs).unwrap();
+    for name in ["drystone", "kubectl-destroy"] {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_drystone"), programs.join(name)).unwrap();
+    }
     let mut shell = Shell::start(directory.path());
-    for example in &examples {
-        // The stage has done these already.
-        if !example.command.starts_with("drystone up") && !example.command.starts_with("./dev") {
-            shell.follow(guide, example);
-        }
+    // What comes before, and this, the stage has done.
+    let ready = examples.iter().position(|example| example.command.starts_with("drystone up")).unwrap();
+    for example in &examples[ready + 1..] {
+        shell.follow(guide, example);
     }
     drop(shell);
     drystone.stop();
@@ -195,6 +198,11 @@ fn follow(guide: &str) {
 #[test]
 fn the_guide_of_fabrics() {
     follow("fabric.md");
+}
+
+#[test]
+fn the_guide_of_getting_started() {
+    follow("getting-started.md");
 }
 
 #[test]
