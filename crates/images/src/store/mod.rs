@@ -192,7 +192,7 @@ impl Store {
         let root = &self.inner.root;
         let figures = nix::sys::statvfs::statvfs(root)
             .map_err(|error| StoreError::io("ask for the room of", root)(error.into()))?;
-        Ok(u64::from(figures.blocks_available()).saturating_mul(u64::from(figures.fragment_size())))
+        Ok(figures.blocks_available().saturating_mul(figures.fragment_size()))
     }
 
     /// Begins, or goes on with, an upload. Whoever was adding to it is stopped first.

@@ -194,7 +194,7 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
@@ -269,7 +269,10 @@ fn a_crash_at_any_instant_keeps_what_was_acknowledged() {
         let store = Store::open(&root).unwrap();
         let snapshot = store.look(&id("a"));
         let offset = snapshot.as_ref().map_or(0, |snapshot| snapshot.offset);
-        assert!(offset >= *told && offset % 1_000 == 0, "instant {number}: {snapshot:?}, told {told}");
+        assert!(
+            offset >= *told && offset.is_multiple_of(1_000),
+            "instant {number}: {snapshot:?}, told {told}"
+        );
         let finished = match snapshot.and_then(|snapshot| snapshot.finished) {
             Some(finished) => finished,
             None => runtime.block_on(upload(&store, "a", &bytes)).unwrap().1.unwrap(),
