@@ -248,7 +248,8 @@ impl Sender<'_> {
     /// Sends everything from `offset` on, piece by piece: no piece is lost whose arrival was acknowledged.
     async fn send(&self, mut offset: u64) -> Result<(), ClientError> {
         let (mut piece, mut failures) = (FIRST_PIECE, 0);
-        while offset < self.length {
+        // Also when all bytes are there: a request without any ends an upload whose last answer was lost.
+        loop {
             (self.progress)(Progress::Sending(offset, self.length));
             let began = Instant::now();
             match self.piece(offset, piece.min(self.length - offset)).await {
@@ -256,8 +257,11 @@ impl Sender<'_> {
                     if began.elapsed() < QUICK {
                         piece = (2 * piece).min(LARGEST_PIECE);
                     }
-                    failures = if next > offset { 0 } else { failures + 1 };
                     offset = next;
+                    failures = 0;
+                    if offset >= self.length {
+                        break;
+                    }
                 }
                 Err(error) => {
                     failures += 1;

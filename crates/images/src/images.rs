@@ -7,7 +7,11 @@ use std::{
 };
 
 use drystone_api::{Artifact, ArtifactStatus, condition, set_condition};
-use drystone_engine::harness::{StatusError, update_status};
+use drystone_engine::{
+    events::{EventKind, EventRecorder, EventSink as _},
+    harness::{StatusError, update_status},
+    reference::reference_to,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -45,6 +49,7 @@ struct Inner {
     problems: Mutex<HashMap<UploadId, String>>,
     uploads: Arc<Semaphore>,
     orphans_kept: Duration,
+    events: EventRecorder,
 }
 
 impl std::fmt::Debug for Images {
@@ -69,6 +74,7 @@ impl Images {
         let inner = Inner {
             store,
             files,
+            events: EventRecorder::new(client.clone(), "drystone-images"),
             client,
             bases: RwLock::default(),
             problems: Mutex::default(),
@@ -207,7 +213,26 @@ impl Images {
         if shown.uid() != artifact.uid() {
             return Err(StatusError::Replaced { name });
         }
-        update_status(&api, &shown, |status| self.fill(&shown, status)).await.map(drop)
+        let now = update_status(&api, &shown, |status| self.fill(&shown, status)).await?;
+        self.tell(&shown, &now);
+        Ok(())
+    }
+
+    /// Tells when an image became complete, failed or got lost.
+    fn tell(&self, before: &Artifact, now: &Artifact) {
+        let reason = |artifact: &Artifact| {
+            let conditions =
+                artifact.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+            conditions.into_iter().find(|known| known.type_ == "Available").map(|known| known.reason)
+        };
+        let (before, status) = (reason(before), now.status.clone().unwrap_or_default());
+        let Some(reason) = reason(now).filter(|reason| before.as_ref() != Some(reason)) else { return };
+        let (kind, note) = match reason.as_str() {
+            "Complete" => (EventKind::Normal, format!("all bytes are here: {}", status.digest)),
+            "UploadFailed" | "BytesLost" => (EventKind::Warning, status.message),
+            _ => return,
+        };
+        self.inner.events.publish(&reference_to(now), kind, &reason, &note);
     }
 
     /// What the store has of an artifact, as a status.

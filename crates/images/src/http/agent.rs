@@ -23,9 +23,15 @@ use crate::{
 
 /// How long the next bytes of a body may take.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// How much of the body of a refused request is still listened to, so that its sender reads the answer, and for how long.
-const LINGER: usize = 64 * 1024 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(10);
+/// How much of the body of a refused request is still listened to, and for how long: of whom is known, and of strangers.
+const LINGER: Linger = Linger { bytes: 64 * 1024 * 1024, time: Duration::from_secs(10) };
+const LINGER_FOR_STRANGERS: Linger = Linger { bytes: 1024 * 1024, time: Duration::from_secs(2) };
+
+/// How long a refused request is listened to.
+struct Linger {
+    bytes: usize,
+    time: Duration,
+}
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -82,8 +88,12 @@ fn not_allowed(allowed: &'static str) -> Response {
 
 /// Answers with a problem, and goes on listening for a while: whoever still sends would otherwise only see the connection break.
 pub(super) fn refuse(problem: Problem, body: BodyDataStream) -> Response {
-    tokio::spawn(tokio::time::timeout(LINGER_TIME, async move {
-        let (mut body, mut left) = (body, LINGER);
+    refuse_after(LINGER, problem, body)
+}
+
+fn refuse_after(linger: Linger, problem: Problem, body: BodyDataStream) -> Response {
+    tokio::spawn(tokio::time::timeout(linger.time, async move {
+        let (mut body, mut left) = (body, linger.bytes);
         while let Some(Ok(bytes)) = body.next().await {
             left = match left.checked_sub(bytes.len()) {
                 Some(left) => left,
@@ -103,7 +113,7 @@ pub(super) async fn collection(
     let (parts, body) = request.into_parts();
     let verb = if parts.method == Method::POST { "create" } else { "list" };
     if let Err(problem) = front.admit(&parts, verb, &path.0, "").await {
-        return problem.into_response();
+        return refuse_after(LINGER_FOR_STRANGERS, problem, body.into_data_stream());
     }
     let place = match place(path) {
         Ok(place) => place,
@@ -135,7 +145,7 @@ pub(super) async fn image(
     let key = place((owner.clone(), cluster, kind)).and_then(|place| Ok((place.key(&name)?, place)));
     let object = key.as_ref().map(|(key, _)| key.object_name()).unwrap_or_default();
     if let Err(problem) = front.admit(&parts, verb, &owner, &object).await {
-        return problem.into_response();
+        return refuse_after(LINGER_FOR_STRANGERS, problem, body.into_data_stream());
     }
     let (key, place) = match key {
         Ok(key) => key,

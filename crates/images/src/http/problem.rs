@@ -80,7 +80,9 @@ impl From<StoreError> for Problem {
                 Self::conflict(message)
             }
             StoreError::Gone => Self::not_found(message),
-            StoreError::Digest { .. } | StoreError::Refused(_) => Self::unprocessable(message),
+            StoreError::Complete | StoreError::Digest { .. } | StoreError::Refused(_) => {
+                Self::unprocessable(message)
+            }
             StoreError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message),
             StoreError::Io { .. } | StoreError::InUse(_) | StoreError::Name(_) | StoreError::Worker(_) => {
                 tracing::error!("{message}");

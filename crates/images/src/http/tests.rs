@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode, header},
 };
 use drystone_engine::fake_api::FakeApi;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -320,6 +320,53 @@ async fn lies_are_found_and_change_nothing() {
         (&json!("100%"), &json!(right), &Value::Null)
     );
     assert_eq!(status["urls"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn of_two_uploads_of_one_image_the_newest_goes_on() {
+    let world = World::new();
+    let bytes = image(5_000_000);
+    assert_eq!(world.announce(OS, "disk", bytes.len()).await.status, StatusCode::CREATED);
+    let path = format!("{OS}/disk");
+    // One that has sent a part, and says nothing more: its client died, and nobody noticed.
+    let part = stream::iter([Ok::<_, std::io::Error>(bytes[..2_000_000].to_vec())]).chain(stream::pending());
+    let silent = tokio::spawn({
+        let router = world.router.clone();
+        let request = Request::patch(&path).header("x-user", "admin").header("upload-offset", "0");
+        let request = request.body(Body::from_stream(part)).unwrap();
+        async move { router.oneshot(request).await.unwrap().status() }
+    });
+    let partial = world.directory.path().join("uploads");
+    until("the first bytes", || {
+        let uploads = std::fs::read_dir(&partial).into_iter().flatten().flatten();
+        uploads
+            .filter_map(|upload| upload.path().join("data").metadata().ok())
+            .any(|data| data.len() >= 2_000_000)
+    })
+    .await;
+    let answer = world.patch(&path, 0, &bytes).await;
+    assert_eq!(
+        (answer.status, answer.header(UPLOAD_OFFSET)),
+        (StatusCode::CONFLICT, "2000000"),
+        "{}",
+        answer.message()
+    );
+    assert_eq!(silent.await.unwrap(), StatusCode::CONFLICT);
+    let answer = world.patch(&path, 2_000_000, &bytes[2_000_000..]).await;
+    assert_eq!(answer.header(UPLOAD_DIGEST), Digest::of(&bytes).to_string());
+    // Many at once: one of them is the image.
+    assert_eq!(world.announce(OS, "many", bytes.len()).await.status, StatusCode::CREATED);
+    let path = format!("{OS}/many");
+    let all = futures::future::join_all((0..8).map(|_| world.patch(&path, 0, &bytes))).await;
+    let statuses: Vec<u16> = all.iter().map(|answer| answer.status.as_u16()).collect();
+    assert!(statuses.iter().all(|status| matches!(status, 204 | 409 | 422)), "{statuses:?}");
+    let record = world.get(&path, &[]).await.json();
+    let offset = record["image_offset"].as_u64().unwrap();
+    if record["upload_complete"] == false {
+        let rest = &bytes[usize::try_from(offset).unwrap()..];
+        assert_eq!(world.patch(&path, offset, rest).await.status, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(world.status("many")["digest"], Digest::of(&bytes).to_string());
 }
 
 #[tokio::test]

@@ -73,9 +73,7 @@ async fn checked(front: &Front, parts: &Parts, key: &ArtifactKey) -> Result<Uplo
     let snapshot = front.images.store().look(&id);
     let here = snapshot.as_ref().map_or(0, |snapshot| snapshot.offset);
     if snapshot.is_some_and(|snapshot| snapshot.finished.is_some()) {
-        return Err(
-            Problem::unprocessable("the image is complete; PUT with `image_offset` 0 begins anew").at(here)
-        );
+        return Err(Problem::from(StoreError::Complete).at(here));
     }
     if said.offset != here {
         let message = format!("Upload-Offset: {} is not {here}, where the upload is", said.offset);
