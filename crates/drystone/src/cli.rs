@@ -41,7 +41,7 @@ enum Command {
     Etcd(ConfigArgs),
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
-    /// Make an image archive out of one static program
+    /// Make an image archive out of one static program; upload images to the site's store, and list them
     Image(command::image::ImageArgs),
 }
 

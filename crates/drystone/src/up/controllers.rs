@@ -15,6 +15,7 @@ use drystone_engine::{
     runner::{Engine, EngineConfig},
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
+use drystone_images::Images;
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use drystone_ofmf::Ofmf;
 use kube::Client;
@@ -25,16 +26,19 @@ use url::Url;
 use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, storage::Storage};
 use crate::command::Failure;
 
-/// Starts the listener that management controllers fetch boot media from.
+/// Starts the listener that management controllers fetch boot media from, and hosts images.
 pub(crate) async fn start_boot_listener(
     keys: &Keys,
     listen: SocketAddr,
+    images: &Images,
     stop: &CancellationToken,
 ) -> Result<BootMedia, Failure> {
     let listener = super::server::listen(listen, "--boot-listen").await?;
     let base = Url::parse(&format!("http://{}/", listener.local_addr()?))?;
+    images.serve_at(base.clone());
     let media = BootMedia::new(base, keys.boot_secret.clone());
-    let (router, stopped) = (media.router(), stop.clone());
+    let router = media.router().merge(drystone_images::http::fetching(images));
+    let stopped = stop.clone();
     tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
         if let Err(error) = serving.await {

@@ -3,6 +3,7 @@
 
 mod agents;
 mod controllers;
+mod images;
 pub(crate) mod pki;
 mod redfish;
 mod server;
@@ -88,7 +89,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let ports =
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
     let store = storage::open(&args, &data).await?;
-    let server = server::start(&keys, store, ports).await?;
+    let server = server::start(&keys, store, &data.join("images"), ports).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
@@ -100,7 +101,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
         addresses,
     };
     tokio::spawn(serving.run(client.clone(), stop_controllers.clone()));
-    let boot = controllers::start_boot_listener(&keys, args.boot_listen, &stop_controllers).await?;
+    let boot =
+        controllers::start_boot_listener(&keys, args.boot_listen, &server.images, &stop_controllers).await?;
+    // Not only while this Drystone leads: the bytes are its own.
+    let images = tokio::spawn(server.images.clone().run(stop_controllers.clone()));
     let domains = controllers::start(&server, &keys, boot, &args, &redfish, stop_controllers.clone())?;
     let mut emulated = Vec::new();
     let started = start_sites(&args, &data, &server, &mut emulated).await;
@@ -112,8 +116,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     shutdown.cancelled().await;
     tracing::info!("stopping");
     stop_controllers.cancel();
-    if let Err(error) = domains.await {
-        tracing::warn!("a controller ended badly: {error}");
+    for controllers in [domains, images] {
+        if let Err(error) = controllers.await {
+            tracing::warn!("a controller ended badly: {error}");
+        }
     }
     for site in &emulated {
         site.stop().await;

@@ -1,6 +1,6 @@
 //! The API server, and its HTTPS port, which other front ends share.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
 
 use axum::{Router, http::request::Parts};
 use drystone_api::{GROUP, SYSTEM_NAMESPACE, custom_resource_definitions};
@@ -15,6 +15,7 @@ use drystone_identity::{
     rbac::{Attributes, ResourceAttributes},
     tls::{ServerIdentity, server_config},
 };
+use drystone_images::Images;
 use drystone_store::Store;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -43,6 +44,8 @@ pub(crate) struct Server {
     pub(crate) identity: Arc<ServerIdentity>,
     /// Where the Redfish service is mounted.
     pub(crate) redfish: Redfish,
+    /// The image store.
+    pub(crate) images: Images,
     serving: Vec<JoinHandle<()>>,
 }
 
@@ -75,8 +78,13 @@ impl Server {
     }
 }
 
-/// Starts the server over a store, listens.
-pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> Result<Server, Failure> {
+/// Starts the server over a store, listens. Images are kept in `images`.
+pub(crate) async fn start(
+    keys: &Keys,
+    store: Arc<dyn Store>,
+    images: &Path,
+    ports: Ports,
+) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
         Some(address) => Some(listen(address, "--http").await?),
@@ -101,7 +109,8 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
     let redfish = Redfish::default();
-    let router = api.router_with_fallback().merge(addresses).merge(redfish.router());
+    let (images, agent) = super::images::open(images, &api, keys, address)?;
+    let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent);
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -113,7 +122,7 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, redfish, serving })
+    Ok(Server { api, address, plain_address, identity, redfish, images, serving })
 }
 
 /// Listens; `option` is how the user says where.

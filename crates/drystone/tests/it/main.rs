@@ -7,6 +7,7 @@ mod compose;
 mod e2e;
 mod etcd;
 mod faults;
+mod images;
 mod process;
 mod stage;
 mod sunfish;
