@@ -65,8 +65,7 @@ impl client::Handler for Client {
             HostKeys::LearnFirst => true,
             HostKeys::Pinned(pins) => pins.iter().any(|pin| pin.fingerprint() == shown.fingerprint),
         };
-        *self.observed.shown.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((shown, key.algorithm()));
+        *self.observed.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some((shown, key.algorithm()));
         Ok(accepted)
     }
 
@@ -118,7 +117,7 @@ fn configuration(timeouts: &Timeouts, algorithms: Vec<Algorithm>) -> client::Con
 fn wanted_algorithms(host_keys: &HostKeys) -> Vec<Algorithm> {
     let all = accepted_algorithms();
     let HostKeys::Pinned(pins) = host_keys else { return all };
-    if pins.iter().any(|pin| pin.algorithm().is_none()) {
+    if pins.is_empty() || pins.iter().any(|pin| pin.algorithm().is_none()) {
         return all;
     }
     let pinned = |algorithm: &Algorithm| {
@@ -209,9 +208,7 @@ async fn open(
     let stream = within(host, "connecting", timeouts.connect, async {
         match &target.proxy {
             Some(proxy) => proxy::connect(proxy, host).await,
-            None => {
-                TcpStream::connect(host).await.map_err(|source| SshError::Connect { host, source })
-            }
+            None => TcpStream::connect(host).await.map_err(|source| SshError::Connect { host, source }),
         }
     })
     .await?;
