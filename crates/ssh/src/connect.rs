@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     error::SshError,
-    host_key::{HostKey, HostKeys, accepted_algorithms, same_kind},
+    host_key::{HostKey, HostKeys, PinnedKey, accepted_algorithms, same_kind},
     private_key::PrivateKey,
     proxy,
     session::{Inner, Session},
@@ -188,7 +188,7 @@ fn is_pinned(host_keys: &HostKeys, key: &HostKey) -> bool {
 fn mismatch(target: &Target, strangers: &[String]) -> SshError {
     let expected = match &target.host_keys {
         HostKeys::Pinned(pins) if !pins.is_empty() => {
-            pins.iter().map(|pin| pin.fingerprint()).collect::<Vec<_>>().join(" or ")
+            pins.iter().map(PinnedKey::fingerprint).collect::<Vec<_>>().join(" or ")
         }
         _ => "no key".to_owned(),
     };

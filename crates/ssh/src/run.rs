@@ -265,7 +265,7 @@ impl Inner {
 
 fn signal(signal: &russh::Sig) -> Exit {
     let name = match signal {
-        russh::Sig::Custom(name) => name.chars().filter(|c| c.is_ascii_alphanumeric()).take(20).collect(),
+        russh::Sig::Custom(name) => name.chars().filter(char::is_ascii_alphanumeric).take(20).collect(),
         known => format!("{known:?}"),
     };
     Exit::Signal(name)
