@@ -10,6 +10,7 @@ mod cluster;
 mod composition;
 mod condition;
 mod connection;
+mod distribution;
 mod fabric_agent;
 mod fabric_switch;
 mod host;
@@ -32,7 +33,7 @@ pub use bare_metal_host::{
 };
 pub use cluster::{
     Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone,
-    ControlPlane, Distribution, Isolation, MemberRole, Taint, WorkerPool,
+    ControlPlane, Isolation, MemberRole, Taint, WorkerPool,
 };
 pub use composition::{
     CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionMode, CompositionPhase,
@@ -43,6 +44,9 @@ pub use condition::{condition, is_true, set_condition};
 pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
+};
+pub use distribution::{
+    ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
 };
 pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
 pub use fabric_switch::{
@@ -97,6 +101,9 @@ pub const FENCING_ANNOTATION: &str = "drystone.dev/fencing-token";
 
 /// Annotation on a BareMetalHost: which ResourcePool last set `spec.online`, and to what: `drystone-system/default=on`.
 pub const POWERED_BY_ANNOTATION: &str = "drystone.dev/powered-by";
+
+/// Annotation on a Cluster whose hosts were not composed: with the value `true`, they are left as they are when it is deleted.
+pub const ABANDON_HOSTS_ANNOTATION: &str = "drystone.dev/abandon-hosts";
 
 /// Annotation on a Service: the node that answers for its external addresses.
 pub const ANNOUNCED_BY_ANNOTATION: &str = "drystone.dev/announced-by";

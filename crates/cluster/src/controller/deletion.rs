@@ -2,21 +2,30 @@
 
 use std::time::Duration;
 
-use drystone_api::{Cluster, ClusterPhase, ClusterStatus, Composition, Operation, OperationPhase};
+use drystone_api::{
+    ABANDON_HOSTS_ANNOTATION, Cluster, ClusterMember, ClusterPhase, ClusterStatus, CompositionMember,
+    Distribution, ObjectReference, Operation, OperationPhase, OperationSpec,
+};
 use drystone_engine::{
     events::EventKind,
     harness::{Requeue, has_finalizer, remove_finalizer, update_status},
     operations::{cancel, operation_name, start},
+    plan::PlanError,
     reference::{ObjectKey, reference_to},
 };
 use kube::Api;
 
 use super::{
     FINALIZER,
+    installed::{address_listed, limit},
     reconcile::{ClusterReconciler, ReconcileError, api_error},
     situation,
 };
-use crate::{model::Names, plan::dissolve};
+use crate::{
+    distribution::{self, is_listed},
+    model::Names,
+    plan::{dissolve, role_of},
+};
 
 /// Pause before a deletion that failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -29,6 +38,13 @@ impl ClusterReconciler {
         names: &Names,
     ) -> Result<Requeue, ReconcileError> {
         if !has_finalizer(cluster, FINALIZER) {
+            return Ok(Requeue::OnChange);
+        }
+        if cluster.spec.distribution == Distribution::External {
+            // Nothing of it is ours.
+            remove_finalizer(clusters, cluster, FINALIZER)
+                .await
+                .map_err(api_error("removing the finalizer"))?;
             return Ok(Requeue::OnChange);
         }
         let current = cluster.status.as_ref().and_then(|status| status.operation.as_ref());
@@ -51,15 +67,12 @@ impl ClusterReconciler {
                 _ => {}
             }
         }
-        let compositions: Api<Composition> = Api::namespaced(self.client.clone(), &names.namespace);
-        let composition =
-            compositions.get_opt(&names.composition()).await.map_err(api_error("reading the Composition"))?;
-        let claimed = composition.and_then(|composition| composition.status).unwrap_or_default().members;
+        let claimed = self.wanted(cluster, names).await?;
         let present = cluster.status.as_ref().map(|status| status.members.clone()).unwrap_or_default();
         let subject = reference_to(cluster);
         let attempt = cluster.status.as_ref().map_or(0, |status| status.deletion_attempts);
         let name = operation_name(&subject, &format!("delete-{attempt}"));
-        let operation = start(&self.client, &name, dissolve(&subject, &present, &claimed)?).await?;
+        let operation = start(&self.client, &name, plan(cluster, &subject, &present, &claimed)?).await?;
         update_status(clusters, cluster, |status: &mut ClusterStatus| {
             status.phase = ClusterPhase::Deleting;
             status.operation = Some(reference_to(&operation));
@@ -97,4 +110,26 @@ impl ClusterReconciler {
         .await?;
         Ok(Requeue::After(RETRY))
     }
+}
+
+/// The plan by which a cluster is taken apart.
+fn plan(
+    cluster: &Cluster,
+    subject: &ObjectReference,
+    present: &[ClusterMember],
+    claimed: &[CompositionMember],
+) -> Result<OperationSpec, PlanError> {
+    if !is_listed(&cluster.spec) {
+        return dissolve(subject, present, claimed);
+    }
+    let abandon = cluster.annotations().get(ABANDON_HOSTS_ANNOTATION).is_some_and(|value| value == "true");
+    let mut members = present.to_vec();
+    let absent = claimed.iter().filter(|claimed| present.iter().all(|member| member.host != claimed.host));
+    members.extend(absent.map(|claimed| ClusterMember {
+        host: claimed.host.clone(),
+        role: role_of(claimed),
+        ..Default::default()
+    }));
+    address_listed(&cluster.spec, &mut members);
+    distribution::plan::dissolve(subject, &members, abandon, limit(&cluster.spec))
 }

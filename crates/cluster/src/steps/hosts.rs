@@ -31,8 +31,10 @@ use super::{
 use crate::{
     bootstrap::{
         BootData, ClusterPki, ExternalAddresses, HostPlan, NodeCapacity, boot_data,
-        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace},
+        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace, reachable_boot_data},
+        ssh_server::SshServer,
     },
+    distribution::{HOST_SSH_PORT, keys},
     model::Names,
 };
 
@@ -94,11 +96,13 @@ impl Action for Provision {
         write_boot_secret(context, &names, &secret, &parameters, &data).await?;
         let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &parameters.namespace);
         let reference = SecretReference { name: secret, namespace: None };
-        let image = HostImage {
+        let medium = || HostImage {
             url: MEDIUM_IMAGE.to_owned(),
             format: Some(ImageFormat::LiveIso),
             ..Default::default()
         };
+        let image = cluster.spec.image.clone().unwrap_or_else(medium);
+        let url = image.url.clone();
         let patch = json!({"spec": {
             "image": image, "userData": reference, "networkData": reference, "online": true,
         }});
@@ -108,16 +112,16 @@ impl Action for Provision {
             .map_err(|error| StepError::from_kube("declaring what the host boots", &error))?;
         context.progress(10, "waiting for the host to boot");
         wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| {
-            judge(host, &parameters.host)
+            judge(host, &parameters.host, &url)
         })
         .await
     }
 }
 
-fn judge(host: Option<&BareMetalHost>, name: &str) -> Verdict<()> {
+fn judge(host: Option<&BareMetalHost>, name: &str, url: &str) -> Verdict<()> {
     let Some(host) = host else { return Verdict::Failed(format!("BareMetalHost {name} was deleted")) };
     let Some(status) = &host.status else { return Verdict::Wait };
-    let booted = status.provisioning.image.as_ref().is_some_and(|image| image.url == MEDIUM_IMAGE);
+    let booted = status.provisioning.image.as_ref().is_some_and(|image| image.url == url);
     if status.provisioning.state == ProvisioningState::Provisioned && status.powered_on && booted {
         return Verdict::Done(());
     }
@@ -142,6 +146,17 @@ impl Provision {
             .get(&parameters.host)
             .await
             .map_err(|error| StepError::from_kube("reading the host", &error))?;
+        if cluster.spec.distribution.is_installed() {
+            let host_plan = host_plan(context, cluster, parameters, &host, &leased).await?;
+            let keys = keys::ensure(&client, cluster, names, &parameters.host).await;
+            let keys = keys.map_err(StepError::transient)?;
+            let access = SshServer {
+                port: HOST_SSH_PORT,
+                host_key: keys.host_text,
+                authorized_keys: vec![keys.login.public_key()],
+            };
+            return reachable_boot_data(&host_plan, &access).map_err(StepError::permanent);
+        }
         let control_plane = control_plane_address(context, names, &leased).await?;
         let pki = read_pki(context, names).await?;
         if parameters.etcd.is_some() && pki.etcd_authority.is_none() {
@@ -157,49 +172,60 @@ impl Provision {
             pod_cidr: cluster.spec.network.pod_cidr,
             service_cidr: cluster.spec.network.service_cidr,
             external: external(cluster, &leased),
-            address_daemon: self.address_daemon(context, names, &host).await?,
+            address_daemon: address_daemon(context, &self.0, names, &host).await?,
             images: &self.0.images,
         };
         let host_plan = host_plan(context, cluster, parameters, &host, &leased).await?;
         boot_data(&plan, &host_plan).map_err(StepError::permanent)
     }
+}
 
-    /// How the host will reach the address daemon: through its site's gateway, if there is one.
-    async fn address_daemon(
-        &self,
-        context: &StepContext,
-        names: &Names,
-        host: &BareMetalHost,
-    ) -> Result<AddressDaemonAccess, StepError> {
-        let client = context.client().clone();
-        let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-        let site = match host.labels().get(SITE_LABEL) {
-            Some(name) => {
-                sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))?
-            }
-            None => None,
-        };
-        let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
-        let address =
-            gateway.filter(|address| !address.is_empty()).unwrap_or(self.0.controller_address.clone());
-        let request = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(HOST_TOKEN_SECONDS), ..Default::default() },
-            ..Default::default()
-        };
-        let accounts: Api<ServiceAccount> = Api::namespaced(client, &names.namespace);
-        let token = accounts
-            .create_token_request(&names.host_account(), &PostParams::default(), &request)
-            .await
-            .map_err(|error| StepError::from_kube("requesting the hosts' token", &error))?;
-        let token = token.status.map(|status| status.token).unwrap_or_default();
-        Ok(AddressDaemonAccess {
-            url: format!("https://{address}"),
-            ca_pem: self.0.drystone_ca_pem.clone(),
-            token: Hidden::new(token),
-            namespace: names.namespace.clone(),
-            pool: names.pod_pool(),
-        })
-    }
+/// How a host will reach the address daemon: through its site's gateway, if there is one.
+pub(crate) async fn address_daemon_of(
+    context: &StepContext,
+    dependencies: &StepDependencies,
+    names: &Names,
+    host: &str,
+) -> Result<AddressDaemonAccess, StepError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+    let host = hosts.get(host).await.map_err(|error| StepError::from_kube("reading the host", &error))?;
+    address_daemon(context, dependencies, names, &host).await
+}
+
+async fn address_daemon(
+    context: &StepContext,
+    dependencies: &StepDependencies,
+    names: &Names,
+    host: &BareMetalHost,
+) -> Result<AddressDaemonAccess, StepError> {
+    let client = context.client().clone();
+    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let site = match host.labels().get(SITE_LABEL) {
+        Some(name) => {
+            sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))?
+        }
+        None => None,
+    };
+    let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
+    let address =
+        gateway.filter(|address| !address.is_empty()).unwrap_or(dependencies.controller_address.clone());
+    let request = TokenRequest {
+        spec: TokenRequestSpec { expiration_seconds: Some(HOST_TOKEN_SECONDS), ..Default::default() },
+        ..Default::default()
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, &names.namespace);
+    let token = accounts
+        .create_token_request(&names.host_account(), &PostParams::default(), &request)
+        .await
+        .map_err(|error| StepError::from_kube("requesting the hosts' token", &error))?;
+    let token = token.status.map(|status| status.token).unwrap_or_default();
+    Ok(AddressDaemonAccess {
+        url: format!("https://{address}"),
+        ca_pem: dependencies.drystone_ca_pem.clone(),
+        token: Hidden::new(token),
+        namespace: names.namespace.clone(),
+        pool: names.pod_pool(),
+    })
 }
 
 /// Address of the control plane: its own, if it has several hosts, else that of the host with this role in the composition.
