@@ -10,10 +10,13 @@ mod cluster;
 mod composition;
 mod condition;
 mod connection;
+mod data_image;
 mod distribution;
 mod fabric_agent;
 mod fabric_switch;
+mod hardware_data;
 mod host;
+mod host_firmware;
 mod operation;
 pub mod quantity;
 mod reference;
@@ -28,8 +31,10 @@ pub use address_pool::{
 pub use artifact::{Artifact, ArtifactRecord, ArtifactSpec, ArtifactStatus, ArtifactType};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
-    Firmware, FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus,
-    ProvisioningState, SecretReference, StorageDevice, SystemVendor,
+    CustomDeploy, Firmware, FirmwareBios, HardwareDetails, HardwareRaidVolume, HostImage,
+    HostNetworkAttachmentReference, HostNetworkInterface, HostSwitchPort, ImageFormat, LinkLayerNeighbour,
+    Nic, OperationHistory, OperationMetric, OperationalStatus, ProvisionStatus, ProvisioningState, Raid,
+    RegisteredAs, RootDeviceHints, SecretReference, SoftwareRaidVolume, StorageDevice, SystemVendor, Vlan,
 };
 pub use cluster::{
     Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone,
@@ -45,6 +50,7 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
+pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, DataImageStatus};
 pub use distribution::{
     ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
 };
@@ -52,9 +58,14 @@ pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentSta
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
+pub use hardware_data::{HardwareData, HardwareDataSpec};
 pub use host::{
     Accelerator, AcceleratorRequirement, AcceleratorType, DriveRequirement, HostRequirement,
     NetworkRequirement,
+};
+pub use host_firmware::{
+    FirmwareSchema, FirmwareSchemaReference, FirmwareSchemaSpec, HostFirmwareSettings,
+    HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
@@ -120,8 +131,12 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         Cluster::crd(),
         Composition::crd(),
         Connection::crd(),
+        DataImage::crd(),
         EndpointGroup::crd(),
         FabricAgent::crd(),
+        FirmwareSchema::crd(),
+        HardwareData::crd(),
+        HostFirmwareSettings::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),

@@ -16,7 +16,12 @@ use drystone_engine::{
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
 use drystone_images::Images;
-use drystone_metal::{controller::MetalConfig, http::BootMedia};
+use drystone_metal::{
+    controller::MetalConfig,
+    driver::redfish::RedfishDrivers,
+    http::BootMedia,
+    provisioner::{Ways, redfish::RedfishProvisioner},
+};
 use drystone_ofmf::Ofmf;
 use kube::Client;
 use tokio::task::JoinHandle;
@@ -90,8 +95,7 @@ pub(crate) fn start(
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let metal = MetalConfig {
-        drivers: Arc::new(drystone_metal::driver::redfish::RedfishDrivers),
-        media,
+        ways: Ways::new(vec![Arc::new(RedfishProvisioner::new(Arc::new(RedfishDrivers), media))]),
         events: events.clone(),
     };
     let fabric = FabricConfig {
