@@ -15,7 +15,7 @@ use drystone_identity::{
     rbac::{Attributes, ResourceAttributes},
     tls::{ServerIdentity, server_config},
 };
-use drystone_store::Store;
+use drystone_sealing::SealedStore;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -26,7 +26,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{pki::Keys, redfish::Redfish};
+use super::{pki::Keys, redfish::Redfish, seal};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -76,7 +76,7 @@ impl Server {
 }
 
 /// Starts the server over a store, listens.
-pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> Result<Server, Failure> {
+pub(crate) async fn start(keys: &Keys, store: Arc<SealedStore>, ports: Ports) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
         Some(address) => Some(listen(address, "--http").await?),
@@ -85,7 +85,7 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
     let address = listener.local_addr()?;
     let passwords = Passwords::new().with("admin", PasswordHash::of(&keys.admin_password)?, administrator());
     let issuer = format!("https://{address}");
-    let mut config = Config::new(Profile::Management, store);
+    let mut config = Config::new(Profile::Management, Arc::clone(&store) as _);
     config.authentication = Authentication::new().with(passwords);
     config.service_account_issuer = Some(Arc::new(ServiceAccountIssuer::new(
         issuer.clone(),
@@ -102,6 +102,7 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
         drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
     let redfish = Redfish::default();
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router());
+    let router = router.merge(seal::router(api.clone(), store));
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {

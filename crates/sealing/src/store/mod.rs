@@ -7,12 +7,12 @@
 //! | `writing` | sealing what a transaction writes |
 //! | `migration` | sealing what a store holds in clear |
 //! | `rotation` | another data key, and everything rewritten with it |
-//! | `embedded` | opening the embedded store, and removing what was in clear from its file |
+//! | `opening` | opening the embedded store or etcd, and removing what was in clear from their files |
 //!
 //! Requests that touch none of the prefixes cost a comparison of keys.
 
-mod embedded;
 mod migration;
+mod opening;
 mod rotation;
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ use crate::cipher::CryptoError;
 use crate::key::SealingKey;
 use crate::ring::{self, KeyId, Record, Ring, RingError};
 
-pub use self::embedded::open_embedded;
+pub use self::opening::{open_embedded, open_etcd};
 pub use self::rotation::{KeyStatus, Status};
 
 /// Where Kubernetes' Secrets lie in a store.
@@ -62,7 +62,7 @@ pub enum SealedStoreError {
     /// Values that do not open.
     #[error(
         "{} of the store's secrets do not open, among them {}: they are damaged, or were put where they do not belong. Restore the store \
-         from a backup, or remove them with `drystone secrets remove-damaged`, and make them again", .0.len(), shown(.0)
+         from a backup, or remove them with `drystone secrets remove-damaged` (in etcd: `etcdctl del KEY`), and make them again", .0.len(), shown(.0)
     )]
     Damaged(Vec<String>),
     /// Another server changes the data keys all the time.
