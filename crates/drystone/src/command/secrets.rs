@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::NOTHING};
 use drystone_sealing::{
-    KeySealer as _, SealedStore, SealingKey,
+    SealedStore, SealingKey,
     keeper::{self, DEFAULT_PCRS},
     store::{SECRETS, Status},
 };

@@ -8,6 +8,8 @@ mod e2e;
 mod etcd;
 mod faults;
 mod process;
+mod search;
+mod secrets;
 mod stage;
 mod sunfish;
 mod up;

@@ -12,20 +12,42 @@ const REMAINS: &str = "/drystone/clear-text-remains";
 /// Values that are looked at in one read.
 const PAGE: usize = 500;
 
+/// See [`SealedStore::pages`].
+pub(super) struct Pages<'a> {
+    below: &'a dyn Store,
+    /// What is left, the next one last.
+    ranges: Vec<KeyRange>,
+}
+
+impl Pages<'_> {
+    /// The next page; pages may be empty.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<KeyValue>>, StoreError> {
+        let Some(mut range) = self.ranges.pop() else { return Ok(None) };
+        let request = RangeRequest { limit: PAGE, ..RangeRequest::new(range.clone()) };
+        let found = self.below.range(request).await?;
+        if let Some(last) = found.kvs.last().filter(|_| found.more) {
+            range.start = [&last.key[..], &[0]].concat().into();
+            self.ranges.push(range);
+        }
+        Ok(Some(found.kvs))
+    }
+}
+
 impl SealedStore {
     /// Seals what is in clear; checks first that everything that is sealed opens.
     pub(super) async fn migrate(&self) -> Result<(), SealedStoreError> {
         let mut damaged = Vec::new();
         let mut clear = false;
-        self.each(async |pair| {
-            match self.opens(pair).await {
-                Ok(()) => {}
-                Err(Unopened::Clear) => clear = true,
-                Err(_) => damaged.push(String::from_utf8_lossy(&pair.key).into_owned()),
+        let mut pages = self.pages();
+        while let Some(page) = pages.next().await? {
+            for pair in &page {
+                match self.opens(pair).await {
+                    Ok(()) => {}
+                    Err(Unopened::Clear) => clear = true,
+                    Err(_) => damaged.push(String::from_utf8_lossy(&pair.key).into_owned()),
+                }
             }
-            Ok(())
-        })
-        .await?;
+        }
         if !damaged.is_empty() {
             return Err(SealedStoreError::Damaged(damaged));
         }
@@ -34,14 +56,13 @@ impl SealedStore {
         }
         self.note_remains("values are being sealed").await?;
         let mut sealed = 0_u64;
-        self.each(async |pair| {
-            if sealed_by(&pair.value) == Err(Unopened::Clear) {
+        let mut pages = self.pages();
+        while let Some(page) = pages.next().await? {
+            for pair in page.iter().filter(|pair| sealed_by(&pair.value) == Err(Unopened::Clear)) {
                 self.seal_pair(pair).await?;
                 sealed += 1;
             }
-            Ok(())
-        })
-        .await?;
+        }
         // A change after the last one that was sealed: compacting to it forgets that one's clear text too.
         self.note_remains("old revisions are in clear").await?;
         tracing::info!(sealed, "Secrets that were in clear are encrypted now");
@@ -74,24 +95,12 @@ impl SealedStore {
         }
     }
 
-    /// Looks at every sealed pair as it lies in the store below.
-    pub(super) async fn each(
-        &self,
-        mut look: impl AsyncFnMut(&KeyValue) -> Result<(), SealedStoreError>,
-    ) -> Result<(), SealedStoreError> {
-        for prefix in &self.shared.prefixes {
-            let mut range = KeyRange::prefix(prefix.clone());
-            loop {
-                let request = RangeRequest { limit: PAGE, ..RangeRequest::new(range.clone()) };
-                let found = self.shared.below.range(request).await?;
-                for pair in &found.kvs {
-                    look(pair).await?;
-                }
-                let Some(last) = found.kvs.last().filter(|_| found.more) else { break };
-                range.start = [&last.key[..], &[0]].concat().into();
-            }
-        }
-        Ok(())
+    /// Every sealed pair as it lies in the store below, a page at a time.
+    pub(super) fn pages(&self) -> Pages<'_> {
+        let mut ranges: Vec<KeyRange> =
+            self.shared.prefixes.iter().map(|prefix| KeyRange::prefix(prefix.clone())).collect();
+        ranges.reverse();
+        Pages { below: self.shared.below.as_ref(), ranges }
     }
 
     async fn note_remains(&self, what: &'static str) -> Result<(), StoreError> {

@@ -84,13 +84,12 @@ impl SealedStore {
     pub async fn status(&self) -> Result<Status, SealedStoreError> {
         let ring = self.shared.reload().await?;
         let mut used: BTreeMap<KeyId, u64> = BTreeMap::new();
-        self.each(async |pair| {
-            if let Ok(id) = sealed_by(&pair.value) {
+        let mut pages = self.pages();
+        while let Some(page) = pages.next().await? {
+            for id in page.iter().filter_map(|pair| sealed_by(&pair.value).ok()) {
                 *used.entry(id).or_default() += 1;
             }
-            Ok(())
-        })
-        .await?;
+        }
         let active = ring.active().map(|key| key.id).ok_or(SealedStoreError::Contention)?;
         let keys = ring.keys().map(|key| KeyStatus {
             id: key.id,
@@ -141,14 +140,20 @@ impl SealedStore {
     async fn rewrite(&self, retired: &[DataKey]) -> Result<(), SealedStoreError> {
         let old: Vec<KeyId> = retired.iter().map(|key| key.id).collect();
         let (mut rewritten, mut left) = (0_u64, 0_u64);
-        self.each(async |pair| {
-            if sealed_by(&pair.value).is_ok_and(|id| old.contains(&id)) {
-                // Whoever changed it meanwhile sealed it with the active key.
-                if self.seal_pair(pair).await? { rewritten += 1 } else { left += 1 }
+        let mut pages = self.pages();
+        while let Some(page) = pages.next().await? {
+            for pair in &page {
+                if !sealed_by(&pair.value).is_ok_and(|id| old.contains(&id)) {
+                    continue;
+                }
+                // Whoever changed it meanwhile sealed it with the active key; the next round looks.
+                if self.seal_pair(pair).await? {
+                    rewritten += 1;
+                } else {
+                    left += 1;
+                }
             }
-            Ok(())
-        })
-        .await?;
+        }
         if rewritten > 0 {
             tracing::info!(rewritten, "values are sealed with the new data key");
         }
