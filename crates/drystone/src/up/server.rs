@@ -16,7 +16,7 @@ use drystone_identity::{
     tls::{ServerIdentity, server_config},
 };
 use drystone_images::Images;
-use drystone_store::Store;
+use drystone_sealing::SealedStore;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -27,7 +27,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{pki::Keys, redfish::Redfish};
+use super::{pki::Keys, redfish::Redfish, seal};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -81,7 +81,7 @@ impl Server {
 /// Starts the server over a store, listens. Images are kept in `images`.
 pub(crate) async fn start(
     keys: &Keys,
-    store: Arc<dyn Store>,
+    store: Arc<SealedStore>,
     images: &Path,
     ports: Ports,
 ) -> Result<Server, Failure> {
@@ -93,7 +93,7 @@ pub(crate) async fn start(
     let address = listener.local_addr()?;
     let passwords = Passwords::new().with("admin", PasswordHash::of(&keys.admin_password)?, administrator());
     let issuer = format!("https://{address}");
-    let mut config = Config::new(Profile::Management, store);
+    let mut config = Config::new(Profile::Management, Arc::clone(&store) as _);
     config.authentication = Authentication::new().with(passwords);
     config.service_account_issuer = Some(Arc::new(ServiceAccountIssuer::new(
         issuer.clone(),
@@ -111,6 +111,7 @@ pub(crate) async fn start(
     let redfish = Redfish::default();
     let (images, agent) = super::images::open(images, &api, keys, address)?;
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent);
+    let router = router.merge(seal::router(api.clone(), store));
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {

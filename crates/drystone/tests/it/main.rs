@@ -9,6 +9,8 @@ mod etcd;
 mod faults;
 mod images;
 mod process;
+mod search;
+mod secrets;
 mod stage;
 mod sunfish;
 mod up;

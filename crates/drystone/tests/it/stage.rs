@@ -52,6 +52,8 @@ pub(crate) struct Drystone {
     site_name: String,
     backend: &'static str,
     port: u16,
+    /// Whether it logs what only its developers want to know.
+    pub(crate) debug: bool,
     process: Option<Child>,
     directory: Option<tempfile::TempDir>,
 }
@@ -76,6 +78,7 @@ impl Drystone {
             site_name,
             backend,
             port,
+            debug: false,
             process: None,
             directory: Some(directory),
         }
@@ -88,6 +91,9 @@ impl Drystone {
         command.arg("up").arg("--data").arg(&self.data).arg("--site").arg(&self.site);
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--backend", self.backend]);
         command.arg("--image-archive").arg(workspace().join("target/images/hello.tar"));
+        if self.debug {
+            command.env("RUST_LOG", "debug");
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

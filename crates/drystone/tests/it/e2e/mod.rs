@@ -7,4 +7,5 @@ mod guides;
 mod kill;
 mod redfish;
 mod replacement;
+mod secrets;
 mod workloads;
