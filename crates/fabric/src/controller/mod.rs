@@ -105,8 +105,11 @@ impl FabricManager {
             watched: watched.clone(),
             planners: planners.clone(),
             addresses: zones::HostsByAddress::default(),
+            surveying: tokio::sync::Mutex::default(),
             events: config.events.clone(),
         };
+        // Before any zone is looked at: those that there are now were begun by whoever was here before.
+        zone.take_over();
         let connection =
             connection::ConnectionReconciler { client: client.clone(), watched: watched.clone() };
         let zone = zones_controller(&client, zone, &watched, &switches, &planners, &settings);
