@@ -18,7 +18,7 @@ use drystone_redfish::{
         EventService, Principal, RedfishService, Reply, RouteTable, SessionStore, Target, Vouched,
         WriteRequest,
     },
-    tree::{Ready, Tree},
+    tree::{Ready, Stretch, Tree},
 };
 use http::{Method, Response, request::Parts};
 use jiff::Timestamp;
@@ -201,6 +201,10 @@ impl RedfishService for Ofmf {
                     .ok_or_else(|| ServiceError::not_found(target.uri)),
             },
         }
+    }
+
+    fn stretch(&self, target: &Target<'_>, skip: usize, limit: usize) -> Option<Stretch> {
+        self.tree.stretch(target.uri, skip, limit)
     }
 
     async fn write(&self, request: WriteRequest<'_>) -> Result<Reply, ServiceError> {

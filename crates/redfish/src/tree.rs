@@ -23,7 +23,7 @@ use tokio::sync::broadcast;
 pub use kind::Kind;
 pub(crate) use kind::described_by;
 use kind::{KindIndex, Kinds};
-use writer::Writer;
+use writer::{Mark, Writer};
 
 /// Locks that readers of different resources share the tree by.
 const SHARDS: usize = 32;
@@ -111,14 +111,33 @@ enum Entry {
         body: Arc<[u8]>,
         kind: KindIndex,
     },
-    /// The first page; none until somebody asks for it.
+    /// The first page and the list of all members; none until somebody asks for them.
     Collection {
         page: Option<Arc<[u8]>>,
+        listed: Option<Arc<Listed>>,
         kind: KindIndex,
     },
 }
 
 type Shard = HashMap<Arc<str>, Entry>;
+
+/// The members of a collection as they are between two changes.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    /// URIs, sorted.
+    uris: Box<[Arc<str>]>,
+    /// Stands for the set of them.
+    mark: Mark,
+}
+
+/// Some members of a collection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stretch {
+    /// The collection's body with these members and the number of all.
+    pub body: Value,
+    /// Number of all members.
+    pub total: usize,
+}
 
 /// The resources of a service.
 #[derive(Debug)]
@@ -173,10 +192,10 @@ impl Tree {
     pub fn get(&self, uri: &str) -> Option<Ready> {
         let entry = self.read(uri).get(uri)?.clone();
         match entry {
-            Entry::Resource { body, kind } | Entry::Collection { page: Some(body), kind } => {
+            Entry::Resource { body, kind } | Entry::Collection { page: Some(body), kind, .. } => {
                 Some(Ready { body, kind: self.kinds.get(kind)? })
             }
-            Entry::Collection { page: None, kind } => {
+            Entry::Collection { page: None, kind, .. } => {
                 Some(Ready { body: self.first_page(uri, kind)?, kind: self.kinds.get(kind)? })
             }
         }
@@ -192,11 +211,23 @@ impl Tree {
         let entry = self.read(uri).get(uri)?.clone();
         match entry {
             Entry::Resource { body, .. } => serde_json::from_slice(&body).ok(),
-            Entry::Collection { kind, .. } => {
-                let members = self.lock().members(uri);
-                serde_json::from_slice(&body::collection(uri, &*self.kinds.get(kind)?, &members, None)).ok()
-            }
+            Entry::Collection { .. } => self.stretch(uri, 0, usize::MAX).map(|stretch| stretch.body),
         }
+    }
+
+    /// At most `limit` members of a collection after the first `skip`, in its body; `None` for what is no collection. Costs what
+    /// these members cost, and only after a change what the collection is long.
+    pub fn stretch(&self, uri: &str, skip: usize, limit: usize) -> Option<Stretch> {
+        let (kind, listed) = match self.read(uri).get(uri)? {
+            Entry::Collection { kind, listed, .. } => (*kind, listed.clone()),
+            Entry::Resource { .. } => return None,
+        };
+        let listed = listed.or_else(|| self.list(uri))?;
+        let total = listed.uris.len();
+        let from = skip.min(total);
+        let some = &listed.uris[from..from.saturating_add(limit).min(total)];
+        let body = body::collection(uri, &*self.kinds.get(kind)?, some, total, listed.mark, None);
+        Some(Stretch { body: serde_json::from_slice(&body).ok()?, total })
     }
 
     /// URIs of the members of a collection, sorted; empty if it is none.
@@ -254,11 +285,25 @@ impl Tree {
     /// Makes the first page of a collection and keeps it until a member comes or goes.
     fn first_page(&self, uri: &str, kind: KindIndex) -> Option<Arc<[u8]>> {
         let writer = self.lock();
-        let members = writer.members(uri);
-        let made: Arc<[u8]> = body::collection(uri, &*self.kinds.get(kind)?, &members, Some(PAGE)).into();
+        let listed = writer.list(uri);
+        let (total, shown) = (listed.uris.len(), &listed.uris[..PAGE.min(listed.uris.len())]);
+        let next = (shown.len() < total).then(|| shown.len());
+        let kind = self.kinds.get(kind)?;
+        let made: Arc<[u8]> = body::collection(uri, &kind, shown, total, listed.mark, next).into();
         // Still under the writer's lock: no member can have come in between.
         match self.write(uri).get_mut(uri) {
             Some(Entry::Collection { page, .. }) => *page = Some(made.clone()),
+            _ => return None,
+        }
+        Some(made)
+    }
+
+    /// Lists the members of a collection and keeps the list until a member comes or goes.
+    fn list(&self, uri: &str) -> Option<Arc<Listed>> {
+        let writer = self.lock();
+        let made = Arc::new(writer.list(uri));
+        match self.write(uri).get_mut(uri) {
+            Some(Entry::Collection { listed, .. }) => *listed = Some(made.clone()),
             _ => return None,
         }
         Some(made)

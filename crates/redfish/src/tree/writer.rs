@@ -7,10 +7,20 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Change, ChangeKind, Entry, Item, Tree, body};
+use super::{Change, ChangeKind, Entry, Item, Listed, Tree, body};
 
 /// Owners are numbers inside.
 type Owner = u32;
+
+/// Stands for a set of URIs: those of its members, exclusive or.
+pub(super) type Mark = u128;
+
+/// The members of a collection.
+#[derive(Debug, Default)]
+struct Members {
+    uris: BTreeSet<Arc<str>>,
+    mark: Mark,
+}
 
 /// A link that somebody adds to a resource.
 type AddedLink = (&'static str, String, bool);
@@ -41,7 +51,7 @@ pub(super) struct Writer {
     /// How many owners declare a collection.
     declared: HashMap<Arc<str>, usize>,
     /// Members by parent.
-    children: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    children: HashMap<Arc<str>, Members>,
     /// How many reasons beside the first a member has to be in a collection, where there are any.
     more_reasons: HashMap<(Arc<str>, Arc<str>), u32>,
     extended: HashMap<Arc<str>, Extended>,
@@ -116,7 +126,15 @@ impl Writer {
 
     /// URIs of the members of a collection.
     pub(super) fn members(&self, uri: &str) -> Vec<Arc<str>> {
-        self.children.get(uri).map(|members| members.iter().cloned().collect()).unwrap_or_default()
+        self.children.get(uri).map(|members| members.uris.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The members of a collection, and what stands for them.
+    pub(super) fn list(&self, uri: &str) -> Listed {
+        self.children.get(uri).map_or_else(Listed::default, |members| Listed {
+            uris: members.uris.iter().cloned().collect(),
+            mark: members.mark,
+        })
     }
 
     pub(super) fn replace(
@@ -232,7 +250,7 @@ impl Writer {
         for uri in new.collections.difference(&old.collections) {
             *self.declared.entry(uri.clone()).or_default() += 1;
             let Some(kind) = schemas.get(uri).and_then(|kind| tree.kinds.index(kind)) else { continue };
-            tree.write(uri).entry(uri.clone()).or_insert(Entry::Collection { page: None, kind });
+            tree.write(uri).entry(uri.clone()).or_insert(Entry::Collection { page: None, listed: None, kind });
         }
         let mut touched = BTreeSet::new();
         for (from, link) in new.links.difference(&old.links) {
@@ -343,7 +361,10 @@ impl Writer {
     }
 
     fn join(&mut self, tree: &Tree, collection: &Arc<str>, member: &Arc<str>) {
-        if !self.children.entry(collection.clone()).or_default().insert(member.clone()) {
+        let members = self.children.entry(collection.clone()).or_default();
+        if members.uris.insert(member.clone()) {
+            members.mark ^= body::mark_of(member);
+        } else {
             *self.more_reasons.entry((collection.clone(), member.clone())).or_default() += 1;
         }
         forget_page(tree, collection);
@@ -359,8 +380,10 @@ impl Writer {
             return;
         }
         let Some(members) = self.children.get_mut(collection) else { return };
-        members.remove(member);
-        if members.is_empty() {
+        if members.uris.remove(member) {
+            members.mark ^= body::mark_of(member);
+        }
+        if members.uris.is_empty() {
             self.children.remove(collection);
         }
         forget_page(tree, collection);
@@ -368,8 +391,8 @@ impl Writer {
 }
 
 fn forget_page(tree: &Tree, collection: &str) {
-    if let Some(Entry::Collection { page, .. }) = tree.write(collection).get_mut(collection) {
-        *page = None;
+    if let Some(Entry::Collection { page, listed, .. }) = tree.write(collection).get_mut(collection) {
+        (*page, *listed) = (None, None);
     }
 }
 
