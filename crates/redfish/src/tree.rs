@@ -44,6 +44,8 @@ pub enum Item {
         uri: String,
         /// Schema of its members.
         schema: String,
+        /// What its body says beside its members: an object of annotations, or null.
+        annotations: Value,
     },
     /// One more member of a collection, that is elsewhere: a block in a pool.
     Member {
@@ -69,7 +71,12 @@ pub enum Item {
 impl Item {
     /// A collection.
     pub fn collection(uri: impl Into<String>, schema: &str) -> Self {
-        Self::Collection { uri: uri.into(), schema: schema.to_owned() }
+        Self::Collection { uri: uri.into(), schema: schema.to_owned(), annotations: Value::Null }
+    }
+
+    /// A collection that says more than what its members are.
+    pub fn annotated_collection(uri: impl Into<String>, schema: &str, annotations: Value) -> Self {
+        Self::Collection { uri: uri.into(), schema: schema.to_owned(), annotations }
     }
 
     /// A link in a list of links.
@@ -115,6 +122,8 @@ enum Entry {
     Collection {
         page: Option<Arc<[u8]>>,
         listed: Option<Arc<Listed>>,
+        /// Properties beside the members, as JSON without braces.
+        more: Option<Arc<str>>,
         kind: KindIndex,
     },
 }
@@ -196,7 +205,7 @@ impl Tree {
                 Some(Ready { body, kind: self.kinds.get(kind)? })
             }
             Entry::Collection { page: None, kind, .. } => {
-                Some(Ready { body: self.first_page(uri, kind)?, kind: self.kinds.get(kind)? })
+                Some(Ready { body: self.first_page(uri)?, kind: self.kinds.get(kind)? })
             }
         }
     }
@@ -218,15 +227,22 @@ impl Tree {
     /// At most `limit` members of a collection after the first `skip`, in its body; `None` for what is no collection. Costs what
     /// these members cost, and only after a change what the collection is long.
     pub fn stretch(&self, uri: &str, skip: usize, limit: usize) -> Option<Stretch> {
-        let (kind, listed) = match self.read(uri).get(uri)? {
-            Entry::Collection { kind, listed, .. } => (*kind, listed.clone()),
+        let (kind, listed, more) = match self.read(uri).get(uri)? {
+            Entry::Collection { kind, listed, more, .. } => (*kind, listed.clone(), more.clone()),
             Entry::Resource { .. } => return None,
         };
         let listed = listed.or_else(|| self.list(uri))?;
         let total = listed.uris.len();
         let from = skip.min(total);
         let some = &listed.uris[from..from.saturating_add(limit).min(total)];
-        let body = body::collection(uri, &*self.kinds.get(kind)?, some, total, listed.mark, None);
+        let whole = body::Whole {
+            uri,
+            kind: &*self.kinds.get(kind)?,
+            more: more.as_deref(),
+            total,
+            mark: listed.mark,
+        };
+        let body = body::collection(&whole, some, None);
         Some(Stretch { body: serde_json::from_slice(&body).ok()?, total })
     }
 
@@ -283,19 +299,22 @@ impl Tree {
     }
 
     /// Makes the first page of a collection and keeps it until a member comes or goes.
-    fn first_page(&self, uri: &str, kind: KindIndex) -> Option<Arc<[u8]>> {
+    fn first_page(&self, uri: &str) -> Option<Arc<[u8]>> {
         let writer = self.lock();
         let listed = writer.list(uri);
         let (total, shown) = (listed.uris.len(), &listed.uris[..PAGE.min(listed.uris.len())]);
         let next = (shown.len() < total).then(|| shown.len());
-        let kind = self.kinds.get(kind)?;
-        let made: Arc<[u8]> = body::collection(uri, &kind, shown, total, listed.mark, next).into();
-        // Still under the writer's lock: no member can have come in between.
+        // Still under the writer's lock: no member can come in between.
         match self.write(uri).get_mut(uri) {
-            Some(Entry::Collection { page, .. }) => *page = Some(made.clone()),
-            _ => return None,
+            Some(Entry::Collection { page, more, kind, .. }) => {
+                let kind = self.kinds.get(*kind)?;
+                let whole = body::Whole { uri, kind: &kind, more: more.as_deref(), total, mark: listed.mark };
+                let made: Arc<[u8]> = body::collection(&whole, shown, next).into();
+                *page = Some(made.clone());
+                Some(made)
+            }
+            _ => None,
         }
-        Some(made)
     }
 
     /// Lists the members of a collection and keeps the list until a member comes or goes.

@@ -27,16 +27,21 @@ pub(super) fn etag(body: &[u8]) -> Option<String> {
     Some(format!("\"{}\"", std::str::from_utf8(digest).ok()?))
 }
 
-/// A collection with some of its `total` members, and a link to the page after `next` members if there is one. The entity tag is
-/// that of the whole, whatever is shown: it comes from the mark of all members.
-pub(super) fn collection(
-    uri: &str,
-    kind: &Kind,
-    shown: &[Arc<str>],
-    total: usize,
-    mark: Mark,
-    next: Option<usize>,
-) -> Vec<u8> {
+/// What a collection is, whatever is shown of it.
+pub(super) struct Whole<'a> {
+    pub(super) uri: &'a str,
+    pub(super) kind: &'a Kind,
+    /// Properties beside the members, as JSON without braces.
+    pub(super) more: Option<&'a str>,
+    /// Number of members, and what stands for them.
+    pub(super) total: usize,
+    pub(super) mark: Mark,
+}
+
+/// A collection with some of its members, and a link to the page after `next` members if there is one. The entity tag is that of
+/// the whole: it comes from the mark of all members.
+pub(super) fn collection(whole: &Whole<'_>, shown: &[Arc<str>], next: Option<usize>) -> Vec<u8> {
+    let Whole { uri, kind, more, total, mark } = whole;
     let quoted = |text: &str| Value::from(text).to_string();
     let mut text = String::with_capacity(200 + shown.len() * 100);
     // Writing to a string cannot fail.
@@ -54,10 +59,13 @@ pub(super) fn collection(
     if let Some(next) = next {
         let _ = write!(text, r#","Members@odata.nextLink":{}"#, quoted(&format!("{uri}?$skip={next}")));
     }
+    if let Some(more) = more {
+        let _ = write!(text, ",{more}");
+    }
     let name = format!("{} collection", kind.schema().trim_end_matches("Collection"));
     let _ = write!(text, r#","Name":{}}}"#, quoted(&name));
-    let whole = format!("{uri} {} {total} {mark:x}", kind.odata_type);
-    tagged(text.as_bytes(), whole.as_bytes())
+    let content = format!("{uri} {} {total} {mark:x} {}", kind.odata_type, more.unwrap_or_default());
+    tagged(text.as_bytes(), content.as_bytes())
 }
 
 /// What stands for a member in the mark of a collection.

@@ -57,12 +57,15 @@ pub(super) struct Writer {
     extended: HashMap<Arc<str>, Extended>,
 }
 
+/// Type of a collection, and what it says beside its members.
+type Declared = (String, Option<Arc<str>>);
+
 /// Items, sorted out.
 #[derive(Default)]
 struct Sorted {
     owned: Owned,
     bodies: BTreeMap<Arc<str>, (Value, String)>,
-    schemas: BTreeMap<Arc<str>, String>,
+    schemas: BTreeMap<Arc<str>, Declared>,
 }
 
 impl Sorted {
@@ -85,15 +88,18 @@ impl Sorted {
                 if value.get("Members").is_some_and(Value::is_array) && kind.ends_with("Collection") {
                     let schema = kind.rsplit('.').next().unwrap_or_default();
                     let schema = schema.trim_end_matches("Collection").to_owned();
-                    return self.add(Item::Collection { uri: uri.to_string(), schema });
+                    return self.add(Item::collection(uri.to_string(), &schema));
                 }
                 self.owned.resources.insert(uri.clone());
                 self.bodies.insert(uri, (value, kind));
             }
-            Item::Collection { uri, schema } => {
+            Item::Collection { uri, schema, annotations } => {
                 let uri: Arc<str> = uri.into();
                 self.owned.collections.insert(uri.clone());
-                self.schemas.insert(uri, format!("#{schema}Collection.{schema}Collection"));
+                let text = annotations.to_string();
+                let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+                let more = inner.filter(|inner| !inner.is_empty()).map(Arc::from);
+                self.schemas.insert(uri, (format!("#{schema}Collection.{schema}Collection"), more));
             }
             Item::Member { collection, uri } => {
                 self.owned.members.insert((collection.into(), uri.into()));
@@ -243,14 +249,17 @@ impl Writer {
         number: Owner,
         old: &Owned,
         bodies: BTreeMap<Arc<str>, (Value, String)>,
-        schemas: &BTreeMap<Arc<str>, String>,
+        schemas: &BTreeMap<Arc<str>, Declared>,
         new: &Owned,
         told: &mut Told,
     ) {
         for uri in new.collections.difference(&old.collections) {
             *self.declared.entry(uri.clone()).or_default() += 1;
-            let Some(kind) = schemas.get(uri).and_then(|kind| tree.kinds.index(kind)) else { continue };
-            tree.write(uri).entry(uri.clone()).or_insert(Entry::Collection { page: None, listed: None, kind });
+            let Some((kind, more)) = schemas.get(uri) else { continue };
+            let Some(kind) = tree.kinds.index(kind) else { continue };
+            let more = more.clone();
+            let empty = Entry::Collection { page: None, listed: None, more, kind };
+            tree.write(uri).entry(uri.clone()).or_insert(empty);
         }
         let mut touched = BTreeSet::new();
         for (from, link) in new.links.difference(&old.links) {
