@@ -6,6 +6,7 @@
 
 mod body;
 mod kind;
+mod pack;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -23,6 +24,7 @@ use tokio::sync::broadcast;
 pub use kind::Kind;
 pub(crate) use kind::described_by;
 use kind::{KindIndex, Kinds};
+use pack::{Packed, Samples};
 use writer::{Mark, Writer};
 
 /// Locks that readers of different resources share the tree by.
@@ -114,18 +116,18 @@ pub struct Change {
 
 #[derive(Debug, Clone)]
 enum Entry {
-    Resource {
-        body: Arc<[u8]>,
-        kind: KindIndex,
-    },
+    Resource { body: Packed, kind: KindIndex },
+    Collection(Box<CollectionEntry>),
+}
+
+#[derive(Debug, Clone)]
+struct CollectionEntry {
+    kind: KindIndex,
     /// The first page and the list of all members; none until somebody asks for them.
-    Collection {
-        page: Option<Arc<[u8]>>,
-        listed: Option<Arc<Listed>>,
-        /// Properties beside the members, as JSON without braces.
-        more: Option<Arc<str>>,
-        kind: KindIndex,
-    },
+    page: Option<Bytes>,
+    listed: Option<Arc<Listed>>,
+    /// Properties beside the members, as JSON without braces.
+    more: Option<Arc<str>>,
 }
 
 type Shard = HashMap<Arc<str>, Entry>;
@@ -154,6 +156,7 @@ pub struct Tree {
     shards: Vec<RwLock<Shard>>,
     hasher: RandomState,
     kinds: Kinds,
+    samples: Samples,
     writer: Mutex<Writer>,
     changes: broadcast::Sender<Arc<[Change]>>,
 }
@@ -164,6 +167,7 @@ impl Default for Tree {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
             kinds: Kinds::default(),
+            samples: Samples::default(),
             writer: Mutex::default(),
             changes: broadcast::Sender::new(CHANGES),
         }
@@ -174,7 +178,7 @@ impl Default for Tree {
 #[derive(Debug, Clone)]
 pub struct Ready {
     /// The body.
-    pub body: Arc<[u8]>,
+    pub body: Bytes,
     /// Its type.
     pub kind: Arc<Kind>,
 }
@@ -187,7 +191,7 @@ impl Ready {
 
     /// The body, to be sent without being copied.
     pub fn bytes(&self) -> Bytes {
-        Bytes::from_owner(self.body.clone())
+        self.body.clone()
     }
 
     /// The body as a value.
@@ -199,15 +203,13 @@ impl Ready {
 impl Tree {
     /// The resource at a URI without a slash at its end; of a collection the first page.
     pub fn get(&self, uri: &str) -> Option<Ready> {
-        let entry = self.read(uri).get(uri)?.clone();
-        match entry {
-            Entry::Resource { body, kind } | Entry::Collection { page: Some(body), kind, .. } => {
-                Some(Ready { body, kind: self.kinds.get(kind)? })
-            }
-            Entry::Collection { page: None, kind, .. } => {
-                Some(Ready { body: self.first_page(uri)?, kind: self.kinds.get(kind)? })
-            }
-        }
+        let (body, kind) = match self.read(uri).get(uri)? {
+            Entry::Resource { body, kind } => (self.samples.unpack(body), *kind),
+            Entry::Collection(entry) => (entry.page.clone().unwrap_or_default(), entry.kind),
+        };
+        // No body is empty: a page that is has not been made yet.
+        let body = if body.is_empty() { self.first_page(uri)? } else { body };
+        Some(Ready { body, kind: self.kinds.get(kind)? })
     }
 
     /// Whether there is a resource at a URI.
@@ -217,10 +219,13 @@ impl Tree {
 
     /// The resource at a URI as a value; of a collection all members, whatever pages there are.
     pub fn value(&self, uri: &str) -> Option<Value> {
-        let entry = self.read(uri).get(uri)?.clone();
-        match entry {
-            Entry::Resource { body, .. } => serde_json::from_slice(&body).ok(),
-            Entry::Collection { .. } => self.stretch(uri, 0, usize::MAX).map(|stretch| stretch.body),
+        let body = match self.read(uri).get(uri)? {
+            Entry::Resource { body, .. } => Some(self.samples.unpack(body)),
+            Entry::Collection(_) => None,
+        };
+        match body {
+            Some(body) => serde_json::from_slice(&body).ok(),
+            None => self.stretch(uri, 0, usize::MAX).map(|stretch| stretch.body),
         }
     }
 
@@ -228,7 +233,7 @@ impl Tree {
     /// these members cost, and only after a change what the collection is long.
     pub fn stretch(&self, uri: &str, skip: usize, limit: usize) -> Option<Stretch> {
         let (kind, listed, more) = match self.read(uri).get(uri)? {
-            Entry::Collection { kind, listed, more, .. } => (*kind, listed.clone(), more.clone()),
+            Entry::Collection(entry) => (entry.kind, entry.listed.clone(), entry.more.clone()),
             Entry::Resource { .. } => return None,
         };
         let listed = listed.or_else(|| self.list(uri))?;
@@ -299,18 +304,19 @@ impl Tree {
     }
 
     /// Makes the first page of a collection and keeps it until a member comes or goes.
-    fn first_page(&self, uri: &str) -> Option<Arc<[u8]>> {
+    fn first_page(&self, uri: &str) -> Option<Bytes> {
         let writer = self.lock();
         let listed = writer.list(uri);
         let (total, shown) = (listed.uris.len(), &listed.uris[..PAGE.min(listed.uris.len())]);
-        let next = (shown.len() < total).then(|| shown.len());
+        let next = (shown.len() < total).then_some(shown.len());
         // Still under the writer's lock: no member can come in between.
         match self.write(uri).get_mut(uri) {
-            Some(Entry::Collection { page, more, kind, .. }) => {
-                let kind = self.kinds.get(*kind)?;
-                let whole = body::Whole { uri, kind: &kind, more: more.as_deref(), total, mark: listed.mark };
-                let made: Arc<[u8]> = body::collection(&whole, shown, next).into();
-                *page = Some(made.clone());
+            Some(Entry::Collection(entry)) => {
+                let kind = self.kinds.get(entry.kind)?;
+                let whole =
+                    body::Whole { uri, kind: &kind, more: entry.more.as_deref(), total, mark: listed.mark };
+                let made: Bytes = body::collection(&whole, shown, next).into();
+                entry.page = Some(made.clone());
                 Some(made)
             }
             _ => None,
@@ -322,7 +328,7 @@ impl Tree {
         let writer = self.lock();
         let made = Arc::new(writer.list(uri));
         match self.write(uri).get_mut(uri) {
-            Some(Entry::Collection { listed, .. }) => *listed = Some(made.clone()),
+            Some(Entry::Collection(entry)) => entry.listed = Some(made.clone()),
             _ => return None,
         }
         Some(made)

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Change, ChangeKind, Entry, Item, Listed, Tree, body};
+use super::{Change, ChangeKind, CollectionEntry, Entry, Item, Listed, Tree, body, pack::Shape};
 
 /// Owners are numbers inside.
 type Owner = u32;
@@ -258,7 +258,7 @@ impl Writer {
             let Some((kind, more)) = schemas.get(uri) else { continue };
             let Some(kind) = tree.kinds.index(kind) else { continue };
             let more = more.clone();
-            let empty = Entry::Collection { page: None, listed: None, more, kind };
+            let empty = Entry::Collection(Box::new(CollectionEntry { kind, page: None, listed: None, more }));
             tree.write(uri).entry(uri.clone()).or_insert(empty);
         }
         let mut touched = BTreeSet::new();
@@ -266,7 +266,7 @@ impl Writer {
             let extended = self.extended.entry(from.clone()).or_default();
             if extended.links.is_empty() && extended.own.is_none() {
                 extended.own = match tree.read(from).get(from) {
-                    Some(Entry::Resource { body, .. }) => Some(body.clone()),
+                    Some(Entry::Resource { body, .. }) => Some(tree.samples.unpack_shared(body)),
                     _ => None,
                 };
             }
@@ -296,8 +296,9 @@ impl Writer {
 
     fn put_resource(&mut self, tree: &Tree, uri: &Arc<str>, value: Value, kind: &str, told: &mut Told) {
         let Some(kind) = tree.kinds.index(kind) else { return };
+        let shape = Shape::of(kind, &value);
         let own = body::resource(value);
-        let new = match self.extended.get_mut(uri) {
+        let new: Arc<[u8]> = match self.extended.get_mut(uri) {
             Some(extended) => {
                 let own: Arc<[u8]> = own.into();
                 extended.own = Some(own.clone());
@@ -305,9 +306,10 @@ impl Writer {
             }
             None => own.into(),
         };
-        let old = tree.write(uri).insert(uri.clone(), Entry::Resource { body: new.clone(), kind });
+        let body = tree.samples.pack(shape, &new);
+        let old = tree.write(uri).insert(uri.clone(), Entry::Resource { body, kind });
         let before = match old {
-            Some(Entry::Resource { body, .. }) => Some(body),
+            Some(Entry::Resource { body, .. }) => Some(tree.samples.unpack_shared(&body)),
             _ => None,
         };
         if before.is_none()
@@ -340,8 +342,9 @@ impl Writer {
         let Some(new) = new else { return };
         let mut shard = tree.write(uri);
         let Some(Entry::Resource { body, kind }) = shard.get_mut(uri) else { return };
-        if *body != new {
-            let before = std::mem::replace(body, new.clone());
+        let before = tree.samples.unpack_shared(body);
+        if before != new {
+            *body = tree.samples.pack_again(body, &new);
             let odata_type = tree.kinds.get(*kind);
             drop(shard);
             if let Some(odata_type) = odata_type {
@@ -400,8 +403,8 @@ impl Writer {
 }
 
 fn forget_page(tree: &Tree, collection: &str) {
-    if let Some(Entry::Collection { page, listed, .. }) = tree.write(collection).get_mut(collection) {
-        (*page, *listed) = (None, None);
+    if let Some(Entry::Collection(entry)) = tree.write(collection).get_mut(collection) {
+        (entry.page, entry.listed) = (None, None);
     }
 }
 
