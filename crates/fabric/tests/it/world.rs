@@ -6,7 +6,7 @@ use drystone_api::{
     FabricAgent, FabricAgentSpec, SYSTEM_NAMESPACE, ZONE_FINALIZER, Zone, ZoneMember, ZoneSpec,
 };
 use drystone_apiserver::{ApiServer, Config, Profile};
-use drystone_engine::events::EventRecorder;
+use drystone_engine::{events::EventRecorder, harness::Caches};
 use drystone_fabric::{FabricConfig, FabricManager, agents::AgentTrees};
 use drystone_identity::UserInfo;
 use drystone_store::{
@@ -152,12 +152,13 @@ pub(crate) fn spec_of(endpoints: &[&str]) -> ZoneSpec {
 }
 
 fn run(client: &Client, switches: &Switches, events: &EventRecorder) -> JoinHandle<()> {
+    let shutdown = tokio_util::sync::CancellationToken::new();
     let config = FabricConfig {
+        caches: Caches::new(client.clone(), shutdown.clone()),
         drivers: Arc::new(switches.clone()),
         events: Arc::new(events.clone()),
         trees: AgentTrees::default(),
     };
-    let shutdown = tokio_util::sync::CancellationToken::new();
     let manager = FabricManager::new(client.clone(), config);
     tokio::spawn(async move {
         // Its caches watch until this is dropped.

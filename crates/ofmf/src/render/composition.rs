@@ -108,7 +108,7 @@ fn memory(hosts: &[HostAndBlock]) -> Value {
         let hardware = host.status.as_ref().and_then(|status| status.hardware.as_ref());
         hardware.map_or(0, |hardware| hardware.ram_mebibytes)
     };
-    let mebibytes: u64 = hosts.iter().map(|(host, _)| u64::from(of(host))).sum();
+    let mebibytes: u64 = hosts.iter().map(|(host, _)| of(host)).sum();
     #[allow(clippy::cast_precision_loss)] // Exact far beyond any memory that there is.
     let gibibytes = (mebibytes > 0).then(|| mebibytes as f64 / 1024.0);
     json!({"TotalSystemMemoryGiB": gibibytes})
