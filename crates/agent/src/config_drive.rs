@@ -78,22 +78,6 @@ pub fn build(drive: &ConfigDrive) -> Result<Vec<u8>, ConfigDriveError> {
     iso9660::build(LABEL, &files).map_err(ConfigDriveError::Build)
 }
 
-/// Metadata with what is given in a JSON or YAML document laid over them.
-///
-/// # Errors
-/// The document is no mapping.
-pub fn meta_data(mut own: Value, given: &str) -> Result<Value, String> {
-    if given.trim().is_empty() {
-        return Ok(own);
-    }
-    let given: Value = serde_saphyr::from_str(given).map_err(|error| error.to_string())?;
-    let (Some(own_fields), Value::Object(given)) = (own.as_object_mut(), given) else {
-        return Err("must be a mapping, in JSON or YAML".to_owned());
-    };
-    own_fields.extend(given);
-    Ok(own)
-}
-
 /// Reads a drive.
 ///
 /// # Errors

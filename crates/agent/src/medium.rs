@@ -129,7 +129,7 @@ mod tests {
     fn bare_and_overlaid() {
         assert_eq!(read(&mut Cursor::new(bare(&config()).unwrap())).unwrap(), config());
         let mut shared =
-            iso9660::build(LABEL, &[("boot/vmlinuz", b"kernel"), (FILE, &[b' '; ROOM as usize])]).unwrap();
+            iso9660::build(LABEL, &[("boot/vmlinuz", b"kernel"), (FILE, &[b' '; 65_536])]).unwrap();
         let extent = place(&mut Cursor::new(&shared)).unwrap();
         let from = usize::try_from(extent.offset).unwrap();
         let bytes = overlay(&config(), extent.length).unwrap();

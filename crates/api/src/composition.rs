@@ -258,6 +258,9 @@ pub struct CompositionGroup {
     /// What each must have.
     #[serde(default)]
     pub host: HostRequirement,
+    /// Names of the only hosts that may be chosen; any unless given. Members that are not among them are replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     /// How they are spread over failure domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<SpreadRequirement>,

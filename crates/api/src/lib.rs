@@ -4,14 +4,19 @@
 //! definitions that an API server needs are in [`custom_resource_definitions`].
 
 mod address_pool;
+mod artifact;
 mod bare_metal_host;
 mod cluster;
 mod composition;
 mod condition;
 mod connection;
+mod data_image;
+mod distribution;
 mod fabric_agent;
 mod fabric_switch;
+mod hardware_data;
 mod host;
+mod host_firmware;
 mod operation;
 pub mod quantity;
 mod reference;
@@ -23,14 +28,17 @@ mod zone;
 pub use address_pool::{
     AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, NumberRange,
 };
+pub use artifact::{Artifact, ArtifactRecord, ArtifactSpec, ArtifactStatus, ArtifactType};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
-    Firmware, FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus,
-    ProvisioningState, SecretReference, StorageDevice, SystemVendor,
+    CustomDeploy, Firmware, FirmwareBios, HardwareDetails, HardwareRaidVolume, HostImage,
+    HostNetworkAttachmentReference, HostNetworkInterface, HostSwitchPort, ImageFormat, LinkLayerNeighbour,
+    Nic, OperationHistory, OperationMetric, OperationalStatus, ProvisionStatus, ProvisioningState, Raid,
+    RegisteredAs, RootDeviceHints, SecretReference, SoftwareRaidVolume, StorageDevice, SystemVendor, Vlan,
 };
 pub use cluster::{
     Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone,
-    ControlPlane, Distribution, Isolation, MemberRole, Taint, WorkerPool,
+    ControlPlane, Isolation, MemberRole, Taint, WorkerPool,
 };
 pub use composition::{
     CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionMode, CompositionPhase,
@@ -42,13 +50,22 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
+pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, DataImageStatus};
+pub use distribution::{
+    ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
+};
 pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
+pub use hardware_data::{HardwareData, HardwareDataSpec};
 pub use host::{
     Accelerator, AcceleratorRequirement, AcceleratorType, DriveRequirement, HostRequirement,
     NetworkRequirement,
+};
+pub use host_firmware::{
+    FirmwareSchema, FirmwareSchemaReference, FirmwareSchemaSpec, HostFirmwareSettings,
+    HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
@@ -96,6 +113,9 @@ pub const FENCING_ANNOTATION: &str = "drystone.dev/fencing-token";
 /// Annotation on a BareMetalHost: which ResourcePool last set `spec.online`, and to what: `drystone-system/default=on`.
 pub const POWERED_BY_ANNOTATION: &str = "drystone.dev/powered-by";
 
+/// Annotation on a Cluster whose hosts were not composed: with the value `true`, they are left as they are when it is deleted.
+pub const ABANDON_HOSTS_ANNOTATION: &str = "drystone.dev/abandon-hosts";
+
 /// Annotation on a Service: the node that answers for its external addresses.
 pub const ANNOUNCED_BY_ANNOTATION: &str = "drystone.dev/announced-by";
 
@@ -106,12 +126,17 @@ pub const GPU_RESOURCE: &str = "drystone.dev/gpu";
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![
         AddressPool::crd(),
+        Artifact::crd(),
         BareMetalHost::crd(),
         Cluster::crd(),
         Composition::crd(),
         Connection::crd(),
+        DataImage::crd(),
         EndpointGroup::crd(),
         FabricAgent::crd(),
+        FirmwareSchema::crd(),
+        HardwareData::crd(),
+        HostFirmwareSettings::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),

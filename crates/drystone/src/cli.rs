@@ -28,6 +28,8 @@ enum Command {
     Compose(command::compose::ComposeArgs),
     /// Show sites and the way into them
     Site(command::site::SiteArgs),
+    /// Show and change how secrets are encrypted
+    Secrets(command::secrets::SecretsArgs),
     /// Print the administrator's kubeconfig of a cluster
     Kubeconfig(command::kubeconfig::KubeconfigArgs),
     /// Delete what files declare (also as `kubectl destroy`)
@@ -43,7 +45,7 @@ enum Command {
     Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
-    /// Make an image archive out of one static program
+    /// Make an image archive out of one static program; upload images to the site's store, and list them
     Image(command::image::ImageArgs),
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Explain(args) => personality::block_on(command::explain::run(args)),
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
+        Command::Secrets(args) => personality::block_on(command::secrets::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
         Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),

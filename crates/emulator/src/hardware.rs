@@ -447,6 +447,11 @@ impl Hardware {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Drops what was fetched of a medium that is not inserted any more: it may hold keys. A host that still reads it has it open.
+    pub(crate) fn drop_medium(&self) {
+        medium::remove(self.medium_path());
+    }
+
     /// Where the medium lies while it is used.
     fn medium_path(&self) -> &Path {
         &self.medium_path

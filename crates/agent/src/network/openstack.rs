@@ -240,7 +240,8 @@ mod tests {
         let again = NetworkConfig::parse(&translated.to_string()).unwrap();
         let mut expected = NetworkConfig::parse(version2).unwrap().commands(&nics()).unwrap();
         let mut found = again.commands(&nics()).unwrap();
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         assert_eq!(found, expected);
         assert_eq!(again.resolv_conf(), "nameserver 10.20.0.2\n");
         assert_eq!(network_data(&translated.to_string()).unwrap().unwrap(), translated, "kept as it is");

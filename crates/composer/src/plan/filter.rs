@@ -19,6 +19,8 @@ const MAX_REASONS: usize = 8;
 /// What one host must satisfy, whatever the others are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Constraint<'a> {
+    /// One of these hosts.
+    Named(&'a [String]),
     /// Inspected, healthy, unclaimed, and not held back for somebody else.
     Usable,
     /// In this site.
@@ -48,7 +50,9 @@ pub enum Constraint<'a> {
 /// The constraints of a group, in the order in which they are applied.
 pub fn constraints<'a>(request: &Request<'a>, group: &'a CompositionGroup) -> Vec<Constraint<'a>> {
     let host = &group.host;
-    let mut all = vec![Constraint::Usable];
+    let mut all = Vec::new();
+    all.extend((!group.hosts.is_empty()).then_some(Constraint::Named(&group.hosts)));
+    all.push(Constraint::Usable);
     all.extend(request.spec.site.as_deref().map(Constraint::Site));
     all.extend([Constraint::NotExcluded, Constraint::NotKeptOut]);
     all.extend(request.spec.isolated_by.map(Constraint::Alone));
@@ -127,6 +131,7 @@ impl Constraint<'_> {
     pub fn admits(&self, around: &Neighbours<'_>, position: usize) -> bool {
         let host = &around.snapshot.hosts[position];
         match self {
+            Self::Named(names) => names.contains(&host.name),
             Self::Usable => unusable(around.request, host, position).is_none(),
             Self::Site(site) => host.site == *site,
             Self::NotExcluded => !host.maintenance && !around.request.spec.exclude_hosts.contains(&host.name),
@@ -148,6 +153,7 @@ impl Constraint<'_> {
     pub fn instead(&self, around: &Neighbours<'_>, position: usize) -> String {
         let host = &around.snapshot.hosts[position];
         match self {
+            Self::Named(_) => "not named by the request".to_owned(),
             Self::Usable => unusable(around.request, host, position).unwrap_or_default(),
             Self::Site(_) => format!("in site {}", host.site),
             Self::NotExcluded if host.maintenance => "in maintenance".to_owned(),
@@ -177,6 +183,7 @@ impl Constraint<'_> {
     /// For people.
     pub fn wording(&self) -> String {
         match self {
+            Self::Named(names) => format!("one of {}", names.join(", ")),
             Self::Usable => "inspected, healthy and unclaimed".to_owned(),
             Self::Site(site) => format!("site = {site}"),
             Self::NotExcluded => "not in maintenance, not excluded".to_owned(),

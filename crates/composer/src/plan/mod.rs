@@ -197,7 +197,9 @@ fn kept_members(request: &Request<'_>, snapshot: &Snapshot) -> Assignment {
         let Some(position) = snapshot.position(&member.host_namespace, &member.host) else { continue };
         let host = &snapshot.hosts[position];
         let usable = !excluded.contains(host.name.as_str()) && filter::belongs_to(host, &request.owner);
-        if usable && seen.insert(position) {
+        let group = request.spec.groups.iter().find(|group| group.name == member.group);
+        let named = group.is_none_or(|group| group.hosts.is_empty() || group.hosts.contains(&host.name));
+        if usable && named && seen.insert(position) {
             by_group.entry(&member.group).or_default().push(position);
         }
     }

@@ -3,8 +3,10 @@
 
 mod agents;
 mod controllers;
+mod images;
 pub(crate) mod pki;
 mod redfish;
+pub(crate) mod seal;
 mod server;
 mod serving;
 pub(crate) mod sites;
@@ -23,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::DEFAULT_LISTEN,
     command::Failure,
-    personality::{emulator::Backend, shutdown_on_signal},
+    personality::{emulator::Backend, protect_memory, shutdown_on_signal},
 };
 
 /// Arguments.
@@ -44,6 +46,8 @@ pub(crate) struct UpArgs {
     /// Key of that certificate (PEM file)
     #[arg(long, value_name = "FILE", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
+    #[command(flatten)]
+    seal: seal::SealArgs,
     /// Where the HTTPS port listens
     #[arg(long, default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
@@ -84,26 +88,34 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     let shutdown = shutdown_on_signal()?;
     check_files(&args)?;
+    protect_memory();
     let data = std::path::absolute(&args.data)?;
     let mut addresses = vec![args.listen.ip(), DEFAULT_LISTEN.ip()];
     addresses.extend(args.agents.address());
-    let keys = pki::load_or_make(&data, &addresses)?;
+    let sealing = seal::open(&args.seal, &data)?;
+    let keys = pki::load_or_make(&data, &addresses, &sealing)?;
     let ports =
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
-    let store = storage::open(&args, &data).await?;
-    let server = server::start(&keys, store, ports, args.agents.clone()).await?;
+    let store = storage::open(&args, &data, &sealing).await?;
+    let server =
+        server::start(&keys, Arc::clone(&store), &data.join("images"), ports, args.agents.clone()).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
     let redfish = server.redfish.start(&server.api, &client, &keys)?;
     let stop_controllers = CancellationToken::new();
+    let stop_sealing = stop_controllers.clone();
+    tokio::spawn(async move { store.maintain(stop_sealing).await });
     let serving = serving::Serving {
         authority: Arc::clone(&keys.authority),
         identity: Arc::clone(&server.identity),
         addresses,
     };
     tokio::spawn(serving.run(client.clone(), stop_controllers.clone()));
-    let boot = controllers::start_boot_listener(&keys, args.boot_listen, &stop_controllers).await?;
+    let boot =
+        controllers::start_boot_listener(&keys, args.boot_listen, &server.images, &stop_controllers).await?;
+    // Not only while this Drystone leads: the bytes are its own.
+    let images = tokio::spawn(server.images.clone().run(stop_controllers.clone()));
     let domains = controllers::start(&server, &keys, boot, &args, &redfish, stop_controllers.clone())?;
     let mut emulated = Vec::new();
     let started = start_sites(&args, &data, &server, &mut emulated).await;
@@ -115,8 +127,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     shutdown.cancelled().await;
     tracing::info!("stopping");
     stop_controllers.cancel();
-    if let Err(error) = domains.await {
-        tracing::warn!("a controller ended badly: {error}");
+    for controllers in [domains, images] {
+        if let Err(error) = controllers.await {
+            tracing::warn!("a controller ended badly: {error}");
+        }
     }
     for site in &emulated {
         site.stop().await;

@@ -14,14 +14,14 @@ use crate::process::{Up, up_that_fails};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An etcd of a test's own.
-struct Etcd {
+pub(crate) struct Etcd {
     process: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Etcd {
     /// `None` where etcd is not installed; says so.
-    fn start(directory: &Path) -> Option<Self> {
+    pub(crate) fn start(directory: &Path) -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         let mut places = std::env::split_paths(&path).map(|place| place.join("etcd"));
         let Some(program) = places.find(|file| file.is_file()) else {

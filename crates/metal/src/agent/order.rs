@@ -8,8 +8,7 @@ use drystone_agent::{
     protocol::{ChecksumType, ConfigDrive, Deployment, Image, ImageFormat},
 };
 use drystone_api::{BareMetalHost, HostImage, ImageFormat as HostImageFormat};
-use kube::ResourceExt as _;
-use serde_json::json;
+use serde_json::Value;
 
 use crate::medium::Seed;
 
@@ -38,7 +37,7 @@ pub fn deployment(host: &BareMetalHost, image: &HostImage, seed: &Seed) -> Resul
     } else {
         serde_json::from_value(hints).map_err(|error| wrong("spec.rootDeviceHints", error))?
     };
-    Ok(Deployment { image: translate(image)?, root_device_hints, config_drive: drive(host, seed)? })
+    Ok(Deployment { image: translate(image)?, root_device_hints, config_drive: drive(seed)? })
 }
 
 fn translate(image: &HostImage) -> Result<Image, OrderError> {
@@ -86,24 +85,15 @@ fn translate(image: &HostImage) -> Result<Image, OrderError> {
 }
 
 /// The configuration drive; none for a host without data.
-fn drive(host: &BareMetalHost, seed: &Seed) -> Result<Option<ConfigDrive>, OrderError> {
+fn drive(seed: &Seed) -> Result<Option<ConfigDrive>, OrderError> {
     if seed.user_data.is_empty() && seed.network_data.is_empty() && seed.meta_data.is_empty() {
         return Ok(None);
     }
-    let name = host.name_any();
-    let own = json!({
-        "uuid": host.uid().unwrap_or_default(),
-        "metal3-namespace": host.namespace().unwrap_or_default(),
-        "metal3-name": name,
-        "name": name,
-        "local-hostname": name,
-        "local_hostname": name,
-    });
     let text = |field: &'static str, bytes: &[u8]| {
         String::from_utf8(bytes.to_vec()).map_err(|_| wrong(field, "is not UTF-8 text"))
     };
-    let meta_data = config_drive::meta_data(own, &text("spec.metaData", &seed.meta_data)?)
-        .map_err(|error| wrong("spec.metaData", error))?;
+    let meta_data = seed.metadata().map_err(|error| wrong("spec.metaData", error.reason))?;
+    let meta_data = Value::Object(meta_data);
     let network_data = text("spec.networkData", &seed.network_data)?;
     let drive = ConfigDrive { meta_data, user_data: STANDARD.encode(&seed.user_data), network_data };
     // What no agent could write is refused here, where it can be corrected.
@@ -133,6 +123,8 @@ mod tests {
     #[test]
     fn an_image_becomes_an_order() {
         let seed = Seed {
+            uid: "u-1".to_owned(),
+            hostname: "c1".to_owned(),
             user_data: b"#cloud-config\n".to_vec(),
             meta_data: b"name: other\nrack: 7\n".to_vec(),
             ..Seed::default()

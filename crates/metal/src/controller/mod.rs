@@ -4,7 +4,7 @@ mod blocks;
 mod host;
 mod site;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use drystone_api::BareMetalHost;
 use drystone_engine::{
@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Client, ResourceExt as _, runtime::watcher};
 use tokio_util::sync::CancellationToken;
 
-use crate::provisioner::Ways;
+use crate::{plan::Pacing, provisioner::Ways};
 
 /// Finalizer on every BareMetalHost; Metal3's own.
 pub const FINALIZER: &str = "baremetalhost.metal3.io";
@@ -28,13 +28,21 @@ pub struct MetalConfig {
     pub ways: Ways,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
+    /// Pauses and limits.
+    pub pacing: Pacing,
 }
 
 /// Runs the controllers until `shutdown`.
 pub async fn run(client: Client, config: MetalConfig, shutdown: CancellationToken) {
-    let settings =
-        ControllerConfig { events: config.events.clone(), concurrency: 256, ..ControllerConfig::default() };
-    let hosts = host::HostReconciler { client: client.clone(), config: config.clone() };
+    let settings = ControllerConfig {
+        events: config.events.clone(),
+        concurrency: 256,
+        // Power that does not change is waited for twice in one pass, when a host is restarted.
+        deadline: Duration::from_secs(300),
+        ..ControllerConfig::default()
+    };
+    let slots = host::Slots::new(config.pacing.slots);
+    let hosts = host::HostReconciler { client: client.clone(), config: config.clone(), slots };
     let hosts = Controller::new(client.clone(), hosts, settings.clone()).watches::<Secret>(
         watcher::Config::default(),
         |secret: &Secret, objects| {

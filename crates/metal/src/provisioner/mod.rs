@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use drystone_api::{BareMetalHost, BareMetalHostStatus, HardwareDetails};
+use drystone_api::{BareMetalHost, BareMetalHostStatus, HardwareDetails, Raid};
 use drystone_engine::{
     events::{EventKind, EventSink},
     reference::reference_to,
@@ -24,6 +24,7 @@ use crate::{
     driver::{Credentials, DriverError},
     medium::Seed,
     model::{BmcAddress, Inventory},
+    plan::conditions::Health,
 };
 
 pub mod redfish;
@@ -109,8 +110,8 @@ pub struct Inspected {
 /// What is to be set up before a host is available.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Preparation {
-    /// Metal3's `spec.raid`, if it is to be applied.
-    pub raid: Option<Value>,
+    /// The RAID layout, if it is to be applied.
+    pub raid: Option<Raid>,
     /// Firmware settings that differ from what is wanted, by name.
     pub firmware_settings: Map<String, Value>,
 }
@@ -140,6 +141,15 @@ impl Power {
     }
 }
 
+/// What came of a change of power.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Powered {
+    /// Whether anything had to change.
+    pub changed: bool,
+    /// The host's health.
+    pub health: Health,
+}
+
 /// A way of provisioning. Every call is safe to repeat and bounded in time (some ten seconds; what takes longer answers
 /// [`Progress::Working`] meanwhile).
 #[async_trait]
@@ -165,11 +175,8 @@ pub trait Provisioner: Send + Sync + 'static {
     /// Removes the image, cleans the host as `spec.automatedCleaningMode` says, and leaves it off.
     async fn deprovision(&self, job: &Job<'_>) -> Step<()>;
 
-    /// Whether power is on; `None` while it is changing.
-    async fn powered_on(&self, job: &Job<'_>) -> Result<Option<bool>, DriverError>;
-
-    /// Brings power there. Says whether anything had to change.
-    async fn power(&self, job: &Job<'_>, wanted: Power) -> Step<bool>;
+    /// Brings power there.
+    async fn power(&self, job: &Job<'_>, wanted: Power) -> Step<Powered>;
 
     /// Forgets the host: it is detached or deleted. Nothing of it stays at the provisioner; the hardware is left alone.
     async fn detach(&self, job: &Job<'_>) -> Step<()>;

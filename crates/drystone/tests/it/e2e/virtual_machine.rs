@@ -87,7 +87,16 @@ fn a_virtual_machine_boots_what_was_written_to_its_disk() {
     // Off by its power button, and on again: the disk is what it boots, and the unit starts again.
     let online = |online: bool| {
         let patch = json!({"spec": {"online": online}}).to_string();
-        drystone.must(&["patch", "baremetalhost", HOST, "-n", "drystone-system", "--type=merge", "-p", &patch]);
+        drystone.must(&[
+            "patch",
+            "baremetalhost",
+            HOST,
+            "-n",
+            "drystone-system",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]);
         drystone.wait_for("power", || {
             let host = drystone.json(&["get", "baremetalhost", HOST, "-n", "drystone-system"]);
             (host["status"]["poweredOn"] == online).then_some(())

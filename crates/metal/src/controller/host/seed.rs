@@ -8,11 +8,16 @@ use crate::medium::Seed;
 
 /// Gathers the seed; `None` if a Secret is missing. Secrets of other namespaces are not read (Metal3's admission rule).
 pub(super) async fn gather(client: &Client, host: &BareMetalHost) -> Result<Option<Seed>, kube::Error> {
-    let Some(image) = &host.spec.image else { return Ok(None) };
+    let image = match (&host.spec.image, &host.spec.custom_deploy) {
+        (Some(image), _) => image.url.clone(),
+        (None, Some(custom)) => format!("custom:{}", custom.method),
+        (None, None) => return Ok(None),
+    };
     let mut seed = Seed {
         hostname: host.name_any(),
         uid: host.uid().unwrap_or_default(),
-        image: image.url.clone(),
+        namespace: host.namespace().unwrap_or_default(),
+        image,
         ..Seed::default()
     };
     let parts = [

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use drystone_agent::protocol::{Order, Report};
+use drystone_api::BootMode;
 use drystone_engine::events::EventKind;
 
 use super::{Job, Progress, RedfishProvisioner, Step};
 use crate::{
     agent::{AgentDesk, AgentState, medium_key},
-    driver::{DriverError, HostDriver},
+    driver::{BootOrder, DriverError, HostDriver, Persistence},
 };
 
 /// How often an agent at work is looked at.
@@ -41,18 +42,29 @@ impl RedfishProvisioner {
         let network_data = job.seed.map(|seed| seed.network_data.clone()).unwrap_or_default();
         let medium = desk.offer_medium(&self.media, job.host, purpose, &network_data).await;
         let medium = medium.map_err(|error| job.refused("making the agent's medium", error.to_string()))?;
-        let state = driver.state().await?;
-        let is_ours = state.medium.as_deref().is_some_and(|medium| self.media.is_url_of(medium, &uid, &key));
-        if state.powered_on && is_ours {
+        let runs = driver.state().await?.powered_on == Some(true);
+        if runs && self.has_medium(driver, &uid, &key).await? {
             return self.follow_agent(job, desk, driver).await;
         }
         driver.power_off().await?;
         desk.restart(&uid);
         self.booting.end(&uid);
-        driver.boot_medium_once(&medium).await?;
+        let mode = job.host.spec.boot_mode.unwrap_or(BootMode::UEFI);
+        driver.boot_medium(&medium, BootOrder { persistence: Persistence::Once, mode }).await?;
         driver.power_on().await?;
         job.tell(EventKind::Normal, "PowerOn", "Host booting the agent");
         Ok(Progress::Working { again: AGENT_POLL, note: "booting the agent".to_owned() })
+    }
+
+    /// Whether the medium inserted is that one.
+    pub(super) async fn has_medium(
+        &self,
+        driver: &dyn HostDriver,
+        uid: &str,
+        key: &str,
+    ) -> Result<bool, DriverError> {
+        let medium = driver.medium().await?;
+        Ok(medium.is_some_and(|medium| self.media.is_url_of(&medium, uid, key)))
     }
 
     async fn follow_agent(&self, job: &Job<'_>, desk: &AgentDesk, driver: &dyn HostDriver) -> Step<Report> {

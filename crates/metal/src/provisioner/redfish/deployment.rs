@@ -4,12 +4,12 @@ mod disk;
 mod live_image;
 mod medium;
 
-use drystone_api::ImageFormat;
+use drystone_api::{BootMode, ImageFormat};
 use url::Url;
 
 use super::{BOOT_POLL, Job, Progress, RedfishProvisioner, Step};
 use crate::{
-    driver::{BootProgress, DriverError, HostDriver, HostState},
+    driver::{BootOrder, BootProgress, DriverError, HostDriver, HostState, Persistence},
     medium::MEDIUM_IMAGE,
 };
 
@@ -47,18 +47,21 @@ impl RedfishProvisioner {
         job: &Job<'_>,
         driver: &dyn HostDriver,
         medium: &Url,
+        persistence: Persistence,
         is_ours: impl Fn(&str) -> bool + Send,
     ) -> Step<HostState> {
         let state = driver.state().await?;
-        if state.powered_on && state.medium.as_deref().is_some_and(is_ours) {
-            return Ok(if state.progress < BootProgress::OperatingSystemRunning {
-                Progress::again(BOOT_POLL)
-            } else {
-                Progress::Done(state)
+        let runs = state.powered_on == Some(true);
+        if runs && driver.medium().await?.as_deref().is_some_and(is_ours) {
+            return Ok(match state.progress {
+                // Where nobody tells how far it is, power is all there is to know.
+                BootProgress::Unknown | BootProgress::OperatingSystemRunning => Progress::Done(state),
+                _ => Progress::again(BOOT_POLL),
             });
         }
+        let mode = job.host.spec.boot_mode.unwrap_or(BootMode::UEFI);
         driver.power_off().await?;
-        driver.boot_medium_once(medium).await?;
+        driver.boot_medium(medium, BootOrder { persistence, mode }).await?;
         driver.power_on().await?;
         job.tell(drystone_engine::events::EventKind::Normal, "PowerOn", "Host booting from its medium");
         Ok(Progress::again(BOOT_POLL))

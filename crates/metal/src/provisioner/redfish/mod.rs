@@ -14,12 +14,12 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use self::{deployment::Deployment, hosts::OpenHosts};
-use super::{Inspected, Job, Power, Preparation, Progress, Provisioner, Registered, Step, Waits};
+use super::{Inspected, Job, Power, Powered, Preparation, Progress, Provisioner, Registered, Step, Waits};
 use crate::{
     agent::{AgentDesk, medium_key},
-    driver::{DriverError, Drivers},
+    driver::Drivers,
     http::BootMedia,
-    model::{BmcAddress, BootVia},
+    model::{BmcAddress, BootVia, Protocol},
 };
 
 /// How often a booting host is looked at.
@@ -99,7 +99,7 @@ impl Provisioner for RedfishProvisioner {
     }
 
     fn serves(&self, address: &BmcAddress) -> bool {
-        address.boot == BootVia::VirtualMedia
+        address.scheme.protocol == Protocol::Redfish && address.scheme.boot != BootVia::Network
     }
 
     async fn register(&self, job: &Job<'_>) -> Step<Registered> {
@@ -110,7 +110,7 @@ impl Provisioner for RedfishProvisioner {
     async fn inspect(&self, job: &Job<'_>) -> Step<Inspected> {
         let driver = self.hosts.open(job)?;
         let inventory = driver.inspect().await?;
-        let powered_on = driver.state().await?.powered_on;
+        let powered_on = driver.state().await?.powered_on == Some(true);
         let details = inventory.hardware_details(&kube::ResourceExt::name_any(job.host));
         Ok(Progress::Done(Inspected { details, inventory, powered_on }))
     }
@@ -154,11 +154,7 @@ impl Provisioner for RedfishProvisioner {
         Ok(Progress::Done(()))
     }
 
-    async fn powered_on(&self, job: &Job<'_>) -> Result<Option<bool>, DriverError> {
-        Ok(Some(self.hosts.open(job)?.state().await?.powered_on))
-    }
-
-    async fn power(&self, job: &Job<'_>, wanted: Power) -> Step<bool> {
+    async fn power(&self, job: &Job<'_>, wanted: Power) -> Step<Powered> {
         self.switch(job, wanted).await
     }
 

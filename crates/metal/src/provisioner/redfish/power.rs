@@ -2,22 +2,34 @@
 
 use std::time::Duration;
 
-use super::{Job, Power, Progress, RedfishProvisioner, Step};
+use drystone_api::ImageFormat;
+
+use super::{Job, Power, Powered, Progress, RedfishProvisioner, Step};
+use crate::medium::MEDIUM_IMAGE;
 
 /// How often a host that is to end by itself is looked at.
 const ENDING_POLL: Duration = Duration::from_millis(500);
 
 impl RedfishProvisioner {
     /// Brings power where it is wanted.
-    pub(super) async fn switch(&self, job: &Job<'_>, wanted: Power) -> Step<bool> {
+    pub(super) async fn switch(&self, job: &Job<'_>, wanted: Power) -> Step<Powered> {
         let (driver, uid) = (self.hosts.open(job)?, job.uid());
         let was_asked = self.ending.contains(&uid);
-        if driver.state().await?.powered_on == wanted.is_on() {
+        let state = driver.state().await?;
+        if state.powered_on == Some(wanted.is_on()) {
             self.ending.end(&uid);
-            return Ok(Progress::Done(was_asked));
+            return Ok(Progress::Done(Powered { changed: was_asked, health: state.health }));
         }
         match wanted {
-            Power::On => driver.power_on().await?,
+            Power::On => {
+                let image = job.status().provisioning.image;
+                if image.is_some_and(|image| {
+                    image.format == Some(ImageFormat::LiveIso) && image.url != MEDIUM_IMAGE
+                }) {
+                    driver.boot_medium_again().await?;
+                }
+                driver.power_on().await?;
+            }
             Power::HardOff => driver.power_off().await?,
             Power::SoftOff => {
                 // A host without an operating system, or whose controller cannot ask it, is switched off at once.
@@ -29,6 +41,6 @@ impl RedfishProvisioner {
             }
         }
         self.ending.end(&uid);
-        Ok(Progress::Done(true))
+        Ok(Progress::Done(Powered { changed: true, health: state.health }))
     }
 }

@@ -50,9 +50,7 @@ impl RedfishProvisioner {
         let (uid, instance) = (job.uid(), seed.instance_id());
         let state = driver.state().await?;
         let key = medium_key(&instance);
-        let agent_is_in =
-            state.medium.as_deref().is_some_and(|medium| self.media.is_url_of(medium, &uid, &key));
-        if agent_is_in || !state.powered_on {
+        if state.powered_on != Some(true) || self.has_medium(driver, &uid, &key).await? {
             driver.power_off().await?;
             driver.eject().await?;
             driver.boot_disk().await?;
@@ -68,7 +66,7 @@ impl RedfishProvisioner {
             // Who knows nothing does not keep others waiting.
             BootProgress::OperatingSystemRunning | BootProgress::Unknown => true,
             BootProgress::OperatingSystemStarted => waited > STARTED_LIMIT,
-            BootProgress::Firmware => false,
+            BootProgress::None | BootProgress::Firmware => false,
         };
         if runs {
             self.booting.end(&uid);
