@@ -41,6 +41,8 @@ enum Command {
     ControlPlane(ConfigArgs),
     /// Run the member of etcd of a control plane of several hosts
     Etcd(ConfigArgs),
+    /// Run the agent that inspects a host and writes its disk (on the host's own boot medium)
+    Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
     /// Make an image archive out of one static program; upload images to the site's store, and list them
@@ -88,6 +90,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             | Command::Emulator(_)
             | Command::ControlPlane(_)
             | Command::Etcd(_)
+            | Command::Agent
             | Command::Node(_)
     );
     personality::start_logging(if long_running {
@@ -112,6 +115,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),
         Command::ControlPlane(args) => personality::block_on(personality::control_plane::run(args)),
         Command::Etcd(args) => personality::block_on(personality::etcd::run(args)),
+        Command::Agent => personality::block_on(personality::agent::run()),
         Command::Node(args) => personality::block_on(personality::node::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
     };

@@ -3,6 +3,7 @@
 //! Rooms: [`model`] (addresses, inventory), [`plan`] (pure state machine), [`controller`] (carries it out), [`provisioner`] (ways of
 //! provisioning), [`driver`] (management controllers).
 
+pub mod agent;
 pub mod controller;
 pub mod driver;
 pub mod http;

@@ -96,7 +96,9 @@ pub(crate) fn start(
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let metal = MetalConfig {
-        ways: Ways::new(vec![Arc::new(RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media))]),
+        ways: Ways::new(vec![Arc::new(
+            RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media).agents(server.agents.clone()),
+        )]),
         events: events.clone(),
         pacing: drystone_metal::plan::Pacing::QUICK,
     };

@@ -69,6 +69,8 @@ pub(crate) struct UpArgs {
     /// Where the boot listener serves media to management controllers; loopback unless they are elsewhere
     #[arg(long, default_value = "127.0.0.1:0")]
     boot_listen: SocketAddr,
+    #[command(flatten)]
+    agents: agents::AgentOptions,
 }
 
 /// An address that only this machine reaches.
@@ -88,13 +90,15 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
     check_files(&args)?;
     protect_memory();
     let data = std::path::absolute(&args.data)?;
-    let addresses = vec![args.listen.ip(), DEFAULT_LISTEN.ip()];
+    let mut addresses = vec![args.listen.ip(), DEFAULT_LISTEN.ip()];
+    addresses.extend(args.agents.address());
     let sealing = seal::open(&args.seal, &data)?;
     let keys = pki::load_or_make(&data, &addresses, &sealing)?;
     let ports =
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
     let store = storage::open(&args, &data, &sealing).await?;
-    let server = server::start(&keys, Arc::clone(&store), &data.join("images"), ports).await?;
+    let server =
+        server::start(&keys, Arc::clone(&store), &data.join("images"), ports, args.agents.clone()).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
@@ -157,6 +161,12 @@ fn check_files(args: &UpArgs) -> Result<(), Failure> {
             )
             .into());
         }
+    }
+    if let Some(medium) = &args.agents.agent_medium {
+        let mut file = std::fs::File::open(medium)
+            .map_err(|error| format!("--agent-medium {}: cannot be read: {error}", medium.display()))?;
+        drystone_agent::medium::place(&mut file)
+            .map_err(|error| format!("--agent-medium {}: {error}", medium.display()))?;
     }
     for archive in &args.image_archive {
         std::fs::File::open(archive)

@@ -16,6 +16,7 @@ use drystone_identity::{
     tls::{ServerIdentity, server_config},
 };
 use drystone_images::Images;
+use drystone_metal::agent::AgentDesk;
 use drystone_sealing::SealedStore;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -27,7 +28,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{pki::Keys, redfish::Redfish, seal};
+use super::{agents::AgentOptions, pki::Keys, redfish::Redfish, seal};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -44,6 +45,8 @@ pub(crate) struct Server {
     pub(crate) identity: Arc<ServerIdentity>,
     /// Where the Redfish service is mounted.
     pub(crate) redfish: Redfish,
+    /// Where agents on hosts report.
+    pub(crate) agents: AgentDesk,
     /// The image store.
     pub(crate) images: Images,
     serving: Vec<JoinHandle<()>>,
@@ -84,6 +87,7 @@ pub(crate) async fn start(
     store: Arc<SealedStore>,
     images: &Path,
     ports: Ports,
+    agents: AgentOptions,
 ) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
@@ -106,12 +110,14 @@ pub(crate) async fn start(
     let identity = ServerIdentity::new(&keys.server)?;
     let tls = server_config(Arc::clone(&identity), Some(&keys.authority.certificate_pem()))?;
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
+    let agents = agents.desk(client.clone(), keys, address);
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
     let redfish = Redfish::default();
     let (images, agent) = super::images::open(images, &api, keys, address)?;
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent);
     let router = router.merge(seal::router(api.clone(), store));
+    let router = router.merge(agents.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -123,7 +129,7 @@ pub(crate) async fn start(
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, redfish, images, serving })
+    Ok(Server { api, address, plain_address, identity, redfish, agents, images, serving })
 }
 
 /// Listens; `option` is how the user says where.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod compose;
+mod disk_images;
 mod e2e;
 mod etcd;
 mod faults;

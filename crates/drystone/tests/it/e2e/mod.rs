@@ -8,4 +8,5 @@ mod kill;
 mod redfish;
 mod replacement;
 mod secrets;
+mod virtual_machine;
 mod workloads;

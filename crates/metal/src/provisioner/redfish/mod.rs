@@ -1,8 +1,9 @@
 //! The in-house way: everything through the host's management controller, nothing between.
 //!
 //! Rooms: [`deployment`] (what to boot for which image, each kind in a file of its own), [`hosts`] (drivers, kept while
-//! they are in use), [`power`], [`cleaning`].
+//! they are in use), [`power`], [`agents`] (what needs a program on the host itself), [`cleaning`].
 
+mod agents;
 mod cleaning;
 mod deployment;
 mod hosts;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use self::{deployment::Deployment, hosts::OpenHosts};
 use super::{Inspected, Job, Power, Powered, Preparation, Progress, Provisioner, Registered, Step, Waits};
 use crate::{
+    agent::{AgentDesk, medium_key},
     driver::Drivers,
     http::BootMedia,
     model::{BmcAddress, BootVia, Protocol},
@@ -29,6 +31,10 @@ pub struct RedfishProvisioner {
     media: BootMedia,
     /// Hosts whose operating system was asked to end.
     ending: Waits,
+    /// Where agents report; without it no disk images are written.
+    agents: Option<AgentDesk>,
+    /// Hosts that boot their agent or their disk.
+    booting: Waits,
     timing: Timing,
 }
 
@@ -48,7 +54,21 @@ impl Default for Timing {
 impl RedfishProvisioner {
     /// The way, with what makes drivers and what serves media.
     pub fn new(drivers: Arc<dyn Drivers>, media: BootMedia) -> Self {
-        Self { hosts: OpenHosts::new(drivers), media, ending: Waits::default(), timing: Timing::default() }
+        Self {
+            hosts: OpenHosts::new(drivers),
+            media,
+            ending: Waits::default(),
+            agents: None,
+            booting: Waits::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    /// With agents, which write disk images.
+    #[must_use]
+    pub fn agents(mut self, desk: AgentDesk) -> Self {
+        self.agents = Some(desk);
+        self
     }
 
     /// With other limits.
@@ -56,6 +76,19 @@ impl RedfishProvisioner {
     pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         self
+    }
+}
+
+impl RedfishProvisioner {
+    /// Whatever the host was given to boot is there no longer.
+    fn withdraw_media(&self, job: &Job<'_>) {
+        let instance = job.status().provisioning.instance_id;
+        let wanted = job.seed.map(crate::medium::Seed::instance_id);
+        for instance in [Some(instance), wanted].into_iter().flatten() {
+            self.media.withdraw(&job.uid(), &instance);
+            self.media.withdraw(&job.uid(), &medium_key(&instance));
+        }
+        self.media.withdraw(&job.uid(), &medium_key("clean"));
     }
 }
 
@@ -99,12 +132,25 @@ impl Provisioner for RedfishProvisioner {
 
     async fn deprovision(&self, job: &Job<'_>) -> Step<()> {
         let driver = self.hosts.open(job)?;
-        driver.power_off().await?;
-        driver.eject().await?;
-        if let Progress::Working { again, note } = self.clean(job, driver.as_ref()).await? {
+        let by_agent = self.cleaned_by_agent(job);
+        if let Some(desk) = by_agent
+            && let Progress::Working { again, note } = self.clean_by_agent(job, desk, driver.as_ref()).await?
+        {
             return Ok(Progress::Working { again, note });
         }
-        self.media.withdraw(&job.uid(), &job.status().provisioning.instance_id);
+        driver.power_off().await?;
+        driver.eject().await?;
+        if by_agent.is_none()
+            && let Progress::Working { again, note } = self.clean(job, driver.as_ref()).await?
+        {
+            return Ok(Progress::Working { again, note });
+        }
+        self.withdraw_media(job);
+        if let Some(desk) = &self.agents {
+            desk.dismiss(&job.uid());
+            let forgotten = desk.forget_written(job.host).await;
+            forgotten.map_err(|error| job.refused("noting that the disk is empty", error.to_string()))?;
+        }
         Ok(Progress::Done(()))
     }
 
@@ -113,8 +159,12 @@ impl Provisioner for RedfishProvisioner {
     }
 
     async fn detach(&self, job: &Job<'_>) -> Step<()> {
-        self.media.withdraw(&job.uid(), &job.status().provisioning.instance_id);
+        self.withdraw_media(job);
+        if let Some(desk) = &self.agents {
+            desk.dismiss(&job.uid());
+        }
         self.ending.end(&job.uid());
+        self.booting.end(&job.uid());
         self.hosts.close(&job.uid());
         Ok(Progress::Done(()))
     }
