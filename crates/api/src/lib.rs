@@ -67,7 +67,7 @@ pub use resource_pool::{
     IdleHost, PoolCounts, PoolResource, PoolResourceKind, ResourcePool, ResourcePoolSpec, ResourcePoolStatus,
 };
 pub use rollout::{
-    DrainPolicy, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy, RollBack, RollBackScope,
+    DrainPolicy, FormerSoftware, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy, RollBack, RollBackScope,
     Rollout, RolloutCounts, RolloutPhase, RolloutSpec, RolloutStatus, RolloutStrategy, RolloutWave,
     WaveStatus,
 };

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContainerImage, HostSelector, OperatingSystemImage, SoftwareAccess, SoftwareFile, SoftwarePackage,
+    ContainerImage, HostImage, HostSelector, OperatingSystemImage, SoftwareAccess, SoftwareFile, SoftwarePackage,
     SoftwareTrust,
 };
 
@@ -58,6 +58,13 @@ pub struct RolloutSpec {
     /// End it and return every host that it has updated to what was there before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub roll_back: bool,
+}
+
+impl RolloutSpec {
+    /// Of these sets, approved.
+    pub fn of(sets: Vec<String>) -> Self {
+        Self { sets, approved: true, ..Self::default() }
+    }
 }
 
 const fn yes() -> bool {
@@ -326,9 +333,33 @@ pub struct HostRollout {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
+    /// What was there before, by which it can be returned to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<FormerSoftware>,
     /// What it waits for, is doing, or why it failed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// What was on a host before it was changed, of that which is changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerSoftware {
+    /// Versions of packages; an empty one for a package that was not there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub packages: BTreeMap<String, String>,
+    /// Those of the packages that were held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
+    /// Files, and the digests that they had; an empty one for a file that was not there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+    /// Where on the host the files were copied to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub backup: String,
+    /// Operating-system image, if that is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_image: Option<HostImage>,
 }
 
 /// A wave in a rollout.

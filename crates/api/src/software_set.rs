@@ -127,11 +127,14 @@ pub enum PackageState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PackageArtifact {
-    /// File name of an Artifact in the set's namespace, in the form `NAME_VERSION_ARCH.deb` or `NAME-VERSION-RELEASE.ARCH.rpm`.
+    /// File name of an Artifact, in the form `NAME_VERSION_ARCH.deb` or `NAME-VERSION-RELEASE.ARCH.rpm`.
     /// `*` stands for anything: of all that match and satisfy the package's `version`, the newest complete one is taken,
     /// so that an upload brings a new version to the hosts.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Namespace of the Artifact; the set's own unless given. Only sets of Drystone's own namespace may name another.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
     /// Where the file is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,
@@ -178,12 +181,11 @@ pub struct OperatingSystemImage {
 impl OperatingSystemImage {
     /// In the form that a BareMetalHost has it.
     pub fn host_image(&self) -> HostImage {
-        HostImage {
-            url: self.url.clone(),
-            checksum: self.checksum.clone(),
-            checksum_type: self.checksum_type.clone(),
-            format: self.format,
-        }
+        let mut image = HostImage { url: self.url.clone(), ..HostImage::default() };
+        image.checksum.clone_from(&self.checksum);
+        image.checksum_type.clone_from(&self.checksum_type);
+        image.format = self.format;
+        image
     }
 }
 

@@ -11,7 +11,7 @@ pub fn quote(text: &str) -> String {
 const QUESTION: &str = r#"export LC_ALL=C
 echo '@@ os-release'; cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release 2>/dev/null; echo
 echo '@@ kernel'; uname -r; uname -m
-echo '@@ boot'; cat /proc/sys/kernel/random/boot_id 2>/dev/null
+echo '@@ boot'; echo "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)-$(sed 's/.*) //' /proc/1/stat 2>/dev/null | cut -d' ' -f20)"
 if command -v dpkg-query >/dev/null 2>&1; then
   echo '@@ architecture'; dpkg --print-architecture
   echo '@@ dpkg'; dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\t${Version}\t${Architecture}\n'
