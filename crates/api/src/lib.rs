@@ -17,12 +17,15 @@ mod fabric_switch;
 mod hardware_data;
 mod host;
 mod host_firmware;
+mod host_software;
 mod operation;
 pub mod quantity;
 mod reference;
 mod resource_block;
 mod resource_pool;
+mod rollout;
 mod site;
+mod software_set;
 mod zone;
 
 pub use address_pool::{
@@ -67,6 +70,7 @@ pub use host_firmware::{
     FirmwareSchema, FirmwareSchemaReference, FirmwareSchemaSpec, HostFirmwareSettings,
     HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
+pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
 };
@@ -77,8 +81,18 @@ pub use resource_block::{
 pub use resource_pool::{
     IdleHost, PoolCounts, PoolResource, PoolResourceKind, ResourcePool, ResourcePoolSpec, ResourcePoolStatus,
 };
+pub use rollout::{
+    DrainPolicy, FormerSoftware, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy,
+    RollBack, RollBackScope, Rollout, RolloutCounts, RolloutPhase, RolloutSpec, RolloutStatus,
+    RolloutStrategy, RolloutWave, WaveStatus,
+};
 pub use site::{
     ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
+};
+pub use software_set::{
+    ContainerImage, HostSelector, OperatingSystemImage, PackageArtifact, PackageState, RolloutApproval,
+    SoftwareAccess, SoftwareFile, SoftwarePackage, SoftwareSet, SoftwareSetSpec, SoftwareSetStatus,
+    SoftwareTrust,
 };
 pub use zone::{
     IsolationProof, ZONE_FINALIZER, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
@@ -137,10 +151,13 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         FirmwareSchema::crd(),
         HardwareData::crd(),
         HostFirmwareSettings::crd(),
+        HostSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),
+        Rollout::crd(),
         Site::crd(),
+        SoftwareSet::crd(),
         Switch::crd(),
         Zone::crd(),
     ]
