@@ -69,11 +69,15 @@ pub struct ControlPlane {
     /// What each host must have.
     #[serde(default)]
     pub host: HostRequirement,
+    /// Names of the hosts that it is chosen from; any unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
+    pub only_hosts: Vec<String>,
 }
 
 impl Default for ControlPlane {
     fn default() -> Self {
-        Self { replicas: 1, host: HostRequirement::default() }
+        Self { replicas: 1, host: HostRequirement::default(), only_hosts: Vec::new() }
     }
 }
 
@@ -99,6 +103,10 @@ pub struct WorkerPool {
     /// What each host must have.
     #[serde(default)]
     pub host: HostRequirement,
+    /// Names of the hosts that it is chosen from; any unless given. A host that is taken out leaves the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
+    pub only_hosts: Vec<String>,
     /// Labels of the nodes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

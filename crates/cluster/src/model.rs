@@ -113,6 +113,7 @@ pub fn composition(
         role: MemberRole::ControlPlane,
         count: spec.control_plane.replicas,
         host: spec.control_plane.host.clone(),
+        only_hosts: spec.control_plane.only_hosts.clone(),
         ..Default::default()
     };
     let workers = spec.workers.iter().map(|pool| CompositionGroup {
@@ -120,6 +121,7 @@ pub fn composition(
         role: MemberRole::Worker,
         count: pool_size(pool, grown),
         host: pool.host.clone(),
+        only_hosts: pool.only_hosts.clone(),
         ..Default::default()
     });
     CompositionSpec {
@@ -130,6 +132,16 @@ pub fn composition(
         exclude_hosts: excluded.iter().cloned().collect(),
         ..Default::default()
     }
+}
+
+/// Hosts that failed and are on no list any more, of a cluster whose groups all have lists: who lists them again means to try again.
+pub fn forgiven(spec: &ClusterSpec, excluded: &[String]) -> BTreeSet<String> {
+    let pools = spec.workers.iter().filter(|pool| pool.replicas > 0).map(|pool| &pool.only_hosts);
+    let lists: Vec<&Vec<String>> = std::iter::once(&spec.control_plane.only_hosts).chain(pools).collect();
+    if lists.iter().any(|list| list.is_empty()) {
+        return BTreeSet::new();
+    }
+    excluded.iter().filter(|host| !lists.iter().any(|list| list.contains(host))).cloned().collect()
 }
 
 /// Checks what a schema cannot say. `node_networks` are the networks of the sites a host may come from.
