@@ -318,6 +318,16 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_is_on_no_list_any_more_is_forgiven() {
+        let excluded = ["a".to_owned(), "b".to_owned()];
+        let mut listed =
+            spec(vec![WorkerPool { only_hosts: vec!["b".into(), "c".into()], ..pool("w", 2, None) }]);
+        assert_eq!(forgiven(&listed, &excluded), BTreeSet::new(), "the control plane comes from anywhere");
+        listed.control_plane.only_hosts = vec!["d".into()];
+        assert_eq!(forgiven(&listed, &excluded), ["a".to_owned()].into());
+    }
+
+    #[test]
     fn the_node_network_is_off_limits() {
         let network = NodeNetwork {
             cidr: "10.42.0.0/20".parse().expect("valid"),

@@ -26,7 +26,9 @@ enum Command {
     Explain(command::explain::ExplainArgs),
     /// Compose without reserving anything
     Compose(command::compose::ComposeArgs),
-    /// Show sites and the way into them
+    /// Print a token with which another Drystone becomes a replica of this one
+    JoinToken(command::join_token::JoinTokenArgs),
+    /// Sites: start a local controller, register it, see how they are
     Site(command::site::SiteArgs),
     /// Print the administrator's kubeconfig of a cluster
     Kubeconfig(command::kubeconfig::KubeconfigArgs),
@@ -87,7 +89,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             | Command::ControlPlane(_)
             | Command::Etcd(_)
             | Command::Node(_)
-    );
+    ) || matches!(&cli.command, Command::Site(site) if site.is_long_running());
     personality::start_logging(if long_running {
         "info,audit=warn,kube_client::client::builder=off"
     } else {
@@ -103,6 +105,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Ops(args) => personality::block_on(command::ops::run(args)),
         Command::Explain(args) => personality::block_on(command::explain::run(args)),
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
+        Command::JoinToken(args) => personality::block_on(command::join_token::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),

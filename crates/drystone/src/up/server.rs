@@ -1,6 +1,6 @@
 //! The API server, and its HTTPS port, which other front ends share.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
 
 use axum::{Router, http::request::Parts};
 use drystone_api::{GROUP, SYSTEM_NAMESPACE, custom_resource_definitions};
@@ -76,7 +76,12 @@ impl Server {
 }
 
 /// Starts the server over a store, listens.
-pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> Result<Server, Failure> {
+pub(crate) async fn start(
+    keys: &Keys,
+    store: Arc<dyn Store>,
+    ports: Ports,
+    data: &Path,
+) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
         Some(address) => Some(listen(address, "--http").await?),
@@ -99,9 +104,10 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
     let tls = server_config(Arc::clone(&identity), Some(&keys.authority.certificate_pem()))?;
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
     let addresses =
-        drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
+        drystone_fabric::http::router(AddressDaemon::new(client.clone()), Arc::new(ByPolicy(api.clone())));
+    let join = super::join::router(client, &keys.authority.certificate_pem(), data);
     let redfish = Redfish::default();
-    let router = api.router_with_fallback().merge(addresses).merge(redfish.router());
+    let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(join);
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {

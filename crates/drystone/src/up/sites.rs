@@ -10,8 +10,8 @@ use std::{
 };
 
 use drystone_api::{
-    ExternalPool, GLOBAL_LABEL, NodeNetwork, SITE_LABEL, SYSTEM_NAMESPACE, Site, SiteBmc, SiteFabricService, SiteGateway,
-    SiteSpec,
+    ExternalPool, GLOBAL_LABEL, NodeNetwork, SITE_LABEL, SYSTEM_NAMESPACE, Site, SiteBmc, SiteFabricService,
+    SiteGateway, SiteSpec,
 };
 use drystone_emulator::endpoints::{Endpoints, Service};
 use k8s_openapi::{ByteString, api::core::v1::Secret};

@@ -95,7 +95,7 @@ impl Reporter {
             let own =
                 site.conditions.iter().filter(|condition| SITES_OWN.contains(&condition.type_.as_str()));
             status.conditions.extend(own.cloned());
-            status.rollouts = known.rollouts();
+            status.rollouts.clone_from(&site.rollouts);
         }
         let mut connection = self.connection.clone();
         // The same state under another leader is the same connection as far as its user is concerned.

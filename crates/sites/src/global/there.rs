@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use drystone_api::{SiteConflict, SiteRolloutStatus, SiteStatus};
+use drystone_api::{SiteConflict, SiteStatus};
 use drystone_engine::backoff::Backoff;
 use kube::{core::DynamicObject, runtime::watcher::Event};
 use serde::Deserialize as _;
@@ -70,7 +70,6 @@ pub(super) struct Known {
     refused: BTreeMap<Key, Refusal>,
     /// What the site says of itself.
     pub(super) site: Option<SiteStatus>,
-    rollouts: BTreeMap<Key, SiteRolloutStatus>,
     /// Newest first.
     pub(super) conflicts: Vec<SiteConflict>,
 }
@@ -149,23 +148,11 @@ impl Known {
                 Err(error) => tracing::warn!(site = key.name, %error, "status of the site is not understood"),
             }
         }
-        if position("rollouts") == Some(key.kind) {
-            let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
-            let rollout =
-                SiteRolloutStatus { name: key.name.clone(), phase: text("phase"), message: text("message") };
-            self.rollouts.insert(key.clone(), rollout);
-        }
     }
 
     fn lost(&mut self, key: &Key) {
         self.objects.remove(key);
         self.written.remove(key);
-        self.rollouts.remove(key);
-    }
-
-    /// Roll-outs at the site.
-    pub(super) fn rollouts(&self) -> Vec<SiteRolloutStatus> {
-        self.rollouts.values().cloned().collect()
     }
 
     /// The site has taken an object as it is in the parcel.

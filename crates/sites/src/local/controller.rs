@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use drystone_api::{
-    BareMetalHost, Cluster, ClusterSpec, SITE_LABEL, Site, SiteCluster, SiteStatus, condition, set_condition,
+    BareMetalHost, Cluster, ClusterSpec, SITE_LABEL, Site, SiteCluster, SiteRolloutStatus, SiteStatus,
+    condition, set_condition,
 };
 use drystone_engine::{
     events::EventKind,
@@ -17,9 +18,11 @@ use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    core::DynamicObject,
 };
 
 use super::{LocalConfig, summary};
+use crate::global::kinds::{kinds, position};
 use crate::plan::cluster::{ClusterPlan, ListedHost, look, plan};
 
 /// Who the local controller is to the API.
@@ -231,6 +234,17 @@ impl SiteReconciler {
         Ok(Requeue::After(SOON))
     }
 
+    /// The roll-outs of the site's namespace, the newest first.
+    async fn rollouts(&self, site: &Site) -> Result<Vec<SiteRolloutStatus>, SiteError> {
+        let Some(kind) = position("rollouts").and_then(|kind| kinds().get(kind)) else {
+            return Ok(Vec::new());
+        };
+        let namespace = site.namespace().unwrap_or_default();
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, kind);
+        let found = api.list(&ListParams::default()).await.map_err(api_error("listing Rollouts"))?;
+        Ok(summary::rollouts(found.items))
+    }
+
     async fn report(
         &self,
         sites: &Api<Site>,
@@ -240,10 +254,12 @@ impl SiteReconciler {
         note: Option<&str>,
     ) -> Result<(), SiteError> {
         let by_state = summary::hosts_by_state(hosts);
+        let rollouts = self.rollouts(site).await?;
         let of_cluster = cluster.map(summary::cluster);
         update_status(sites, site, |status: &mut SiteStatus| {
             status.hosts_by_state.clone_from(&by_state);
             status.cluster.clone_from(&of_cluster);
+            status.rollouts.clone_from(&rollouts);
             match note {
                 Some(note) => {
                     let ready = summary::is_ready(of_cluster.as_ref());

@@ -5,14 +5,21 @@ mod summary;
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_api::{BareMetalHost, Cluster, SITE_LABEL};
+use drystone_api::{BareMetalHost, Cluster, SITE_LABEL, Site};
 use drystone_engine::{
     events::EventSink,
     harness::{Controller, ControllerConfig},
     reference::ObjectKey,
 };
-use kube::{Client, ResourceExt as _, runtime::watcher};
+use futures::{Stream, StreamExt as _};
+use kube::{
+    Api, Client, ResourceExt as _,
+    core::DynamicObject,
+    runtime::{WatchStreamExt as _, watcher},
+};
 use tokio_util::sync::CancellationToken;
+
+use crate::global::kinds::{kinds, position};
 
 /// What the local controller is given.
 #[derive(Clone)]
@@ -30,12 +37,33 @@ impl LocalConfig {
     }
 }
 
+/// Roll-outs that change; none where there is no such kind.
+fn rollouts(client: &Client) -> impl Stream<Item = DynamicObject> + Send + use<> {
+    let kind = position("rollouts").and_then(|kind| kinds().get(kind));
+    let changes = kind.map(|kind| {
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), kind);
+        watcher::watcher(api, watcher::Config::default())
+            .default_backoff()
+            .touched_objects()
+            .filter_map(|change| futures::future::ready(change.ok()))
+            .boxed()
+    });
+    changes.unwrap_or_else(|| futures::stream::pending().boxed())
+}
+
 /// Runs the local controller until `shutdown`. It leaves alone the Sites that have a local controller elsewhere.
 pub async fn run(client: Client, config: LocalConfig, shutdown: CancellationToken) {
     let settings =
         ControllerConfig { events: config.events.clone(), concurrency: 64, ..ControllerConfig::default() };
     let reconciler = controller::SiteReconciler { client: client.clone(), config };
-    Controller::new(client, reconciler, settings)
+    let controller = Controller::new(client.clone(), reconciler, settings);
+    let sites = controller.objects();
+    let rolled = rollouts(&client).flat_map(move |rollout| {
+        let namespace = rollout.namespace();
+        futures::stream::iter(sites.keys_where(|site: &Site| site.namespace() == namespace))
+    });
+    controller
+        .triggered_by(rolled)
         .watches::<BareMetalHost>(watcher::Config::default(), |host: &BareMetalHost, _| {
             let site = host.labels().get(SITE_LABEL);
             site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()

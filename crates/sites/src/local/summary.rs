@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use drystone_api::{BareMetalHost, Cluster, ClusterPhase, ProvisioningState, SiteClusterStatus};
-use kube::ResourceExt as _;
+use drystone_api::{
+    BareMetalHost, Cluster, ClusterPhase, ProvisioningState, SiteClusterStatus, SiteRolloutStatus,
+};
+use kube::{ResourceExt as _, core::DynamicObject};
 
 /// Number of hosts in each state; those with an error are in none but `error`.
 pub(super) fn hosts_by_state(hosts: &[BareMetalHost]) -> BTreeMap<String, u32> {
@@ -24,6 +26,19 @@ pub(super) fn hosts_by_state(hosts: &[BareMetalHost]) -> BTreeMap<String, u32> {
 fn word(state: ProvisioningState) -> String {
     let text = serde_json::to_value(state).ok().and_then(|value| value.as_str().map(str::to_owned));
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "new".to_owned())
+}
+
+/// Roll-outs that are shown.
+const ROLLOUTS: usize = 16;
+
+/// The newest roll-outs.
+pub(super) fn rollouts(mut all: Vec<DynamicObject>) -> Vec<SiteRolloutStatus> {
+    all.sort_by_key(|rollout| std::cmp::Reverse(rollout.creation_timestamp().map(|created| created.0)));
+    let newest = all.into_iter().take(ROLLOUTS).map(|rollout| {
+        let text = |field: &str| rollout.data["status"][field].as_str().unwrap_or_default().to_owned();
+        SiteRolloutStatus { name: rollout.name_any(), phase: text("phase"), message: text("message") }
+    });
+    newest.collect()
 }
 
 pub(super) fn cluster(cluster: &Cluster) -> SiteClusterStatus {

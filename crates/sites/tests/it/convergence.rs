@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use drystone_api::{SITE_LABEL, Site};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Namespace, Secret},
+};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use proptest::prelude::*;
 use serde_json::json;
@@ -135,8 +138,9 @@ impl World {
             })
             .await;
             let claim = self.sites[index].all::<Lease>().get("drystone-global").await.unwrap();
-            let owner = self.global.all::<Lease>().list(&ListParams::default()).await.unwrap();
-            assert!(claim.spec.unwrap().holder_identity.is_some() && owner.items.is_empty());
+            let namespaces: kube::Api<Namespace> = kube::Api::all(self.global.client.clone());
+            let owner = namespaces.get(drystone_api::SYSTEM_NAMESPACE).await.unwrap().metadata.uid;
+            assert_eq!(claim.spec.unwrap().holder_identity, owner);
         }
     }
 }
