@@ -17,7 +17,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run Drystone: the API, all controllers, and emulated sites if asked for
-    Up(up::UpArgs),
+    Up(Box<up::UpArgs>),
     /// Show the main job on an emulated site
     Demo(demo::DemoArgs),
     /// Show operations and their progress
@@ -100,7 +100,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let outcome = match cli.command {
-        Command::Up(args) => personality::block_on(up::run(args)),
+        Command::Up(args) => personality::block_on(up::run(*args)),
         Command::Demo(args) => personality::block_on(demo::run(args)),
         Command::Ops(args) => personality::block_on(command::ops::run(args)),
         Command::Explain(args) => personality::block_on(command::explain::run(args)),

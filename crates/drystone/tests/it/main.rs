@@ -8,6 +8,7 @@ mod e2e;
 mod etcd;
 mod faults;
 mod process;
+mod sites;
 mod stage;
 mod sunfish;
 mod up;
