@@ -87,7 +87,9 @@ pub use rollout::{
     RolloutStrategy, RolloutWave, WaveStatus,
 };
 pub use site::{
-    ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
+    ConflictPolicy, ConnectionState, ExternalPool, NodeNetwork, Site, SiteBmc, SiteCluster,
+    SiteClusterStatus, SiteConflict, SiteConnection, SiteController, SiteFabricService, SiteGateway,
+    SiteHostRole, SiteRolloutStatus, SiteSpec, SiteStatus, SiteSynchronization,
 };
 pub use software_set::{
     ContainerImage, HostSelector, OperatingSystemImage, PackageArtifact, PackageState, RolloutApproval,
@@ -116,6 +118,16 @@ pub const CLUSTER_NAMESPACE_LABEL: &str = "drystone.dev/cluster-namespace";
 
 /// Label that names the site an object belongs to.
 pub const SITE_LABEL: &str = "drystone.dev/site";
+
+/// Label on a BareMetalHost: what it is for in its site's cluster; `control-plane`, `worker` or `spare`.
+pub const SITE_ROLE_LABEL: &str = "drystone.dev/site-role";
+
+/// Label on an object that a global controller has written at a site.
+pub const GLOBAL_LABEL: &str = "drystone.dev/declared-globally";
+
+/// Annotation on an object at the global controller: names of the sites that it is delivered to, with commas between them, or `*` for
+/// all. The label `drystone.dev/site` does the same for one site.
+pub const DELIVER_TO_ANNOTATION: &str = "drystone.dev/deliver-to";
 
 /// Label on a BareMetalHost that names its rack, where inspection cannot tell.
 pub const RACK_LABEL: &str = "drystone.dev/rack";

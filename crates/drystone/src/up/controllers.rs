@@ -147,8 +147,9 @@ impl Domains {
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
             fabric.run(shutdown.clone()),
-            drystone_composer::controller::run(client.clone(), caches, events, shutdown.clone()),
-            drystone_cluster::run(client, cluster, shutdown),
+            drystone_composer::controller::run(client.clone(), caches, events.clone(), shutdown.clone()),
+            drystone_cluster::run(client.clone(), cluster, shutdown.clone()),
+            super::site_controllers::run(client, events, shutdown),
         );
     }
 }
