@@ -17,12 +17,15 @@ mod fabric_switch;
 mod hardware_data;
 mod host;
 mod host_firmware;
+mod host_software;
 mod operation;
 pub mod quantity;
 mod reference;
 mod resource_block;
 mod resource_pool;
+mod rollout;
 mod site;
+mod software_set;
 mod zone;
 
 pub use address_pool::{
@@ -67,6 +70,7 @@ pub use host_firmware::{
     FirmwareSchema, FirmwareSchemaReference, FirmwareSchemaSpec, HostFirmwareSettings,
     HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
+pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
 };
@@ -77,8 +81,20 @@ pub use resource_block::{
 pub use resource_pool::{
     IdleHost, PoolCounts, PoolResource, PoolResourceKind, ResourcePool, ResourcePoolSpec, ResourcePoolStatus,
 };
+pub use rollout::{
+    DrainPolicy, FormerSoftware, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy,
+    RollBack, RollBackScope, Rollout, RolloutCounts, RolloutPhase, RolloutSpec, RolloutStatus,
+    RolloutStrategy, RolloutWave, WaveStatus,
+};
 pub use site::{
-    ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
+    ConflictPolicy, ConnectionState, ExternalPool, NodeNetwork, Site, SiteBmc, SiteCluster,
+    SiteClusterStatus, SiteConflict, SiteConnection, SiteController, SiteFabricService, SiteGateway,
+    SiteHostRole, SiteRolloutStatus, SiteSpec, SiteStatus, SiteSynchronization,
+};
+pub use software_set::{
+    ContainerImage, HostSelector, OperatingSystemImage, PackageArtifact, PackageState, RolloutApproval,
+    SoftwareAccess, SoftwareFile, SoftwarePackage, SoftwareSet, SoftwareSetSpec, SoftwareSetStatus,
+    SoftwareTrust,
 };
 pub use zone::{
     IsolationProof, ZONE_FINALIZER, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
@@ -102,6 +118,16 @@ pub const CLUSTER_NAMESPACE_LABEL: &str = "drystone.dev/cluster-namespace";
 
 /// Label that names the site an object belongs to.
 pub const SITE_LABEL: &str = "drystone.dev/site";
+
+/// Label on a BareMetalHost: what it is for in its site's cluster; `control-plane`, `worker` or `spare`.
+pub const SITE_ROLE_LABEL: &str = "drystone.dev/site-role";
+
+/// Label on an object that a global controller has written at a site.
+pub const GLOBAL_LABEL: &str = "drystone.dev/declared-globally";
+
+/// Annotation on an object at the global controller: names of the sites that it is delivered to, with commas between them, or `*` for
+/// all. The label `drystone.dev/site` does the same for one site.
+pub const DELIVER_TO_ANNOTATION: &str = "drystone.dev/deliver-to";
 
 /// Label on a BareMetalHost that names its rack, where inspection cannot tell.
 pub const RACK_LABEL: &str = "drystone.dev/rack";
@@ -137,10 +163,13 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         FirmwareSchema::crd(),
         HardwareData::crd(),
         HostFirmwareSettings::crd(),
+        HostSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),
+        Rollout::crd(),
         Site::crd(),
+        SoftwareSet::crd(),
         Switch::crd(),
         Zone::crd(),
     ]

@@ -13,7 +13,7 @@ use drystone_engine::{
     plan::PlanError,
     reference::{ObjectKey, reference_to},
 };
-use kube::Api;
+use kube::{Api, ResourceExt as _};
 
 use super::{
     FINALIZER,

@@ -94,6 +94,11 @@ impl Reconciler for ClusterReconciler {
             return self.converge(&clusters, &cluster, &names, hosts).await;
         }
         self.declare(&cluster, &names).await?;
+        let forgiven = model::forgiven(&cluster.spec, &status.excluded_hosts);
+        let cluster = update_status(&clusters, &cluster, |status: &mut ClusterStatus| {
+            status.excluded_hosts.retain(|host| !forgiven.contains(host));
+        })
+        .await?;
         let Some(composition) = self.reserved(&clusters, &cluster, &names).await? else {
             return Ok(Requeue::OnChange);
         };

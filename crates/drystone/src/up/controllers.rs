@@ -97,9 +97,10 @@ pub(crate) fn start(
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let metal = MetalConfig {
         ways: Ways::new(vec![Arc::new(
-            RedfishProvisioner::new(Arc::new(RedfishDrivers), media).agents(server.agents.clone()),
+            RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media).agents(server.agents.clone()),
         )]),
         events: events.clone(),
+        pacing: drystone_metal::plan::Pacing::QUICK,
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
@@ -146,8 +147,9 @@ impl Domains {
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
             fabric.run(shutdown.clone()),
-            drystone_composer::controller::run(client.clone(), caches, events, shutdown.clone()),
-            drystone_cluster::run(client, cluster, shutdown),
+            drystone_composer::controller::run(client.clone(), caches, events.clone(), shutdown.clone()),
+            drystone_cluster::run(client.clone(), cluster, shutdown.clone()),
+            super::site_controllers::run(client, events, shutdown),
         );
     }
 }

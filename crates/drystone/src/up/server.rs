@@ -81,11 +81,11 @@ impl Server {
     }
 }
 
-/// Starts the server over a store, listens. Images are kept in `images`.
+/// Starts the server over a store, listens. Images and keys are kept in `data`.
 pub(crate) async fn start(
     keys: &Keys,
     store: Arc<SealedStore>,
-    images: &Path,
+    data: &Path,
     ports: Ports,
     agents: AgentOptions,
 ) -> Result<Server, Failure> {
@@ -112,10 +112,11 @@ pub(crate) async fn start(
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
     let agents = agents.desk(client.clone(), keys, address);
     let addresses =
-        drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
+        drystone_fabric::http::router(AddressDaemon::new(client.clone()), Arc::new(ByPolicy(api.clone())));
+    let join = super::join::router(client, &keys.authority.certificate_pem(), data);
     let redfish = Redfish::default();
-    let (images, agent) = super::images::open(images, &api, keys, address)?;
-    let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent);
+    let (images, agent) = super::images::open(&data.join("images"), &api, keys, address)?;
+    let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent).merge(join);
     let router = router.merge(seal::router(api.clone(), store));
     let router = router.merge(agents.router());
     let mut serving = Vec::new();

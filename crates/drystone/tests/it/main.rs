@@ -12,6 +12,7 @@ mod images;
 mod process;
 mod search;
 mod secrets;
+mod sites;
 mod stage;
 mod sunfish;
 mod up;
