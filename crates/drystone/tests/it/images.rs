@@ -199,3 +199,58 @@ fn images_are_pushed_and_listed() {
     assert!(found(&["Container", "hello", "100%", "oci-archive"]), "{said}");
     assert_eq!(up.stop(), "");
 }
+
+/// What stock kubectl says.
+fn kubectl(up: &Up, arguments: &[&str]) -> String {
+    let mut command = Command::new("kubectl");
+    command.arg("--kubeconfig").arg(up.data.join("kubeconfig")).args(arguments);
+    let output = command.output().expect("kubectl");
+    let (done, said) = text(&output);
+    assert!(done, "kubectl {arguments:?}: {said}");
+    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+}
+
+#[test]
+fn tenants_may_what_their_roles_say() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let up = Up::start(directory.path(), &[]);
+    for owner in ["alpha", "gamma"] {
+        kubectl(&up, &["create", "namespace", owner]);
+    }
+    kubectl(&up, &["create", "serviceaccount", "uploader", "-n", "alpha"]);
+    let verbs = "--verb=create,get,list,patch";
+    kubectl(&up, &["create", "role", "uploader", verbs, "--resource=artifacts.drystone.dev", "-n", "alpha"]);
+    let account = "--serviceaccount=alpha:uploader";
+    kubectl(&up, &["create", "rolebinding", "uploader", "--role=uploader", account, "-n", "alpha"]);
+    let token =
+        format!("Authorization: Bearer {}", kubectl(&up, &["create", "token", "uploader", "-n", "alpha"]));
+    let announce = |owner: &str| {
+        let metadata = json!({"owner": owner, "image_name": "a", "image_length": 3});
+        let form = format!("metadata={metadata}");
+        let path = format!("/v1/baremetalcluster/{owner}/beta/binary_images");
+        curl(&up, &["-H", &token, "--form-string", &form, "-F", "file="], &path).0
+    };
+    let ask = |arguments: &[&str], owner: &str, name: &str| {
+        let path = format!("/v1/baremetalcluster/{owner}/beta/binary_images{name}");
+        curl(&up, &[&["-H", &token][..], arguments].concat(), &path)
+    };
+    assert_eq!(announce("alpha"), 201);
+    let patch = ["-X", "PATCH", "--data-binary", "abc", "-H", "Upload-Offset: 0"];
+    assert_eq!(ask(&patch, "alpha", "/a").0, 204);
+    let (status, list) = ask(&[], "alpha", "");
+    assert!(status == 200 && list.contains("\"upload_complete\":true"), "{status} {list}");
+    // No right to delete, none in another namespace, and none to make one.
+    assert_eq!(ask(&["-X", "DELETE"], "alpha", "/a").0, 403);
+    assert_eq!(announce("gamma"), 403);
+    assert_eq!(announce("delta"), 403);
+    assert_eq!(ask(&[], "gamma", "").0, 403);
+    assert_eq!(curl(&up, &["-H", "Authorization: Bearer x"], COLLECTION).0, 401);
+    let shown = kubectl(&up, &["get", "artifacts", "-A", "-o", "wide"]);
+    assert!(shown.contains("alpha") && shown.contains("100%"), "{shown}");
+    let deadline = Instant::now() + PATIENCE;
+    while !kubectl(&up, &["get", "events", "-n", "alpha"]).contains("Complete") {
+        assert!(Instant::now() < deadline, "no event tells that the image is complete");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(up.stop(), "");
+}
