@@ -218,11 +218,18 @@ async fn damage_is_found() {
 #[test]
 fn a_store_has_one_process() {
     let root = tempfile::tempdir().unwrap();
+    // What others put there does not matter.
+    for stranger in ["uploads/.hidden", "uploads/file", "blobs/sha256/file", "lost+found"] {
+        let path = root.path().join(stranger);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
     let store = Store::open(root.path()).unwrap();
     assert!(matches!(Store::open(root.path()), Err(StoreError::InUse(_))));
     let identity = store.identity().to_owned();
     drop(store);
     assert_eq!(Store::open(root.path()).unwrap().identity(), identity);
+    assert!(root.path().join("uploads/file").exists() && root.path().join("blobs/sha256/file").exists());
 }
 
 /// Copies a directory.
