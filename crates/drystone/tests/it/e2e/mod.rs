@@ -4,6 +4,8 @@ mod control_plane;
 mod demo;
 mod fabric;
 mod kill;
+mod kubeadm;
 mod redfish;
 mod replacement;
+mod script;
 mod workloads;
