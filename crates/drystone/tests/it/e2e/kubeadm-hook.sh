@@ -27,7 +27,8 @@ case "$1 ${2:-}" in
     -out $etc/pki/ca.crt
   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $etc/admin.key 2>/dev/null
   openssl req -new -key $etc/admin.key -subj /O=system:masters/CN=kubernetes-admin -out $etc/admin.csr
-  openssl x509 -req -in $etc/admin.csr -CA $etc/pki/ca.crt -CAkey $etc/pki/ca.key -set_serial 7 -days 30 -out $etc/admin.crt 2>/dev/null
+  printf 'extendedKeyUsage=clientAuth\n' >$etc/admin.ext
+  openssl x509 -req -extfile $etc/admin.ext -in $etc/admin.csr -CA $etc/pki/ca.crt -CAkey $etc/pki/ca.key -set_serial 7 -days 30 -out $etc/admin.crt 2>/dev/null
   echo "zzzzzz.zzzzzzzzzzzzzzzz" >$etc/token
   cat >$etc/admin.conf <<YAML
 apiVersion: v1
