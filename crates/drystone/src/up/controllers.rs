@@ -15,12 +15,7 @@ use drystone_engine::{
     runner::{Engine, EngineConfig},
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
-use drystone_metal::{
-    controller::MetalConfig,
-    driver::redfish::RedfishDrivers,
-    http::BootMedia,
-    provisioner::{Ways, redfish::RedfishProvisioner},
-};
+use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use drystone_ofmf::Ofmf;
 use kube::Client;
 use tokio::task::JoinHandle;
@@ -90,10 +85,8 @@ pub(crate) fn start(
     };
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
-    let metal = MetalConfig {
-        ways: Ways::new(vec![Arc::new(RedfishProvisioner::new(Arc::new(RedfishDrivers), media))]),
-        events: events.clone(),
-    };
+    let metal =
+        MetalConfig { ways: args.metal.ways(media)?, events: events.clone(), pacing: args.metal.pacing() };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
         events: events.clone(),

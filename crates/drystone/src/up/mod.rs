@@ -3,6 +3,7 @@
 
 mod agents;
 mod controllers;
+mod metal;
 pub(crate) mod pki;
 mod redfish;
 mod server;
@@ -65,6 +66,9 @@ pub(crate) struct UpArgs {
     /// Where the boot listener serves media to management controllers; loopback unless they are elsewhere
     #[arg(long, default_value = "127.0.0.1:0")]
     boot_listen: SocketAddr,
+    /// How hosts are provisioned
+    #[command(flatten)]
+    metal: metal::MetalArgs,
 }
 
 /// An address that only this machine reaches.
