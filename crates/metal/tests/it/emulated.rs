@@ -177,8 +177,7 @@ async fn hardware_and_status_are_taken_over_from_annotations() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_controller_is_waited_for() {
-    let faults =
-        format!("{HOSTS}faults: {{bmc: [{{host: c1, kind: timeout, until: 3s, delay: 1s}}]}}\n");
+    let faults = format!("{HOSTS}faults: {{bmc: [{{host: c1, kind: timeout, until: 3s, delay: 1s}}]}}\n");
     let (site, world) = (Site::start(&faults).await, World::start().await);
     let bmc = site.bmc(&world, "c1").await;
     world.add_host("c1", json!({"online": true, "bmc": bmc, "image": {"url": MEDIUM}})).await;

@@ -29,7 +29,9 @@ fn free_port() -> u16 {
 
 fn start(program: &Path, directory: &Path, log: &str, arguments: &[&str]) -> Child {
     let log = std::fs::File::create(directory.join(log)).unwrap();
-    let mut command = Command::new(program);
+    // It ends with the test, however that ends.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command.args(arguments).current_dir(directory).stdin(Stdio::null());
     // A group of its own: Ironic has workers, which are to end with it.
     command.stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true).process_group(0);

@@ -1,4 +1,4 @@
-//! Ironic's REST API. Source: OpenStack Bare Metal API reference, microversion 1.81.
+//! Ironic's REST API. Source: OpenStack Bare Metal API reference, microversion 1.89.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::driver::{Credentials, DriverError};
 
-/// The microversion that is spoken: the first one with inventories.
-const VERSION: &str = "1.81";
+/// The microversion that is spoken, as by the baremetal-operator: it has inventories and firmware interfaces.
+const VERSION: &str = "1.89";
 const VERSION_HEADER: &str = "x-openstack-ironic-api-version";
 
 /// Requests at one time: a standalone Ironic resets connections when more come.
