@@ -17,12 +17,7 @@ use drystone_engine::{
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
 use drystone_images::Images;
-use drystone_metal::{
-    controller::MetalConfig,
-    driver::redfish::RedfishDrivers,
-    http::BootMedia,
-    provisioner::{Ways, redfish::RedfishProvisioner},
-};
+use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use drystone_ofmf::Ofmf;
 use kube::Client;
 use tokio::task::JoinHandle;
@@ -95,13 +90,8 @@ pub(crate) fn start(
     };
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
-    let metal = MetalConfig {
-        ways: Ways::new(vec![Arc::new(
-            RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media).agents(server.agents.clone()),
-        )]),
-        events: events.clone(),
-        pacing: drystone_metal::plan::Pacing::QUICK,
-    };
+    let metal =
+        MetalConfig { ways: args.metal.ways(media, server.agents.clone())?, events: events.clone(), pacing: args.metal.pacing() };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
         events: events.clone(),
