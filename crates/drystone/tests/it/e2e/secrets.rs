@@ -135,8 +135,9 @@ fn secrets_of_a_cluster_are_where_they_belong_and_join_tokens_are_for_one_host()
     let pki = data(&drystone, "research", "mlops-pki");
     let base = Secret::new(text(&pki, "bootstrap-token"));
     let token = |node: &str| BootstrapToken::for_node(&base, node, None);
-    let admin = text(&data(&drystone, "research", "mlops-kubeconfig"), "value");
-    let admin_key = admin.lines().find_map(|line| line.trim().strip_prefix("client-key-data: ")).unwrap();
+    let view = ["config", "view", "--raw", "-o", "jsonpath={.users[0].user.client-key-data}"];
+    let admin_key = STANDARD.decode(kubectl(&kubeconfig, &view).unwrap()).unwrap();
+    let admin_key = String::from_utf8(admin_key).unwrap();
     let everybody: Vec<String> = control.iter().chain(&workers).cloned().collect();
     let boot = |host: &str| {
         let object = drystone.json(&["get", "baremetalhost", host, "-n", "drystone-system"]);
@@ -155,7 +156,7 @@ fn secrets_of_a_cluster_are_where_they_belong_and_join_tokens_are_for_one_host()
         (bmc, Vec::new()),
         (inside, Vec::new()),
         (Marked::new("what tokens are made of", base.expose()), Vec::new()),
-        (Marked::new("key of the cluster's administrator", admin_key), Vec::new()),
+        (Marked::new("key of the cluster's administrator", &admin_key), Vec::new()),
         (Marked::new("key of the cluster's authority", &text(&pki, "ca.key")), control.clone()),
         (Marked::new("key of service accounts", &text(&pki, "service-account.key")), control.clone()),
         (Marked::new("token of the address daemon", &lease_token), vec![workers[0].clone()]),
