@@ -12,6 +12,7 @@ use super::{
     config::{ControlPlaneConfig, EtcdConfig, ExternalAddresses, NodeToken},
     network_data::{NODE_INTERFACE, network_config},
     pki::ClusterPki,
+    ssh_server::SshServer,
     user_data::UserData,
 };
 
@@ -135,6 +136,20 @@ pub fn boot_data(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Result<BootData,
         "Drystone node agent",
         &format!("{PROGRAM} node --config {CONFIG_DIR}/node.yaml"),
     );
+    let network = network_config(&host.mac, host.address, host.gateway);
+    Ok(BootData {
+        user_data: Secret::new(data.render()?),
+        network_config: serde_json::to_string_pretty(&network)?,
+    })
+}
+
+/// Boot data of a host that gets nothing but a network and an SSH server: what else it needs comes over SSH.
+///
+/// # Errors
+/// When a document cannot be written as JSON.
+pub fn reachable_boot_data(host: &HostPlan, server: &SshServer) -> Result<BootData, serde_json::Error> {
+    let mut data = UserData::new(&host.name);
+    server.add_to(&mut data);
     let network = network_config(&host.mac, host.address, host.gateway);
     Ok(BootData {
         user_data: Secret::new(data.render()?),

@@ -4,6 +4,7 @@ pub mod config;
 pub mod host;
 pub mod network_data;
 pub mod pki;
+pub mod ssh_server;
 pub mod user_data;
 
 pub use config::{ControlPlaneConfig, EtcdConfig, ExternalAddresses, NodeToken};

@@ -34,8 +34,10 @@ use super::{
 use crate::{
     bootstrap::{
         BootData, ClusterPki, ExternalAddresses, HostPlan, NodeCapacity, boot_data,
-        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace, Joining},
+        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace, Joining, reachable_boot_data},
+        ssh_server::SshServer,
     },
+    distribution::{HOST_SSH_PORT, keys},
     model::Names,
 };
 
@@ -100,11 +102,13 @@ impl Action for Provision {
         write_boot_secret(context, &names, &secret, &parameters, &data).await?;
         let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &parameters.namespace);
         let reference = SecretReference { name: secret, namespace: None };
-        let image = HostImage {
+        let medium = || HostImage {
             url: MEDIUM_IMAGE.to_owned(),
             format: Some(ImageFormat::LiveIso),
             ..Default::default()
         };
+        let image = cluster.spec.image.clone().unwrap_or_else(medium);
+        let url = image.url.clone();
         let patch = json!({"spec": {
             "image": image, "userData": reference, "networkData": reference, "online": true,
         }});
@@ -120,7 +124,7 @@ impl Action for Provision {
             context.log(format!("the cluster does not take the host's token yet: {error}"));
         }
         wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| {
-            judge(host, &parameters.host)
+            judge(host, &parameters.host, &url)
         })
         .await
     }
@@ -130,10 +134,10 @@ fn has_ready_members(cluster: &Cluster) -> bool {
     cluster.status.as_ref().is_some_and(|status| status.members.iter().any(|member| member.ready))
 }
 
-fn judge(host: Option<&BareMetalHost>, name: &str) -> Verdict<()> {
+fn judge(host: Option<&BareMetalHost>, name: &str, url: &str) -> Verdict<()> {
     let Some(host) = host else { return Verdict::Failed(format!("BareMetalHost {name} was deleted")) };
     let Some(status) = &host.status else { return Verdict::Wait };
-    let booted = status.provisioning.image.as_ref().is_some_and(|image| image.url == MEDIUM_IMAGE);
+    let booted = status.provisioning.image.as_ref().is_some_and(|image| image.url == url);
     if status.provisioning.state == ProvisioningState::Provisioned && status.powered_on && booted {
         return Verdict::Done(());
     }
@@ -158,6 +162,17 @@ impl Provision {
             .get(&parameters.host)
             .await
             .map_err(|error| StepError::from_kube("reading the host", &error))?;
+        if cluster.spec.distribution.is_installed() {
+            let host_plan = host_plan(context, cluster, parameters, &host, &leased).await?;
+            let keys = keys::ensure(&client, cluster, names, &parameters.host).await;
+            let keys = keys.map_err(StepError::transient)?;
+            let access = SshServer {
+                port: HOST_SSH_PORT,
+                host_key: keys.host_text,
+                authorized_keys: vec![keys.login.public_key()],
+            };
+            return reachable_boot_data(&host_plan, &access).map_err(StepError::permanent);
+        }
         let members = composed(context, names).await?;
         let control_plane = control_plane_address(&members, &leased)?;
         let pki = read_pki(context, names).await?;
@@ -174,7 +189,7 @@ impl Provision {
             pod_cidr: cluster.spec.network.pod_cidr,
             service_cidr: cluster.spec.network.service_cidr,
             external: external(cluster, &leased),
-            address_daemon: self.address_daemon(context, names, &host).await?,
+            address_daemon: address_daemon(context, &self.0, names, &host).await?,
             images: &self.0.images,
             joining: Joining {
                 hosts: members.into_iter().map(|member| member.host).collect(),
@@ -184,43 +199,54 @@ impl Provision {
         let host_plan = host_plan(context, cluster, parameters, &host, &leased).await?;
         boot_data(&plan, &host_plan).map_err(StepError::permanent)
     }
+}
 
-    /// How the host will reach the address daemon: through its site's gateway, if there is one.
-    async fn address_daemon(
-        &self,
-        context: &StepContext,
-        names: &Names,
-        host: &BareMetalHost,
-    ) -> Result<AddressDaemonAccess, StepError> {
-        let client = context.client().clone();
-        let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-        let site = match host.labels().get(SITE_LABEL) {
-            Some(name) => {
-                sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))?
-            }
-            None => None,
-        };
-        let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
-        let address =
-            gateway.filter(|address| !address.is_empty()).unwrap_or(self.0.controller_address.clone());
-        let request = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(HOST_TOKEN_SECONDS), ..Default::default() },
-            ..Default::default()
-        };
-        let accounts: Api<ServiceAccount> = Api::namespaced(client, &names.namespace);
-        let token = accounts
-            .create_token_request(&names.host_account(), &PostParams::default(), &request)
-            .await
-            .map_err(|error| StepError::from_kube("requesting the hosts' token", &error))?;
-        let token = token.status.map(|status| status.token).unwrap_or_default();
-        Ok(AddressDaemonAccess {
-            url: format!("https://{address}"),
-            ca_pem: self.0.drystone_ca_pem.clone(),
-            token: Hidden::new(token),
-            namespace: names.namespace.clone(),
-            pool: names.pod_pool(),
-        })
-    }
+/// How a host will reach the address daemon: through its site's gateway, if there is one.
+pub(crate) async fn address_daemon_of(
+    context: &StepContext,
+    dependencies: &StepDependencies,
+    names: &Names,
+    host: &str,
+) -> Result<AddressDaemonAccess, StepError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+    let host = hosts.get(host).await.map_err(|error| StepError::from_kube("reading the host", &error))?;
+    address_daemon(context, dependencies, names, &host).await
+}
+
+async fn address_daemon(
+    context: &StepContext,
+    dependencies: &StepDependencies,
+    names: &Names,
+    host: &BareMetalHost,
+) -> Result<AddressDaemonAccess, StepError> {
+    let client = context.client().clone();
+    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let site = match host.labels().get(SITE_LABEL) {
+        Some(name) => {
+            sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))?
+        }
+        None => None,
+    };
+    let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
+    let address =
+        gateway.filter(|address| !address.is_empty()).unwrap_or(dependencies.controller_address.clone());
+    let request = TokenRequest {
+        spec: TokenRequestSpec { expiration_seconds: Some(HOST_TOKEN_SECONDS), ..Default::default() },
+        ..Default::default()
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, &names.namespace);
+    let token = accounts
+        .create_token_request(&names.host_account(), &PostParams::default(), &request)
+        .await
+        .map_err(|error| StepError::from_kube("requesting the hosts' token", &error))?;
+    let token = token.status.map(|status| status.token).unwrap_or_default();
+    Ok(AddressDaemonAccess {
+        url: format!("https://{address}"),
+        ca_pem: dependencies.drystone_ca_pem.clone(),
+        token: Hidden::new(token),
+        namespace: names.namespace.clone(),
+        pool: names.pod_pool(),
+    })
 }
 
 /// The hosts that were composed for the cluster.

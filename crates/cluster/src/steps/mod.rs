@@ -63,5 +63,6 @@ pub fn register(registry: &mut ActionRegistry, dependencies: &StepDependencies) 
     registry.register(access::AwaitApi)?;
     registry.register(access::AwaitNode)?;
     registry.register(access::RemoveNode)?;
+    crate::distribution::steps::register(registry, dependencies)?;
     Ok(())
 }

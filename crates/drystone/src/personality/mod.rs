@@ -1,5 +1,6 @@
 //! The long-running parts that the program can play, and what they share.
 
+pub(crate) mod agent;
 mod api_address;
 pub(crate) mod control_plane;
 pub(crate) mod emulator;
