@@ -308,3 +308,93 @@ fn etcd_holds_nothing_in_clear() {
     up.stop();
     assert_eq!(files(directory.path(), &[marked]), []);
 }
+
+/// The password of a host's management controller that is kept, and whether the controller takes it.
+fn bmc_password(drystone: &Drystone, host: &str) -> (String, bool) {
+    let object = drystone.json(&["get", "baremetalhost", host, "-n", "drystone-system"]);
+    let bmc = &object["spec"]["bmc"];
+    let name = bmc["credentialsName"].as_str().unwrap();
+    let data = drystone.json(&["get", "secret", name, "-n", "drystone-system"])["data"].clone();
+    assert!(data.get("nextPassword").is_none(), "nothing is begun");
+    let decode = |key: &str| {
+        let bytes =
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data[key].as_str().unwrap());
+        String::from_utf8(bytes.unwrap()).unwrap()
+    };
+    let address = bmc["address"].as_str().unwrap().split_once('+').unwrap().1.to_owned();
+    let base = address.split("/redfish").next().unwrap().trim_end_matches('/').to_owned();
+    let mut command = Command::new("curl");
+    command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--noproxy", "*", "-u"]);
+    command.arg(format!("{}:{}", decode("username"), decode("password")));
+    let output = command.arg(format!("{base}/redfish/v1/Systems")).output().unwrap();
+    (decode("password"), output.stdout == b"200")
+}
+
+#[test]
+fn management_controllers_get_new_passwords_and_crashes_lock_nobody_out() {
+    if has_no_kubectl() {
+        return;
+    }
+    let first = Marked::random("first password");
+    let with_password = format!("credentials: {{user: admin, password: {}}}", first.text);
+    let mut drystone = Drystone::new("sim", |site| {
+        site.replace("scale: 1.0", "scale: 0.05").replace("credentials: {user: admin}", &with_password)
+    });
+    drystone.start();
+    let names = drystone.wait_for("all hosts", || {
+        let hosts = drystone.items(&["get", "baremetalhosts", "-n", "drystone-system"]);
+        let ready = |host: &Value| host.pointer("/status/hardware").is_some();
+        let name = |host: &Value| host["metadata"]["name"].as_str().unwrap().to_owned();
+        (hosts.len() == 12 && hosts.iter().all(ready)).then(|| hosts.iter().map(name).collect::<Vec<_>>())
+    });
+    let site = drystone.items(&["get", "sites", "-n", "drystone-system"])[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let rotated = drystone.drystone(&["site", "rotate-bmc-passwords", &site]);
+    assert!(rotated.status.success(), "{}", text(&rotated));
+    let mut passwords: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let (password, taken) = bmc_password(&drystone, name);
+            assert!(taken && password != first.text, "{name}");
+            password
+        })
+        .collect();
+    passwords.sort();
+    passwords.dedup();
+    assert_eq!(passwords.len(), names.len(), "each has its own");
+    let marked: Vec<Marked> =
+        passwords.iter().map(|password| Marked::new("new password", password)).collect();
+    assert_eq!(files(&drystone.data, &marked), [], "not even the emulated hardware keeps them in clear");
+
+    // Killed in the middle, again and again: in the end every one has a new one, and hosts are reached all the time.
+    for pause in [0, 40, 80, 160, 320] {
+        drystone.must(&[
+            "annotate",
+            "baremetalhosts",
+            "--all",
+            "-n",
+            "drystone-system",
+            "--overwrite",
+            "drystone.dev/rotate-bmc-password=now",
+        ]);
+        std::thread::sleep(Duration::from_millis(pause));
+        drystone.kill();
+        drystone.start();
+    }
+    drystone.wait_for("all new passwords", || {
+        let hosts = drystone.items(&["get", "baremetalhosts", "-n", "drystone-system"]);
+        let waits = |host: &Value| {
+            let annotations = &host["metadata"]["annotations"];
+            assert!(annotations.get("drystone.dev/bmc-password-error").is_none(), "{annotations}");
+            annotations.get("drystone.dev/rotate-bmc-password").is_some()
+        };
+        (!hosts.iter().any(waits)).then_some(())
+    });
+    for name in &names {
+        let (password, taken) = bmc_password(&drystone, name);
+        assert!(taken && !passwords.contains(&password), "{name}");
+    }
+    drystone.stop();
+}
