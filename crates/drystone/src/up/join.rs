@@ -52,9 +52,6 @@ const TOKEN_PREFIX: &str = "join-token-";
 const FILE_LIMIT: u64 = 64 * 1024;
 const ANSWER_LIMIT: usize = 1024 * 1024;
 
-/// Where a new replica finds the sealing key, whoever keeps it here; there, `--seal` says who.
-const SEALING_KEY: &str = "pki/sealing-key";
-
 /// How long a request may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -165,8 +162,8 @@ struct Keys {
 struct Door {
     client: Client,
     authority_pem: String,
-    data: PathBuf,
     sealing: SealingKey,
+    data: PathBuf,
 }
 
 /// Routes of the HTTPS port by which replicas join.
@@ -174,8 +171,8 @@ pub(super) fn router(client: Client, keys: &pki::Keys, data: &Path) -> Router {
     let door = Door {
         client,
         authority_pem: keys.authority.certificate_pem(),
-        data: data.to_owned(),
         sealing: keys.sealing.clone(),
+        data: data.to_owned(),
     };
     Router::new()
         .route(CA_PATH, get(|State(door): State<Door>| async move { door.authority_pem }))
@@ -244,7 +241,8 @@ impl Door {
     }
 }
 
-/// All files of `pki/`, the sealing key that they are encrypted under, and the administrator's password.
+/// All files of `pki/`, the administrator's password, and the key that the files are sealed under, wherever it is kept here: the new
+/// replica finds it in the file, and moves it into its TPM if it has one.
 fn read_keys(data: &Path, sealing: &SealingKey) -> Result<Keys, Failure> {
     let mut files = BTreeMap::new();
     let mut take = |name: String, path: &Path| -> Result<(), Failure> {
@@ -262,7 +260,7 @@ fn read_keys(data: &Path, sealing: &SealingKey) -> Result<Keys, Failure> {
         }
     }
     take("admin-password".to_owned(), &data.join("admin-password"))?;
-    files.insert(SEALING_KEY.to_owned(), STANDARD.encode(sealing.expose()));
+    files.insert("pki/sealing-key".to_owned(), STANDARD.encode(sealing.expose()));
     Ok(Keys { files })
 }
 
@@ -382,10 +380,9 @@ mod tests {
         pki::load_or_make(from.path(), &[], &sealing).expect("made");
         let mut keys = read_keys(from.path(), &sealing).expect("read");
         store(&keys, to.path()).expect("stored");
-        // Wherever it is kept here, a replica gets it, and opens with it what is encrypted.
-        let key = std::fs::read(to.path().join(SEALING_KEY)).expect("the sealing key");
-        assert_eq!(key, sealing.expose());
-        std::fs::write(from.path().join(SEALING_KEY), key).expect("written");
+        assert_eq!(std::fs::read(to.path().join("pki/sealing-key")).expect("a key"), sealing.expose());
+        pki::load_or_make(to.path(), &[], &sealing).expect("the copied keys open");
+        keys.files.remove("pki/sealing-key");
         for name in keys.files.keys() {
             let content = |place: &Path| std::fs::read(place.join(name)).expect("a file");
             assert_eq!(content(from.path()), content(to.path()), "{name}");

@@ -36,7 +36,7 @@ pub(crate) struct Keys {
     pub(crate) admin_password: Secret,
     /// Makes paths of boot media unguessable.
     pub(crate) boot_secret: Vec<u8>,
-    /// Under which keys and Secrets are kept.
+    /// What the files of keys, and the Secrets in the store, are encrypted under.
     pub(crate) sealing: SealingKey,
 }
 
