@@ -136,6 +136,12 @@ impl Domains {
         tokio::join!(
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
+            drystone_metal::rotation::run(
+                client.clone(),
+                Arc::new(drystone_metal::rotation::account::RedfishAccounts),
+                events.clone(),
+                shutdown.clone()
+            ),
             fabric.run(shutdown.clone()),
             drystone_composer::controller::run(client.clone(), caches, events.clone(), shutdown.clone()),
             drystone_cluster::run(client.clone(), cluster, shutdown.clone()),

@@ -14,6 +14,7 @@ use drystone_api::{
     SiteGateway, SiteSpec,
 };
 use drystone_emulator::endpoints::{Endpoints, Service};
+use drystone_metal::rotation::ROTATED_ANNOTATION;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client, ResourceExt as _,
@@ -236,6 +237,12 @@ async fn credentials(
         ..Default::default()
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    // The emulator tells the password that the site began with, not one that was set by Redfish.
+    if let Some(present) = secrets.get_opt(name).await?
+        && present.annotations().contains_key(ROTATED_ANNOTATION)
+    {
+        return Ok(());
+    }
     secrets.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await?;
     Ok(())
 }
