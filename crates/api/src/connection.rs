@@ -54,7 +54,7 @@ pub struct ConnectionSpec {
 /// An object whose content is not looked into.
 #[derive(JsonSchema)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
-struct PreservedObject {}
+pub(crate) struct PreservedObject {}
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@
 //! definitions that an API server needs are in [`custom_resource_definitions`].
 
 mod address_pool;
+mod agent_resource;
 mod bare_metal_host;
 mod cluster;
 mod composition;
@@ -23,6 +24,7 @@ mod zone;
 pub use address_pool::{
     AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, NumberRange,
 };
+pub use agent_resource::{AgentResource, AgentResourceSpec, AgentResourceStatus};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
     Firmware, FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus,
@@ -42,7 +44,9 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
-pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
+pub use fabric_agent::{
+    AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting, TableOwnership,
+};
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
@@ -106,6 +110,7 @@ pub const GPU_RESOURCE: &str = "drystone.dev/gpu";
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![
         AddressPool::crd(),
+        AgentResource::crd(),
         BareMetalHost::crd(),
         Cluster::crd(),
         Composition::crd(),
