@@ -87,7 +87,7 @@ async fn start(directory: &Path) -> Emulator {
 /// The agent dies and comes back without anything that was made at it.
 async fn lose(emulator: Emulator, directory: &Path) -> Emulator {
     emulator.stop().await.unwrap();
-    std::fs::remove_file(directory.join("state/CXL.sunfish.json")).unwrap();
+    std::fs::remove_file(directory.join("state/fabric/CXL.sunfish.json")).unwrap();
     start(directory).await
 }
 
