@@ -293,7 +293,7 @@ fn group(blocks: &[Block], host: drystone_api::HostRequirement) -> CompositionGr
         name: GROUP.to_owned(),
         count: u32::try_from(blocks.len().max(1)).unwrap_or(u32::MAX),
         host,
-        hosts: blocks.iter().map(|block| block.host.name.clone()).collect(),
+        only_hosts: blocks.iter().map(|block| block.host.name.clone()).collect(),
         ..CompositionGroup::default()
     }
 }
