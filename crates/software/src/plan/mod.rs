@@ -50,6 +50,9 @@ impl Default for Timing {
     }
 }
 
+/// Why a host needs nothing that has all that it should have.
+pub const HAS_EVERYTHING: &str = "it has everything already";
+
 /// What a plan is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanInput<'a> {
@@ -169,8 +172,13 @@ fn needed(sets: &[&PinnedSet], host: &HostFacts, input: &PlanInput<'_>) -> Resul
         all.drain |= found.drain;
         all.reboot |= found.reboot;
     }
+    let image = all.changes.iter().any(|change| matches!(change, Change::Image { .. }));
+    if image && host.role == Some(MemberRole::ControlPlane) {
+        let cluster = &host.cluster;
+        return Err(format!("its disk holds the control plane of {cluster}, which another image would wipe; replace the host"));
+    }
     if all.changes.is_empty() {
-        return Err("it has everything already".to_owned());
+        return Err(HAS_EVERYTHING.to_owned());
     }
     all.changes.sort();
     all.reboot &= input.strategy.reboot == RebootPolicy::Auto;
