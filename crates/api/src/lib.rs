@@ -67,9 +67,9 @@ pub use resource_pool::{
     IdleHost, PoolCounts, PoolResource, PoolResourceKind, ResourcePool, ResourcePoolSpec, ResourcePoolStatus,
 };
 pub use rollout::{
-    DrainPolicy, FormerSoftware, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy, RollBack, RollBackScope,
-    Rollout, RolloutCounts, RolloutPhase, RolloutSpec, RolloutStatus, RolloutStrategy, RolloutWave,
-    WaveStatus,
+    DrainPolicy, FormerSoftware, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy,
+    RollBack, RollBackScope, Rollout, RolloutCounts, RolloutPhase, RolloutSpec, RolloutStatus,
+    RolloutStrategy, RolloutWave, WaveStatus,
 };
 pub use site::{
     ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,

@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContainerImage, HostImage, HostSelector, OperatingSystemImage, SoftwareAccess, SoftwareFile, SoftwarePackage,
-    SoftwareTrust,
+    ContainerImage, HostImage, HostSelector, OperatingSystemImage, SoftwareAccess, SoftwareFile,
+    SoftwarePackage, SoftwareTrust,
 };
 
 /// What to bring to the hosts, and how.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drystone_api::{
-    BareMetalHost, Cluster, HostSoftware, MemberRole, OperationalStatus, PinnedSet, ProvisioningState, SITE_LABEL,
-    SYSTEM_NAMESPACE, Site,
+    BareMetalHost, Cluster, HostSoftware, MemberRole, OperationalStatus, PinnedSet, ProvisioningState,
+    SITE_LABEL, SYSTEM_NAMESPACE, Site,
 };
 use drystone_engine::reference::describe_kube_error;
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use drystone_api::{
-    Artifact, ArtifactType, PackageArtifact, PackageManager, PinnedSet, SYSTEM_NAMESPACE, SoftwarePackage, SoftwareSet,
+    Artifact, ArtifactType, PackageArtifact, PackageManager, PinnedSet, SYSTEM_NAMESPACE, SoftwarePackage,
+    SoftwareSet,
 };
 use kube::ResourceExt as _;
 
@@ -94,7 +95,9 @@ fn resolve(
 ) -> Result<SoftwarePackage, String> {
     let from = if wanted.namespace.is_empty() { namespace } else { &wanted.namespace };
     if from != namespace && namespace != SYSTEM_NAMESPACE {
-        return Err(format!("namespace {from} is another's; only sets of {SYSTEM_NAMESPACE} may take from there"));
+        return Err(format!(
+            "namespace {from} is another's; only sets of {SYSTEM_NAMESPACE} may take from there"
+        ));
     }
     let wish = Wish::parse(&package.version).map_err(|error| error.to_string())?;
     let matching = artifacts.iter().filter(|artifact| {
@@ -106,8 +109,11 @@ fn resolve(
     let mut best: Option<(PackageManager, String, &Artifact)> = None;
     for artifact in matching {
         seen += 1;
-        let complete = artifact.status.as_ref().is_some_and(|status| status.complete && !status.digest.is_empty());
-        let Some((manager, version)) = version_of(artifact, &package.name).filter(|_| complete) else { continue };
+        let complete =
+            artifact.status.as_ref().is_some_and(|status| status.complete && !status.digest.is_empty());
+        let Some((manager, version)) = version_of(artifact, &package.name).filter(|_| complete) else {
+            continue;
+        };
         if !wish.accepts(manager, &version).unwrap_or(false) {
             continue;
         }
@@ -215,8 +221,10 @@ mod tests {
             artifact: Some(PackageArtifact { name: "hello_*.deb".to_owned(), ..PackageArtifact::default() }),
             ..SoftwarePackage::default()
         };
-        let mut set =
-            SoftwareSet::new("base", SoftwareSetSpec { packages: vec![package], ..SoftwareSetSpec::default() });
+        let mut set = SoftwareSet::new(
+            "base",
+            SoftwareSetSpec { packages: vec![package], ..SoftwareSetSpec::default() },
+        );
         set.metadata.namespace = Some(namespace.to_owned());
         set
     }
@@ -259,7 +267,8 @@ mod tests {
     #[test]
     fn an_epoch_is_told_by_the_uploader() {
         let mut upload = artifact("hello_1.0_all.deb", true);
-        let record = ArtifactRecord { name: "hello".to_owned(), tag: "2:1.0".to_owned(), ..ArtifactRecord::default() };
+        let record =
+            ArtifactRecord { name: "hello".to_owned(), tag: "2:1.0".to_owned(), ..ArtifactRecord::default() };
         upload.spec.records.push(record);
         assert_eq!(pin(&set("site", ""), &[upload]).expect("resolved").set.packages[0].version, "2:1.0");
     }

@@ -86,7 +86,9 @@ pub fn content_path(digest: &str) -> String {
 /// The script.
 pub fn script(manager: PackageManager, work: &Work) -> String {
     let mut text = "set -u\nexport LC_ALL=C DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none NEEDRESTART_MODE=l\n".to_owned();
-    text.push_str("must() { \"$@\"; s=$?; [ $s -eq 0 ] || { echo \"$1 failed with status $s\" >&2; exit $s; }; }\n");
+    text.push_str(
+        "must() { \"$@\"; s=$?; [ $s -eq 0 ] || { echo \"$1 failed with status $s\" >&2; exit $s; }; }\n",
+    );
     if !work.packages.is_empty() || work.repair {
         match manager {
             PackageManager::Rpm => rpm(work, &mut text),
@@ -126,7 +128,12 @@ fn debian(work: &Work, text: &mut String) {
         match task {
             PackageTask::Install { name, version, .. } => {
                 let file_version = quote(&version.replace(':', "%3a"));
-                let _ = writeln!(text, "set -- \"$@\" \"$(spec {} {} {file_version})\"", quote(name), quote(version));
+                let _ = writeln!(
+                    text,
+                    "set -- \"$@\" \"$(spec {} {} {file_version})\"",
+                    quote(name),
+                    quote(version)
+                );
             }
             PackageTask::InstallAny { name } => {
                 let _ = writeln!(text, "set -- \"$@\" {}", quote(name));
@@ -242,7 +249,9 @@ pub fn candidates_script(manager: PackageManager, names: &[String]) -> String {
         PackageManager::Rpm => {
             format!("dnf -q repoquery --qf '%{{name}} | %{{evr}} |\\n' {names} </dev/null; exit 0\n")
         }
-        _ => format!("export LC_ALL=C; apt-get -q update </dev/null >/dev/null 2>&1; apt-cache madison {names}; exit 0\n"),
+        _ => format!(
+            "export LC_ALL=C; apt-get -q update </dev/null >/dev/null 2>&1; apt-cache madison {names}; exit 0\n"
+        ),
     }
 }
 
@@ -260,7 +269,9 @@ pub fn identity_script(manager: PackageManager, path: &str) -> String {
     let path = quote(path);
     match manager {
         PackageManager::Rpm => {
-            format!("rpm -qp --nosignature --qf '%{{NAME}}\\n%|EPOCH?{{%{{EPOCH}}:}}|%{{VERSION}}-%{{RELEASE}}\\n' {path}\n")
+            format!(
+                "rpm -qp --nosignature --qf '%{{NAME}}\\n%|EPOCH?{{%{{EPOCH}}:}}|%{{VERSION}}-%{{RELEASE}}\\n' {path}\n"
+            )
         }
         _ => format!("dpkg-deb -f {path} Package Version | sed 's/^[A-Za-z]*: //'\n"),
     }
@@ -314,7 +325,9 @@ mod tests {
     fn nothing_is_removed_unless_asked_for() {
         let install = PackageTask::Install { name: "a".to_owned(), version: "1".to_owned(), older: false };
         let remove = PackageTask::Remove { name: "b".to_owned() };
-        let with = |packages: Vec<PackageTask>| script(PackageManager::Debian, &Work { packages, ..Work::default() });
+        let with = |packages: Vec<PackageTask>| {
+            script(PackageManager::Debian, &Work { packages, ..Work::default() })
+        };
         assert!(with(vec![install.clone()]).contains("keep=--no-remove\n"));
         assert!(with(vec![install, remove]).contains("keep=\n"));
     }

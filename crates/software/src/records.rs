@@ -37,7 +37,9 @@ pub async fn ensure(client: &Client, host: &BareMetalHost) -> Result<HostSoftwar
     software.metadata.owner_references = Some(vec![owner_reference(&reference_to(host))]);
     match api.create(&PostParams::default(), &software).await {
         Ok(made) => Ok(made),
-        Err(error) if is_conflict(&error) => api.get(&name).await.map_err(api_error("reading the HostSoftware")),
+        Err(error) if is_conflict(&error) => {
+            api.get(&name).await.map_err(api_error("reading the HostSoftware"))
+        }
         Err(error) => Err(api_error("creating the HostSoftware")(error)),
     }
 }
@@ -102,7 +104,11 @@ async fn reached(
         }
         Err(error) => {
             let reason = if matches!(error, AccessError::Refused(_)) { "Refused" } else { "Unreachable" };
-            set_condition(&mut status.conditions, condition(REACHABLE, false, reason, error.to_string()), now);
+            set_condition(
+                &mut status.conditions,
+                condition(REACHABLE, false, reason, error.to_string()),
+                now,
+            );
         }
     })
     .await

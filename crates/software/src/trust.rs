@@ -29,9 +29,7 @@ pub fn verify(what: &str, text: &[u8], signature: &str, keys: &[String]) -> Resu
     if signature.trim().is_empty() {
         return Err(TrustError::Unsigned(what.to_owned()));
     }
-    let signature = STANDARD
-        .decode(signature.trim())
-        .map_err(|_| TrustError::Unreadable(what.to_owned()))?;
+    let signature = STANDARD.decode(signature.trim()).map_err(|_| TrustError::Unreadable(what.to_owned()))?;
     let signed = |key: &String| {
         let key = STANDARD.decode(key.trim()).unwrap_or_default();
         UnparsedPublicKey::new(&ED25519, key).verify(text, &signature).is_ok()
@@ -52,7 +50,8 @@ impl SigningKey {
         let random = aws_lc_rs::rand::SystemRandom::new();
         let document = Ed25519KeyPair::generate_pkcs8(&random).map_err(failed)?;
         let body = STANDARD.encode(document.as_ref());
-        let lines: Vec<&str> = body.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+        let lines: Vec<&str> =
+            body.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
         let text = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"));
         let text = Secret::new(text);
         Ok((Self::from_pem(&text)?, text))

@@ -119,15 +119,19 @@ async fn address(
     if namespace == SYSTEM_NAMESPACE {
         let clusters: Api<Cluster> = Api::all(client.clone());
         let clusters = clusters.list(&ListParams::default()).await.map_err(api_error("listing clusters"))?;
-        let members = clusters.into_iter().filter_map(|cluster| cluster.status).flat_map(|status| status.members);
+        let members =
+            clusters.into_iter().filter_map(|cluster| cluster.status).flat_map(|status| status.members);
         found = members.into_iter().find(|member| member.host == host).map(|member| member.address);
     }
-    let nics = metal.status.iter().filter_map(|status| status.hardware.as_ref()).flat_map(|hardware| &hardware.nics);
+    let nics =
+        metal.status.iter().filter_map(|status| status.hardware.as_ref()).flat_map(|hardware| &hardware.nics);
     let mut candidates = found.into_iter().chain(nics.map(|nic| nic.ip.clone()));
     // Addresses may carry the length of their network.
     let address = candidates.find_map(|text| text.split('/').next()?.parse().ok());
     address.ok_or_else(|| {
-        WayError::Missing(format!("no address of host {host} is known; set spec.address of HostSoftware {host}"))
+        WayError::Missing(format!(
+            "no address of host {host} is known; set spec.address of HostSoftware {host}"
+        ))
     })
 }
 

@@ -4,8 +4,8 @@ use std::{io::Cursor, time::Duration};
 
 use async_trait::async_trait;
 use drystone_ssh::{
-    CommandLine, Exit, HostKeys, HttpConnectProxy, PinnedKey, PrivateKey, Privilege, Session, SshError, Target,
-    Timeouts,
+    CommandLine, Exit, HostKeys, HttpConnectProxy, PinnedKey, PrivateKey, Privilege, Session, SshError,
+    Target, Timeouts,
 };
 
 use super::{AccessError, Credentials, HostAccess, HostDoor, HostWay, Ran, Source};
@@ -58,10 +58,8 @@ impl HostDoor for SshDoor {
             way.host_keys.iter().map(|key| PinnedKey::parse(key)).collect();
         let pinned = pinned.map_err(|error| refused(&error, way))?;
         let host_keys = if pinned.is_empty() { HostKeys::LearnFirst } else { HostKeys::Pinned(pinned) };
-        let target =
-            Target { address: way.address, proxy, user: way.user.clone(), credentials, host_keys };
-        let session =
-            Session::connect(&target, self.timeouts).await.map_err(|error| described(&error))?;
+        let target = Target { address: way.address, proxy, user: way.user.clone(), credentials, host_keys };
+        let session = Session::connect(&target, self.timeouts).await.map_err(|error| described(&error))?;
         Ok(Box::new(SshAccess(session)))
     }
 }
@@ -69,10 +67,8 @@ impl HostDoor for SshDoor {
 #[async_trait]
 impl HostAccess for SshAccess {
     async fn run(&self, program: &str, deadline: Duration) -> Result<Ran, AccessError> {
-        let command =
-            CommandLine::new(program).privilege(Privilege::Root(None)).output_limit(OUTPUT);
-        let outcome =
-            self.0.run(command, deadline, |_, _| {}).await.map_err(|error| described(&error))?;
+        let command = CommandLine::new(program).privilege(Privilege::Root(None)).output_limit(OUTPUT);
+        let outcome = self.0.run(command, deadline, |_, _| {}).await.map_err(|error| described(&error))?;
         let status = match outcome.exit {
             Exit::Status(status) => status,
             Exit::Signal(_) => DIED,
@@ -91,9 +87,9 @@ impl HostAccess for SshAccess {
         let sent = match source {
             Source::Bytes(bytes) => self.0.upload(path, mode, Cursor::new(bytes), root, deadline).await,
             Source::File(file) => {
-                let opened = tokio::fs::File::open(&file).await.map_err(|error| {
-                    AccessError::Failed(format!("reading {}: {error}", file.display()))
-                })?;
+                let opened = tokio::fs::File::open(&file)
+                    .await
+                    .map_err(|error| AccessError::Failed(format!("reading {}: {error}", file.display())))?;
                 self.0.upload(path, mode, opened, root, deadline).await
             }
         };

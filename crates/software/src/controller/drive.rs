@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use drystone_api::{
     HostRollout, HostRolloutPhase as Phase, Operation, OperationPhase, OperationSpec, PinnedSet, Rollout,
-    RolloutCounts, RolloutPhase, RolloutStatus, RolloutStrategy, StepState, WaveStatus, condition, set_condition,
+    RolloutCounts, RolloutPhase, RolloutStatus, RolloutStrategy, StepState, WaveStatus, condition,
+    set_condition,
 };
 use drystone_engine::{
     harness::{Cache, is_deleted},
@@ -84,7 +85,8 @@ pub(super) fn write_plan(
         .iter()
         .flat_map(|wave| wave.hosts.iter().map(|host| entry(host, &wave.name, &plan.hosts[host])))
         .collect();
-    status.not_needed = plan.not_needed.iter().take(NAMED).map(|(host, why)| (host.clone(), why.clone())).collect();
+    status.not_needed =
+        plan.not_needed.iter().take(NAMED).map(|(host, why)| (host.clone(), why.clone())).collect();
     status.counts.not_needed = number(plan.not_needed.len());
     status.counts.hosts = number(plan.hosts.len());
     status.critical_path.clone_from(&expected.critical_path);
@@ -149,7 +151,11 @@ pub(super) fn read_plan(status: &RolloutStatus) -> RolloutPlan {
         not_needed: status.not_needed.clone(),
         limits: Limits {
             in_all: count(status.max_unavailable),
-            per_site: status.max_unavailable_per_site.iter().map(|(site, limit)| (site.clone(), count(*limit))).collect(),
+            per_site: status
+                .max_unavailable_per_site
+                .iter()
+                .map(|(site, limit)| (site.clone(), count(*limit)))
+                .collect(),
         },
         tolerated_failures: count(status.tolerated_failures),
     }

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
-    Artifact, BareMetalHost, HostSoftware, HostSoftwareStatus, PinnedSet, SoftwareAccess, SoftwareSet, condition,
-    set_condition,
+    Artifact, BareMetalHost, HostSoftware, HostSoftwareStatus, PinnedSet, SoftwareAccess, SoftwareSet,
+    condition, set_condition,
 };
 use drystone_engine::{
     events::EventKind,
@@ -96,9 +96,16 @@ impl Reconciler for HostReconciler {
             status.os_image.clone_from(&image);
             status.drift.clone_from(&drift);
             if status.observed_at.is_some() {
-                let (reason, message) =
-                    if drift.is_empty() { ("AsDeclared", String::new()) } else { ("Differs", drift.join("; ")) };
-                set_condition(&mut status.conditions, condition(CURRENT, drift.is_empty(), reason, message), now);
+                let (reason, message) = if drift.is_empty() {
+                    ("AsDeclared", String::new())
+                } else {
+                    ("Differs", drift.join("; "))
+                };
+                set_condition(
+                    &mut status.conditions,
+                    condition(CURRENT, drift.is_empty(), reason, message),
+                    now,
+                );
             }
         })
         .await?;
@@ -172,14 +179,19 @@ impl HostReconciler {
     ) -> Result<(), HostError> {
         let message = error.to_string();
         let before = software.status.iter().flat_map(|status| &status.conditions);
-        let told = before.into_iter().any(|condition| condition.type_ == REACHABLE && condition.message == message);
+        let told =
+            before.into_iter().any(|condition| condition.type_ == REACHABLE && condition.message == message);
         if !told {
             let subject = reference_to(software);
             self.config.events.publish(&subject, EventKind::Warning, "NotRead", &message);
         }
         let now = Timestamp::now();
         records::change(&self.client, namespace, &software.name_any(), |status| {
-            set_condition(&mut status.conditions, condition(REACHABLE, false, "NotRead", message.clone()), now);
+            set_condition(
+                &mut status.conditions,
+                condition(REACHABLE, false, "NotRead", message.clone()),
+                now,
+            );
         })
         .await?;
         Ok(())

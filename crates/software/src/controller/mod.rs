@@ -45,12 +45,11 @@ pub struct SoftwareConfig {
 pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationToken) {
     let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
     let everything = watcher::Config::default;
-    let artifacts: Cache<Artifact> =
-        Cache::start(Api::all(client.clone()), everything(), shutdown.clone());
-    let operations: Cache<Operation> =
-        Cache::start(Api::all(client.clone()), everything(), shutdown.clone());
+    let artifacts: Cache<Artifact> = Cache::start(Api::all(client.clone()), everything(), shutdown.clone());
+    let operations: Cache<Operation> = Cache::start(Api::all(client.clone()), everything(), shutdown.clone());
 
-    let sets = sets::SetReconciler { client: client.clone(), config: config.clone(), artifacts: artifacts.clone() };
+    let sets =
+        sets::SetReconciler { client: client.clone(), config: config.clone(), artifacts: artifacts.clone() };
     let sets = Controller::new(client.clone(), sets, settings.clone())
         .owns::<Rollout>()
         .watches::<BareMetalHost>(everything(), same_namespace)
@@ -63,7 +62,12 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
 
     // One at a time: what one begins with, the others must see.
     let one = ControllerConfig { concurrency: 1, ..settings };
-    let rollouts = rollouts::RolloutReconciler { client: client.clone(), config, operations: operations.clone(), artifacts };
+    let rollouts = rollouts::RolloutReconciler {
+        client: client.clone(),
+        config,
+        operations: operations.clone(),
+        artifacts,
+    };
     let rollouts = Controller::new(client, rollouts, one)
         .watches_cache(&operations, |operation: &Operation, _| {
             let subject = &operation.spec.subject;

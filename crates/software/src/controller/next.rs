@@ -32,7 +32,8 @@ pub(super) enum Step {
 /// Decides, from the rollouts of a set.
 pub(super) fn next(rollouts: &[Rollout], revision: &str, needed: &BTreeSet<String>) -> Next {
     let phase = |rollout: &Rollout| rollout.status.as_ref().map(|status| status.phase).unwrap_or_default();
-    let is_of = |rollout: &&Rollout| rollout.labels().get(REVISION_LABEL).is_some_and(|label| label == revision);
+    let is_of =
+        |rollout: &&Rollout| rollout.labels().get(REVISION_LABEL).is_some_and(|label| label == revision);
     let active = |rollout: &&Rollout| !phase(rollout).is_final();
     let cancel = rollouts
         .iter()
@@ -59,7 +60,8 @@ fn has_failed(rollout: &Rollout, host: &str) -> bool {
 
 /// One more than the last one has.
 fn number(mine: &[&Rollout]) -> usize {
-    let last = mine.iter().filter_map(|rollout| rollout.name_any().rsplit_once('-')?.1.parse::<usize>().ok()).max();
+    let last =
+        mine.iter().filter_map(|rollout| rollout.name_any().rsplit_once('-')?.1.parse::<usize>().ok()).max();
     last.unwrap_or(0) + 1
 }
 

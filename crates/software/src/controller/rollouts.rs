@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use drystone_api::{
-    Artifact, Operation, PinnedSet, Rollout, RolloutPhase, RolloutStatus, SoftwareSet, condition, set_condition,
+    Artifact, Operation, PinnedSet, Rollout, RolloutPhase, RolloutStatus, SoftwareSet, condition,
+    set_condition,
 };
 use drystone_engine::{
     events::EventKind,
@@ -63,9 +64,8 @@ impl Reconciler for RolloutReconciler {
         if is_deleted(&rollout) && !has_finalizer(&rollout, FINALIZER) {
             return Ok(Requeue::OnChange);
         }
-        let mut rollout = add_finalizer(&api, &rollout, FINALIZER)
-            .await
-            .map_err(api_error("adding the finalizer"))?;
+        let mut rollout =
+            add_finalizer(&api, &rollout, FINALIZER).await.map_err(api_error("adding the finalizer"))?;
         let before = rollout.status.clone().unwrap_or_default();
         let mut status = before.clone();
         let outcome = if needs_plan(&rollout, &status) {
@@ -115,7 +115,8 @@ impl RolloutReconciler {
         let namespace = rollout.namespace().unwrap_or_default();
         let sets: Vec<SoftwareSet> = all(&self.client, &namespace).await?;
         self.artifacts.ready().await;
-        let artifacts: Vec<Artifact> = self.artifacts.list().iter().map(|artifact| (**artifact).clone()).collect();
+        let artifacts: Vec<Artifact> =
+            self.artifacts.list().iter().map(|artifact| (**artifact).clone()).collect();
         let (mut pinned, mut refusals) = (Vec::new(), Vec::new());
         for (index, name) in rollout.spec.sets.iter().enumerate() {
             let field = format!("spec.sets[{index}]");
@@ -162,8 +163,12 @@ impl RolloutReconciler {
             }
         };
         let snapshot = gather(&self.client, &namespace, &sets).await?;
-        let input =
-            PlanInput { sets: &sets, hosts: &snapshot.hosts, strategy: &strategy, timing: self.config.timing };
+        let input = PlanInput {
+            sets: &sets,
+            hosts: &snapshot.hosts,
+            strategy: &strategy,
+            timing: self.config.timing,
+        };
         match plan(&input) {
             Ok(made) => {
                 let unreachable: BTreeMap<String, String> = snapshot

@@ -7,8 +7,8 @@ use std::{
 };
 
 use drystone_api::{
-    Artifact, BareMetalHost, PinnedSet, Rollout, RolloutApproval, RolloutSpec, SoftwareSet, SoftwareSetStatus,
-    condition, set_condition,
+    Artifact, BareMetalHost, PinnedSet, Rollout, RolloutApproval, RolloutSpec, SoftwareSet,
+    SoftwareSetStatus, condition, set_condition,
 };
 use drystone_engine::{
     events::EventKind,
@@ -118,7 +118,8 @@ impl SetReconciler {
         if !self.artifacts.ready().await {
             return Ok(refused("Stopping", &[]));
         }
-        let artifacts: Vec<Artifact> = self.artifacts.list().iter().map(|artifact| (**artifact).clone()).collect();
+        let artifacts: Vec<Artifact> =
+            self.artifacts.list().iter().map(|artifact| (**artifact).clone()).collect();
         let Pinned { set: pinned, chosen } = match pin(set, &artifacts) {
             Ok(pinned) => pinned,
             Err(refusals) => return Ok(Verdict { valid: true, ..refused("ArtifactMissing", &refusals) }),
@@ -165,9 +166,10 @@ impl SetReconciler {
         if !needs_inventory(set) {
             return Ok(0);
         }
-        let unread = snapshot.hosts.iter().filter(|host| {
-            host.provisioned && host.inventory.is_none() && selects(&set.selector, host)
-        });
+        let unread = snapshot
+            .hosts
+            .iter()
+            .filter(|host| host.provisioned && host.inventory.is_none() && selects(&set.selector, host));
         let mut waits = 0;
         for host in unread {
             let hosts: Api<BareMetalHost> = Api::namespaced(self.client.clone(), namespace);
@@ -200,10 +202,15 @@ impl SetReconciler {
         }
         let count = needed.len();
         match decided.step {
+            Step::Rest if obstructed(plan) > 0 => {
+                verdict.reason = "Obstructed";
+                verdict.message =
+                    format!("{} hosts cannot have it; status.neededBy says why", obstructed(plan));
+            }
             Step::Rest => {
                 verdict.ready = true;
                 verdict.reason = "Current";
-                verdict.message = "every host that can have it has it".to_owned();
+                verdict.message = "every host that is in use has it".to_owned();
             }
             Step::Follow(name) => {
                 verdict.reason = "RollingOut";
@@ -261,10 +268,19 @@ impl SetReconciler {
 /// What is said of the first set of a rollout, said of the set itself.
 fn of_set(refusal: Refusal) -> Refusal {
     if refusal.field == "spec.sets[0]" {
-        let reason = "selects no host of this namespace; see the labels, sites and clusters of its BareMetalHosts";
+        let reason =
+            "selects no host of this namespace; see the labels, sites and clusters of its BareMetalHosts";
         return Refusal::new("spec.selector", reason);
     }
     refusal
+}
+
+/// How many hosts in use get nothing though they lack something.
+fn obstructed(plan: &RolloutPlan) -> usize {
+    let other = |reason: &&String| {
+        ![crate::plan::HAS_EVERYTHING, crate::plan::NOT_PROVISIONED].contains(&reason.as_str())
+    };
+    plan.not_needed.values().filter(other).count()
 }
 
 fn count(plan: &RolloutPlan, verdict: &mut Verdict) {

@@ -57,7 +57,16 @@ impl Action for Apply {
             let key = format!("{}-{}", context.idempotency_key().simple(), context.attempt());
             let said = |line: &str| context.progress(60, line);
             let ran = job::run(&*way, &key, &text, APPLY, &said).await.map_err(failed)?;
-            for line in ran.output.lines().filter(|line| !line.trim().is_empty()).rev().take(20).collect::<Vec<_>>().iter().rev() {
+            for line in ran
+                .output
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+                .rev()
+                .take(20)
+                .collect::<Vec<_>>()
+                .iter()
+                .rev()
+            {
                 context.log((*line).to_owned());
             }
             ran.succeeded("changing software").map_err(StepError::permanent)?;
@@ -66,7 +75,9 @@ impl Action for Apply {
             let left: Vec<String> = left.changes.iter().map(ToString::to_string).collect();
             if !left.is_empty() {
                 let what = left.join(", ");
-                return Err(StepError::permanent(format!("all went well, and yet the host still lacks: {what}")));
+                return Err(StepError::permanent(format!(
+                    "all went well, and yet the host still lacks: {what}"
+                )));
             }
         }
         scene.record(context, &inventory).await?;
@@ -97,7 +108,9 @@ async fn work(
     };
     for change in changes {
         match change {
-            Change::Install { package, .. } | Change::Upgrade { package, .. } | Change::Repair { package, .. } => {
+            Change::Install { package, .. }
+            | Change::Upgrade { package, .. }
+            | Change::Repair { package, .. } => {
                 work.packages.push(task(package, false));
             }
             Change::Downgrade { package, .. } => work.packages.push(task(package, true)),
@@ -155,7 +168,9 @@ async fn versions(
         let offered = candidates(&answer.output, &name);
         let best = wish.best(manager, offered.iter().copied()).ok_or_else(|| {
             let offered = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
-            StepError::permanent(format!("no version of {name} that is wanted can be had: the repositories of the host offer {offered}"))
+            StepError::permanent(format!(
+                "no version of {name} that is wanted can be had: the repositories of the host offer {offered}"
+            ))
         })?;
         versions.insert(name, best.to_owned());
     }

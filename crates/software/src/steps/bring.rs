@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use drystone_api::{PackageArtifact, PackageManager, PinnedSet, SoftwarePackage};
 use drystone_engine::action::{StepContext, StepError};
 
-use super::{StepDependencies, scene::{Scene, step_error}};
+use super::{
+    StepDependencies,
+    scene::{Scene, step_error},
+};
 use crate::{
     access::{AccessError, HostAccess, Source},
     artifacts::ArtifactCache,

@@ -35,7 +35,8 @@ pub(super) async fn cluster_of(context: &StepContext, scene: &Scene) -> Result<O
     let clusters: Api<Cluster> = Api::namespaced(context.client().clone(), namespace);
     let cluster =
         clusters.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Cluster", &error))?;
-    let Some(secret) = cluster.and_then(|cluster| cluster.status).map(|status| status.kubeconfig_secret) else {
+    let Some(secret) = cluster.and_then(|cluster| cluster.status).map(|status| status.kubeconfig_secret)
+    else {
         return Ok(None);
     };
     if secret.is_empty() {
@@ -139,7 +140,10 @@ async fn evict_all(client: &Client, host: &str, why: &mut String) -> Result<usiz
 
 /// Pods of DaemonSets would come back at once, static ones do not obey the API, and finished ones do nothing.
 fn must_go(pod: &Pod) -> bool {
-    let owned = pod.owner_references().iter().any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true));
+    let owned = pod
+        .owner_references()
+        .iter()
+        .any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true));
     let mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     !(owned || mirror || matches!(phase, Some("Succeeded" | "Failed")))

@@ -53,7 +53,10 @@ impl Health {
                     if begun.elapsed() >= wanted {
                         return Ok(());
                     }
-                    context.progress(50, format!("ready for {} of {} s", begun.elapsed().as_secs(), wanted.as_secs()));
+                    context.progress(
+                        50,
+                        format!("ready for {} of {} s", begun.elapsed().as_secs(), wanted.as_secs()),
+                    );
                 }
                 Some(reason) => {
                     since = None;

@@ -49,16 +49,13 @@ async fn forget_keys(context: &StepContext, scene: &Scene) -> Result<(), StepErr
 }
 
 /// Declares the image and waits until the host runs it.
-pub(super) async fn provision(
-    context: &StepContext,
-    host: &str,
-    image: &HostImage,
-) -> Result<(), StepError> {
-    let hosts: Api<BareMetalHost> =
-        Api::namespaced(context.client().clone(), &context.subject().namespace);
+pub(super) async fn provision(context: &StepContext, host: &str, image: &HostImage) -> Result<(), StepError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &context.subject().namespace);
     // Fields that the new image has not must not stay.
     let mut wanted = json!({"checksum": null, "checksumType": null, "format": null});
-    if let (Some(wanted), Ok(serde_json::Value::Object(given))) = (wanted.as_object_mut(), serde_json::to_value(image)) {
+    if let (Some(wanted), Ok(serde_json::Value::Object(given))) =
+        (wanted.as_object_mut(), serde_json::to_value(image))
+    {
         wanted.extend(given);
     }
     let patch = json!({"spec": {"image": wanted, "online": true}});

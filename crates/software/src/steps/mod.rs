@@ -12,7 +12,7 @@ mod scene;
 
 use std::{sync::Arc, time::Duration};
 
-pub use apply::{Apply, Applied};
+pub use apply::{Applied, Apply};
 pub use drain::{Drain, Uncordon};
 use drystone_api::{
     FailurePolicy, HostRollout, ObjectReference, OperationSpec, RebootPolicy, RollBackScope, RolloutStrategy,
@@ -28,11 +28,7 @@ pub use reboot::Reboot;
 pub use revert::{Revert, RevertParameters};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    access::HostDoor,
-    artifacts::ArtifactCache,
-    plan::Timing,
-};
+use crate::{access::HostDoor, artifacts::ArtifactCache, plan::Timing};
 
 /// What the actions need beside the API.
 #[derive(Clone)]

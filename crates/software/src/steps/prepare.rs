@@ -34,7 +34,8 @@ impl Action for Prepare {
         fetch(&self.0.artifacts, &scene).await?;
         if let Some(access) = scene.wanted.access.clone() {
             context.progress(10, "reading what is on the host");
-            let way = scene.open(context, &self.0, &access).await.map_err(|error| step_error(context, error))?;
+            let way =
+                scene.open(context, &self.0, &access).await.map_err(|error| step_error(context, error))?;
             let inventory = scene.look(&*way).await.map_err(|error| step_error(context, error))?;
             scene.record(context, &inventory).await?;
             let found = changes(&scene.wanted, &scene.host).map_err(StepError::permanent)?;

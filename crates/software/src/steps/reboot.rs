@@ -60,7 +60,11 @@ impl Scene {
 }
 
 /// Asks for a reboot.
-pub(super) async fn reboot(context: &StepContext, way: &dyn HostAccess, scene: &Scene) -> Result<(), StepError> {
+pub(super) async fn reboot(
+    context: &StepContext,
+    way: &dyn HostAccess,
+    scene: &Scene,
+) -> Result<(), StepError> {
     context.progress(10, "asking for a reboot");
     let program = format!(
         "for r in systemctl /sbin/reboot /usr/sbin/reboot; do if command -v $r >/dev/null 2>&1; then \

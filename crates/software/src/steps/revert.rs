@@ -71,7 +71,10 @@ pub(super) async fn revert(
         inventory = scene.look(&*way).await.map_err(failed)?;
         let left = self::work(&scene, former, &inventory);
         if !is_nothing(&left) {
-            let text = format!("all went well, and yet the host is not as it was: {:?} {:?}", left.packages, left.restore);
+            let text = format!(
+                "all went well, and yet the host is not as it was: {:?} {:?}",
+                left.packages, left.restore
+            );
             return Err(StepError::permanent(text));
         }
     }
@@ -91,11 +94,7 @@ fn is_nothing(work: &Work) -> bool {
 }
 
 fn work(scene: &Scene, former: &FormerSoftware, inventory: &Inventory) -> Work {
-    let mut work = Work {
-        backup: former.backup.clone(),
-        repair: false,
-        ..Work::default()
-    };
+    let mut work = Work { backup: former.backup.clone(), repair: false, ..Work::default() };
     for (name, version) in &former.packages {
         let present = inventory.packages.get(name);
         let broken = inventory.broken.contains_key(name);

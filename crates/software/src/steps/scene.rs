@@ -42,8 +42,7 @@ impl Scene {
         let found = facts::of(context.client(), &subject.namespace, host, &status.sets)
             .await
             .map_err(StepError::transient)?;
-        let found =
-            found.ok_or_else(|| StepError::permanent(format!("BareMetalHost {host} was deleted")))?;
+        let found = found.ok_or_else(|| StepError::permanent(format!("BareMetalHost {host} was deleted")))?;
         let sets: Vec<PinnedSet> =
             status.sets.into_iter().filter(|set| selects(&set.selector, &found)).collect();
         let wanted = together(&sets);

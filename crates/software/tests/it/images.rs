@@ -7,8 +7,8 @@ use std::{
 };
 
 use drystone_api::{
-    BareMetalHost, HostSelector, OperatingSystemImage, ProvisioningState, RolloutPhase, RolloutStrategy, SITE_LABEL,
-    SYSTEM_NAMESPACE, Site, SiteSpec, SiteStatus, SoftwareSetSpec, condition,
+    BareMetalHost, HostSelector, OperatingSystemImage, ProvisioningState, RolloutPhase, RolloutStrategy,
+    SITE_LABEL, SYSTEM_NAMESPACE, Site, SiteSpec, SiteStatus, SoftwareSetSpec, condition,
 };
 use drystone_engine::harness::update_status;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -37,7 +37,11 @@ async fn provision(client: Client, seen: Arc<Mutex<Seen>>) {
         let all = hosts.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         let differs = |host: &&BareMetalHost| {
             let present = host.status.as_ref().and_then(|status| status.provisioning.image.as_ref());
-            host.spec.image.as_ref().map(|image| &image.url) != present.map(|image| &image.url)
+            let rests = host
+                .status
+                .as_ref()
+                .is_some_and(|status| status.provisioning.state == ProvisioningState::Provisioned);
+            !rests || host.spec.image.as_ref().map(|image| &image.url) != present.map(|image| &image.url)
         };
         let changing: Vec<&BareMetalHost> = all.iter().filter(differs).collect();
         let mut sites: BTreeMap<String, usize> = BTreeMap::new();
@@ -62,6 +66,8 @@ async fn provision(client: Client, seen: Arc<Mutex<Seen>>) {
                     status.error_count = 9;
                 } else {
                     status.operational_status = drystone_api::OperationalStatus::OK;
+                    status.error_type.clear();
+                    status.error_message.clear();
                     status.error_count = 0;
                     status.provisioning.state = ProvisioningState::Provisioned;
                     status.provisioning.image.clone_from(&host.spec.image);
@@ -101,7 +107,8 @@ async fn sites(stage: &Stage, sites: usize, hosts: usize) {
 async fn images(stage: &Stage) -> BTreeSet<String> {
     let hosts: Api<BareMetalHost> = Api::namespaced(stage.client.clone(), SYSTEM_NAMESPACE);
     let all = hosts.list(&ListParams::default()).await.expect("listed");
-    let image = |host: BareMetalHost| host.status.and_then(|status| status.provisioning.image).map(|image| image.url);
+    let image =
+        |host: BareMetalHost| host.status.and_then(|status| status.provisioning.image).map(|image| image.url);
     all.into_iter().filter_map(image).collect()
 }
 
@@ -114,7 +121,8 @@ async fn an_image_is_rolled_out_within_the_limits_and_a_cut_off_site_comes_later
         ..SiteStatus::default()
     };
     let all: Api<Site> = Api::namespaced(stage.client.clone(), SYSTEM_NAMESPACE);
-    let site = all.create(&PostParams::default(), &Site::new("s0", SiteSpec::default())).await.expect("accepted");
+    let site =
+        all.create(&PostParams::default(), &Site::new("s0", SiteSpec::default())).await.expect("accepted");
     let site = update_status(&all, &site, |status| *status = off(false)).await.expect("written");
     let folder = tempfile::tempdir().expect("a folder");
     let _control = AbortOnDropHandle::new(tokio::spawn({
@@ -157,8 +165,13 @@ async fn an_image_that_does_not_boot_is_taken_back_from_the_canary_and_reaches_n
     let rollouts = stage.rollouts().await;
     assert_eq!(rollouts.len(), 1, "no second attempt");
     let status = rollouts[0].status.clone().expect("has one");
-    assert_eq!((status.phase, status.counts.failed, status.counts.updated), (RolloutPhase::Failed, 1, 0), "{status:?}");
+    assert_eq!(
+        (status.phase, status.counts.failed, status.counts.updated),
+        (RolloutPhase::Failed, 1, 0),
+        "{status:?}"
+    );
     assert!(status.hosts[0].message.contains("does not boot"), "{}", status.hosts[0].message);
+    assert_eq!(status.hosts[0].phase, drystone_api::HostRolloutPhase::FailedRolledBack, "{status:?}");
     assert_eq!(images(&stage).await.len(), 1, "the canary has its former image again");
     assert_eq!(set.status.expect("has one").current_hosts, 0);
     stage.change("base", serde_json::json!({"osImage": {"url": NEW}})).await;
@@ -181,9 +194,14 @@ async fn a_selection_of_nothing_and_nonsense_are_refused() {
     stage.host("h1", "s1").await;
     stage.set_is("base", "RollingOut").await;
     let waves = serde_json::json!([{"name": "a", "after": ["b"]}, {"name": "b"}]);
-    stage.change("base", serde_json::json!({"strategy": {"waves": waves}, "osImage": {"url": "no url"}})).await;
+    stage
+        .change("base", serde_json::json!({"strategy": {"waves": waves}, "osImage": {"url": "no url"}}))
+        .await;
     let message = stage.set_is("base", "Invalid").await.status.expect("has one").message;
-    assert!(message.contains("spec.osImage.url") && message.contains("spec.strategy.waves[0].after"), "{message}");
+    assert!(
+        message.contains("spec.osImage.url") && message.contains("spec.strategy.waves[0].after"),
+        "{message}"
+    );
 }
 
 /// A process is a runtime of its own here; killing it drops everything that runs in it at whatever point it is.
@@ -202,8 +220,11 @@ fn killed_again_and_again_it_comes_to_its_end() {
     let mut lives = 0;
     // Ever longer lives, so that a slow machine comes to an end as well.
     for lifetime in (1..).map(|life| Duration::from_millis(131 * life % 390 + 4 * life)) {
-        let process =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let process = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let (client, folder) = (process.block_on(async { stage.another_client() }), folder.path().to_owned());
         process.spawn(async move { control(client, &folder).await });
         std::thread::sleep(lifetime);

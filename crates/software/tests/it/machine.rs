@@ -10,8 +10,8 @@ use std::{
 
 use axum::{Router, extract::Path as UrlPath, http::StatusCode, routing::get};
 use drystone_api::{
-    HostRolloutPhase, HostSelector, HostSoftware, HostSoftwareSpec, PackageArtifact, RolloutPhase, SYSTEM_NAMESPACE,
-    SoftwareAccess, SoftwareFile, SoftwarePackage, SoftwareSetSpec, SoftwareTrust,
+    HostRolloutPhase, HostSelector, HostSoftware, HostSoftwareSpec, PackageArtifact, RolloutPhase,
+    SYSTEM_NAMESPACE, SoftwareAccess, SoftwareFile, SoftwarePackage, SoftwareSetSpec, SoftwareTrust,
 };
 use drystone_software::{trust::SigningKey, validate::digest_of};
 use drystone_ssh::PrivateKey;
@@ -79,7 +79,18 @@ impl Host {
         std::fs::write(given.join("host_key"), host_key.to_text().expect("text").expose()).expect("written");
         std::fs::write(given.join("host_key.pub"), host_key.public_key()).expect("written");
         let process = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-c", BOOT, "sh"])
+            .args([
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                BOOT,
+                "sh",
+            ])
             .args([&space, &given])
             .stdin(Stdio::null())
             .spawn()
@@ -105,7 +116,8 @@ impl Host {
 
     /// Runs something in the host, beside all that is tested.
     fn run(&self, program: &str) -> String {
-        let init = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.process.id())).expect("running");
+        let init = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.process.id()))
+            .expect("running");
         let output = Command::new("nsenter")
             .args(["--mount", "--pid", "--root", "--wd", "--target", init.trim(), "sh", "-c", program])
             .output()
@@ -239,6 +251,12 @@ fn controlled(stage: &Stage, folder: &Path) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move { control(client, &folder).await }))
 }
 
+/// What all rollouts say of their hosts.
+async fn why(stage: &Stage) -> String {
+    let statuses = stage.rollouts().await.into_iter().filter_map(|rollout| rollout.status);
+    statuses.flat_map(|status| status.hosts).map(|host| host.message).collect::<Vec<_>>().join("\n")
+}
+
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("bound").port()
@@ -316,13 +334,6 @@ async fn what_is_not_what_it_should_be_is_not_used() {
     let artifact = wrong.packages[0].artifact.as_mut().expect("there");
     artifact.signature = signer.sign(b"something else");
     stage.set("base", wrong.clone()).await;
-    let why = |stage: &Stage| {
-        let rollouts = stage.rollouts();
-        async move {
-            let hosts = rollouts.await.into_iter().filter_map(|rollout| rollout.status).flat_map(|status| status.hosts);
-            hosts.map(|host| host.message).collect::<Vec<_>>().join("\n")
-        }
-    };
     stage.set_is("base", "RolloutFailed").await;
     let told = why(&stage).await;
     assert!(told.contains("is by none of the keys"), "{told}");
@@ -376,8 +387,11 @@ fn killed_while_packages_are_installed_each_is_installed_once() {
     });
     let mut lives = 0;
     for life in 1..400_u64 {
-        let process =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let process = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         let (client, folder) = (process.block_on(async { stage.another_client() }), folder.path().to_owned());
         process.spawn(async move { control(client, &folder).await });
         std::thread::sleep(Duration::from_millis(400 + 211 * life % 700 + 10 * life));

@@ -45,7 +45,8 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn start() -> Self {
         let store = EmbeddedStore::in_memory(Options::default()).expect("a store");
-        let server = ApiServer::new(Config::new(Profile::Management, Arc::new(store))).await.expect("a server");
+        let server =
+            ApiServer::new(Config::new(Profile::Management, Arc::new(store))).await.expect("a server");
         let client = client_of(&server);
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
         for definition in drystone_api::custom_resource_definitions() {
@@ -69,8 +70,10 @@ impl Stage {
     /// A host that is provisioned.
     pub(crate) async fn host(&self, name: &str, site: &str) -> BareMetalHost {
         let hosts: Api<BareMetalHost> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        let image = HostImage { url: "http://images.example.org/os-1.iso".to_owned(), ..HostImage::default() };
-        let spec = BareMetalHostSpec { online: true, image: Some(image.clone()), ..BareMetalHostSpec::default() };
+        let image =
+            HostImage { url: "http://images.example.org/os-1.iso".to_owned(), ..HostImage::default() };
+        let spec =
+            BareMetalHostSpec { online: true, image: Some(image.clone()), ..BareMetalHostSpec::default() };
         let mut host = BareMetalHost::new(name, spec);
         host.labels_mut().insert(SITE_LABEL.to_owned(), site.to_owned());
         let mut host = hosts.create(&PostParams::default(), &host).await.expect("accepted");
@@ -101,7 +104,10 @@ impl Stage {
             let set = sets.get(name).await.expect("there");
             let status = set.status.clone().unwrap_or_default();
             let current = status.observed_generation == set.metadata.generation;
-            let is = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == reason);
+            let is = status
+                .conditions
+                .iter()
+                .any(|condition| condition.type_ == "Ready" && condition.reason == reason);
             if current && is { Ok(set) } else { Err(format!("{}: {:?}", status.message, self.told().await)) }
         })
         .await
@@ -112,8 +118,11 @@ impl Stage {
         let all: Vec<Rollout> = self.rollouts().await;
         let told = |rollout: &Rollout| {
             let status = rollout.status.clone().unwrap_or_default();
-            let hosts: Vec<String> =
-                status.hosts.iter().map(|host| format!("{} {:?} {}", host.host, host.phase, host.message)).collect();
+            let hosts: Vec<String> = status
+                .hosts
+                .iter()
+                .map(|host| format!("{} {:?} {}", host.host, host.phase, host.message))
+                .collect();
             format!("{} {:?} {} {hosts:?}", rollout.name_any(), status.phase, status.message)
         };
         all.iter().map(told).collect()
@@ -151,7 +160,10 @@ pub(crate) async fn control(client: Client, folder: &Path) {
 }
 
 /// Waits until `check` gives something.
-pub(crate) async fn eventually<T, F: Future<Output = Result<T, String>>>(what: &str, check: impl Fn() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Result<T, String>>>(
+    what: &str,
+    check: impl Fn() -> F,
+) -> T {
     let end = tokio::time::Instant::now() + DEADLINE;
     loop {
         match check().await {
