@@ -10,9 +10,13 @@ mod cluster;
 mod composition;
 mod condition;
 mod connection;
+mod data_image;
+mod distribution;
 mod fabric_agent;
 mod fabric_switch;
+mod hardware_data;
 mod host;
+mod host_firmware;
 mod host_software;
 mod operation;
 pub mod quantity;
@@ -30,12 +34,14 @@ pub use address_pool::{
 pub use artifact::{Artifact, ArtifactRecord, ArtifactSpec, ArtifactStatus, ArtifactType};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
-    Firmware, FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus,
-    ProvisioningState, SecretReference, StorageDevice, SystemVendor,
+    CustomDeploy, Firmware, FirmwareBios, HardwareDetails, HardwareRaidVolume, HostImage,
+    HostNetworkAttachmentReference, HostNetworkInterface, HostSwitchPort, ImageFormat, LinkLayerNeighbour,
+    Nic, OperationHistory, OperationMetric, OperationalStatus, ProvisionStatus, ProvisioningState, Raid,
+    RegisteredAs, RootDeviceHints, SecretReference, SoftwareRaidVolume, StorageDevice, SystemVendor, Vlan,
 };
 pub use cluster::{
     Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone,
-    ControlPlane, Distribution, Isolation, MemberRole, Taint, WorkerPool,
+    ControlPlane, Isolation, MemberRole, Taint, WorkerPool,
 };
 pub use composition::{
     CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionMode, CompositionPhase,
@@ -47,13 +53,22 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
+pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, DataImageStatus};
+pub use distribution::{
+    ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
+};
 pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
+pub use hardware_data::{HardwareData, HardwareDataSpec};
 pub use host::{
     Accelerator, AcceleratorRequirement, AcceleratorType, DriveRequirement, HostRequirement,
     NetworkRequirement,
+};
+pub use host_firmware::{
+    FirmwareSchema, FirmwareSchemaReference, FirmwareSchemaSpec, HostFirmwareSettings,
+    HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
 pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
 pub use operation::{
@@ -72,7 +87,9 @@ pub use rollout::{
     RolloutStrategy, RolloutWave, WaveStatus,
 };
 pub use site::{
-    ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
+    ConflictPolicy, ConnectionState, ExternalPool, NodeNetwork, Site, SiteBmc, SiteCluster,
+    SiteClusterStatus, SiteConflict, SiteConnection, SiteController, SiteFabricService, SiteGateway,
+    SiteHostRole, SiteRolloutStatus, SiteSpec, SiteStatus, SiteSynchronization,
 };
 pub use software_set::{
     ContainerImage, HostSelector, OperatingSystemImage, PackageArtifact, PackageState, RolloutApproval,
@@ -102,6 +119,16 @@ pub const CLUSTER_NAMESPACE_LABEL: &str = "drystone.dev/cluster-namespace";
 /// Label that names the site an object belongs to.
 pub const SITE_LABEL: &str = "drystone.dev/site";
 
+/// Label on a BareMetalHost: what it is for in its site's cluster; `control-plane`, `worker` or `spare`.
+pub const SITE_ROLE_LABEL: &str = "drystone.dev/site-role";
+
+/// Label on an object that a global controller has written at a site.
+pub const GLOBAL_LABEL: &str = "drystone.dev/declared-globally";
+
+/// Annotation on an object at the global controller: names of the sites that it is delivered to, with commas between them, or `*` for
+/// all. The label `drystone.dev/site` does the same for one site.
+pub const DELIVER_TO_ANNOTATION: &str = "drystone.dev/deliver-to";
+
 /// Label on a BareMetalHost that names its rack, where inspection cannot tell.
 pub const RACK_LABEL: &str = "drystone.dev/rack";
 
@@ -111,6 +138,9 @@ pub const FENCING_ANNOTATION: &str = "drystone.dev/fencing-token";
 
 /// Annotation on a BareMetalHost: which ResourcePool last set `spec.online`, and to what: `drystone-system/default=on`.
 pub const POWERED_BY_ANNOTATION: &str = "drystone.dev/powered-by";
+
+/// Annotation on a Cluster whose hosts were not composed: with the value `true`, they are left as they are when it is deleted.
+pub const ABANDON_HOSTS_ANNOTATION: &str = "drystone.dev/abandon-hosts";
 
 /// Annotation on a Service: the node that answers for its external addresses.
 pub const ANNOUNCED_BY_ANNOTATION: &str = "drystone.dev/announced-by";
@@ -127,8 +157,12 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         Cluster::crd(),
         Composition::crd(),
         Connection::crd(),
+        DataImage::crd(),
         EndpointGroup::crd(),
         FabricAgent::crd(),
+        FirmwareSchema::crd(),
+        HardwareData::crd(),
+        HostFirmwareSettings::crd(),
         HostSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),

@@ -40,10 +40,32 @@ pub async fn kubeconfig(client: &Client, namespace: &str, secret: &str) -> Resul
         .get_opt(secret)
         .await
         .map_err(|source| AccessError::Secret { name: secret.to_owned(), source: Box::new(source) })?;
-    let bytes = found.and_then(|secret| secret.data).and_then(|mut data| data.remove("value"));
+    let bytes = found
+        .and_then(|secret| secret.data)
+        .and_then(|mut data| data.remove("value").or_else(|| data.remove("kubeconfig")));
     let bytes = bytes.ok_or_else(|| AccessError::Absent(secret.to_owned()))?;
     String::from_utf8(bytes.0)
         .map_err(|_| AccessError::Unusable { name: secret.to_owned(), reason: "it is not UTF-8".to_owned() })
+}
+
+/// Whether a kubeconfig that others wrote may be used here: it must neither run a program nor read a file of this machine.
+///
+/// # Errors
+/// What is not allowed.
+pub fn check(config: &Kubeconfig) -> Result<(), &'static str> {
+    for user in config.auth_infos.iter().filter_map(|named| named.auth_info.as_ref()) {
+        if user.exec.is_some() || user.auth_provider.is_some() {
+            return Err("its user runs a program; give certificates or a token");
+        }
+        if user.client_key.is_some() || user.client_certificate.is_some() || user.token_file.is_some() {
+            return Err("its user refers to files; embed them");
+        }
+    }
+    let clusters = config.clusters.iter().filter_map(|named| named.cluster.as_ref());
+    if clusters.into_iter().any(|cluster| cluster.certificate_authority.is_some()) {
+        return Err("its cluster refers to a file; embed the certificate authority");
+    }
+    Ok(())
 }
 
 /// A client of a composed cluster's API.
@@ -54,6 +76,7 @@ pub async fn client_of(client: &Client, namespace: &str, secret: &str) -> Result
     let unusable = |reason: String| AccessError::Unusable { name: secret.to_owned(), reason };
     let text = kubeconfig(client, namespace, secret).await?;
     let parsed = Kubeconfig::from_yaml(&text).map_err(|error| unusable(error.to_string()))?;
+    check(&parsed).map_err(|why| unusable(why.to_owned()))?;
     let mut config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
         .await
         .map_err(|error| unusable(error.to_string()))?;

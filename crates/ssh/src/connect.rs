@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     error::SshError,
-    host_key::{HostKey, HostKeys, accepted_algorithms, same_kind},
+    host_key::{HostKey, HostKeys, PinnedKey, accepted_algorithms, same_kind},
     private_key::PrivateKey,
     proxy,
     session::{Inner, Session},
@@ -65,8 +65,7 @@ impl client::Handler for Client {
             HostKeys::LearnFirst => true,
             HostKeys::Pinned(pins) => pins.iter().any(|pin| pin.fingerprint() == shown.fingerprint),
         };
-        *self.observed.shown.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((shown, key.algorithm()));
+        *self.observed.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some((shown, key.algorithm()));
         Ok(accepted)
     }
 
@@ -118,7 +117,7 @@ fn configuration(timeouts: &Timeouts, algorithms: Vec<Algorithm>) -> client::Con
 fn wanted_algorithms(host_keys: &HostKeys) -> Vec<Algorithm> {
     let all = accepted_algorithms();
     let HostKeys::Pinned(pins) = host_keys else { return all };
-    if pins.iter().any(|pin| pin.algorithm().is_none()) {
+    if pins.is_empty() || pins.iter().any(|pin| pin.algorithm().is_none()) {
         return all;
     }
     let pinned = |algorithm: &Algorithm| {
@@ -189,7 +188,7 @@ fn is_pinned(host_keys: &HostKeys, key: &HostKey) -> bool {
 fn mismatch(target: &Target, strangers: &[String]) -> SshError {
     let expected = match &target.host_keys {
         HostKeys::Pinned(pins) if !pins.is_empty() => {
-            pins.iter().map(|pin| pin.fingerprint()).collect::<Vec<_>>().join(" or ")
+            pins.iter().map(PinnedKey::fingerprint).collect::<Vec<_>>().join(" or ")
         }
         _ => "no key".to_owned(),
     };
@@ -209,9 +208,7 @@ async fn open(
     let stream = within(host, "connecting", timeouts.connect, async {
         match &target.proxy {
             Some(proxy) => proxy::connect(proxy, host).await,
-            None => {
-                TcpStream::connect(host).await.map_err(|source| SshError::Connect { host, source })
-            }
+            None => TcpStream::connect(host).await.map_err(|source| SshError::Connect { host, source }),
         }
     })
     .await?;

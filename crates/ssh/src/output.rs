@@ -110,7 +110,7 @@ mod tests {
         let mut output = Captured::new(1000);
         output.push(b"one\ntwo \x1b[31m\n\n  three\n");
         assert_eq!(output.last_lines(2), "two [31m / three");
-        assert_eq!(format!("{output:?}"), "Captured(24 bytes, 0 left out)");
+        assert_eq!(format!("{output:?}"), "Captured(23 bytes, 0 left out)");
     }
 
     proptest! {

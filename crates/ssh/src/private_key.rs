@@ -37,9 +37,7 @@ impl PrivateKey {
                 }
             })?;
         match key.algorithm() {
-            Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { .. } => {
-                Ok(Self(Arc::new(key)))
-            }
+            Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { .. } => Ok(Self(Arc::new(key))),
             other => Err(invalid(&format!("keys of kind {other} are not supported"))),
         }
     }
@@ -60,7 +58,8 @@ impl PrivateKey {
     /// [`InvalidPrivateKey`] if it cannot be written.
     pub fn to_text(&self) -> Result<Secret, InvalidPrivateKey> {
         let text = self.0.to_openssh(keys::ssh_key::LineEnding::LF);
-        let text = text.map_err(|error| InvalidPrivateKey { reason: format!("cannot be written: {error}") })?;
+        let text =
+            text.map_err(|error| InvalidPrivateKey { reason: format!("cannot be written: {error}") })?;
         Ok(Secret::new(text.as_str()))
     }
 
@@ -101,7 +100,8 @@ mod tests {
 
     #[test]
     fn errors_do_not_quote_the_key() {
-        let text = "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0LXNlY3JldA==\n-----END OPENSSH PRIVATE KEY-----";
+        let text =
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0LXNlY3JldA==\n-----END OPENSSH PRIVATE KEY-----";
         for passphrase in [None, Some(Secret::new("p4ss"))] {
             let error = PrivateKey::from_text(&Secret::new(text), passphrase.as_ref()).expect_err("broken");
             assert!(!error.to_string().contains("c2VjcmV0"), "{error}");

@@ -17,8 +17,7 @@ const MAX_HEAD_BYTES: usize = 8 * 1024;
 /// Connects to a host by way of a proxy.
 pub(crate) async fn connect(proxy: &HttpConnectProxy, host: SocketAddr) -> Result<TcpStream, SshError> {
     let failed = |reason: String| SshError::Proxy { host, proxy: proxy.authority.clone(), reason };
-    let mut stream =
-        TcpStream::connect(&proxy.authority).await.map_err(|error| failed(error.to_string()))?;
+    let mut stream = TcpStream::connect(&proxy.authority).await.map_err(|error| failed(error.to_string()))?;
     ask(&mut stream, proxy, host).await.map_err(failed)?;
     Ok(stream)
 }
@@ -34,8 +33,7 @@ async fn ask(
         Secret::new(format!("Proxy-Authorization: Basic {encoded}\r\n"))
     });
     let authorization = authorization.as_ref().map_or("", Secret::expose);
-    let request =
-        Secret::new(format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n"));
+    let request = Secret::new(format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n"));
     stream.write_all(request.expose().as_bytes()).await.map_err(|error| error.to_string())?;
     let head = read_head(stream).await?;
     judge(&head)

@@ -8,10 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use drystone_identity::Secret;
-use russh::{
-    ChannelMsg, ChannelReadHalf, ChannelWriteHalf,
-    client::Msg,
-};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
 use tokio::{io::AsyncReadExt as _, sync::OwnedSemaphorePermit};
 
 use crate::{
@@ -53,11 +50,9 @@ impl Session {
         let run = self.inner.run(command, &mut on_output);
         match tokio::time::timeout(deadline, run).await {
             Ok(result) => result,
-            Err(_) => Err(SshError::Deadline {
-                host: self.address(),
-                doing: "running a command",
-                limit: deadline,
-            }),
+            Err(_) => {
+                Err(SshError::Deadline { host: self.address(), doing: "running a command", limit: deadline })
+            }
         }
     }
 }
@@ -101,7 +96,11 @@ impl Drop for Running {
 type OnOutput<'a> = &'a mut (dyn FnMut(OutputStream, &[u8]) + Send);
 
 impl Inner {
-    async fn run(self: &Arc<Self>, command: CommandLine, on_output: OnOutput<'_>) -> Result<Outcome, SshError> {
+    async fn run(
+        self: &Arc<Self>,
+        command: CommandLine,
+        on_output: OnOutput<'_>,
+    ) -> Result<Outcome, SshError> {
         let place = self.place().await?;
         self.run_without_place(command, Some(place), on_output).await
     }
@@ -177,7 +176,10 @@ impl Inner {
         while let Some(message) = read.wait().await {
             match message {
                 ChannelMsg::Failure => {
-                    return Err(SshError::NotStarted { host, reason: "the host refuses to execute commands".into() });
+                    return Err(SshError::NotStarted {
+                        host,
+                        reason: "the host refuses to execute commands".into(),
+                    });
                 }
                 ChannelMsg::ExtendedData { data, ext: STDERR } => {
                     if !listener.hear(&data) {
@@ -263,18 +265,14 @@ impl Inner {
 
 fn signal(signal: &russh::Sig) -> Exit {
     let name = match signal {
-        russh::Sig::Custom(name) => name.chars().filter(|c| c.is_ascii_alphanumeric()).take(20).collect(),
+        russh::Sig::Custom(name) => name.chars().filter(char::is_ascii_alphanumeric).take(20).collect(),
         known => format!("{known:?}"),
     };
     Exit::Signal(name)
 }
 
 /// Sends the script and the input. That the host takes no more is no error: a command need not read its input.
-async fn feed(
-    write: Arc<ChannelWriteHalf<Msg>>,
-    script: Bytes,
-    input: Input,
-) -> Result<(), std::io::Error> {
+async fn feed(write: Arc<ChannelWriteHalf<Msg>>, script: Bytes, input: Input) -> Result<(), std::io::Error> {
     if let Err(error) = write.data_bytes(script).await {
         tracing::debug!("handing a command over: {}", describe(&error));
         return Ok(());

@@ -64,9 +64,8 @@ impl Session {
         );
         let counted = Arc::new(AtomicU64::new(0));
         let reader = Counting { reader, read: Arc::clone(&counted) };
-        let command = CommandLine::new(program)
-            .input(Input::Reader(Box::new(reader)))
-            .privilege(privilege.clone());
+        let command =
+            CommandLine::new(program).input(Input::Reader(Box::new(reader))).privilege(privilege.clone());
         let outcome = self.run(command, deadline, |_, _| {}).await?;
         let outcome = outcome.succeeded("writing the file").map_err(|error| failed(&error))?;
         let sent = counted.load(Ordering::Relaxed);
@@ -77,7 +76,10 @@ impl Session {
                  sync -- \"$t\" 2>/dev/null || sync; mv -f -- \"$t\" {file}"
             )
         } else {
-            format!("rm -f -- {temporary}; echo 'of {sent} bytes, {} arrived' >&2; exit 1", arrived.unwrap_or(0))
+            format!(
+                "rm -f -- {temporary}; echo 'of {sent} bytes, {} arrived' >&2; exit 1",
+                arrived.unwrap_or(0)
+            )
         };
         let command = CommandLine::new(finish).privilege(privilege);
         let outcome = self.run(command, deadline, |_, _| {}).await?;
@@ -104,8 +106,7 @@ impl Session {
         if outcome.exit == Exit::Status(ABSENT) {
             return Ok(None);
         }
-        let outcome =
-            outcome.succeeded("reading the file").map_err(|error| self.file_error(path, &error))?;
+        let outcome = outcome.succeeded("reading the file").map_err(|error| self.file_error(path, &error))?;
         let bytes = outcome.stdout.bytes();
         if outcome.stdout.omitted() > 0 || bytes.len() > limit {
             let reason = format!("it has more than {limit} bytes");

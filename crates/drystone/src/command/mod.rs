@@ -4,8 +4,10 @@ pub(crate) mod compose;
 pub(crate) mod destroy;
 pub(crate) mod explain;
 pub(crate) mod image;
+pub(crate) mod join_token;
 pub(crate) mod kubeconfig;
 pub(crate) mod ops;
+pub(crate) mod secrets;
 pub(crate) mod site;
 
 use kube::{

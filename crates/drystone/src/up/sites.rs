@@ -10,13 +10,13 @@ use std::{
 };
 
 use drystone_api::{
-    ExternalPool, NodeNetwork, SITE_LABEL, SYSTEM_NAMESPACE, Site, SiteBmc, SiteFabricService, SiteGateway,
-    SiteSpec,
+    ExternalPool, GLOBAL_LABEL, NodeNetwork, SITE_LABEL, SYSTEM_NAMESPACE, Site, SiteBmc, SiteFabricService,
+    SiteGateway, SiteSpec,
 };
 use drystone_emulator::endpoints::{Endpoints, Service};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt as _,
     api::{ObjectMeta, Patch, PatchParams},
 };
 use nix::{
@@ -67,7 +67,7 @@ pub(crate) async fn start(
         command.arg("--show").arg(file);
     }
     if let Some(backend) = backend {
-        command.arg("--backend").arg(if backend == Backend::Sim { "sim" } else { "netns" });
+        command.arg("--backend").arg(backend.as_str());
     }
     // A process group of its own: it must not end with the terminal's Ctrl-C, nor with this process.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -187,9 +187,14 @@ pub(crate) async fn declare(
             })
             .collect();
     }
+    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let known = sites.get_opt(&site.name).await?;
+    if known.is_some_and(|known| known.labels().contains_key(GLOBAL_LABEL)) {
+        // Which hosts the site has, and what they are for, is for its global controller to say.
+        return Ok(());
+    }
     let mut object = Site::new(&site.name, spec);
     object.metadata.namespace = Some(SYSTEM_NAMESPACE.to_owned());
-    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     sites.patch(&site.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
     Ok(())
 }
@@ -209,6 +214,7 @@ fn bmc(service: &Service) -> SiteBmc {
         name: object_name(&service.name),
         address: format!("redfish-virtualmedia+{}", service.url),
         credentials_name: secret_name(&service.name),
+        ..SiteBmc::default()
     }
 }
 

@@ -38,7 +38,8 @@ impl Reconciler for SiteReconciler {
     const NAME: &'static str = "site-fabrics";
 
     async fn reconcile(&self, site: Arc<Site>) -> Result<Requeue, SiteError> {
-        if is_deleted(site.as_ref()) {
+        // The fabrics of a site with a local controller are that one's.
+        if is_deleted(site.as_ref()) || site.spec.controller.is_some() {
             return Ok(Requeue::OnChange);
         }
         for service in &site.spec.fabric_services {

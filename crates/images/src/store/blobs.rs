@@ -47,25 +47,24 @@ impl Blobs {
         self.directory.join(digest.hex())
     }
 
-    /// Takes in the bytes in `data`, which have this digest and length, after `note` has written down that they belong to `id`.
+    /// Takes in the bytes in `data`, which have this digest, after `note` has written down that they belong to `id`.
     pub(super) fn take(
         &self,
         digest: Digest,
-        length: u64,
         id: &UploadId,
         data: &Path,
         note: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut users = self.users();
         note()?;
-        self.move_in(digest, length, data)?;
+        self.move_in(&digest, data)?;
         users.entry(digest).or_default().insert(id.clone());
         Ok(())
     }
 
-    /// Gives bytes their name, or drops them if they are there already.
-    pub(super) fn move_in(&self, digest: Digest, length: u64, data: &Path) -> Result<(), StoreError> {
-        if self.has(&digest, length) { files::remove(data) } else { files::rename(data, &self.path(&digest)) }
+    /// Gives bytes their name. Should they be there already, these take their place: those may have been damaged since.
+    pub(super) fn move_in(&self, digest: &Digest, data: &Path) -> Result<(), StoreError> {
+        files::rename(data, &self.path(digest))
     }
 
     /// Whether the bytes are there.

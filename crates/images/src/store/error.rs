@@ -56,6 +56,9 @@ pub enum StoreError {
         /// Bytes that the image was said to have.
         length: u64,
     },
+    /// There is nothing to add to.
+    #[error("the image is complete; PUT with `image_offset` 0 begins anew")]
+    Complete,
     /// The image was said to be of another length when its upload began.
     #[error(
         "the upload was begun with a length of {was} bytes, not {is}; begin anew with PUT and `image_offset` 0"

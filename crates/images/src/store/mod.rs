@@ -192,7 +192,7 @@ impl Store {
         let root = &self.inner.root;
         let figures = nix::sys::statvfs::statvfs(root)
             .map_err(|error| StoreError::io("ask for the room of", root)(error.into()))?;
-        Ok(u64::from(figures.blocks_available()).saturating_mul(u64::from(figures.fragment_size())))
+        Ok(figures.blocks_available().saturating_mul(figures.fragment_size()))
     }
 
     /// Begins, or goes on with, an upload. Whoever was adding to it is stopped first.
@@ -211,10 +211,14 @@ impl Store {
         let store = self.clone();
         let session = blocking(move || {
             let record = upload.record();
-            if record.length != length && record.offset > 0 {
+            if record.length != length && record.offset > 0 && record.finished.is_none() {
                 return Err(StoreError::LengthChanged { was: record.length, is: length });
             }
-            if store.look(&upload.id).is_some_and(|snapshot| snapshot.lost) {
+            let snapshot = store.look(&upload.id);
+            if snapshot.as_ref().is_some_and(|snapshot| snapshot.finished.is_some()) {
+                return Err(StoreError::Complete);
+            }
+            if snapshot.is_some_and(|snapshot| snapshot.lost) {
                 store.forget_blob(&upload, length)?;
             } else if record.length != length {
                 upload.set(Record::empty(length));
@@ -313,7 +317,8 @@ impl Store {
         expected: &[Digest],
         inspect: Inspect,
     ) -> Result<Finished, StoreError> {
-        session.checkpoint()?;
+        // The record of all bytes is written with what they are found to be, at once.
+        session.sync()?;
         let digest = session.digest();
         let (file, upload) = session.parts();
         let upload = Arc::clone(upload);
@@ -331,11 +336,10 @@ impl Store {
             }
         };
         let finished = Finished { digest, facts };
-        let whole = Record { finished: Some(finished.clone()), ..record.clone() };
-        let taken = self
-            .inner
-            .blobs
-            .take(digest, record.length, &upload.id, &upload.data(), || whole.write(&upload.record_path()));
+        let offset = record.length;
+        let whole = Record { offset, prefix: digest, finished: Some(finished.clone()), ..record.clone() };
+        let note = || whole.write(&upload.record_path());
+        let taken = self.inner.blobs.take(digest, &upload.id, &upload.data(), note);
         if let Err(error) = taken {
             // The record may say that it is complete. If this cannot be taken back either, opening the store makes it so.
             record.write(&upload.record_path())?;
@@ -361,9 +365,7 @@ fn settle(upload: &Upload, blobs: &Blobs) -> Result<(), StoreError> {
         return files::remove(&upload.record_path());
     }
     match &record.finished {
-        Some(finished) if upload.data().exists() => {
-            blobs.move_in(finished.digest, record.length, &upload.data())
-        }
+        Some(finished) if upload.data().exists() => blobs.move_in(&finished.digest, &upload.data()),
         _ => Ok(()),
     }
 }

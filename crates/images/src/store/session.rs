@@ -126,14 +126,21 @@ impl Session {
         if record.offset == self.offset {
             return Ok(());
         }
-        let safe =
-            self.file.sync_data().map_err(StoreError::io("write", &self.path())).and_then(|()| {
-                self.note(Record { offset: self.offset, prefix: self.hasher.digest(), ..record })
-            });
+        self.sync()?;
+        let safe = self.note(Record { offset: self.offset, prefix: self.hasher.digest(), ..record });
         if safe.is_err() {
             self.give_up();
         }
         safe
+    }
+
+    /// Makes all durable that was added, without saying so.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.file.sync_data().map_err(StoreError::io("write", &self.path()));
+        if synced.is_err() {
+            self.give_up();
+        }
+        synced
     }
 
     /// Where the upload is.

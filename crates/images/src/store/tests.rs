@@ -148,6 +148,44 @@ async fn an_upload_is_taken_back_or_begun_anew() {
 }
 
 #[tokio::test]
+async fn what_is_complete_is_not_added_to() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let bytes = image(1_000);
+    let mut first = store.begin(&id("a"), 1_000).await.unwrap();
+    let second = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin(&id("a"), 1_000).await }
+    });
+    first.interrupted().await;
+    first.write(vec![Bytes::from(bytes.clone())]).await.unwrap();
+    assert!(first.finish(Vec::new(), anything()).await.unwrap().1.is_some());
+    assert!(matches!(second.await.unwrap(), Err(StoreError::Complete)));
+    assert!(matches!(store.begin(&id("a"), 999).await, Err(StoreError::Complete)));
+    assert_eq!(store.look(&id("a")).unwrap().finished.unwrap().digest, Digest::of(&bytes));
+    // Bytes that were damaged are replaced by the same that are good.
+    let path = root.path().join("blobs/sha256").join(Digest::of(&bytes).hex());
+    fs::write(&path, &image(1_001)[1..]).unwrap();
+    assert!(upload(&store, "b", &bytes).await.unwrap().1.is_some());
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_request_without_bytes_ends_an_upload_that_is_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let bytes = image(1_000);
+    let mut writer = store.begin(&id("a"), 1_000).await.unwrap();
+    writer.write(vec![Bytes::from(bytes.clone())]).await.unwrap();
+    // All came, and then the connection broke.
+    assert_eq!(writer.checkpoint().await.unwrap(), 1_000);
+    assert!(store.look(&id("a")).unwrap().finished.is_none());
+    let writer = store.begin(&id("a"), 1_000).await.unwrap();
+    let (_, finished) = writer.finish(Vec::new(), anything()).await.unwrap();
+    assert_eq!(finished.unwrap().digest, Digest::of(&bytes));
+}
+
+#[tokio::test]
 async fn damage_is_found() {
     let root = tempfile::tempdir().unwrap();
     let bytes = image(1_000);
@@ -194,7 +232,7 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
@@ -269,7 +307,10 @@ fn a_crash_at_any_instant_keeps_what_was_acknowledged() {
         let store = Store::open(&root).unwrap();
         let snapshot = store.look(&id("a"));
         let offset = snapshot.as_ref().map_or(0, |snapshot| snapshot.offset);
-        assert!(offset >= *told && offset % 1_000 == 0, "instant {number}: {snapshot:?}, told {told}");
+        assert!(
+            offset >= *told && offset.is_multiple_of(1_000),
+            "instant {number}: {snapshot:?}, told {told}"
+        );
         let finished = match snapshot.and_then(|snapshot| snapshot.finished) {
             Some(finished) => finished,
             None => runtime.block_on(upload(&store, "a", &bytes)).unwrap().1.unwrap(),

@@ -75,7 +75,7 @@ impl Writer {
                     return Err(error);
                 }
             }
-            if session.mark().offset.saturating_sub(session.safe()) >= SAFE_EVERY {
+            if !session.is_whole() && session.offset().saturating_sub(session.safe()) >= SAFE_EVERY {
                 session.checkpoint()?;
             }
             Ok(session)

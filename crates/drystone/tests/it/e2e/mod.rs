@@ -3,7 +3,10 @@
 mod control_plane;
 mod demo;
 mod fabric;
+mod guides;
 mod kill;
 mod redfish;
 mod replacement;
+mod secrets;
+mod virtual_machine;
 mod workloads;
