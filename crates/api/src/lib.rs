@@ -18,6 +18,7 @@ mod hardware_data;
 mod host;
 mod host_firmware;
 mod host_software;
+mod icn;
 mod operation;
 pub mod quantity;
 mod reference;
@@ -71,6 +72,10 @@ pub use host_firmware::{
     HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
 pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
+pub use icn::{
+    IcnMachine, IcnProvisioning, IcnProvisioningSpec, IcnProvisioningStatus, IcnSoftware, IcnSoftwareSpec,
+    IcnSoftwareStatus,
+};
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
 };
@@ -164,6 +169,8 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         HardwareData::crd(),
         HostFirmwareSettings::crd(),
         HostSoftware::crd(),
+        IcnProvisioning::crd(),
+        IcnSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),

@@ -131,6 +131,14 @@ fn measure(file: &Path) -> Result<(u64, String), BundleError> {
     Ok((hash.length, hash.digest()))
 }
 
+/// Digest of a file: `sha256:…`.
+///
+/// # Errors
+/// [`BundleError::Io`].
+pub fn digest_of_file(file: &Path) -> Result<String, BundleError> {
+    measure(file).map(|(_, digest)| digest)
+}
+
 fn append<W: Write>(
     archive: &mut tar::Builder<W>,
     name: &str,

@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod change;
 pub mod controller;
 pub mod facts;
+pub mod icn;
 pub mod inventory;
 pub mod pin;
 pub mod plan;

@@ -2,6 +2,7 @@
 
 mod drive;
 mod hosts;
+mod icn;
 mod next;
 mod rollouts;
 mod sets;
@@ -60,6 +61,13 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
     let hosts = Controller::new(client.clone(), hosts, settings.clone())
         .watches::<SoftwareSet>(everything(), same_namespace);
 
+    let provisionings = icn::ProvisioningReconciler { client: client.clone() };
+    let provisionings = Controller::new(client.clone(), provisionings, settings.clone())
+        .owns::<Cluster>()
+        .watches::<BareMetalHost>(everything(), same_namespace);
+    let softwares = icn::SoftwareReconciler { client: client.clone() };
+    let softwares = Controller::new(client.clone(), softwares, settings.clone()).owns::<SoftwareSet>();
+
     // One at a time: what one begins with, the others must see.
     let one = ControllerConfig { concurrency: 1, ..settings };
     let rollouts = rollouts::RolloutReconciler {
@@ -77,7 +85,13 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         .watches::<HostSoftware>(everything(), active_in_namespace)
         .watches::<Cluster>(everything(), |_: &Cluster, rollouts| active(rollouts, SYSTEM_NAMESPACE))
         .watches::<Site>(everything(), |_: &Site, rollouts| active(rollouts, SYSTEM_NAMESPACE));
-    tokio::join!(sets.run(shutdown.clone()), hosts.run(shutdown.clone()), rollouts.run(shutdown));
+    tokio::join!(
+        sets.run(shutdown.clone()),
+        hosts.run(shutdown.clone()),
+        provisionings.run(shutdown.clone()),
+        softwares.run(shutdown.clone()),
+        rollouts.run(shutdown)
+    );
 }
 
 /// All objects of the namespace that the other one is in.
