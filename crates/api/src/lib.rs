@@ -19,6 +19,7 @@ mod hardware_data;
 mod host;
 mod host_firmware;
 mod host_software;
+mod icn;
 mod operation;
 pub mod quantity;
 mod reference;
@@ -75,6 +76,10 @@ pub use host_firmware::{
     HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
 pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
+pub use icn::{
+    IcnMachine, IcnProvisioning, IcnProvisioningSpec, IcnProvisioningStatus, IcnSoftware, IcnSoftwareSpec,
+    IcnSoftwareStatus,
+};
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
 };
@@ -169,6 +174,8 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         HardwareData::crd(),
         HostFirmwareSettings::crd(),
         HostSoftware::crd(),
+        IcnProvisioning::crd(),
+        IcnSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),

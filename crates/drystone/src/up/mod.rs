@@ -14,6 +14,7 @@ mod serving;
 mod site_controllers;
 pub(crate) use site_controllers::registration_line;
 pub(crate) mod sites;
+mod software;
 mod storage;
 
 use std::{
