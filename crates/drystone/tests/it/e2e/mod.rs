@@ -6,4 +6,5 @@ mod fabric;
 mod kill;
 mod redfish;
 mod replacement;
+mod sites;
 mod workloads;
