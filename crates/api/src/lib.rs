@@ -4,33 +4,44 @@
 //! definitions that an API server needs are in [`custom_resource_definitions`].
 
 mod address_pool;
+mod artifact;
 mod bare_metal_host;
 mod cluster;
 mod composition;
 mod condition;
 mod connection;
+mod data_image;
+mod distribution;
 mod fabric_agent;
 mod fabric_switch;
+mod hardware_data;
 mod host;
+mod host_firmware;
+mod host_software;
 mod operation;
 pub mod quantity;
 mod reference;
 mod resource_block;
 mod resource_pool;
+mod rollout;
 mod site;
+mod software_set;
 mod zone;
 
 pub use address_pool::{
     AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, NumberRange,
 };
+pub use artifact::{Artifact, ArtifactRecord, ArtifactSpec, ArtifactStatus, ArtifactType};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
-    Firmware, FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus,
-    ProvisioningState, SecretReference, StorageDevice, SystemVendor,
+    CustomDeploy, Firmware, FirmwareBios, HardwareDetails, HardwareRaidVolume, HostImage,
+    HostNetworkAttachmentReference, HostNetworkInterface, HostSwitchPort, ImageFormat, LinkLayerNeighbour,
+    Nic, OperationHistory, OperationMetric, OperationalStatus, ProvisionStatus, ProvisioningState, Raid,
+    RegisteredAs, RootDeviceHints, SecretReference, SoftwareRaidVolume, StorageDevice, SystemVendor, Vlan,
 };
 pub use cluster::{
     Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone,
-    ControlPlane, Distribution, Isolation, MemberRole, Taint, WorkerPool,
+    ControlPlane, Isolation, MemberRole, Taint, WorkerPool,
 };
 pub use composition::{
     CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionMode, CompositionPhase,
@@ -42,14 +53,24 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
+pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, DataImageStatus};
+pub use distribution::{
+    ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
+};
 pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
+pub use hardware_data::{HardwareData, HardwareDataSpec};
 pub use host::{
     Accelerator, AcceleratorRequirement, AcceleratorType, DriveRequirement, HostRequirement,
     NetworkRequirement,
 };
+pub use host_firmware::{
+    FirmwareSchema, FirmwareSchemaReference, FirmwareSchemaSpec, HostFirmwareSettings,
+    HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
+};
+pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
 };
@@ -60,10 +81,20 @@ pub use resource_block::{
 pub use resource_pool::{
     IdleHost, PoolCounts, PoolResource, PoolResourceKind, ResourcePool, ResourcePoolSpec, ResourcePoolStatus,
 };
+pub use rollout::{
+    DrainPolicy, FormerSoftware, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy,
+    RollBack, RollBackScope, Rollout, RolloutCounts, RolloutPhase, RolloutSpec, RolloutStatus,
+    RolloutStrategy, RolloutWave, WaveStatus,
+};
 pub use site::{
     ConflictPolicy, ConnectionState, ExternalPool, NodeNetwork, Site, SiteBmc, SiteCluster,
     SiteClusterStatus, SiteConflict, SiteConnection, SiteController, SiteFabricService, SiteGateway,
     SiteHostRole, SiteRolloutStatus, SiteSpec, SiteStatus, SiteSynchronization,
+};
+pub use software_set::{
+    ContainerImage, HostSelector, OperatingSystemImage, PackageArtifact, PackageState, RolloutApproval,
+    SoftwareAccess, SoftwareFile, SoftwarePackage, SoftwareSet, SoftwareSetSpec, SoftwareSetStatus,
+    SoftwareTrust,
 };
 pub use zone::{
     IsolationProof, ZONE_FINALIZER, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
@@ -108,6 +139,9 @@ pub const FENCING_ANNOTATION: &str = "drystone.dev/fencing-token";
 /// Annotation on a BareMetalHost: which ResourcePool last set `spec.online`, and to what: `drystone-system/default=on`.
 pub const POWERED_BY_ANNOTATION: &str = "drystone.dev/powered-by";
 
+/// Annotation on a Cluster whose hosts were not composed: with the value `true`, they are left as they are when it is deleted.
+pub const ABANDON_HOSTS_ANNOTATION: &str = "drystone.dev/abandon-hosts";
+
 /// Annotation on a Service: the node that answers for its external addresses.
 pub const ANNOUNCED_BY_ANNOTATION: &str = "drystone.dev/announced-by";
 
@@ -118,16 +152,24 @@ pub const GPU_RESOURCE: &str = "drystone.dev/gpu";
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![
         AddressPool::crd(),
+        Artifact::crd(),
         BareMetalHost::crd(),
         Cluster::crd(),
         Composition::crd(),
         Connection::crd(),
+        DataImage::crd(),
         EndpointGroup::crd(),
         FabricAgent::crd(),
+        FirmwareSchema::crd(),
+        HardwareData::crd(),
+        HostFirmwareSettings::crd(),
+        HostSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),
+        Rollout::crd(),
         Site::crd(),
+        SoftwareSet::crd(),
         Switch::crd(),
         Zone::crd(),
     ]

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drystone_api::{
-    Cluster, ClusterSpec, ClusterStatus, CompositionGroup, CompositionSpec, HostRequirement, MemberRole,
-    NodeNetwork, WorkerPool,
+    Cluster, ClusterSpec, ClusterStatus, CompositionGroup, CompositionSpec, Distribution, HostRequirement,
+    MemberRole, NodeNetwork, WorkerPool,
 };
 use ipnet::IpNet;
+
+use crate::distribution;
 
 /// Group of a composition that the control plane comes from.
 pub const CONTROL_PLANE_GROUP: &str = "control-plane";
@@ -22,7 +24,7 @@ pub struct InvalidCluster {
 }
 
 impl InvalidCluster {
-    fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { path: path.into(), reason: reason.into() }
     }
 }
@@ -68,6 +70,11 @@ impl Names {
     /// Secret with the administrator's kubeconfig (key `value`).
     pub fn kubeconfig_secret(&self) -> String {
         format!("{}-kubeconfig", self.cluster)
+    }
+
+    /// Secret with the SSH keys of a cluster whose hosts are composed and installed over SSH.
+    pub fn ssh_secret(&self) -> String {
+        format!("{}-ssh", self.cluster)
     }
 
     /// ServiceAccount (and Role, and RoleBinding) by which the cluster's hosts lease pod address blocks.
@@ -146,6 +153,7 @@ pub fn forgiven(spec: &ClusterSpec, excluded: &[String]) -> BTreeSet<String> {
 
 /// Checks what a schema cannot say. `node_networks` are the networks of the sites a host may come from.
 pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(), InvalidCluster> {
+    distribution::validate::validate(spec)?;
     let mut names = BTreeSet::new();
     for (index, pool) in spec.workers.iter().enumerate() {
         let path = format!("spec.workers[{index}]");
@@ -166,7 +174,7 @@ pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(),
         }
         check_host(&pool.host, &format!("{path}.host"))?;
     }
-    if !matches!(spec.control_plane.replicas, 1 | 3) {
+    if spec.hosts.is_empty() && !matches!(spec.control_plane.replicas, 1 | 3) {
         let reason = format!(
             "{} is not possible: one host keeps its state in a file, and of three any one may be lost; of two, the loss of either would stop \
              both; write 1 or 3",
@@ -175,11 +183,17 @@ pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(),
         return Err(InvalidCluster::new("spec.controlPlane.replicas", reason));
     }
     check_host(&spec.control_plane.host, "spec.controlPlane.host")?;
+    if spec.distribution == Distribution::External {
+        return Ok(());
+    }
     check_networks(spec, node_networks)
 }
 
 /// Checks what a specification may not make of a cluster that is there.
 pub fn validate_change(spec: &ClusterSpec, status: &ClusterStatus) -> Result<(), InvalidCluster> {
+    if spec.distribution != Distribution::Embedded {
+        return distribution::validate::validate_change(spec, status);
+    }
     let has_control_plane = status.members.iter().any(|member| member.role == MemberRole::ControlPlane);
     let (from, kept) =
         if status.first_control_planes.is_empty() { (1, "a file on its host") } else { (3, "etcd") };

@@ -30,6 +30,8 @@ enum Command {
     JoinToken(command::join_token::JoinTokenArgs),
     /// Sites: start a local controller, register it, see how they are
     Site(command::site::SiteArgs),
+    /// Show and change how secrets are encrypted
+    Secrets(command::secrets::SecretsArgs),
     /// Print the administrator's kubeconfig of a cluster
     Kubeconfig(command::kubeconfig::KubeconfigArgs),
     /// Delete what files declare (also as `kubectl destroy`)
@@ -41,9 +43,11 @@ enum Command {
     ControlPlane(ConfigArgs),
     /// Run the member of etcd of a control plane of several hosts
     Etcd(ConfigArgs),
+    /// Run the agent that inspects a host and writes its disk (on the host's own boot medium)
+    Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
-    /// Make an image archive out of one static program
+    /// Make an image archive out of one static program; upload images to the site's store, and list them
     Image(command::image::ImageArgs),
 }
 
@@ -88,6 +92,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             | Command::Emulator(_)
             | Command::ControlPlane(_)
             | Command::Etcd(_)
+            | Command::Agent
             | Command::Node(_)
     ) || matches!(&cli.command, Command::Site(site) if site.is_long_running());
     personality::start_logging(if long_running {
@@ -107,11 +112,13 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
         Command::JoinToken(args) => personality::block_on(command::join_token::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
+        Command::Secrets(args) => personality::block_on(command::secrets::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
         Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),
         Command::ControlPlane(args) => personality::block_on(personality::control_plane::run(args)),
         Command::Etcd(args) => personality::block_on(personality::etcd::run(args)),
+        Command::Agent => personality::block_on(personality::agent::run()),
         Command::Node(args) => personality::block_on(personality::node::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
     };

@@ -52,12 +52,12 @@ pub enum Constraint<'a> {
 /// The constraints of a group, in the order in which they are applied.
 pub fn constraints<'a>(request: &Request<'a>, group: &'a CompositionGroup) -> Vec<Constraint<'a>> {
     let host = &group.host;
-    let mut all = vec![Constraint::Usable];
+    let mut all = Vec::new();
+    // A list first: that others are in use is of no interest then.
+    all.extend((!group.only_hosts.is_empty()).then_some(Constraint::Listed(&group.only_hosts)));
+    all.push(Constraint::Usable);
     all.extend(request.spec.site.as_deref().map(Constraint::Site));
-    all.push(match group.only_hosts.as_slice() {
-        [] => Constraint::NotDedicated,
-        listed => Constraint::Listed(listed),
-    });
+    all.extend(group.only_hosts.is_empty().then_some(Constraint::NotDedicated));
     all.extend([Constraint::NotExcluded, Constraint::NotKeptOut]);
     all.extend(request.spec.isolated_by.map(Constraint::Alone));
     all.extend(group.spread.as_ref().map(|spread| Constraint::DomainKnown(spread.by)));
@@ -191,6 +191,7 @@ impl Constraint<'_> {
         match self {
             Self::Usable => "inspected, healthy and unclaimed".to_owned(),
             Self::Site(site) => format!("site = {site}"),
+            Self::Listed(names) if names.len() <= 4 => format!("one of {}", names.join(", ")),
             Self::Listed(names) => format!("one of the {} hosts of the group's list", names.len()),
             Self::NotDedicated => "not kept for a site's own cluster".to_owned(),
             Self::NotExcluded => "not in maintenance, not excluded".to_owned(),

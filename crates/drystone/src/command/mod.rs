@@ -7,6 +7,7 @@ pub(crate) mod image;
 pub(crate) mod join_token;
 pub(crate) mod kubeconfig;
 pub(crate) mod ops;
+pub(crate) mod secrets;
 pub(crate) mod site;
 
 use kube::{

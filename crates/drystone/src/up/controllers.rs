@@ -10,12 +10,19 @@ use drystone_cluster::{
 use drystone_engine::{
     action::ActionRegistry,
     events::{EventRecorder, EventSink},
+    harness::Caches,
     leader::{LeaderConfig, lead},
     operations::{OperationController, OperationControllerConfig},
     runner::{Engine, EngineConfig},
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
-use drystone_metal::{controller::MetalConfig, http::BootMedia};
+use drystone_images::Images;
+use drystone_metal::{
+    controller::MetalConfig,
+    driver::redfish::RedfishDrivers,
+    http::BootMedia,
+    provisioner::{Ways, redfish::RedfishProvisioner},
+};
 use drystone_ofmf::Ofmf;
 use kube::Client;
 use tokio::task::JoinHandle;
@@ -25,16 +32,19 @@ use url::Url;
 use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, storage::Storage};
 use crate::command::Failure;
 
-/// Starts the listener that management controllers fetch boot media from.
+/// Starts the listener that management controllers fetch boot media from, and hosts images.
 pub(crate) async fn start_boot_listener(
     keys: &Keys,
     listen: SocketAddr,
+    images: &Images,
     stop: &CancellationToken,
 ) -> Result<BootMedia, Failure> {
     let listener = super::server::listen(listen, "--boot-listen").await?;
     let base = Url::parse(&format!("http://{}/", listener.local_addr()?))?;
+    images.serve_at(base.clone());
     let media = BootMedia::new(base, keys.boot_secret.clone());
-    let (router, stopped) = (media.router(), stop.clone());
+    let router = media.router().merge(drystone_images::http::fetching(images));
+    let stopped = stop.clone();
     tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
         if let Err(error) = serving.await {
@@ -86,19 +96,23 @@ pub(crate) fn start(
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let metal = MetalConfig {
-        drivers: Arc::new(drystone_metal::driver::redfish::RedfishDrivers),
-        media,
+        ways: Ways::new(vec![Arc::new(
+            RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media).agents(server.agents.clone()),
+        )]),
         events: events.clone(),
+        pacing: drystone_metal::plan::Pacing::QUICK,
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
         events: events.clone(),
         trees: AgentTrees::new(redfish.tree()),
+        caches: redfish.caches(),
     };
     let fabric = FabricManager::new(client.clone(), fabric);
     redfish.connect(Arc::new(ByFabricManager::new(&fabric)));
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
-    let domains = Domains { client: client.clone(), actions, metal, fabric, cluster, events };
+    let caches = redfish.caches();
+    let domains = Domains { client: client.clone(), caches, actions, metal, fabric, cluster, events };
     // With a store of its own there is no other Drystone that could be at work; the store is locked.
     if args.store == Storage::Embedded {
         return Ok(tokio::spawn(domains.run(shutdown)));
@@ -113,6 +127,8 @@ pub(crate) fn start(
 #[derive(Clone)]
 struct Domains {
     client: Client,
+    /// Copies of what the API has, which the domains share.
+    caches: Caches,
     actions: ActionRegistry,
     metal: MetalConfig,
     fabric: FabricManager,
@@ -123,7 +139,7 @@ struct Domains {
 impl Domains {
     /// Runs them until `shutdown`.
     async fn run(self, shutdown: CancellationToken) {
-        let Self { client, actions, metal, fabric, cluster, events } = self;
+        let Self { client, caches, actions, metal, fabric, cluster, events } = self;
         let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
         let operations =
             OperationController::new(client.clone(), engine, OperationControllerConfig::default());
@@ -131,7 +147,7 @@ impl Domains {
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
             fabric.run(shutdown.clone()),
-            drystone_composer::controller::run(client.clone(), events.clone(), shutdown.clone()),
+            drystone_composer::controller::run(client.clone(), caches, events.clone(), shutdown.clone()),
             drystone_cluster::run(client.clone(), cluster, shutdown.clone()),
             super::site_controllers::run(client, events, shutdown),
         );

@@ -67,7 +67,7 @@ pub(crate) async fn start(
         command.arg("--show").arg(file);
     }
     if let Some(backend) = backend {
-        command.arg("--backend").arg(if backend == Backend::Sim { "sim" } else { "netns" });
+        command.arg("--backend").arg(backend.as_str());
     }
     // A process group of its own: it must not end with the terminal's Ctrl-C, nor with this process.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod compose;
+mod disk_images;
 mod e2e;
 mod etcd;
 mod faults;
+mod images;
 mod process;
+mod search;
+mod secrets;
 mod sites;
 mod stage;
 mod sunfish;

@@ -4,9 +4,7 @@ use drystone_api::{
     AddressPool, BareMetalHost, Composition, Connection, EndpointGroup, FabricAgent, Operation,
     ResourceBlock, Switch, Zone,
 };
-use drystone_engine::harness::{Cache, WatchedObject};
-use kube::{Api, Client, runtime::watcher};
-use tokio_util::sync::CancellationToken;
+use drystone_engine::harness::{Cache, Caches};
 
 /// Copies of all objects that the service shows.
 #[derive(Debug, Clone)]
@@ -34,23 +32,19 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Starts to watch, until `shutdown`. Must be called inside a Tokio runtime.
-    pub fn start(client: &Client, shutdown: &CancellationToken) -> Self {
+    /// Of what is known of an API. Must be called inside a Tokio runtime.
+    pub fn new(caches: &Caches) -> Self {
         Self {
-            hosts: watch(client, shutdown),
-            blocks: watch(client, shutdown),
-            switches: watch(client, shutdown),
-            agents: watch(client, shutdown),
-            zones: watch(client, shutdown),
-            connections: watch(client, shutdown),
-            groups: watch(client, shutdown),
-            pools: watch(client, shutdown),
-            compositions: watch(client, shutdown),
-            operations: watch(client, shutdown),
+            hosts: caches.of(),
+            blocks: caches.of(),
+            switches: caches.of(),
+            agents: caches.of(),
+            zones: caches.of(),
+            connections: caches.of(),
+            groups: caches.of(),
+            pools: caches.of(),
+            compositions: caches.of(),
+            operations: caches.of(),
         }
     }
-}
-
-fn watch<K: WatchedObject>(client: &Client, shutdown: &CancellationToken) -> Cache<K> {
-    Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone())
 }

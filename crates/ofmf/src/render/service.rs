@@ -41,7 +41,6 @@ pub fn service(uuid: &str, started: Timestamp) -> Vec<Item> {
         }),
     ));
     for (uri, schema) in [
-        (SYSTEMS, "ComputerSystem"),
         (CHASSIS, "Chassis"),
         (MANAGERS, "Manager"),
         (FABRICS, "Fabric"),
@@ -57,6 +56,8 @@ pub fn service(uuid: &str, started: Timestamp) -> Vec<Item> {
     ] {
         items.push(Item::collection(uri, schema));
     }
+    let capabilities = super::composition::capabilities(None);
+    items.push(Item::annotated_collection(SYSTEMS, "ComputerSystem", capabilities));
     items.extend(REGISTRIES.iter().map(|registry| registry_file(registry)));
     items
 }

@@ -27,8 +27,12 @@ pub(super) fn table() -> RouteTable {
         Route::new("/redfish/v1/CompositionService/CompositionReservations/{reservation}")
             .get()
             .delete(MANAGER),
-        Route::new("/redfish/v1/Systems/{system}").get(),
+        Route::new("/redfish/v1/Systems").get().post(COMPONENTS),
+        Route::new("/redfish/v1/Systems/{system}").get().patch(COMPONENTS).delete(COMPONENTS),
         Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.Reset").post(COMPONENTS),
+        Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.AddResourceBlock").post(COMPONENTS),
+        Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.RemoveResourceBlock")
+            .post(COMPONENTS),
     ])
     .with(fabric())
     .with(agents())

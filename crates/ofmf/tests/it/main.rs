@@ -8,5 +8,6 @@ mod events;
 mod hostile;
 mod reads;
 mod strangers;
+mod systems;
 mod world;
 mod zones;

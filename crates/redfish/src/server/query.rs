@@ -104,6 +104,17 @@ impl Query {
         format!("{uri}?{}", options.finish())
     }
 
+    /// Which members of a collection the options need, if they can be told before the members are looked at: how many are passed
+    /// over, and how many there are at most.
+    pub(super) fn stretch(&self) -> Option<(usize, usize)> {
+        match self {
+            Self { filter: Some(_), .. } => None,
+            // Whether there is another one.
+            Self { only: true, .. } => Some((0, 2)),
+            _ => Some((self.skip.unwrap_or(0), self.top.unwrap_or(usize::MAX).min(PAGE))),
+        }
+    }
+
     /// Refuses query options where none can be: anywhere but with GET.
     pub(super) fn refuse(text: &str) -> Result<(), ServiceError> {
         let given =
@@ -151,11 +162,13 @@ fn select_option(value: &str) -> Result<Vec<String>, ServiceError> {
     if bad { Err(bad_value(value, "$select")) } else { Ok(names) }
 }
 
-/// Makes the view of a resource that the options ask for.
+/// Makes the view of a resource that the options ask for. `total` members has a collection of which the body has those that the
+/// options need already.
 pub(super) async fn apply<S: RedfishService>(
     service: &S,
     query: &Query,
     mut body: Value,
+    total: Option<usize>,
 ) -> Result<Value, ServiceError> {
     let collection = body.get("Members").is_some_and(Value::is_array);
     let for_collections = query.skip.is_some() || query.top.is_some() || query.only || query.filter.is_some();
@@ -169,7 +182,7 @@ pub(super) async fn apply<S: RedfishService>(
         keep_accepted(service, &mut body, filter).await?;
     }
     if collection {
-        page(query, &mut body);
+        page(query, &mut body, total);
     }
     if let Some((scope, levels)) = query.expand {
         let mut left = EXPAND_LIMIT;
@@ -210,13 +223,17 @@ async fn keep_accepted<S: RedfishService>(
     Ok(())
 }
 
-/// Cuts the members that `$skip` and `$top` ask for out of a collection, at most a page; says where the rest is.
-fn page(query: &Query, body: &mut Value) {
+/// Cuts the members that `$skip` and `$top` ask for out of a collection, at most a page; says where the rest is. If `total` is
+/// given, that is done already.
+fn page(query: &Query, body: &mut Value, total: Option<usize>) {
     let uri = body.get("@odata.id").and_then(Value::as_str).unwrap_or_default().to_owned();
     let Some(members) = body.get_mut("Members").and_then(Value::as_array_mut) else { return };
-    let skip = query.skip.unwrap_or(0).min(members.len());
-    members.drain(..skip);
-    let wanted = query.top.unwrap_or(usize::MAX).min(members.len());
+    let skip = query.skip.unwrap_or(0).min(total.unwrap_or(members.len()));
+    let left = total.unwrap_or(members.len()) - skip;
+    if total.is_none() {
+        members.drain(..skip);
+    }
+    let wanted = query.top.unwrap_or(usize::MAX).min(left);
     members.truncate(wanted.min(PAGE));
     let next = (wanted > PAGE).then(|| query.next_page(&uri, skip + PAGE));
     if let (Some(next), Value::Object(map)) = (next, body) {

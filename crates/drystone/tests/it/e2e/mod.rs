@@ -3,8 +3,11 @@
 mod control_plane;
 mod demo;
 mod fabric;
+mod guides;
 mod kill;
 mod redfish;
 mod replacement;
 mod sites;
+mod secrets;
+mod virtual_machine;
 mod workloads;

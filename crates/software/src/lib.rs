@@ -1,0 +1,19 @@
+//! Software on hosts: what should be there, what is there, and how the one becomes the other without taking a service down.
+//!
+//! Rooms: [`version`], [`inventory`], [`change`], [`procedure`], [`validate`] and [`plan`] are pure; [`artifacts`] and [`trust`] check what comes from
+//! outside before it is used; [`access`] is the way to hosts; [`steps`] are the effects.
+
+pub mod access;
+pub mod artifacts;
+pub mod change;
+pub mod facts;
+pub mod inventory;
+pub mod plan;
+pub mod procedure;
+pub mod records;
+pub mod select;
+pub mod steps;
+pub mod trust;
+pub mod validate;
+pub mod version;
+pub mod ways;

@@ -1,0 +1,3 @@
+//! Against the real thing: dpkg, rpm, an SSH server, the API server.
+
+mod versions;
