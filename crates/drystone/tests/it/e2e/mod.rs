@@ -7,7 +7,7 @@ mod guides;
 mod kill;
 mod redfish;
 mod replacement;
-mod sites;
 mod secrets;
+mod sites;
 mod virtual_machine;
 mod workloads;
