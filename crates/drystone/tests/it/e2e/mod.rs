@@ -10,5 +10,6 @@ mod redfish;
 mod replacement;
 mod script;
 mod secrets;
+mod sites;
 mod virtual_machine;
 mod workloads;
