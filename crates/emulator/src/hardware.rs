@@ -74,6 +74,8 @@ pub enum Change {
     System,
     /// A medium was inserted or ejected.
     Medium,
+    /// The BMC's password was changed.
+    Account,
 }
 
 /// What hardware does at a moment.
