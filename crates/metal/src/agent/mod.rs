@@ -50,6 +50,8 @@ pub const WRITTEN: &str = "drystone.dev/image-written";
 pub struct AgentSettings {
     /// Where hosts reach Drystone, unless their Site's gateway says: `https://192.0.2.1:6443`.
     pub url: String,
+    /// What Drystone calls itself, in URLs of images that it serves: `https://127.0.0.1:6443`.
+    pub own_url: String,
     /// Drystone's certificate authority (PEM).
     pub ca: String,
     /// Makes tokens: at least 32 bytes, kept over restarts.

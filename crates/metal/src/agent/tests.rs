@@ -45,6 +45,7 @@ fn desk(api: &Api) -> AgentDesk {
     });
     let settings = AgentSettings {
         url: "https://192.0.2.1:6443".to_owned(),
+        own_url: "https://127.0.0.1:6443".to_owned(),
         ca: "PEM".to_owned(),
         secret: vec![7; 32].into(),
         medium: None,
@@ -171,4 +172,15 @@ async fn failures_and_attempts() {
     assert_ne!(ask(&desk, "GET", "orders", Some(&token), "").await.1["id"], second["id"]);
     desk.expect(&host(), "i-1", Order::Wait);
     assert_eq!(ask(&desk, "GET", "orders", Some(&token), "").await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn what_drystone_serves_is_reached_as_hosts_reach_drystone() {
+    let desk = desk(&Api::default());
+    let host = host();
+    let seen = async |url: &str| desk.as_seen_by(&host, url).await.expect("no Site is needed");
+    assert_eq!(seen("https://127.0.0.1:6443/images/t/d").await, "https://192.0.2.1:6443/images/t/d");
+    for other in ["https://127.0.0.1:64431/images", "http://127.0.0.1:6443/x", "https://images.example/a"] {
+        assert_eq!(seen(other).await, other);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod demo;
+mod disk_image;
 mod fabric;
 mod guides;
 mod kill;
