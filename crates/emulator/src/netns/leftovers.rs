@@ -42,7 +42,7 @@ fn cgroups(site: &str) -> Vec<String> {
     groups.chain(processes.into_iter().map(|pid| format!("process {pid} in a cgroup of the site"))).collect()
 }
 
-/// PIDs 1 of hosts, and the `unshare` above each: their command lines name a file below `hosts`.
+/// PIDs 1 of hosts, and the `unshare` above each: their command lines name a file below `hosts`. Virtual machines work there.
 fn processes(hosts: &Path) -> Vec<String> {
     let hosts = format!("{}/", hosts.display());
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -53,7 +53,8 @@ fn processes(hosts: &Path) -> Vec<String> {
             line.split(|byte| *byte == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
         let ours = arguments.iter().any(|argument| argument == super::guest::INIT)
             && arguments.iter().any(|argument| argument.starts_with(&hosts));
-        ours.then(|| format!("process {pid}: {}", arguments.join(" ").trim_end()))
+        let works_there = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|at| at.starts_with(&hosts));
+        (ours || works_there).then(|| format!("process {pid}: {}", arguments.join(" ").trim_end()))
     })
     .collect()
 }
@@ -90,7 +91,7 @@ fn files<'a>(state: &Path, hosts: impl Iterator<Item = &'a String>) -> Vec<Strin
         let paths = entries
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.file_name().is_some_and(|n| n != "disk"));
+            .filter(|path| path.file_name().is_some_and(|n| n != "disk" && n != "drives"));
         found.extend(paths.map(|path| format!("file {}", path.display())));
     }
     found

@@ -255,7 +255,7 @@ impl Machine {
                 return Err(MachineError::Unkillable(process.pid));
             }
         }
-        for file in [self.record(), self.directory.join("qmp.sock")] {
+        for file in [self.record(), self.directory.join("qmp.sock"), self.directory.join("qemu.log")] {
             match fs::remove_file(&file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error(file.display().to_string())(error));

@@ -10,9 +10,7 @@ use std::{
 use axum::{Json, Router, http::StatusCode, routing::put};
 use drystone_agent::medium::{self, AgentConfig};
 use drystone_emulator::{
-    backend::{
-        Backend, BootSource, BootState, ForwardingMember, ForwardingZone, ForwardingZones,
-    },
+    backend::{Backend, BootSource, BootState, ForwardingMember, ForwardingZone, ForwardingZones},
     netns::{NetnsBackend, NetnsConfig, inspect_leftovers},
     qemu::{QemuBackend, QemuConfig},
 };
@@ -123,7 +121,10 @@ async fn the_agent_s_real_medium_boots_and_is_heard_through_the_gateway() {
     let sizes: Vec<u64> = disks.iter().map(|disk| disk["sizeBytes"].as_u64().unwrap() >> 30).collect();
     assert_eq!(sizes, [1, 2], "{inventory}");
     assert_eq!(disks[1]["serialNumber"], "vm1-hdd0", "{inventory}");
-    assert_eq!((disks[0]["rotational"].as_bool(), disks[1]["rotational"].as_bool()), (Some(false), Some(true)));
+    assert_eq!(
+        (disks[0]["rotational"].as_bool(), disks[1]["rotational"].as_bool()),
+        (Some(false), Some(true))
+    );
 
     // Another emulator finds it running, and takes everything down.
     drop(emulated);
