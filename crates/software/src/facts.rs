@@ -66,19 +66,40 @@ pub async fn gather(client: &Client, namespace: &str, sets: &[PinnedSet]) -> Res
     let members = memberships(client, namespace, &mut snapshot).await?;
     for host in hosts {
         let name = host.name_any();
-        let mut facts = of_host(&host, software.remove(&name).as_ref());
-        if let Some(member) = members.get(&name) {
-            facts.cluster.clone_from(&member.cluster);
-            facts.role = Some(member.role);
-            if !member.ready {
-                snapshot.unavailable.insert(name);
-            }
+        let facts = of_host(&host, software.remove(&name).as_ref(), &members, sets, &cut_off);
+        if members.get(&name).is_some_and(|member| !member.ready) {
+            snapshot.unavailable.insert(name);
         }
-        facts.unreachable = unreachable(&host, &facts, sets, &cut_off);
         snapshot.hosts.push(facts);
     }
     snapshot.hosts.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(snapshot)
+}
+
+/// What is known of one host; nothing if there is no such host.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn of(
+    client: &Client,
+    namespace: &str,
+    host: &str,
+    sets: &[PinnedSet],
+) -> Result<Option<HostFacts>, ApiError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(client.clone(), namespace);
+    let Some(metal) = hosts.get_opt(host).await.map_err(api_error("reading the BareMetalHost"))? else {
+        return Ok(None);
+    };
+    let software: Api<HostSoftware> = Api::namespaced(client.clone(), namespace);
+    let software = software.get_opt(host).await.map_err(api_error("reading the HostSoftware"))?;
+    let mut off = BTreeMap::new();
+    if let Some(site) = metal.labels().get(SITE_LABEL) {
+        let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let site = sites.get_opt(site).await.map_err(api_error("reading the Site"))?;
+        off.extend(site.as_ref().and_then(cut_off));
+    }
+    let members = memberships(client, namespace, &mut Snapshot::default()).await?;
+    Ok(Some(of_host(&metal, software.as_ref(), &members, sets, &off)))
 }
 
 /// All objects of a kind in a namespace.
@@ -126,16 +147,24 @@ async fn memberships(
     Ok(members)
 }
 
-fn of_host(host: &BareMetalHost, software: Option<&HostSoftware>) -> HostFacts {
+fn of_host(
+    host: &BareMetalHost,
+    software: Option<&HostSoftware>,
+    members: &BTreeMap<String, Membership>,
+    sets: &[PinnedSet],
+    cut_off: &BTreeMap<String, String>,
+) -> HostFacts {
+    let name = host.name_any();
+    let member = members.get(&name);
     let status = host.status.clone().unwrap_or_default();
     let read = software.and_then(|software| software.status.as_ref());
     let read = read.filter(|status| status.observed_at.is_some());
-    HostFacts {
-        name: host.name_any(),
+    let mut facts = HostFacts {
+        name,
         site: host.labels().get(SITE_LABEL).cloned().unwrap_or_default(),
         labels: host.labels().clone(),
-        cluster: String::new(),
-        role: None,
+        cluster: member.map(|member| member.cluster.clone()).unwrap_or_default(),
+        role: member.map(|member| member.role),
         provisioned: matches!(
             status.provisioning.state,
             ProvisioningState::Provisioned | ProvisioningState::ExternallyProvisioned
@@ -143,7 +172,9 @@ fn of_host(host: &BareMetalHost, software: Option<&HostSoftware>) -> HostFacts {
         inventory: read.map(Inventory::from_status),
         os_image: status.provisioning.image,
         unreachable: software.and_then(not_reached),
-    }
+    };
+    facts.unreachable = unreachable(host, &facts, sets, cut_off);
+    facts
 }
 
 /// Why the last attempt to reach a host failed, if it did.

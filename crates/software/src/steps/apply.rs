@@ -49,7 +49,7 @@ impl Action for Apply {
         let found = changes(&scene.wanted, &scene.host).map_err(StepError::permanent)?;
         let mut reboot = found.reboot || scene.entry.reboot;
         if !found.changes.is_empty() {
-            bring(context, &self.0, &scene.wanted, inventory.manager, &*way).await?;
+            bring(context, &self.0, &scene, inventory.manager, &*way).await?;
             let mut work = work(context, &scene.wanted, &found.changes, &inventory, &*way).await?;
             work.backup.clone_from(&prepared.former.backup);
             context.progress(40, "changing packages, images and files");

@@ -52,13 +52,10 @@ impl Action for Drain {
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
         let scene = Scene::find(context, &parameters.host).await?;
-        let Some(client) = cluster_of(context, &scene).await? else { return Ok(()) };
-        cordon(&client, &parameters.host).await?;
-        let pods: Api<Pod> = Api::all(client.clone());
         let emptied = async {
             let mut why = String::new();
             loop {
-                match evict_all(&client, &pods, &parameters.host, &mut why).await {
+                match empty(context, &scene, &mut why).await {
                     Ok(0) => return,
                     Ok(left) => context.progress(50, format!("{left} pods are to go{why}")),
                     Err(error) => context.progress(50, error.to_string()),
@@ -83,6 +80,15 @@ impl Action for Uncordon {
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
         uncordon(context, &parameters.host).await
     }
+}
+
+/// Cordons the Node and asks its pods to go; tells how many are left.
+async fn empty(context: &StepContext, scene: &Scene, why: &mut String) -> Result<usize, StepError> {
+    let Some(client) = cluster_of(context, scene).await? else { return Ok(0) };
+    cordon(&client, &scene.host.name).await?;
+    evict_all(&client, &scene.host.name, why)
+        .await
+        .map_err(|error| StepError::from_kube("moving pods away", &error))
 }
 
 async fn cordon(client: &Client, host: &str) -> Result<(), StepError> {
@@ -111,12 +117,8 @@ async fn uncordon(context: &StepContext, host: &str) -> Result<(), StepError> {
 }
 
 /// Asks every pod that can go to go; tells how many are left.
-async fn evict_all(
-    client: &Client,
-    pods: &Api<Pod>,
-    host: &str,
-    why: &mut String,
-) -> Result<usize, kube::Error> {
+async fn evict_all(client: &Client, host: &str, why: &mut String) -> Result<usize, kube::Error> {
+    let pods: Api<Pod> = Api::all(client.clone());
     let on_host = ListParams::default().fields(&format!("spec.nodeName={host}"));
     let listed = pods.list(&on_host).await?;
     let left: Vec<Pod> = listed.items.into_iter().filter(must_go).collect();

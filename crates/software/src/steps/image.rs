@@ -23,7 +23,7 @@ impl Action for ChangeImage {
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
         let scene = Scene::find(context, &parameters.host).await?;
         let Some(wanted) = &scene.wanted.os_image else { return Ok(()) };
-        super::bring::check_signatures(&scene.wanted)?;
+        super::bring::check_signatures(&scene.sets)?;
         provision(context, &parameters.host, &wanted.host_image()).await?;
         forget_keys(context, &scene).await
     }

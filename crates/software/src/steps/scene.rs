@@ -22,6 +22,8 @@ pub(super) struct Scene {
     pub(super) host: HostFacts,
     /// Everything that the rollout wants of the host, as one set.
     pub(super) wanted: PinnedSet,
+    /// The sets that this comes from.
+    pub(super) sets: Vec<PinnedSet>,
     pub(super) strategy: RolloutStrategy,
     /// What the rollout says of the host.
     pub(super) entry: HostRollout,
@@ -37,16 +39,18 @@ impl Scene {
             .await
             .map_err(|error| StepError::from_kube("reading the Rollout", &error))?;
         let status = rollout.status.unwrap_or_default();
-        let snapshot = facts::gather(context.client(), &subject.namespace, &status.sets)
+        let found = facts::of(context.client(), &subject.namespace, host, &status.sets)
             .await
             .map_err(StepError::transient)?;
-        let found = snapshot.hosts.into_iter().find(|facts| facts.name == host);
         let found = found.ok_or_else(|| StepError::permanent(format!("BareMetalHost {host} was deleted")))?;
-        let wanted = together(status.sets.iter().filter(|set| selects(&set.selector, &found)));
+        let sets: Vec<PinnedSet> =
+            status.sets.into_iter().filter(|set| selects(&set.selector, &found)).collect();
+        let wanted = together(&sets);
         Ok(Self {
             namespace: subject.namespace.clone(),
             wanted,
-            strategy: rollout.spec.strategy.unwrap_or_default(),
+            sets,
+            strategy: status.strategy.unwrap_or_default(),
             entry: status.hosts.into_iter().find(|entry| entry.host == host).unwrap_or_default(),
             host: found,
         })
@@ -78,8 +82,9 @@ impl Scene {
     }
 }
 
-/// Several sets as one. They do not contradict each other: such a rollout is not planned.
-fn together<'a>(sets: impl Iterator<Item = &'a PinnedSet>) -> PinnedSet {
+/// Several sets as one, without their keys: each set's signatures are checked against its own. Sets do not contradict each other:
+/// such a rollout is not planned.
+fn together(sets: &[PinnedSet]) -> PinnedSet {
     let mut all = PinnedSet::default();
     for set in sets {
         for package in &set.packages {
@@ -100,10 +105,6 @@ fn together<'a>(sets: impl Iterator<Item = &'a PinnedSet>) -> PinnedSet {
         all.os_image = all.os_image.or_else(|| set.os_image.clone());
         all.access = all.access.or_else(|| set.access.clone());
         all.allow_downgrade |= set.allow_downgrade;
-        // What one set's keys have signed, no other set's keys need sign.
-        if let Some(trust) = &set.trust {
-            all.trust.get_or_insert_default().public_keys.extend(trust.public_keys.iter().cloned());
-        }
     }
     all
 }
