@@ -9,7 +9,6 @@ mod cluster;
 mod composition;
 mod condition;
 mod connection;
-mod data_image;
 mod fabric_agent;
 mod fabric_switch;
 mod hardware_data;
@@ -47,7 +46,6 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
-pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, DataImageStatus};
 pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
@@ -121,7 +119,6 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         Cluster::crd(),
         Composition::crd(),
         Connection::crd(),
-        DataImage::crd(),
         EndpointGroup::crd(),
         FabricAgent::crd(),
         FirmwareSchema::crd(),

@@ -1,12 +1,13 @@
 //! The in-house way: everything through the host's management controller, nothing between.
 //!
 //! Rooms: [`deployment`] (what to boot for which image, each kind in a file of its own), [`hosts`] (drivers, kept while
-//! they are in use), [`power`], [`cleaning`].
+//! they are in use), [`power`], [`preparation`], [`cleaning`].
 
 mod cleaning;
 mod deployment;
 mod hosts;
 mod power;
+mod preparation;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +16,9 @@ use async_trait::async_trait;
 use self::{deployment::Deployment, hosts::OpenHosts};
 use super::{Inspected, Job, Power, Powered, Preparation, Progress, Provisioner, Registered, Step, Waits};
 use crate::{
-    driver::Drivers,
+    driver::{DriverError, Drivers},
     http::BootMedia,
-    model::{BmcAddress, BootVia, Protocol},
+    model::{BmcAddress, BootVia, FirmwareReading, Protocol},
 };
 
 /// How often a booting host is looked at.
@@ -29,6 +30,10 @@ pub struct RedfishProvisioner {
     media: BootMedia,
     /// Hosts whose operating system was asked to end.
     ending: Waits,
+    /// Hosts whose firmware was given new settings.
+    firmware: Waits,
+    /// Hosts that were started from a medium.
+    booting: Waits,
     timing: Timing,
 }
 
@@ -37,18 +42,33 @@ pub struct RedfishProvisioner {
 pub struct Timing {
     /// How long an operating system gets to end by itself before its host is switched off (Metal3: 180 s).
     pub soft_off: Duration,
+    /// How long firmware may take to take new settings.
+    pub firmware: Duration,
+    /// How long a host may take until the operating system on its medium runs (Ironic: 1800 s).
+    pub boot: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { soft_off: Duration::from_secs(180) }
+        Self {
+            soft_off: Duration::from_secs(180),
+            firmware: Duration::from_secs(1800),
+            boot: Duration::from_secs(1800),
+        }
     }
 }
 
 impl RedfishProvisioner {
     /// The way, with what makes drivers and what serves media.
     pub fn new(drivers: Arc<dyn Drivers>, media: BootMedia) -> Self {
-        Self { hosts: OpenHosts::new(drivers), media, ending: Waits::default(), timing: Timing::default() }
+        Self {
+            hosts: OpenHosts::new(drivers),
+            media,
+            ending: Waits::default(),
+            firmware: Waits::default(),
+            booting: Waits::default(),
+            timing: Timing::default(),
+        }
     }
 
     /// With other limits.
@@ -82,11 +102,12 @@ impl Provisioner for RedfishProvisioner {
         Ok(Progress::Done(Inspected { details, inventory, powered_on }))
     }
 
+    async fn firmware(&self, job: &Job<'_>) -> Result<Option<FirmwareReading>, DriverError> {
+        self.hosts.open(job)?.firmware().await
+    }
+
     async fn prepare(&self, job: &Job<'_>, preparation: &Preparation) -> Step<()> {
-        if preparation.is_empty() {
-            return Ok(Progress::Done(()));
-        }
-        Err(job.refused("preparing", "RAID and firmware settings cannot be set through Redfish yet"))
+        self.set_up(job, preparation).await
     }
 
     async fn provision(&self, job: &Job<'_>) -> Step<()> {
@@ -99,6 +120,7 @@ impl Provisioner for RedfishProvisioner {
 
     async fn deprovision(&self, job: &Job<'_>) -> Step<()> {
         let driver = self.hosts.open(job)?;
+        self.booting.end(&job.uid());
         driver.power_off().await?;
         driver.eject().await?;
         if let Progress::Working { again, note } = self.clean(job, driver.as_ref()).await? {
@@ -114,7 +136,9 @@ impl Provisioner for RedfishProvisioner {
 
     async fn detach(&self, job: &Job<'_>) -> Step<()> {
         self.media.withdraw(&job.uid(), &job.status().provisioning.instance_id);
-        self.ending.end(&job.uid());
+        for waits in [&self.ending, &self.firmware, &self.booting] {
+            waits.end(&job.uid());
+        }
         self.hosts.close(&job.uid());
         Ok(Progress::Done(()))
     }
