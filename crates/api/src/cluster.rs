@@ -8,7 +8,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{HostRequirement, ObjectReference, Purpose, Weights};
+use crate::{
+    ClusterHost, Distribution, ExternalCluster, HostAccess, HostImage, HostRequirement, KubeadmSettings,
+    ObjectReference, Purpose, ScriptSettings, Weights,
+};
 
 /// What the cluster should be. Everything but `workers` has a default that works.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +58,25 @@ pub struct ClusterSpec {
     /// Which Kubernetes is brought up.
     #[serde(default)]
     pub distribution: Distribution,
+    /// What composed hosts are provisioned with. Without it they boot a medium with the cluster's user data and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<HostImage>,
+    /// Hosts that are there already, for distributions that are installed over SSH. Without any, hosts are composed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub hosts: Vec<ClusterHost>,
+    /// How `hosts` are reached. Composed hosts get an SSH server and keys of the cluster's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<HostAccess>,
+    /// For distribution `External`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalCluster>,
+    /// For distribution `Kubeadm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeadm: Option<KubeadmSettings>,
+    /// For distribution `Script`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<ScriptSettings>,
 }
 
 /// The control plane.
@@ -69,11 +91,25 @@ pub struct ControlPlane {
     /// What each host must have.
     #[serde(default)]
     pub host: HostRequirement,
+    /// For distributions that are installed over SSH: `host:port` by which the API is reached, of a load balancer or a virtual
+    /// address; needed with several control planes, the first one's address by default.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(regex(pattern = r"^([a-z0-9.-]{1,253}:[0-9]{1,5})?$"))]
+    pub endpoint: String,
+    /// Names of the hosts that it is chosen from; any unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
+    pub only_hosts: Vec<String>,
 }
 
 impl Default for ControlPlane {
     fn default() -> Self {
-        Self { replicas: 1, host: HostRequirement::default() }
+        Self {
+            replicas: 1,
+            host: HostRequirement::default(),
+            endpoint: String::new(),
+            only_hosts: Vec::new(),
+        }
     }
 }
 
@@ -99,6 +135,10 @@ pub struct WorkerPool {
     /// What each host must have.
     #[serde(default)]
     pub host: HostRequirement,
+    /// Names of the hosts that it is chosen from; any unless given. A host that is taken out leaves the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
+    pub only_hosts: Vec<String>,
     /// Labels of the nodes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -171,14 +211,6 @@ pub enum Isolation {
     ServiceOnly,
     /// Members may be in other `Shared` zones too.
     Shared,
-}
-
-/// Which Kubernetes is brought up on the hosts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Distribution {
-    /// Drystone's own control plane and node agent on containerd.
-    #[default]
-    Embedded,
 }
 
 /// Where a cluster is in its life.
@@ -266,6 +298,9 @@ pub struct ClusterStatus {
     /// Hosts that failed and were replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub excluded_hosts: Vec<String>,
+    /// Public host keys of hosts reached over SSH, by host, that were learnt when they were reached first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub host_keys: BTreeMap<String, String>,
     /// How often taking it apart was started.
     #[serde(default)]
     pub deletion_attempts: u32,

@@ -4,27 +4,36 @@
 //! definitions that an API server needs are in [`custom_resource_definitions`].
 
 mod address_pool;
+mod agent_resource;
+mod artifact;
 mod bare_metal_host;
 mod cluster;
 mod composition;
 mod condition;
 mod connection;
+mod distribution;
 mod fabric_agent;
 mod fabric_switch;
 mod hardware_data;
 mod host;
 mod host_firmware;
+mod host_software;
+mod icn;
 mod operation;
 pub mod quantity;
 mod reference;
 mod resource_block;
 mod resource_pool;
+mod rollout;
 mod site;
+mod software_set;
 mod zone;
 
 pub use address_pool::{
     AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, NumberRange,
 };
+pub use agent_resource::{AgentResource, AgentResourceSpec, AgentResourceStatus};
+pub use artifact::{Artifact, ArtifactRecord, ArtifactSpec, ArtifactStatus, ArtifactType};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
     CustomDeploy, Firmware, FirmwareBios, HardwareDetails, HardwareRaidVolume, HostImage,
@@ -34,7 +43,7 @@ pub use bare_metal_host::{
 };
 pub use cluster::{
     Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone,
-    ControlPlane, Distribution, Isolation, MemberRole, Taint, WorkerPool,
+    ControlPlane, Isolation, MemberRole, Taint, WorkerPool,
 };
 pub use composition::{
     CandidateReport, Composition, CompositionGroup, CompositionMember, CompositionMode, CompositionPhase,
@@ -46,7 +55,12 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
-pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
+pub use distribution::{
+    ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
+};
+pub use fabric_agent::{
+    AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting, TableOwnership,
+};
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
@@ -59,6 +73,11 @@ pub use host_firmware::{
     FirmwareSchema, FirmwareSchemaReference, FirmwareSchemaSpec, HostFirmwareSettings,
     HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
+pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
+pub use icn::{
+    IcnMachine, IcnProvisioning, IcnProvisioningSpec, IcnProvisioningStatus, IcnSoftware, IcnSoftwareSpec,
+    IcnSoftwareStatus,
+};
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
 };
@@ -69,8 +88,20 @@ pub use resource_block::{
 pub use resource_pool::{
     IdleHost, PoolCounts, PoolResource, PoolResourceKind, ResourcePool, ResourcePoolSpec, ResourcePoolStatus,
 };
+pub use rollout::{
+    DrainPolicy, FormerSoftware, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy,
+    RollBack, RollBackScope, Rollout, RolloutCounts, RolloutPhase, RolloutSpec, RolloutStatus,
+    RolloutStrategy, RolloutWave, WaveStatus,
+};
 pub use site::{
-    ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
+    ConflictPolicy, ConnectionState, ExternalPool, NodeNetwork, Site, SiteBmc, SiteCluster,
+    SiteClusterStatus, SiteConflict, SiteConnection, SiteController, SiteFabricService, SiteGateway,
+    SiteHostRole, SiteRolloutStatus, SiteSpec, SiteStatus, SiteSynchronization,
+};
+pub use software_set::{
+    ContainerImage, HostSelector, OperatingSystemImage, PackageArtifact, PackageState, RolloutApproval,
+    SoftwareAccess, SoftwareFile, SoftwarePackage, SoftwareSet, SoftwareSetSpec, SoftwareSetStatus,
+    SoftwareTrust,
 };
 pub use zone::{
     IsolationProof, ZONE_FINALIZER, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
@@ -95,6 +126,16 @@ pub const CLUSTER_NAMESPACE_LABEL: &str = "drystone.dev/cluster-namespace";
 /// Label that names the site an object belongs to.
 pub const SITE_LABEL: &str = "drystone.dev/site";
 
+/// Label on a BareMetalHost: what it is for in its site's cluster; `control-plane`, `worker` or `spare`.
+pub const SITE_ROLE_LABEL: &str = "drystone.dev/site-role";
+
+/// Label on an object that a global controller has written at a site.
+pub const GLOBAL_LABEL: &str = "drystone.dev/declared-globally";
+
+/// Annotation on an object at the global controller: names of the sites that it is delivered to, with commas between them, or `*` for
+/// all. The label `drystone.dev/site` does the same for one site.
+pub const DELIVER_TO_ANNOTATION: &str = "drystone.dev/deliver-to";
+
 /// Label on a BareMetalHost that names its rack, where inspection cannot tell.
 pub const RACK_LABEL: &str = "drystone.dev/rack";
 
@@ -104,6 +145,9 @@ pub const FENCING_ANNOTATION: &str = "drystone.dev/fencing-token";
 
 /// Annotation on a BareMetalHost: which ResourcePool last set `spec.online`, and to what: `drystone-system/default=on`.
 pub const POWERED_BY_ANNOTATION: &str = "drystone.dev/powered-by";
+
+/// Annotation on a Cluster whose hosts were not composed: with the value `true`, they are left as they are when it is deleted.
+pub const ABANDON_HOSTS_ANNOTATION: &str = "drystone.dev/abandon-hosts";
 
 /// Annotation on a Service: the node that answers for its external addresses.
 pub const ANNOUNCED_BY_ANNOTATION: &str = "drystone.dev/announced-by";
@@ -115,6 +159,8 @@ pub const GPU_RESOURCE: &str = "drystone.dev/gpu";
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![
         AddressPool::crd(),
+        AgentResource::crd(),
+        Artifact::crd(),
         BareMetalHost::crd(),
         Cluster::crd(),
         Composition::crd(),
@@ -124,10 +170,15 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         FirmwareSchema::crd(),
         HardwareData::crd(),
         HostFirmwareSettings::crd(),
+        HostSoftware::crd(),
+        IcnProvisioning::crd(),
+        IcnSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),
+        Rollout::crd(),
         Site::crd(),
+        SoftwareSet::crd(),
         Switch::crd(),
         Zone::crd(),
     ]

@@ -6,7 +6,9 @@
 pub mod access;
 pub mod bootstrap;
 pub mod controller;
+pub mod distribution;
 pub mod ensure;
+pub mod gateway;
 pub mod growth;
 pub mod model;
 pub mod plan;

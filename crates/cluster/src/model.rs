@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use drystone_api::{
-    Cluster, ClusterSpec, ClusterStatus, CompositionGroup, CompositionSpec, HostRequirement, MemberRole,
-    NodeNetwork, WorkerPool,
+    Cluster, ClusterSpec, ClusterStatus, CompositionGroup, CompositionSpec, Distribution, HostRequirement,
+    MemberRole, NodeNetwork, WorkerPool,
 };
 use ipnet::IpNet;
+
+use crate::distribution;
 
 /// Group of a composition that the control plane comes from.
 pub const CONTROL_PLANE_GROUP: &str = "control-plane";
@@ -22,7 +24,7 @@ pub struct InvalidCluster {
 }
 
 impl InvalidCluster {
-    fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { path: path.into(), reason: reason.into() }
     }
 }
@@ -70,6 +72,11 @@ impl Names {
         format!("{}-kubeconfig", self.cluster)
     }
 
+    /// Secret with the SSH keys of a cluster whose hosts are composed and installed over SSH.
+    pub fn ssh_secret(&self) -> String {
+        format!("{}-ssh", self.cluster)
+    }
+
     /// ServiceAccount (and Role, and RoleBinding) by which the cluster's hosts lease pod address blocks.
     pub fn host_account(&self) -> String {
         format!("{}-hosts", self.cluster)
@@ -113,6 +120,7 @@ pub fn composition(
         role: MemberRole::ControlPlane,
         count: spec.control_plane.replicas,
         host: spec.control_plane.host.clone(),
+        only_hosts: spec.control_plane.only_hosts.clone(),
         ..Default::default()
     };
     let workers = spec.workers.iter().map(|pool| CompositionGroup {
@@ -120,6 +128,7 @@ pub fn composition(
         role: MemberRole::Worker,
         count: pool_size(pool, grown),
         host: pool.host.clone(),
+        only_hosts: pool.only_hosts.clone(),
         ..Default::default()
     });
     CompositionSpec {
@@ -132,8 +141,19 @@ pub fn composition(
     }
 }
 
+/// Hosts that failed and are on no list any more, of a cluster whose groups all have lists: who lists them again means to try again.
+pub fn forgiven(spec: &ClusterSpec, excluded: &[String]) -> BTreeSet<String> {
+    let pools = spec.workers.iter().filter(|pool| pool.replicas > 0).map(|pool| &pool.only_hosts);
+    let lists: Vec<&Vec<String>> = std::iter::once(&spec.control_plane.only_hosts).chain(pools).collect();
+    if lists.iter().any(|list| list.is_empty()) {
+        return BTreeSet::new();
+    }
+    excluded.iter().filter(|host| !lists.iter().any(|list| list.contains(host))).cloned().collect()
+}
+
 /// Checks what a schema cannot say. `node_networks` are the networks of the sites a host may come from.
 pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(), InvalidCluster> {
+    distribution::validate::validate(spec)?;
     let mut names = BTreeSet::new();
     for (index, pool) in spec.workers.iter().enumerate() {
         let path = format!("spec.workers[{index}]");
@@ -154,7 +174,7 @@ pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(),
         }
         check_host(&pool.host, &format!("{path}.host"))?;
     }
-    if !matches!(spec.control_plane.replicas, 1 | 3) {
+    if spec.hosts.is_empty() && !matches!(spec.control_plane.replicas, 1 | 3) {
         let reason = format!(
             "{} is not possible: one host keeps its state in a file, and of three any one may be lost; of two, the loss of either would stop \
              both; write 1 or 3",
@@ -163,11 +183,17 @@ pub fn validate(spec: &ClusterSpec, node_networks: &[NodeNetwork]) -> Result<(),
         return Err(InvalidCluster::new("spec.controlPlane.replicas", reason));
     }
     check_host(&spec.control_plane.host, "spec.controlPlane.host")?;
+    if spec.distribution == Distribution::External {
+        return Ok(());
+    }
     check_networks(spec, node_networks)
 }
 
 /// Checks what a specification may not make of a cluster that is there.
 pub fn validate_change(spec: &ClusterSpec, status: &ClusterStatus) -> Result<(), InvalidCluster> {
+    if spec.distribution != Distribution::Embedded {
+        return distribution::validate::validate_change(spec, status);
+    }
     let has_control_plane = status.members.iter().any(|member| member.role == MemberRole::ControlPlane);
     let (from, kept) =
         if status.first_control_planes.is_empty() { (1, "a file on its host") } else { (3, "etcd") };
@@ -303,6 +329,16 @@ mod tests {
         status.first_control_planes = vec!["a".into(), "b".into(), "c".into()];
         assert!(validate_change(&three, &status).is_ok());
         assert!(validate_change(&spec(vec![]), &status).is_err());
+    }
+
+    #[test]
+    fn a_host_that_is_on_no_list_any_more_is_forgiven() {
+        let excluded = ["a".to_owned(), "b".to_owned()];
+        let mut listed =
+            spec(vec![WorkerPool { only_hosts: vec!["b".into(), "c".into()], ..pool("w", 2, None) }]);
+        assert_eq!(forgiven(&listed, &excluded), BTreeSet::new(), "the control plane comes from anywhere");
+        listed.control_plane.only_hosts = vec!["d".into()];
+        assert_eq!(forgiven(&listed, &excluded), ["a".to_owned()].into());
     }
 
     #[test]

@@ -56,10 +56,15 @@ impl UserData {
 
     /// Adds a systemd service that runs `command` and is restarted when it ends, and starts it.
     pub fn service(&mut self, name: &str, description: &str, command: &str) -> &mut Self {
+        self.service_with(name, description, command, "")
+    }
+
+    /// The same with further lines in its `[Service]` section.
+    pub fn service_with(&mut self, name: &str, description: &str, command: &str, lines: &str) -> &mut Self {
         let unit = format!(
             "[Unit]\nDescription={description}\nWants=network-online.target\nAfter=network-online.target\n\
              StartLimitIntervalSec=0\n\n\
-             [Service]\nExecStart={command}\nRestart=always\nRestartSec=1\n\n[Install]\nWantedBy=multi-user.target\n"
+             [Service]\nExecStart={command}\nRestart=always\nRestartSec=1\n{lines}\n[Install]\nWantedBy=multi-user.target\n"
         );
         self.file(&format!("/etc/systemd/system/{name}.service"), unit.as_bytes());
         let start = ["systemctl", "enable", "--now", &format!("{name}.service")].map(str::to_owned);

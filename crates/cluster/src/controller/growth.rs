@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use drystone_api::{Cluster, ClusterPhase, ClusterStatus, ResourceBlock, SYSTEM_NAMESPACE};
+use drystone_api::{Cluster, ClusterPhase, ClusterStatus, Distribution, ResourceBlock, SYSTEM_NAMESPACE};
 use drystone_engine::{
     events::{EventKind, EventSink},
     reference::reference_to,
@@ -82,7 +82,8 @@ fn may_grow(cluster: &Cluster) -> bool {
         .workers
         .iter()
         .any(|pool| pool_size(pool, &status.pool_sizes) < pool.max_replicas.unwrap_or(pool.replicas));
-    ready && room && cluster.metadata.deletion_timestamp.is_none()
+    let composed = cluster.spec.hosts.is_empty() && cluster.spec.distribution != Distribution::External;
+    composed && ready && room && cluster.metadata.deletion_timestamp.is_none()
 }
 
 async fn look_at(

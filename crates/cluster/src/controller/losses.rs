@@ -1,7 +1,8 @@
 //! Hosts of a cluster that have failed, and the control plane that is begun by several.
 
 use drystone_api::{
-    BareMetalHost, BareMetalHostStatus, Cluster, ClusterPhase, ClusterStatus, CompositionMember, MemberRole,
+    BareMetalHost, BareMetalHostStatus, Cluster, ClusterPhase, ClusterStatus, CompositionMember,
+    Distribution, MemberRole,
 };
 use drystone_engine::{events::EventKind, harness::update_status, reference::reference_to};
 use k8s_openapi::api::core::v1::Node;
@@ -10,6 +11,7 @@ use kube::Api;
 use super::reconcile::{ClusterReconciler, ReconcileError, api_error};
 use crate::{
     access::client_of,
+    distribution::is_listed,
     model::Names,
     plan::{Situation, role_of},
     steps::access::is_ready,
@@ -31,6 +33,9 @@ impl ClusterReconciler {
         names: &Names,
         wanted: &[CompositionMember],
     ) -> Result<bool, ReconcileError> {
+        if is_listed(&cluster.spec) {
+            return Ok(false);
+        }
         let status = cluster.status.clone().unwrap_or_default();
         let replicated = !status.first_control_planes.is_empty();
         let mut lost = Vec::new();
@@ -90,7 +95,8 @@ impl ClusterReconciler {
         wanted: &[CompositionMember],
     ) -> Result<Cluster, ReconcileError> {
         let status = cluster.status.clone().unwrap_or_default();
-        let several = cluster.spec.control_plane.replicas > 1;
+        let several =
+            cluster.spec.control_plane.replicas > 1 && cluster.spec.distribution == Distribution::Embedded;
         let situation = Situation {
             subject: reference_to(cluster),
             wanted,

@@ -4,7 +4,9 @@
 //! it saw into the status. Nothing is remembered between passes.
 
 mod deletion;
+mod external;
 mod growth;
+mod installed;
 mod losses;
 mod new_nodes;
 mod reconcile;

@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use drystone_api::{
-    BareMetalHost, Cluster, ClusterMember, ClusterPhase, ClusterStatus, Composition, CompositionPhase,
-    MemberRole, Operation, OperationPhase, SITE_LABEL, SYSTEM_NAMESPACE, Site, condition, set_condition,
+    BareMetalHost, Cluster, ClusterMember, ClusterPhase, ClusterStatus, Composition, CompositionMember,
+    CompositionPhase, Distribution, MemberRole, ObjectReference, Operation, OperationPhase, SITE_LABEL,
+    SYSTEM_NAMESPACE, Site, condition, set_condition,
 };
 use drystone_engine::{
     events::EventKind,
@@ -14,14 +15,16 @@ use drystone_engine::{
     reference::reference_to,
 };
 use drystone_identity::Secret as Hidden;
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
-use super::{ClusterConfig, FINALIZER, situation};
+use super::{ClusterConfig, FINALIZER, installed::address_listed, situation};
 use crate::{
+    distribution::{is_listed, listed},
     ensure::{self, EnsureError},
+    gateway::Gateway,
     model::{self, Names},
-    plan::{Situation, converge, role_of},
+    plan::{Situation, role_of},
 };
 
 /// Replacements of failed hosts before a cluster is left as it is, for somebody to look at.
@@ -83,12 +86,33 @@ impl Reconciler for ClusterReconciler {
             self.refuse(&clusters, &cluster, &invalid.to_string()).await?;
             return Ok(Requeue::OnChange);
         }
+        if cluster.spec.distribution == Distribution::External {
+            return self.watch_external(&clusters, &cluster, &names).await;
+        }
+        if is_listed(&cluster.spec) {
+            let hosts = Hosts { members: listed(&cluster.spec), choice: String::new() };
+            return self.converge(&clusters, &cluster, &names, hosts).await;
+        }
         self.declare(&cluster, &names).await?;
+        let forgiven = model::forgiven(&cluster.spec, &status.excluded_hosts);
+        let cluster = update_status(&clusters, &cluster, |status: &mut ClusterStatus| {
+            status.excluded_hosts.retain(|host| !forgiven.contains(host));
+        })
+        .await?;
         let Some(composition) = self.reserved(&clusters, &cluster, &names).await? else {
             return Ok(Requeue::OnChange);
         };
-        self.converge(&clusters, &cluster, &names, &composition).await
+        let made = composition.status.unwrap_or_default();
+        let choice = made.explanation.map(|explanation| explanation.summary).unwrap_or_default();
+        self.converge(&clusters, &cluster, &names, Hosts { members: made.members, choice }).await
     }
+}
+
+/// Hosts that a cluster should have.
+struct Hosts {
+    members: Vec<CompositionMember>,
+    /// Why these.
+    choice: String,
 }
 
 impl ClusterReconciler {
@@ -101,7 +125,17 @@ impl ClusterReconciler {
         let Some(reference) = cluster.status.as_ref().and_then(|status| status.operation.as_ref()) else {
             return Ok(None);
         };
-        let operations: Api<Operation> = Api::namespaced(self.client.clone(), &names.namespace);
+        self.operation(reference, names).await
+    }
+
+    /// An operation of the cluster, if it is still there. That of a deletion may be in another namespace than the cluster.
+    pub(super) async fn operation(
+        &self,
+        reference: &ObjectReference,
+        names: &Names,
+    ) -> Result<Option<Operation>, ReconcileError> {
+        let namespace = if reference.namespace.is_empty() { &names.namespace } else { &reference.namespace };
+        let operations: Api<Operation> = Api::namespaced(self.client.clone(), namespace);
         operations.get_opt(&reference.name).await.map_err(api_error("reading the operation"))
     }
 
@@ -183,9 +217,8 @@ impl ClusterReconciler {
         clusters: &Api<Cluster>,
         cluster: &Cluster,
         names: &Names,
-        composition: &Composition,
+        made: Hosts,
     ) -> Result<Requeue, ReconcileError> {
-        let made = composition.status.clone().unwrap_or_default();
         let present = cluster.status.as_ref().map(|status| status.members.clone()).unwrap_or_default();
         if self.note_losses(clusters, cluster, names, &made.members).await? {
             return Ok(Requeue::After(Duration::from_millis(10)));
@@ -204,7 +237,7 @@ impl ClusterReconciler {
             first: &first,
             timing: self.config.timing,
         };
-        let choice = made.explanation.map(|explanation| explanation.summary).unwrap_or_default();
+        let choice = made.choice;
         if situation.is_settled() {
             self.settle(clusters, cluster, &choice).await?;
             return Ok(Requeue::After(Duration::from_secs(5)));
@@ -213,7 +246,7 @@ impl ClusterReconciler {
         let hosts: Vec<String> = made.members.iter().map(|member| member.host.clone()).collect();
         let purpose = format!("converge-{}-{attempt}", fingerprint(&hosts, &present));
         let name = operation_name(&subject, &purpose);
-        let operation = start(&self.client, &name, converge(&situation)?).await?;
+        let operation = start(&self.client, &name, self.plan(cluster, situation)?).await?;
         let creating = present.is_empty();
         update_status(clusters, cluster, |status: &mut ClusterStatus| {
             status.phase = if creating { ClusterPhase::Creating } else { ClusterPhase::Resizing };
@@ -250,13 +283,13 @@ impl ClusterReconciler {
             .await?;
             return Ok(Requeue::OnChange);
         }
-        let failed = situation::failed_hosts(operation);
-        let compositions: Api<Composition> = Api::namespaced(self.client.clone(), &names.namespace);
-        let composition =
-            compositions.get_opt(&names.composition()).await.map_err(api_error("reading the Composition"))?;
-        let wanted = composition.and_then(|composition| composition.status).unwrap_or_default().members;
+        let wanted = self.wanted(cluster, names).await?;
+        // What is listed is not replaced, but tried again.
+        let listed = is_listed(&cluster.spec);
+        let failed = if listed { Vec::new() } else { situation::failed_hosts(operation) };
         let before = cluster.status.as_ref().map(|status| status.members.clone()).unwrap_or_default();
-        let members = situation::members_after(&wanted, &before, operation);
+        let mut members = situation::members_after(&wanted, &before, operation);
+        address_listed(&cluster.spec, &mut members);
         let succeeded = situation::phase(operation) == OperationPhase::Succeeded;
         for (host, why) in &failed {
             let note = format!("Host {host} failed and will be replaced: {why}");
@@ -297,6 +330,9 @@ impl ClusterReconciler {
         if cluster.status.as_ref().is_some_and(|status| !status.endpoint.is_empty()) {
             return Ok(());
         }
+        if cluster.spec.distribution.is_installed() {
+            return self.publish_fetched(clusters, cluster, names, operation).await;
+        }
         let leased = situation::addresses(operation);
         let compositions: Api<Composition> = Api::namespaced(self.client.clone(), &names.namespace);
         let composition =
@@ -327,25 +363,9 @@ impl ClusterReconciler {
         let Some(site) = host.and_then(|host| host.labels().get(SITE_LABEL).cloned()) else {
             return Ok(None);
         };
-        let sites: Api<Site> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        let site = sites.get_opt(&site).await.map_err(api_error("reading the Site"))?;
-        let Some(gateway) = site.and_then(|site| site.spec.gateway) else { return Ok(None) };
-        if gateway.proxy_url.is_empty() {
-            return Ok(None);
-        }
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-        let secret = secrets
-            .get_opt(&gateway.proxy_credentials_name)
-            .await
-            .map_err(api_error("reading the proxy's credentials"))?;
-        let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-        let text = |key: &str| {
-            data.get(key).and_then(|bytes| std::str::from_utf8(&bytes.0).ok()).unwrap_or_default()
-        };
-        let credentials =
-            format!("{}:{}@", percent_encode(text("username")), percent_encode(text("password")));
-        let url = gateway.proxy_url.replacen("://", &format!("://{credentials}"), 1);
-        Ok(Some(Hidden::new(url)))
+        let gateway =
+            Gateway::of_site(&self.client, &site).await.map_err(api_error("reading the site's gateway"))?;
+        Ok(gateway.map(|gateway| gateway.url_with_credentials()))
     }
 
     /// Nothing is to be done: tells how the nodes are.
@@ -367,13 +387,10 @@ impl ClusterReconciler {
             status.message = format!("{ready} nodes ready");
             choice.clone_into(&mut status.choice);
             let now = Timestamp::now();
-            for (kind, reason) in [
-                ("Composed", "Reserved"),
-                ("Isolated", "Proven"),
-                ("Provisioned", "Booted"),
-                ("ControlPlaneReady", "Answers"),
-                ("Ready", "AllNodesReady"),
-            ] {
+            let composed: &[(&str, &str)] = if is_listed(&cluster.spec) { &[] } else { &COMPOSED_CONDITIONS };
+            for (kind, reason) in
+                composed.iter().copied().chain([("ControlPlaneReady", "Answers"), ("Ready", "AllNodesReady")])
+            {
                 set_condition(&mut status.conditions, condition(kind, true, reason, ""), now);
             }
             if status.ready_at.is_none() {
@@ -388,6 +405,10 @@ impl ClusterReconciler {
         Ok(())
     }
 }
+
+/// Conditions of a cluster whose hosts are composed.
+const COMPOSED_CONDITIONS: [(&str, &str); 3] =
+    [("Composed", "Reserved"), ("Isolated", "Proven"), ("Provisioned", "Booted")];
 
 /// How long to wait until a failed operation is made again.
 fn pause(cluster: &Cluster) -> Option<Duration> {
@@ -404,15 +425,6 @@ fn fingerprint(wanted: &[String], present: &[ClusterMember]) -> String {
         (&member.host, member.ready).hash(&mut hasher);
     }
     format!("{:016x}", hasher.finish())[..8].to_owned()
-}
-
-/// Escapes what may not stand in the user part of a URL (RFC 3986, section 3.2.1).
-fn percent_encode(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }
 
 #[cfg(test)]

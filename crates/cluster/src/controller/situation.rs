@@ -30,6 +30,9 @@ pub(super) fn addresses(operation: &Operation) -> LeaseOutput {
     output.and_then(|output| serde_json::from_value(output).ok()).unwrap_or_default()
 }
 
+/// Steps by which a host leaves; a plan has those that apply.
+const LEAVING_STEPS: [&str; 4] = ["remove-node", "member-remove", "reset", "power-off"];
+
 /// Members after an operation: those wanted, with what the journal says of them.
 pub(super) fn members_after(
     wanted: &[CompositionMember],
@@ -60,12 +63,11 @@ pub(super) fn members_after(
         })
         .collect();
     // Hosts that were to leave and could not be switched off, or are members of etcd still, are still there.
-    let done = |step: &str, host: &str| step_state(operation, &format!("{step}/{host}"));
     let still_on = before.iter().filter(|member| {
-        let is_member =
-            done("member-remove", &member.host).is_some_and(|state| state != StepState::Succeeded);
-        wanted.iter().all(|wanted| wanted.host != member.host)
-            && (is_member || done("power-off", &member.host) != Some(StepState::Succeeded))
+        let steps = LEAVING_STEPS.map(|step| step_state(operation, &format!("{step}/{}", member.host)));
+        let planned: Vec<StepState> = steps.into_iter().flatten().collect();
+        let has_left = !planned.is_empty() && planned.iter().all(|state| *state == StepState::Succeeded);
+        wanted.iter().all(|wanted| wanted.host != member.host) && !has_left
     });
     members.extend(still_on.cloned());
     members.sort_by(|a, b| (a.role, &a.pool, &a.host).cmp(&(b.role, &b.pool, &b.host)));
@@ -78,7 +80,7 @@ pub(super) fn failed_hosts(operation: &Operation) -> Vec<(String, String)> {
     steps
         .filter(|step| step.state == StepState::Failed)
         .filter_map(|step| {
-            let host = ["provision/", "node/", "member-promote/"]
+            let host = ["provision/", "node/", "member-promote/", "prepare/", "join/"]
                 .iter()
                 .find_map(|prefix| step.id.strip_prefix(prefix))?;
             Some((host.to_owned(), step.message.clone()))

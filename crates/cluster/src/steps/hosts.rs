@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use drystone_api::{
-    BareMetalHost, CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, Cluster, GPU_RESOURCE, HostImage, ImageFormat,
-    MemberRole, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, SecretReference, Site, Taint,
+    BareMetalHost, CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, Cluster, CompositionMember, GPU_RESOURCE,
+    HostImage, ImageFormat, MemberRole, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE,
+    SecretReference, Site, Taint,
 };
 use drystone_engine::action::{Action, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
@@ -14,6 +15,7 @@ use k8s_openapi::{
         authentication::v1::{TokenRequest, TokenRequestSpec},
         core::v1::{Secret, ServiceAccount},
     },
+    jiff::Timestamp,
 };
 use kube::{
     Api, ResourceExt as _,
@@ -25,14 +27,17 @@ use serde_json::json;
 use super::{
     StepDependencies,
     addresses::LeaseOutput,
+    joining::{admit, token_end},
     objects::{MANAGER, delete, subject},
     waiting::{Verdict, wait_until},
 };
 use crate::{
     bootstrap::{
         BootData, ClusterPki, ExternalAddresses, HostPlan, NodeCapacity, boot_data,
-        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace},
+        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace, Joining, reachable_boot_data},
+        ssh_server::SshServer,
     },
+    distribution::{HOST_SSH_PORT, keys},
     model::Names,
 };
 
@@ -44,6 +49,9 @@ pub const POOL_LABEL: &str = "drystone.dev/pool";
 
 /// How long the hosts' token is valid: as long as a cluster may reasonably live between renewals by re-provisioning.
 const HOST_TOKEN_SECONDS: i64 = 365 * 24 * 3600;
+
+/// How long a cluster may take to take a token before its host has booted; afterwards it must.
+const ADMISSION: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A host and its place in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +102,13 @@ impl Action for Provision {
         write_boot_secret(context, &names, &secret, &parameters, &data).await?;
         let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &parameters.namespace);
         let reference = SecretReference { name: secret, namespace: None };
-        let image = HostImage {
+        let medium = || HostImage {
             url: MEDIUM_IMAGE.to_owned(),
             format: Some(ImageFormat::LiveIso),
             ..Default::default()
         };
+        let image = cluster.spec.image.clone().unwrap_or_else(medium);
+        let url = image.url.clone();
         let patch = json!({"spec": {
             "image": image, "userData": reference, "networkData": reference, "online": true,
         }});
@@ -107,17 +117,27 @@ impl Action for Provision {
             .await
             .map_err(|error| StepError::from_kube("declaring what the host boots", &error))?;
         context.progress(10, "waiting for the host to boot");
+        // A cluster that is there already takes the token before the host asks; a new one's control plane finds it in its own boot data.
+        if has_ready_members(&cluster)
+            && let Ok(Err(error)) = tokio::time::timeout(ADMISSION, admit(context, &parameters.host)).await
+        {
+            context.log(format!("the cluster does not take the host's token yet: {error}"));
+        }
         wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| {
-            judge(host, &parameters.host)
+            judge(host, &parameters.host, &url)
         })
         .await
     }
 }
 
-fn judge(host: Option<&BareMetalHost>, name: &str) -> Verdict<()> {
+fn has_ready_members(cluster: &Cluster) -> bool {
+    cluster.status.as_ref().is_some_and(|status| status.members.iter().any(|member| member.ready))
+}
+
+fn judge(host: Option<&BareMetalHost>, name: &str, url: &str) -> Verdict<()> {
     let Some(host) = host else { return Verdict::Failed(format!("BareMetalHost {name} was deleted")) };
     let Some(status) = &host.status else { return Verdict::Wait };
-    let booted = status.provisioning.image.as_ref().is_some_and(|image| image.url == MEDIUM_IMAGE);
+    let booted = status.provisioning.image.as_ref().is_some_and(|image| image.url == url);
     if status.provisioning.state == ProvisioningState::Provisioned && status.powered_on && booted {
         return Verdict::Done(());
     }
@@ -142,7 +162,19 @@ impl Provision {
             .get(&parameters.host)
             .await
             .map_err(|error| StepError::from_kube("reading the host", &error))?;
-        let control_plane = control_plane_address(context, names, &leased).await?;
+        if cluster.spec.distribution.is_installed() {
+            let host_plan = host_plan(context, cluster, parameters, &host, &leased).await?;
+            let keys = keys::ensure(&client, cluster, names, &parameters.host).await;
+            let keys = keys.map_err(StepError::transient)?;
+            let access = SshServer {
+                port: HOST_SSH_PORT,
+                host_key: keys.host_text,
+                authorized_keys: vec![keys.login.public_key()],
+            };
+            return reachable_boot_data(&host_plan, &access).map_err(StepError::permanent);
+        }
+        let members = composed(context, names).await?;
+        let control_plane = control_plane_address(&members, &leased)?;
         let pki = read_pki(context, names).await?;
         if parameters.etcd.is_some() && pki.etcd_authority.is_none() {
             return Err(StepError::permanent(format!(
@@ -157,64 +189,82 @@ impl Provision {
             pod_cidr: cluster.spec.network.pod_cidr,
             service_cidr: cluster.spec.network.service_cidr,
             external: external(cluster, &leased),
-            address_daemon: self.address_daemon(context, names, &host).await?,
+            address_daemon: address_daemon(context, &self.0, names, &host).await?,
             images: &self.0.images,
+            joining: Joining {
+                hosts: members.into_iter().map(|member| member.host).collect(),
+                until: token_end(Timestamp::now()),
+            },
         };
         let host_plan = host_plan(context, cluster, parameters, &host, &leased).await?;
         boot_data(&plan, &host_plan).map_err(StepError::permanent)
     }
-
-    /// How the host will reach the address daemon: through its site's gateway, if there is one.
-    async fn address_daemon(
-        &self,
-        context: &StepContext,
-        names: &Names,
-        host: &BareMetalHost,
-    ) -> Result<AddressDaemonAccess, StepError> {
-        let client = context.client().clone();
-        let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-        let site = match host.labels().get(SITE_LABEL) {
-            Some(name) => {
-                sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))?
-            }
-            None => None,
-        };
-        let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
-        let address =
-            gateway.filter(|address| !address.is_empty()).unwrap_or(self.0.controller_address.clone());
-        let request = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(HOST_TOKEN_SECONDS), ..Default::default() },
-            ..Default::default()
-        };
-        let accounts: Api<ServiceAccount> = Api::namespaced(client, &names.namespace);
-        let token = accounts
-            .create_token_request(&names.host_account(), &PostParams::default(), &request)
-            .await
-            .map_err(|error| StepError::from_kube("requesting the hosts' token", &error))?;
-        let token = token.status.map(|status| status.token).unwrap_or_default();
-        Ok(AddressDaemonAccess {
-            url: format!("https://{address}"),
-            ca_pem: self.0.drystone_ca_pem.clone(),
-            token: Hidden::new(token),
-            namespace: names.namespace.clone(),
-            pool: names.pod_pool(),
-        })
-    }
 }
 
-/// Address of the control plane: its own, if it has several hosts, else that of the host with this role in the composition.
-async fn control_plane_address(
+/// How a host will reach the address daemon: through its site's gateway, if there is one.
+pub(crate) async fn address_daemon_of(
     context: &StepContext,
+    dependencies: &StepDependencies,
     names: &Names,
-    leased: &LeaseOutput,
-) -> Result<std::net::IpAddr, StepError> {
+    host: &str,
+) -> Result<AddressDaemonAccess, StepError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+    let host = hosts.get(host).await.map_err(|error| StepError::from_kube("reading the host", &error))?;
+    address_daemon(context, dependencies, names, &host).await
+}
+
+async fn address_daemon(
+    context: &StepContext,
+    dependencies: &StepDependencies,
+    names: &Names,
+    host: &BareMetalHost,
+) -> Result<AddressDaemonAccess, StepError> {
+    let client = context.client().clone();
+    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let site = match host.labels().get(SITE_LABEL) {
+        Some(name) => {
+            sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))?
+        }
+        None => None,
+    };
+    let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
+    let address =
+        gateway.filter(|address| !address.is_empty()).unwrap_or(dependencies.controller_address.clone());
+    let request = TokenRequest {
+        spec: TokenRequestSpec { expiration_seconds: Some(HOST_TOKEN_SECONDS), ..Default::default() },
+        ..Default::default()
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, &names.namespace);
+    let token = accounts
+        .create_token_request(&names.host_account(), &PostParams::default(), &request)
+        .await
+        .map_err(|error| StepError::from_kube("requesting the hosts' token", &error))?;
+    let token = token.status.map(|status| status.token).unwrap_or_default();
+    Ok(AddressDaemonAccess {
+        url: format!("https://{address}"),
+        ca_pem: dependencies.drystone_ca_pem.clone(),
+        token: Hidden::new(token),
+        namespace: names.namespace.clone(),
+        pool: names.pod_pool(),
+    })
+}
+
+/// The hosts that were composed for the cluster.
+async fn composed(context: &StepContext, names: &Names) -> Result<Vec<CompositionMember>, StepError> {
     let compositions: Api<drystone_api::Composition> =
         Api::namespaced(context.client().clone(), &names.namespace);
     let composition = compositions
         .get(&names.composition())
         .await
         .map_err(|error| StepError::from_kube("reading the Composition", &error))?;
-    let members = composition.status.map(|status| status.members).unwrap_or_default();
+    Ok(composition.status.map(|status| status.members).unwrap_or_default())
+}
+
+/// Address of the control plane: its own, if it has several hosts, else that of the host with this role in the composition.
+fn control_plane_address(
+    members: &[CompositionMember],
+    leased: &LeaseOutput,
+) -> Result<std::net::IpAddr, StepError> {
     let host = members.iter().find(|member| crate::plan::role_of(member) == MemberRole::ControlPlane);
     let address = host.and_then(|host| leased.hosts.get(&host.host)).map(IpNet::addr);
     leased.api.or(address).ok_or_else(|| StepError::transient("the control plane has no address yet"))

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 pub mod access;
 pub mod addresses;
 pub mod hosts;
+mod joining;
 pub mod members;
 pub mod objects;
 
@@ -62,5 +63,6 @@ pub fn register(registry: &mut ActionRegistry, dependencies: &StepDependencies) 
     registry.register(access::AwaitApi)?;
     registry.register(access::AwaitNode)?;
     registry.register(access::RemoveNode)?;
+    crate::distribution::steps::register(registry, dependencies)?;
     Ok(())
 }

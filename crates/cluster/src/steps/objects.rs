@@ -16,7 +16,7 @@ use crate::model::Names;
 pub(crate) const MANAGER: &str = "drystone-cluster";
 
 /// Reads the cluster that an operation is done for.
-pub(super) async fn subject(context: &StepContext) -> Result<(Cluster, Names), StepError> {
+pub(crate) async fn subject(context: &StepContext) -> Result<(Cluster, Names), StepError> {
     let subject = context.subject();
     let clusters: Api<Cluster> = Api::namespaced(context.client().clone(), &subject.namespace);
     let cluster = clusters

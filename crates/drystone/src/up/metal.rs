@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use drystone_metal::{
+    agent::AgentDesk,
     driver::{Credentials, redfish::RedfishDrivers},
     http::BootMedia,
     plan::Pacing,
@@ -47,8 +48,8 @@ fn interface(text: &str) -> Result<(String, String), String> {
 
 impl MetalArgs {
     /// The ways of provisioning: our own, and Ironic's if there is one.
-    pub(super) fn ways(&self, media: BootMedia) -> Result<Ways, Failure> {
-        let own = RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media);
+    pub(super) fn ways(&self, media: BootMedia, agents: AgentDesk) -> Result<Ways, Failure> {
+        let own = RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media).agents(agents);
         let Some(url) = &self.ironic else { return Ok(Ways::new(vec![Arc::new(own)])) };
         let credentials = match &self.ironic_credentials {
             Some(file) => {

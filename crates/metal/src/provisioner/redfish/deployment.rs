@@ -55,13 +55,13 @@ impl RedfishProvisioner {
         if runs && driver.medium().await?.as_deref().is_some_and(is_ours) {
             // Where nobody tells how far it is, power is all there is to know.
             if matches!(state.progress, BootProgress::Unknown | BootProgress::OperatingSystemRunning) {
-                self.booting.end(&uid);
+                self.starting.end(&uid);
                 return Ok(Progress::Done(state));
             }
             // It may have booted something else, or nothing.
-            let waited = self.booting.since(&uid);
+            let waited = self.starting.since(&uid);
             if waited > self.timing.boot {
-                self.booting.end(&uid);
+                self.starting.end(&uid);
                 return Err(DriverError::Stuck {
                     host: job.address.base.to_string(),
                     what: "the operating system on the medium did not start".to_owned(),
@@ -74,8 +74,8 @@ impl RedfishProvisioner {
         driver.power_off().await?;
         driver.boot_medium(medium, BootOrder { persistence, mode }).await?;
         driver.power_on().await?;
-        self.booting.end(&uid);
-        self.booting.since(&uid);
+        self.starting.end(&uid);
+        self.starting.since(&uid);
         job.tell(drystone_engine::events::EventKind::Normal, "PowerOn", "Host booting from its medium");
         Ok(Progress::again(BOOT_POLL))
     }

@@ -1,8 +1,9 @@
 //! The in-house way: everything through the host's management controller, nothing between.
 //!
 //! Rooms: [`deployment`] (what to boot for which image, each kind in a file of its own), [`hosts`] (drivers, kept while
-//! they are in use), [`power`], [`preparation`], [`cleaning`].
+//! they are in use), [`power`], [`preparation`], [`agents`] (what needs a program on the host itself), [`cleaning`].
 
+mod agents;
 mod cleaning;
 mod deployment;
 mod hosts;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use self::{deployment::Deployment, hosts::OpenHosts};
 use super::{Inspected, Job, Power, Powered, Preparation, Progress, Provisioner, Registered, Step, Waits};
 use crate::{
+    agent::{AgentDesk, medium_key},
     driver::{DriverError, Drivers},
     http::BootMedia,
     model::{BmcAddress, BootVia, FirmwareReading, Protocol},
@@ -33,6 +35,10 @@ pub struct RedfishProvisioner {
     /// Hosts whose firmware was given new settings.
     firmware: Waits,
     /// Hosts that were started from a medium.
+    starting: Waits,
+    /// Where agents report; without it no disk images are written.
+    agents: Option<AgentDesk>,
+    /// Hosts that boot their agent or their disk.
     booting: Waits,
     timing: Timing,
 }
@@ -66,9 +72,18 @@ impl RedfishProvisioner {
             media,
             ending: Waits::default(),
             firmware: Waits::default(),
+            starting: Waits::default(),
+            agents: None,
             booting: Waits::default(),
             timing: Timing::default(),
         }
+    }
+
+    /// With agents, which write disk images.
+    #[must_use]
+    pub fn agents(mut self, desk: AgentDesk) -> Self {
+        self.agents = Some(desk);
+        self
     }
 
     /// With other limits.
@@ -76,6 +91,21 @@ impl RedfishProvisioner {
     pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         self
+    }
+}
+
+impl RedfishProvisioner {
+    /// Whatever the host was given to boot is there no longer.
+    fn withdraw_media(&self, job: &Job<'_>) {
+        let instance = job.status().provisioning.instance_id;
+        let wanted = job.seed.map(crate::medium::Seed::instance_id);
+        for instance in [Some(instance), wanted].into_iter().flatten() {
+            self.media.withdraw(&job.uid(), &instance);
+            self.media.withdraw(&job.uid(), &medium_key(&instance));
+        }
+        for purpose in [cleaning::PURPOSE, agents::INSPECTION] {
+            self.media.withdraw(&job.uid(), &medium_key(purpose));
+        }
     }
 }
 
@@ -96,9 +126,16 @@ impl Provisioner for RedfishProvisioner {
 
     async fn inspect(&self, job: &Job<'_>) -> Step<Inspected> {
         let driver = self.hosts.open(job)?;
+        let found = match self.inspect_by_agent(job, driver.as_ref()).await? {
+            Progress::Working { again, note } => return Ok(Progress::Working { again, note }),
+            Progress::Done(found) => found,
+        };
         let inventory = driver.inspect().await?;
         let powered_on = driver.state().await?.powered_on == Some(true);
-        let details = inventory.hardware_details(&kube::ResourceExt::name_any(job.host));
+        let mut details = inventory.hardware_details(&kube::ResourceExt::name_any(job.host));
+        if let Some(found) = found {
+            crate::agent::lay_over(&mut details, &found);
+        }
         Ok(Progress::Done(Inspected { details, inventory, powered_on }))
     }
 
@@ -120,13 +157,26 @@ impl Provisioner for RedfishProvisioner {
 
     async fn deprovision(&self, job: &Job<'_>) -> Step<()> {
         let driver = self.hosts.open(job)?;
-        self.booting.end(&job.uid());
-        driver.power_off().await?;
-        driver.eject().await?;
-        if let Progress::Working { again, note } = self.clean(job, driver.as_ref()).await? {
+        self.starting.end(&job.uid());
+        let by_agent = self.cleaned_by_agent(job);
+        if let Some(desk) = by_agent
+            && let Progress::Working { again, note } = self.clean_by_agent(job, desk, driver.as_ref()).await?
+        {
             return Ok(Progress::Working { again, note });
         }
-        self.media.withdraw(&job.uid(), &job.status().provisioning.instance_id);
+        driver.power_off().await?;
+        driver.eject().await?;
+        if by_agent.is_none()
+            && let Progress::Working { again, note } = self.clean(job, driver.as_ref()).await?
+        {
+            return Ok(Progress::Working { again, note });
+        }
+        self.withdraw_media(job);
+        if let Some(desk) = &self.agents {
+            desk.dismiss(&job.uid());
+            let forgotten = desk.forget_written(job.host).await;
+            forgotten.map_err(|error| job.refused("noting that the disk is empty", error.to_string()))?;
+        }
         Ok(Progress::Done(()))
     }
 
@@ -135,8 +185,11 @@ impl Provisioner for RedfishProvisioner {
     }
 
     async fn detach(&self, job: &Job<'_>) -> Step<()> {
-        self.media.withdraw(&job.uid(), &job.status().provisioning.instance_id);
-        for waits in [&self.ending, &self.firmware, &self.booting] {
+        self.withdraw_media(job);
+        if let Some(desk) = &self.agents {
+            desk.dismiss(&job.uid());
+        }
+        for waits in [&self.ending, &self.firmware, &self.starting, &self.booting] {
             waits.end(&job.uid());
         }
         self.hosts.close(&job.uid());

@@ -1,8 +1,12 @@
 //! Network configuration version 2 (as netplan and cloud-init have it), as far as a host with fixed addresses needs it,
 //! and the `ip` commands that bring it about: a pure translation.
 //!
+//! Network data in OpenStack's form (`network_data.json`) are understood too, and written: [`openstack`].
+//!
 //! Of `ethernets`: `match.macaddress`, `set-name`, `addresses`, `gateway4`, `gateway6`, `routes` (`to`, `via`, `metric`,
 //! `on-link`), `mtu`, `nameservers`. `dhcp4: true` and `dhcp6: true` are refused, since nobody would answer.
+
+pub mod openstack;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,7 +15,7 @@ use serde::Deserialize;
 
 /// What is wrong with a network configuration, and where.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NetworkError {
+pub enum NetworkError {
     /// Not YAML, or of the wrong shape.
     #[error("network-config: {0}")]
     Syntax(String),
@@ -30,7 +34,7 @@ pub(super) enum NetworkError {
 
 /// A network configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct NetworkConfig {
+pub struct NetworkConfig {
     version: u32,
     #[serde(default)]
     ethernets: BTreeMap<String, Ethernet>,
@@ -90,8 +94,11 @@ struct Nameservers {
 }
 
 impl NetworkConfig {
-    /// Parses the document; a `network:` key around it is allowed.
-    pub(super) fn parse(text: &str) -> Result<Self, NetworkError> {
+    /// Parses the document; a `network:` key around it is allowed, and so is OpenStack's form (`links`, `networks`).
+    ///
+    /// # Errors
+    /// See [`NetworkError`].
+    pub fn parse(text: &str) -> Result<Self, NetworkError> {
         /// The configuration, bare or under `network`.
         #[derive(Deserialize)]
         struct Document {
@@ -101,16 +108,29 @@ impl NetworkConfig {
             version: u32,
             #[serde(default)]
             ethernets: BTreeMap<String, Ethernet>,
+            #[serde(default)]
+            links: Option<Vec<openstack::Link>>,
+            #[serde(default)]
+            networks: Option<Vec<openstack::Network>>,
+            #[serde(default)]
+            services: Option<Vec<openstack::Service>>,
         }
         let document: Document =
             serde_saphyr::from_str(text).map_err(|error| NetworkError::Syntax(error.to_string()))?;
-        let Document { network, version, ethernets } = document;
+        if let Some(links) = document.links {
+            let networks = document.networks.unwrap_or_default();
+            return openstack::understand(links, networks, &document.services.unwrap_or_default());
+        }
+        let Document { network, version, ethernets, .. } = document;
         let config = network.unwrap_or(Self { version, ethernets });
         if config.version == 2 { Ok(config) } else { Err(NetworkError::Version(config.version)) }
     }
 
     /// Lines for `ip -batch`, given the host's NICs as MAC address → interface name.
-    pub(super) fn commands(&self, nics: &BTreeMap<String, String>) -> Result<Vec<String>, NetworkError> {
+    ///
+    /// # Errors
+    /// An interface that is named is not there, or is to be configured as it cannot.
+    pub fn commands(&self, nics: &BTreeMap<String, String>) -> Result<Vec<String>, NetworkError> {
         let mut lines = Vec::new();
         for (id, ethernet) in &self.ethernets {
             let wrong = |reason| NetworkError::Ethernet { id: id.clone(), reason };
@@ -122,7 +142,7 @@ impl NetworkConfig {
     }
 
     /// Contents of `/etc/resolv.conf`.
-    pub(super) fn resolv_conf(&self) -> String {
+    pub fn resolv_conf(&self) -> String {
         let servers = self.ethernets.values().map(|ethernet| &ethernet.nameservers);
         let search: Vec<&str> = servers.clone().flat_map(|set| &set.search).map(String::as_str).collect();
         let mut text = String::new();
