@@ -394,10 +394,11 @@ fn killed_while_packages_are_installed_each_is_installed_once() {
             .expect("a runtime");
         let (client, folder) = (process.block_on(async { stage.another_client() }), folder.path().to_owned());
         process.spawn(async move { control(client, &folder).await });
-        std::thread::sleep(Duration::from_millis(400 + 211 * life % 700 + 10 * life));
+        std::thread::sleep(Duration::from_millis(400 + 211 * life % 700 + 60 * life));
         process.shutdown_background();
         lives += 1;
         let rollouts = lasting.block_on(stage.rollouts());
+        println!("life {life}: {:?}", lasting.block_on(stage.told()));
         let phase = rollouts.first().and_then(|rollout| rollout.status.as_ref()).map(|status| status.phase);
         if phase.is_some_and(RolloutPhase::is_final) {
             break;
