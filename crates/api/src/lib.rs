@@ -4,6 +4,7 @@
 //! definitions that an API server needs are in [`custom_resource_definitions`].
 
 mod address_pool;
+mod agent_resource;
 mod artifact;
 mod bare_metal_host;
 mod cluster;
@@ -32,6 +33,7 @@ mod zone;
 pub use address_pool::{
     AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, NumberRange,
 };
+pub use agent_resource::{AgentResource, AgentResourceSpec, AgentResourceStatus};
 pub use artifact::{Artifact, ArtifactRecord, ArtifactSpec, ArtifactStatus, ArtifactType};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
@@ -58,7 +60,9 @@ pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, Da
 pub use distribution::{
     ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
 };
-pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
+pub use fabric_agent::{
+    AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting, TableOwnership,
+};
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
@@ -157,6 +161,7 @@ pub const GPU_RESOURCE: &str = "drystone.dev/gpu";
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![
         AddressPool::crd(),
+        AgentResource::crd(),
         Artifact::crd(),
         BareMetalHost::crd(),
         Cluster::crd(),

@@ -63,6 +63,7 @@ enum KindOf {
     Pool,
     Composition,
     Operation,
+    Aggregate,
 }
 
 /// Keeps the tree current.
@@ -104,6 +105,7 @@ impl Feed {
         touched.push(keys(&sources.pools, KindOf::Pool));
         touched.push(keys(&sources.compositions, KindOf::Composition));
         touched.push(keys(&sources.operations, KindOf::Operation));
+        touched.push(keys(&sources.aggregates, KindOf::Aggregate));
         loop {
             let next = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -143,6 +145,7 @@ impl Feed {
             }
             KindOf::Pool => self.show_pool(key, sources.pools.get(key).as_deref()),
             KindOf::Composition => self.show_composition(key),
+            KindOf::Aggregate => self.show_aggregate(key),
             KindOf::Operation => {
                 self.put("operation", key, sources.operations.get(key).as_deref(), render::task::task);
             }
@@ -163,6 +166,7 @@ impl Feed {
             KindOf::Pool => self.show_each(kind, "pool", &sources.pools),
             KindOf::Composition => self.show_each(kind, "composition", &sources.compositions),
             KindOf::Operation => self.show_each(kind, "operation", &sources.operations),
+            KindOf::Aggregate => self.show_each(kind, "aggregate", &sources.aggregates),
         }
     }
 
@@ -214,6 +218,14 @@ impl Feed {
             let mut items = render::composition::reservation(composition);
             items.extend(render::composition::composed_system(composition, &host_of));
             items
+        });
+    }
+
+    /// Shows an aggregate as it is known now.
+    pub fn show_aggregate(&self, key: &ObjectKey) {
+        let aggregate = self.sources.aggregates.get(key);
+        self.put("aggregate", key, aggregate.as_deref(), |aggregate| {
+            render::aggregation::aggregate(aggregate, &|uri| self.tree.contains(uri))
         });
     }
 

@@ -90,7 +90,7 @@ impl Ofmf {
         let events = Arc::new(EventService::default());
         let subscriptions = Subscriptions::start(client, &events, &tree, shutdown);
         let caches = Caches::new(client.clone(), shutdown.clone());
-        let feed = Arc::new(Feed::new(tree.clone(), Sources::new(&caches)));
+        let feed = Arc::new(Feed::new(tree.clone(), Sources::new(&caches, client, shutdown)));
         tokio::spawn(feed.clone().run(shutdown.clone()));
         Arc::new(Self {
             routes: routes::table(),

@@ -1,5 +1,6 @@
 //! What writes become: resources of Drystone, whose controllers do the work. The reply waits for them, for a while.
 
+mod aggregates;
 mod aggregation;
 mod compose;
 mod fabric_links;
@@ -101,6 +102,12 @@ impl Writes {
             }
             (_, ["AggregationService", "AggregationSources", rest @ ..]) => {
                 aggregation::write(&self.0, rest, request).await
+            }
+            ("POST", ["AggregationService", "Actions", "AggregationService.Reset"]) => {
+                aggregates::reset_all(&self.0, request).await
+            }
+            (_, ["AggregationService", "Aggregates", rest @ ..]) => {
+                aggregates::write(&self.0, rest, request).await
             }
             ("DELETE", ["TaskService", "Tasks" | "TaskMonitors", task]) => {
                 tasks::cancel(&self.0, task, request.target.uri).await

@@ -91,7 +91,9 @@ impl Agents for ByFabricManager {
             let handed = handed.map_err(|error| match error {
                 ForwardError::Answered { status, messages } => Refusal::Answered { status, messages },
                 ForwardError::Unreachable { address, reason } => Refusal::Unreachable { address, reason },
-                ForwardError::Nobody { .. } | ForwardError::Api(_) => Refusal::Internal(error.to_string()),
+                ForwardError::Nobody { .. } | ForwardError::NotKept { .. } | ForwardError::Api(_) => {
+                    Refusal::Internal(error.to_string())
+                }
             })?;
             Ok(Outcome { location: handed.location, body: handed.body })
         })

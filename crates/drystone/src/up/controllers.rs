@@ -17,12 +17,7 @@ use drystone_engine::{
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
 use drystone_images::Images;
-use drystone_metal::{
-    controller::MetalConfig,
-    driver::redfish::RedfishDrivers,
-    http::BootMedia,
-    provisioner::{Ways, redfish::RedfishProvisioner},
-};
+use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use drystone_ofmf::Ofmf;
 use drystone_software::controller::SoftwareConfig;
 use kube::Client;
@@ -98,11 +93,9 @@ pub(crate) fn start(
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let software = software::prepare(&mut actions, keys, args.data(), redfish.caches(), events.clone())?;
     let metal = MetalConfig {
-        ways: Ways::new(vec![Arc::new(
-            RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media).agents(server.agents.clone()),
-        )]),
+        ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
-        pacing: drystone_metal::plan::Pacing::QUICK,
+        pacing: args.metal.pacing(),
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
@@ -114,7 +107,8 @@ pub(crate) fn start(
     redfish.connect(Arc::new(ByFabricManager::new(&fabric)));
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
     let caches = redfish.caches();
-    let domains = Domains { client: client.clone(), caches, actions, metal, fabric, cluster, software, events };
+    let domains =
+        Domains { client: client.clone(), caches, actions, metal, fabric, cluster, software, events };
     // With a store of its own there is no other Drystone that could be at work; the store is locked.
     if args.store == Storage::Embedded {
         return Ok(tokio::spawn(domains.run(shutdown)));
@@ -149,6 +143,12 @@ impl Domains {
         tokio::join!(
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
+            drystone_metal::rotation::run(
+                client.clone(),
+                Arc::new(drystone_metal::rotation::account::RedfishAccounts),
+                events.clone(),
+                shutdown.clone()
+            ),
             fabric.run(shutdown.clone()),
             drystone_composer::controller::run(client.clone(), caches, events.clone(), shutdown.clone()),
             drystone_cluster::run(client.clone(), cluster, shutdown.clone()),

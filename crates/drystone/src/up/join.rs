@@ -24,6 +24,7 @@ use drystone_identity::{
     Secret as Hidden,
     files::{private_directory, write_private, write_public},
 };
+use drystone_sealing::SealingKey;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -37,7 +38,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use url::Url;
 
-use super::{UpArgs, storage::Storage};
+use super::{UpArgs, pki, storage::Storage};
 use crate::command::Failure;
 
 const CA_PATH: &str = "/join/v1/ca";
@@ -161,12 +162,18 @@ struct Keys {
 struct Door {
     client: Client,
     authority_pem: String,
+    sealing: SealingKey,
     data: PathBuf,
 }
 
 /// Routes of the HTTPS port by which replicas join.
-pub(super) fn router(client: Client, authority_pem: &str, data: &Path) -> Router {
-    let door = Door { client, authority_pem: authority_pem.to_owned(), data: data.to_owned() };
+pub(super) fn router(client: Client, keys: &pki::Keys, data: &Path) -> Router {
+    let door = Door {
+        client,
+        authority_pem: keys.authority.certificate_pem(),
+        sealing: keys.sealing.clone(),
+        data: data.to_owned(),
+    };
     Router::new()
         .route(CA_PATH, get(|State(door): State<Door>| async move { door.authority_pem }))
         .route(KEYS_PATH, post(give))
@@ -188,7 +195,7 @@ async fn give(State(door): State<Door>, Json(ask): Json<Ask>) -> Response {
                 .into_response();
         }
     }
-    match read_keys(&door.data) {
+    match read_keys(&door.data, &door.sealing) {
         Ok(keys) => {
             tracing::info!(id = ask.id, "keys were given to another replica");
             Json(keys).into_response()
@@ -234,8 +241,9 @@ impl Door {
     }
 }
 
-/// All files of `pki/`, and the administrator's password.
-fn read_keys(data: &Path) -> Result<Keys, Failure> {
+/// All files of `pki/`, the administrator's password, and the key that the files are sealed under, wherever it is kept here: the new
+/// replica finds it in the file, and moves it into its TPM if it has one.
+fn read_keys(data: &Path, sealing: &SealingKey) -> Result<Keys, Failure> {
     let mut files = BTreeMap::new();
     let mut take = |name: String, path: &Path| -> Result<(), Failure> {
         if std::fs::metadata(path)?.len() > FILE_LIMIT {
@@ -252,6 +260,7 @@ fn read_keys(data: &Path) -> Result<Keys, Failure> {
         }
     }
     take("admin-password".to_owned(), &data.join("admin-password"))?;
+    files.insert("pki/sealing-key".to_owned(), STANDARD.encode(sealing.expose()));
     Ok(Keys { files })
 }
 
@@ -367,9 +376,13 @@ mod tests {
     fn keys_come_out_as_they_went_in_and_stay_in_their_directory() {
         let (from, to) =
             (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-        super::super::pki::load_or_make(from.path(), &[]).expect("made");
-        let mut keys = read_keys(from.path()).expect("read");
+        let sealing = SealingKey::generate().expect("randomness");
+        pki::load_or_make(from.path(), &[], &sealing).expect("made");
+        let mut keys = read_keys(from.path(), &sealing).expect("read");
         store(&keys, to.path()).expect("stored");
+        assert_eq!(std::fs::read(to.path().join("pki/sealing-key")).expect("a key"), sealing.expose());
+        pki::load_or_make(to.path(), &[], &sealing).expect("the copied keys open");
+        keys.files.remove("pki/sealing-key");
         for name in keys.files.keys() {
             let content = |place: &Path| std::fs::read(place.join(name)).expect("a file");
             assert_eq!(content(from.path()), content(to.path()), "{name}");

@@ -5,6 +5,7 @@ mod agents;
 mod controllers;
 mod images;
 pub(crate) mod join;
+mod metal;
 pub(crate) mod pki;
 mod redfish;
 pub(crate) mod seal;
@@ -83,6 +84,9 @@ pub(crate) struct UpArgs {
     boot_listen: SocketAddr,
     #[command(flatten)]
     agents: agents::AgentOptions,
+    /// How hosts are provisioned
+    #[command(flatten)]
+    metal: metal::MetalArgs,
 }
 
 /// An address that only this machine reaches.

@@ -36,6 +36,8 @@ pub(crate) struct Keys {
     pub(crate) admin_password: Secret,
     /// Makes paths of boot media unguessable.
     pub(crate) boot_secret: Vec<u8>,
+    /// What the files of keys, and the Secrets in the store, are encrypted under.
+    pub(crate) sealing: SealingKey,
 }
 
 /// Reads the keys, or makes those that are missing.
@@ -64,6 +66,7 @@ pub(crate) fn load_or_make(data: &Path, addresses: &[IpAddr], sealing: &SealingK
         service_account_key: key,
         admin_password,
         boot_secret: boot_secret.expose().as_bytes().to_vec(),
+        sealing: sealing.clone(),
     })
 }
 

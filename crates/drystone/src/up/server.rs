@@ -113,7 +113,7 @@ pub(crate) async fn start(
     let agents = agents.desk(client.clone(), keys, address);
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client.clone()), Arc::new(ByPolicy(api.clone())));
-    let join = super::join::router(client, &keys.authority.certificate_pem(), data);
+    let join = super::join::router(client, keys, data);
     let redfish = Redfish::default();
     let (images, agent) = super::images::open(&data.join("images"), &api, keys, address)?;
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent).merge(join);

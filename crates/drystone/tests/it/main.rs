@@ -9,6 +9,7 @@ mod e2e;
 mod etcd;
 mod faults;
 mod images;
+mod machine;
 mod process;
 mod search;
 mod secrets;

@@ -8,6 +8,7 @@ mod planners;
 mod pool;
 mod services;
 mod site;
+mod strays;
 mod zones;
 
 use std::sync::Arc;
@@ -102,6 +103,15 @@ impl FabricManager {
             events: config.events.clone(),
         };
         let planners = Planners::new(switches.clone());
+        let strays = strays::Strays {
+            client: client.clone(),
+            services: services.clone(),
+            agents: watched.agents.clone(),
+            switches: switches.clone(),
+            zones: watched.zones.clone(),
+            planners: planners.clone(),
+            events: config.events.clone(),
+        };
         let zone = zones::ZoneReconciler {
             client: client.clone(),
             services,
@@ -127,8 +137,10 @@ impl FabricManager {
         let agent = Controller::new(client, agent, settings).triggered_by(doubts.bells());
         tokio::join!(
             shutdown.clone().run_until_cancelled_owned(gone),
-            agent.run(shutdown.clone()),
-            zone.run(shutdown.clone()),
+            // On the heap: all of them in one future are large for whoever joins it with others.
+            Box::pin(shutdown.clone().run_until_cancelled_owned(strays.run())),
+            Box::pin(agent.run(shutdown.clone())),
+            Box::pin(zone.run(shutdown.clone())),
             connection.run(shutdown.clone()),
             site.run(shutdown.clone()),
             pool.run(shutdown)

@@ -46,8 +46,8 @@ impl Reconciler for SiteReconciler {
             let spec = FabricAgentSpec {
                 address: service.address.clone(),
                 credentials_name: Some(service.credentials_name.clone()),
-                connection_method: None,
-                disable_certificate_verification: false,
+                // What an administrator says about its tables stays.
+                ..FabricAgentSpec::default()
             };
             let mut agent = FabricAgent::new(&service.name, spec);
             agent.metadata = metadata(&site, &service.name);

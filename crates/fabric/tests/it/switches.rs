@@ -125,6 +125,13 @@ impl FabricService for Service {
         })
     }
 
+    fn zones_in<'a>(&'a self, _: &'a str, switch: &'a str) -> Answer<'a, BTreeSet<String>> {
+        Box::pin(async move {
+            let hardware = self.switches.lock();
+            Ok(hardware.tables.get(switch).iter().flat_map(|table| table.zones.keys().cloned()).collect())
+        })
+    }
+
     fn program_zone<'a>(&'a self, wanted: ZoneEntry<'a>) -> Answer<'a, Programmed> {
         Box::pin(async move {
             let (programmed, silent) = {

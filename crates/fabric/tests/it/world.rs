@@ -47,23 +47,7 @@ impl Drop for World {
 impl World {
     /// A fabric that is known, and a manager that runs.
     pub(crate) async fn start() -> Self {
-        let store = Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap());
-        let server = ApiServer::new(Config::new(Profile::Management, store.clone())).await.unwrap();
-        let user = UserInfo::new("system:admin", ["system:masters"]);
-        let client = Client::new(server.service_as(user), "default");
-        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for definition in drystone_api::custom_resource_definitions() {
-            definitions.create(&PostParams::default(), &definition).await.unwrap();
-            let name = definition.name_any();
-            let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
-            tokio::time::timeout(DEADLINE, established).await.unwrap().unwrap();
-        }
-        let metadata = ObjectMeta { name: Some(SYSTEM_NAMESPACE.to_owned()), ..ObjectMeta::default() };
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        namespaces
-            .create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() })
-            .await
-            .unwrap();
+        let (server, client, store) = api_server().await;
         let switches = Switches::default();
         let events = EventRecorder::new(client.clone(), "test");
         let manager = run(&client, &switches, &events);
@@ -138,6 +122,25 @@ impl World {
         }
         keys
     }
+}
+
+/// An API server in memory with Drystone's kinds, a client of it, and its store.
+pub(crate) async fn api_server() -> (ApiServer, Client, Arc<EmbeddedStore>) {
+    let store = Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap());
+    let server = ApiServer::new(Config::new(Profile::Management, store.clone())).await.unwrap();
+    let user = UserInfo::new("system:admin", ["system:masters"]);
+    let client = Client::new(server.service_as(user), "default");
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in drystone_api::custom_resource_definitions() {
+        definitions.create(&PostParams::default(), &definition).await.unwrap();
+        let name = definition.name_any();
+        let established = await_condition(definitions.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(DEADLINE, established).await.unwrap().unwrap();
+    }
+    let metadata = ObjectMeta { name: Some(SYSTEM_NAMESPACE.to_owned()), ..ObjectMeta::default() };
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await.unwrap();
+    (server, client, store)
 }
 
 /// Endpoints of the fabric as a zone.

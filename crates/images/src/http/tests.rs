@@ -671,4 +671,33 @@ proptest! {
             }
         });
     }
+    /// Damaged paths lead nowhere, and damaged headers to no more than the image.
+    #[test]
+    fn any_fetch_is_answered(
+        damaged in prop::arbitrary::any::<prop::sample::Index>(),
+        letter in "[A-Za-z0-9_-]",
+        range in drystone_hostile::damaged_text(["bytes=0-4,7-9", "bytes=-3"]),
+        tag in drystone_hostile::damaged_text(["\"sha256:00\", W/\"x\""]),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new();
+            let bytes = image(100);
+            let path = world.upload(OS, "disk", &bytes).await;
+            let mut wrong = path.clone().into_bytes();
+            let at = "/images/".len() + damaged.index(path.len() - "/images/".len());
+            wrong[at] = letter.as_bytes()[0];
+            let wrong = String::from_utf8(wrong).unwrap();
+            let answer = world.get(&wrong, &[]).await;
+            let expected = if wrong == path { StatusCode::OK } else { StatusCode::NOT_FOUND };
+            assert!(answer.status == expected || wrong.eq_ignore_ascii_case(&path), "{wrong} {}", answer.status);
+            for header in ["if-range", "if-match", "if-none-match"] {
+                let request = Request::get(&path).header("range", range.as_str()).header(header, tag.as_str());
+                if let Ok(request) = request.body(Body::empty()) {
+                    let answer = world.send(request).await;
+                    assert!(matches!(answer.status.as_u16(), 200 | 206 | 304 | 412 | 416), "{}", answer.status);
+                }
+            }
+        });
+    }
 }

@@ -1,7 +1,7 @@
 //! Drystone's side of the agents on hosts: who may ask what, orders, and what came of them.
 //!
 //! Rooms: [`http`] (the protocol, on the HTTPS port), [`order`] (what a host's specification means for its agent), [`medium`]
-//! (what an agent boots from). The protocol itself is [`drystone_agent::protocol`].
+//! (what an agent boots from), [`inventory`] (what it found). The protocol itself is [`drystone_agent::protocol`].
 //!
 //! A *seat* is a host that is expected to be at work as an agent. It is made by whoever provisions the host, each time that
 //! host is looked at, and so is there again after a restart. Of the token only a digest is kept; the token follows from a
@@ -10,9 +10,13 @@
 //! that it was heard.
 
 mod http;
+mod inventory;
 mod medium;
 mod order;
+#[cfg(test)]
+mod tests;
 
+pub use inventory::lay_over;
 pub use medium::{MediumError, medium_key};
 pub use order::{OrderError, deployment};
 

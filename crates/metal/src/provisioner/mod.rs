@@ -27,6 +27,7 @@ use crate::{
     plan::conditions::Health,
 };
 
+pub mod ironic;
 pub mod redfish;
 
 /// One host, and what a way needs to know to work on it.

@@ -21,6 +21,15 @@ pub(super) fn table() -> RouteTable {
             .get()
             .patch(MANAGER)
             .delete(MANAGER),
+        Route::new("/redfish/v1/AggregationService/Actions/AggregationService.Reset").post(MANAGER),
+        Route::new("/redfish/v1/AggregationService/Aggregates").get().post(COMPONENTS),
+        Route::new("/redfish/v1/AggregationService/Aggregates/{aggregate}").get().delete(COMPONENTS),
+        Route::new("/redfish/v1/AggregationService/Aggregates/{aggregate}/Actions/Aggregate.AddElements")
+            .post(COMPONENTS),
+        Route::new("/redfish/v1/AggregationService/Aggregates/{aggregate}/Actions/Aggregate.RemoveElements")
+            .post(COMPONENTS),
+        Route::new("/redfish/v1/AggregationService/Aggregates/{aggregate}/Actions/Aggregate.Reset")
+            .post(COMPONENTS),
         Route::new("/redfish/v1/TaskService/Tasks/{task}").get().delete(MANAGER),
         Route::new("/redfish/v1/TaskService/TaskMonitors/{monitor}").get().delete(MANAGER),
         Route::new("/redfish/v1/CompositionService/Actions/CompositionService.Compose").post(MANAGER),

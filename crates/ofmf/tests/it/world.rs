@@ -7,8 +7,8 @@ use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use drystone_api::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, Composition, Connection, ConnectionPhase,
-    EndpointRole, HardwareDetails, Nic, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, Switch, SwitchEndpoint,
-    SwitchLink, SwitchSpec, SwitchStatus, Zone, ZonePhase,
+    EndpointGroup, EndpointRole, HardwareDetails, Nic, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, Switch,
+    SwitchEndpoint, SwitchLink, SwitchSpec, SwitchStatus, Zone, ZonePhase,
 };
 use drystone_apiserver::{ApiServer, Config as ServerConfig, Profile};
 use drystone_identity::{Secret, UserInfo, authn::PasswordHash};
@@ -293,17 +293,37 @@ async fn carry_out_zones(client: Client) {
     }
 }
 
+/// Says of every connection that it is carried out with its groups as they are; of one with a group that names `gateway`, that it
+/// is not.
 async fn carry_out_connections(client: Client) {
     let all: Api<Connection> = Api::all(client.clone());
-    let mut changes = watcher(all, watcher::Config::default()).default_backoff().applied_objects().boxed();
-    while let Some(connection) = changes.next().await {
-        let Ok(connection) = connection else { continue };
-        let mut status = connection.status.clone().unwrap_or_default();
-        if status.observed_generation >= connection.metadata.generation {
-            continue;
+    let groups: Api<EndpointGroup> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let connections = watcher(all.clone(), watcher::Config::default()).default_backoff().applied_objects();
+    let changed = watcher(groups.clone(), watcher::Config::default()).default_backoff().applied_objects();
+    let mut changes = futures::stream::select(connections.map(|_| ()), changed.map(|_| ())).boxed();
+    while changes.next().await.is_some() {
+        let groups = groups.list(&ListParams::default()).await.unwrap().items;
+        for connection in all.list(&ListParams::default()).await.unwrap().items {
+            carry_out_connection(&client, connection, &groups).await;
         }
+    }
+}
+
+async fn carry_out_connection(client: &Client, connection: Connection, groups: &[EndpointGroup]) {
+    {
+        let mut status = connection.status.clone().unwrap_or_default();
+        let names = [&connection.spec.initiator_groups, &connection.spec.target_groups];
+        let named = |group: &&EndpointGroup| names.iter().any(|names| names.contains(&group.name_any()));
+        let named: Vec<&EndpointGroup> = groups.iter().filter(named).collect();
+        let looked_at =
+            named.iter().map(|group| (group.name_any(), group.metadata.generation.unwrap())).collect();
+        if status.observed_generation >= connection.metadata.generation && status.groups == looked_at {
+            return;
+        }
+        status.groups = looked_at;
+        let fails = named.iter().any(|group| group.spec.endpoints.contains(&"gateway".to_owned()));
         status.observed_generation = connection.metadata.generation;
-        status.phase = ConnectionPhase::Ready;
+        status.phase = if fails { ConnectionPhase::Failed } else { ConnectionPhase::Ready };
         let api: Api<Connection> = Api::namespaced(client.clone(), &connection.namespace().unwrap());
         let patch = json!({"status": status});
         let _ =

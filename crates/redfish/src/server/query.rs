@@ -1,7 +1,8 @@
-//! Query options (DSP0266, "Query parameters"): `$filter`, `$skip`, `$top`, `$expand`, `$select` and `only`.
+//! Query options (DSP0266, "Query parameters"): `$filter`, `$skip`, `$top`, `$expand`, `excerpt`, `$select` and `only`.
 //!
 //! They are applied in the standard's order, `$filter` first. A collection that is longer than a page says where the next one is.
 
+mod excerpt;
 mod filter;
 
 use http::StatusCode;
@@ -48,6 +49,7 @@ pub struct Query {
     top: Option<usize>,
     expand: Option<(ExpandScope, u32)>,
     select: Option<Vec<String>>,
+    excerpt: bool,
     only: bool,
 }
 
@@ -69,7 +71,8 @@ impl Query {
                 }
                 "$select" => query.select = Some(select_option(&value)?),
                 "only" if value.is_empty() => query.only = true,
-                "only" => return Err(bad_value(&value, "only")),
+                "excerpt" if value.is_empty() => query.excerpt = true,
+                "only" | "excerpt" => return Err(bad_value(&value, &name)),
                 other if other.starts_with('$') => {
                     return Err(ServiceError::new(
                         StatusCode::NOT_IMPLEMENTED,
@@ -98,6 +101,9 @@ impl Query {
         if let Some((scope, levels)) = self.expand {
             options.append_pair("$expand", &format!("{}($levels={levels})", scope.sign()));
         }
+        if self.excerpt {
+            options.append_key_only("excerpt");
+        }
         if let Some(select) = &self.select {
             options.append_pair("$select", &select.join(","));
         }
@@ -117,8 +123,8 @@ impl Query {
 
     /// Refuses query options where none can be: anywhere but with GET.
     pub(super) fn refuse(text: &str) -> Result<(), ServiceError> {
-        let given =
-            form_urlencoded::parse(text.as_bytes()).any(|(name, _)| name.starts_with('$') || name == "only");
+        let given = form_urlencoded::parse(text.as_bytes())
+            .any(|(name, _)| name.starts_with('$') || name == "only" || name == "excerpt");
         if given {
             Err(ServiceError::bad_request(message::query_not_supported_on_operation()))
         } else {
@@ -187,6 +193,9 @@ pub(super) async fn apply<S: RedfishService>(
     if let Some((scope, levels)) = query.expand {
         let mut left = EXPAND_LIMIT;
         expand(service, &mut body, scope, levels, &mut left).await?;
+    }
+    if query.excerpt {
+        excerpt::excerpt(&mut body);
     }
     if let Some(select) = &query.select {
         match body.get_mut("Members").and_then(Value::as_array_mut) {
@@ -353,6 +362,8 @@ mod tests {
         assert_eq!(status("$expand=x"), 400);
         assert_eq!(status("$expand=.($levels=0)"), 400);
         assert_eq!(status("only&$top=1"), 400);
+        assert_eq!(status("excerpt=x"), 400);
+        assert!(Query::parse("excerpt&$top=1").unwrap().next_page("/x", 2).contains("excerpt"));
         assert_eq!(status("$filter=a is 1"), 400);
         assert_eq!(status("$orderby=a"), 501);
         assert_eq!(status("$select=,"), 400);

@@ -43,7 +43,7 @@ pub(super) enum Lost {
 
 impl Lost {
     fn of(doing: &str, error: &kube::Error) -> Self {
-        let text = format!("{doing}: {}", describe_kube_error(error));
+        let text = format!("{doing}: {}", causes(error));
         match error {
             kube::Error::Api(status) if matches!(status.code, 401 | 403) => Self::Refused(text),
             _ => Self::Unreachable(text),
@@ -273,6 +273,20 @@ impl Courier {
             Err(error) => Ok(Outcome::Refused(describe_kube_error(&error))),
         }
     }
+}
+
+/// An error with what lies below it: that a connection failed says nothing without the reason.
+fn causes(error: &kube::Error) -> String {
+    let mut text = describe_kube_error(error);
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause.filter(|_| !matches!(error, kube::Error::Api(_))) {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// Fields of a conflict that others than Drystone's own controllers have changed, and who.

@@ -88,6 +88,8 @@ impl Link {
     fn look(&mut self) {
         let name = self.way().controller.kubeconfig_secret_name;
         self.known.wanted = self.declared.wanted(&self.key, &name);
+        let site = self.site.borrow().clone();
+        self.reporter.note(&site, &self.known);
     }
 
     async fn report(&mut self) {

@@ -39,6 +39,11 @@ impl Action for ResetHost {
         };
         if cluster.spec.distribution == Distribution::Script {
             let work = Work { dependencies: &self.0, context, cluster: &cluster, names: &names, once: false };
+            if let Err(StepError::Permanent(why)) = work.check_owner(&host, &parameters).await {
+                // Not ours any more: nothing to take off.
+                context.log(why);
+                return Ok(());
+            }
             return work.run(&host, &parameters, ScriptAction::Remove, None).await;
         }
         Program::new(format!("kubeadm reset on {}", parameters.host), kubeadm::reset())

@@ -187,10 +187,8 @@ impl Pass<'_> {
             raid: raid_to_apply(&self.host.spec, &status).cloned(),
             firmware_settings: self.firmware_to_apply.clone(),
         };
-        if !preparation.is_empty() {
-            let way = self.way()?;
-            done!(way.provisioner.prepare(&self.job(&way), &preparation).await?);
-        }
+        let way = self.way()?;
+        done!(way.provisioner.prepare(&self.job(&way), &preparation).await?);
         let (hints, raid) = (self.host.spec.root_device_hints.clone(), preparation.raid);
         let change = move |status: &mut BareMetalHostStatus| {
             status.provisioning.state = State::Available;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drystone_agent::protocol::{Order, Report};
+use drystone_agent::protocol::{Inventory, Order, Report};
 use drystone_api::BootMode;
 use drystone_engine::events::EventKind;
 
@@ -19,7 +19,31 @@ const FIRST_WORD: Duration = Duration::from_secs(1200);
 /// An agent that is silent for so long is taken for dead; it says something every ten seconds.
 const SILENCE: Duration = Duration::from_secs(180);
 
+/// For what an agent that inspects is booted.
+pub(super) const INSPECTION: &str = "inspect";
+
 impl RedfishProvisioner {
+    /// Has the host inspected by its agent, where `spec.inspectionMode` is `agent`; leaves it off. Nothing is found otherwise.
+    pub(super) async fn inspect_by_agent(
+        &self,
+        job: &Job<'_>,
+        driver: &dyn HostDriver,
+    ) -> Step<Option<Inventory>> {
+        let wanted = job.host.spec.inspection_mode.as_deref() == Some("agent");
+        let Some(desk) = self.agents.as_ref().filter(|_| wanted) else { return Ok(Progress::Done(None)) };
+        if let Progress::Working { again, note } =
+            self.run_agent(job, desk, driver, INSPECTION, Order::Inspect).await?
+        {
+            return Ok(Progress::Working { again, note });
+        }
+        let found = desk.inventory(&job.uid());
+        driver.power_off().await?;
+        driver.eject().await?;
+        self.media.withdraw(&job.uid(), &medium_key(INSPECTION));
+        desk.dismiss(&job.uid());
+        Ok(Progress::Done(found))
+    }
+
     /// The desk that agents report at.
     pub(super) fn desk(&self, job: &Job<'_>, doing: &str) -> Result<&AgentDesk, DriverError> {
         let desk = self.agents.as_ref();

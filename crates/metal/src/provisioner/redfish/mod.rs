@@ -88,7 +88,9 @@ impl RedfishProvisioner {
             self.media.withdraw(&job.uid(), &instance);
             self.media.withdraw(&job.uid(), &medium_key(&instance));
         }
-        self.media.withdraw(&job.uid(), &medium_key("clean"));
+        for purpose in [cleaning::PURPOSE, agents::INSPECTION] {
+            self.media.withdraw(&job.uid(), &medium_key(purpose));
+        }
     }
 }
 
@@ -109,9 +111,16 @@ impl Provisioner for RedfishProvisioner {
 
     async fn inspect(&self, job: &Job<'_>) -> Step<Inspected> {
         let driver = self.hosts.open(job)?;
+        let found = match self.inspect_by_agent(job, driver.as_ref()).await? {
+            Progress::Working { again, note } => return Ok(Progress::Working { again, note }),
+            Progress::Done(found) => found,
+        };
         let inventory = driver.inspect().await?;
         let powered_on = driver.state().await?.powered_on == Some(true);
-        let details = inventory.hardware_details(&kube::ResourceExt::name_any(job.host));
+        let mut details = inventory.hardware_details(&kube::ResourceExt::name_any(job.host));
+        if let Some(found) = found {
+            crate::agent::lay_over(&mut details, &found);
+        }
         Ok(Progress::Done(Inspected { details, inventory, powered_on }))
     }
 
