@@ -101,7 +101,7 @@ pub fn update(
         .title(format!("Prepare {host}"))
         .estimate(seconds(timing.prepare))
         .timeout(APPLY)
-        .max_attempts(3);
+        .max_attempts(5);
     let mut before = vec!["prepare"];
     if entry.drain {
         let limit = strategy.drain_timeout_seconds.unwrap_or(DEFAULT_SECONDS);

@@ -393,8 +393,15 @@ fn killed_while_packages_are_installed_each_is_installed_once() {
             .build()
             .expect("a runtime");
         let (client, folder) = (process.block_on(async { stage.another_client() }), folder.path().to_owned());
-        process.spawn(async move { control(client, &folder).await });
-        std::thread::sleep(Duration::from_millis(400 + 211 * life % 700 + 60 * life));
+        // Dropped wherever it is; what its tasks still had in hand is dropped before the files are closed to them.
+        process.block_on(async {
+            let _ = tokio::time::timeout(
+                Duration::from_millis(400 + 211 * life % 700 + 40 * life),
+                control(client, &folder),
+            )
+            .await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        });
         process.shutdown_background();
         lives += 1;
         let rollouts = lasting.block_on(stage.rollouts());
