@@ -85,7 +85,7 @@ YAML
 node() {
   taints='[]'
   [ "$DRYSTONE_ROLE" = worker ] || taints='[{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]'
-  images=$(printf '%s' "${IMAGE_ARCHIVES:-}" | jq -R 'split(" ")')
+  images=$(jq -cn --arg images "${IMAGE_ARCHIVES:-}" '$images | split(" ")')
   jq --argjson taints "$taints" --argjson images "$images" '
     env as $e | (.hosts[] | select(.name == $e.DRYSTONE_HOST)) as $host | {
       nodeName: $host.name, clusterName: .cluster, nodeAddress: $host.address, interface: "eth0",
