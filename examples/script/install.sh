@@ -133,6 +133,6 @@ join)
   ;;
 remove)
   for unit in drystone-node drystone-control-plane; do systemctl disable --now $unit.service || :; done
-  rm -rf $etc /var/lib/drystone/control-plane "$DRYSTONE_ADMIN_CONF"
+  rm -rf $etc/pki $etc/*.yaml $etc/bootstrap-token /var/lib/drystone/control-plane "$DRYSTONE_ADMIN_CONF"
   ;;
 esac
