@@ -96,11 +96,20 @@ pub struct ControlPlane {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(regex(pattern = r"^([a-z0-9.-]{1,253}:[0-9]{1,5})?$"))]
     pub endpoint: String,
+    /// Names of the hosts that it is chosen from; any unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
+    pub only_hosts: Vec<String>,
 }
 
 impl Default for ControlPlane {
     fn default() -> Self {
-        Self { replicas: 1, host: HostRequirement::default(), endpoint: String::new() }
+        Self {
+            replicas: 1,
+            host: HostRequirement::default(),
+            endpoint: String::new(),
+            only_hosts: Vec::new(),
+        }
     }
 }
 
@@ -126,6 +135,10 @@ pub struct WorkerPool {
     /// What each host must have.
     #[serde(default)]
     pub host: HostRequirement,
+    /// Names of the hosts that it is chosen from; any unless given. A host that is taken out leaves the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
+    pub only_hosts: Vec<String>,
     /// Labels of the nodes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

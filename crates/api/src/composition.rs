@@ -258,6 +258,10 @@ pub struct CompositionGroup {
     /// What each must have.
     #[serde(default)]
     pub host: HostRequirement,
+    /// Names of the hosts that it is chosen from; any unless given. A member that is not among them is given back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10000))]
+    pub only_hosts: Vec<String>,
     /// How they are spread over failure domains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<SpreadRequirement>,

@@ -1,6 +1,8 @@
 //! `Connection` and `EndpointGroup`: who may talk to whom inside a zone that does not route by default, and which volumes
 //! and memory an initiator may use at a target.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -52,7 +54,7 @@ pub struct ConnectionSpec {
 /// An object whose content is not looked into.
 #[derive(JsonSchema)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
-struct PreservedObject {}
+pub(crate) struct PreservedObject {}
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +90,9 @@ pub struct ConnectionStatus {
     /// Ordered pairs of endpoints that it lets through.
     #[serde(default)]
     pub pairs: u64,
+    /// Generations of the EndpointGroups that the state is about, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, i64>,
     /// URI at the agent, for fabrics that route themselves.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uri: String,

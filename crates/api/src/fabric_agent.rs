@@ -33,9 +33,29 @@ pub struct FabricAgentSpec {
     /// The `ConnectionMethod` by which an agent announced itself; absent for services that were declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_method: Option<String>,
+    /// Whose the forwarding tables of its switches are.
+    #[serde(default, skip_serializing_if = "TableOwnership::is_shared")]
+    pub tables: TableOwnership,
     /// Accept any server certificate.
     #[serde(default)]
     pub disable_certificate_verification: bool,
+}
+
+/// Whose the forwarding tables of switches are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TableOwnership {
+    /// Others may write zones of their own into them: entries of zones that Drystone does not know are reported and left alone.
+    #[default]
+    Shared,
+    /// Drystone's alone: such entries are removed.
+    Exclusive,
+}
+
+impl TableOwnership {
+    /// Whether it is [`TableOwnership::Shared`], which goes without saying.
+    pub fn is_shared(&self) -> bool {
+        *self == Self::Shared
+    }
 }
 
 /// What the last crawl found.
@@ -57,7 +77,7 @@ pub struct FabricAgentStatus {
     /// When the last complete crawl ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_crawl: Option<Time>,
-    /// Conditions: `Ready`.
+    /// Conditions: `Ready`, `TablesClean`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

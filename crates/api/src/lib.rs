@@ -4,30 +4,43 @@
 //! definitions that an API server needs are in [`custom_resource_definitions`].
 
 mod address_pool;
+mod agent_resource;
+mod artifact;
 mod bare_metal_host;
 mod cluster;
 mod composition;
 mod condition;
 mod connection;
+mod data_image;
 mod distribution;
 mod fabric_agent;
 mod fabric_switch;
+mod hardware_data;
 mod host;
+mod host_firmware;
+mod host_software;
+mod icn;
 mod operation;
 pub mod quantity;
 mod reference;
 mod resource_block;
 mod resource_pool;
+mod rollout;
 mod site;
+mod software_set;
 mod zone;
 
 pub use address_pool::{
     AddressLease, AddressPool, AddressPoolPurpose, AddressPoolSpec, AddressPoolStatus, NumberRange,
 };
+pub use agent_resource::{AgentResource, AgentResourceSpec, AgentResourceStatus};
+pub use artifact::{Artifact, ArtifactRecord, ArtifactSpec, ArtifactStatus, ArtifactType};
 pub use bare_metal_host::{
     BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, BmcDetails, BootMode, Cpu, CredentialsStatus,
-    Firmware, FirmwareBios, HardwareDetails, HostImage, ImageFormat, Nic, OperationalStatus, ProvisionStatus,
-    ProvisioningState, SecretReference, StorageDevice, SystemVendor,
+    CustomDeploy, Firmware, FirmwareBios, HardwareDetails, HardwareRaidVolume, HostImage,
+    HostNetworkAttachmentReference, HostNetworkInterface, HostSwitchPort, ImageFormat, LinkLayerNeighbour,
+    Nic, OperationHistory, OperationMetric, OperationalStatus, ProvisionStatus, ProvisioningState, Raid,
+    RegisteredAs, RootDeviceHints, SecretReference, SoftwareRaidVolume, StorageDevice, SystemVendor, Vlan,
 };
 pub use cluster::{
     Cluster, ClusterMember, ClusterNetwork, ClusterPhase, ClusterSpec, ClusterStatus, ClusterZone,
@@ -43,16 +56,29 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
+pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, DataImageStatus};
 pub use distribution::{
     ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
 };
-pub use fabric_agent::{AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting};
+pub use fabric_agent::{
+    AgentFabric, FabricAgent, FabricAgentSpec, FabricAgentStatus, FabricRouting, TableOwnership,
+};
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
 };
+pub use hardware_data::{HardwareData, HardwareDataSpec};
 pub use host::{
     Accelerator, AcceleratorRequirement, AcceleratorType, DriveRequirement, HostRequirement,
     NetworkRequirement,
+};
+pub use host_firmware::{
+    FirmwareSchema, FirmwareSchemaReference, FirmwareSchemaSpec, HostFirmwareSettings,
+    HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
+};
+pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
+pub use icn::{
+    IcnMachine, IcnProvisioning, IcnProvisioningSpec, IcnProvisioningStatus, IcnSoftware, IcnSoftwareSpec,
+    IcnSoftwareStatus,
 };
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
@@ -64,8 +90,20 @@ pub use resource_block::{
 pub use resource_pool::{
     IdleHost, PoolCounts, PoolResource, PoolResourceKind, ResourcePool, ResourcePoolSpec, ResourcePoolStatus,
 };
+pub use rollout::{
+    DrainPolicy, FormerSoftware, HealthGate, HostRollout, HostRolloutPhase, PinnedSet, RebootPolicy,
+    RollBack, RollBackScope, Rollout, RolloutCounts, RolloutPhase, RolloutSpec, RolloutStatus,
+    RolloutStrategy, RolloutWave, WaveStatus,
+};
 pub use site::{
-    ExternalPool, NodeNetwork, Site, SiteBmc, SiteFabricService, SiteGateway, SiteSpec, SiteStatus,
+    ConflictPolicy, ConnectionState, ExternalPool, NodeNetwork, Site, SiteBmc, SiteCluster,
+    SiteClusterStatus, SiteConflict, SiteConnection, SiteController, SiteFabricService, SiteGateway,
+    SiteHostRole, SiteRolloutStatus, SiteSpec, SiteStatus, SiteSynchronization,
+};
+pub use software_set::{
+    ContainerImage, HostSelector, OperatingSystemImage, PackageArtifact, PackageState, RolloutApproval,
+    SoftwareAccess, SoftwareFile, SoftwarePackage, SoftwareSet, SoftwareSetSpec, SoftwareSetStatus,
+    SoftwareTrust,
 };
 pub use zone::{
     IsolationProof, ZONE_FINALIZER, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
@@ -90,6 +128,16 @@ pub const CLUSTER_NAMESPACE_LABEL: &str = "drystone.dev/cluster-namespace";
 /// Label that names the site an object belongs to.
 pub const SITE_LABEL: &str = "drystone.dev/site";
 
+/// Label on a BareMetalHost: what it is for in its site's cluster; `control-plane`, `worker` or `spare`.
+pub const SITE_ROLE_LABEL: &str = "drystone.dev/site-role";
+
+/// Label on an object that a global controller has written at a site.
+pub const GLOBAL_LABEL: &str = "drystone.dev/declared-globally";
+
+/// Annotation on an object at the global controller: names of the sites that it is delivered to, with commas between them, or `*` for
+/// all. The label `drystone.dev/site` does the same for one site.
+pub const DELIVER_TO_ANNOTATION: &str = "drystone.dev/deliver-to";
+
 /// Label on a BareMetalHost that names its rack, where inspection cannot tell.
 pub const RACK_LABEL: &str = "drystone.dev/rack";
 
@@ -113,16 +161,27 @@ pub const GPU_RESOURCE: &str = "drystone.dev/gpu";
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![
         AddressPool::crd(),
+        AgentResource::crd(),
+        Artifact::crd(),
         BareMetalHost::crd(),
         Cluster::crd(),
         Composition::crd(),
         Connection::crd(),
+        DataImage::crd(),
         EndpointGroup::crd(),
         FabricAgent::crd(),
+        FirmwareSchema::crd(),
+        HardwareData::crd(),
+        HostFirmwareSettings::crd(),
+        HostSoftware::crd(),
+        IcnProvisioning::crd(),
+        IcnSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),
+        Rollout::crd(),
         Site::crd(),
+        SoftwareSet::crd(),
         Switch::crd(),
         Zone::crd(),
     ]

@@ -120,6 +120,7 @@ pub fn composition(
         role: MemberRole::ControlPlane,
         count: spec.control_plane.replicas,
         host: spec.control_plane.host.clone(),
+        only_hosts: spec.control_plane.only_hosts.clone(),
         ..Default::default()
     };
     let workers = spec.workers.iter().map(|pool| CompositionGroup {
@@ -127,6 +128,7 @@ pub fn composition(
         role: MemberRole::Worker,
         count: pool_size(pool, grown),
         host: pool.host.clone(),
+        only_hosts: pool.only_hosts.clone(),
         ..Default::default()
     });
     CompositionSpec {
@@ -137,6 +139,16 @@ pub fn composition(
         exclude_hosts: excluded.iter().cloned().collect(),
         ..Default::default()
     }
+}
+
+/// Hosts that failed and are on no list any more, of a cluster whose groups all have lists: who lists them again means to try again.
+pub fn forgiven(spec: &ClusterSpec, excluded: &[String]) -> BTreeSet<String> {
+    let pools = spec.workers.iter().filter(|pool| pool.replicas > 0).map(|pool| &pool.only_hosts);
+    let lists: Vec<&Vec<String>> = std::iter::once(&spec.control_plane.only_hosts).chain(pools).collect();
+    if lists.iter().any(|list| list.is_empty()) {
+        return BTreeSet::new();
+    }
+    excluded.iter().filter(|host| !lists.iter().any(|list| list.contains(host))).cloned().collect()
 }
 
 /// Checks what a schema cannot say. `node_networks` are the networks of the sites a host may come from.
@@ -317,6 +329,16 @@ mod tests {
         status.first_control_planes = vec!["a".into(), "b".into(), "c".into()];
         assert!(validate_change(&three, &status).is_ok());
         assert!(validate_change(&spec(vec![]), &status).is_err());
+    }
+
+    #[test]
+    fn a_host_that_is_on_no_list_any_more_is_forgiven() {
+        let excluded = ["a".to_owned(), "b".to_owned()];
+        let mut listed =
+            spec(vec![WorkerPool { only_hosts: vec!["b".into(), "c".into()], ..pool("w", 2, None) }]);
+        assert_eq!(forgiven(&listed, &excluded), BTreeSet::new(), "the control plane comes from anywhere");
+        listed.control_plane.only_hosts = vec!["d".into()];
+        assert_eq!(forgiven(&listed, &excluded), ["a".to_owned()].into());
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use drystone_api::{BareMetalHost, Composition, ResourceBlock, ResourcePool, Switch};
-use drystone_engine::harness::Cache;
-use kube::{Api, Client, ResourceExt as _, runtime::watcher};
-use tokio_util::sync::CancellationToken;
+use drystone_engine::harness::{Cache, Caches};
+use kube::ResourceExt as _;
 
 use crate::{
     model::{Distances, Snapshot},
@@ -34,15 +33,14 @@ struct Topology {
 }
 
 impl Inventory {
-    /// Starts to watch.
-    pub fn start(client: &Client, shutdown: &CancellationToken) -> Self {
-        let watched = watcher::Config::default;
+    /// Of what is known of an API.
+    pub fn new(caches: &Caches) -> Self {
         Self {
-            hosts: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
-            blocks: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
-            pools: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
-            compositions: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
-            switches: Cache::start(Api::all(client.clone()), watched(), shutdown.clone()),
+            hosts: caches.of(),
+            blocks: caches.of(),
+            pools: caches.of(),
+            compositions: caches.of(),
+            switches: caches.of(),
             topology: Arc::default(),
         }
     }

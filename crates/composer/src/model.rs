@@ -23,6 +23,8 @@ pub struct Host {
     pub pool: BlockPool,
     /// Kept out of compositions by an administrator.
     pub maintenance: bool,
+    /// Kept for the cluster of its site: only a group that lists it by name gets it.
+    pub dedicated: bool,
     /// Who claimed it.
     pub consumer: Option<ObjectReference>,
     /// Processor cores.

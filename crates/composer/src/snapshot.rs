@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use drystone_api::{
     BareMetalHost, BlockPool, Composition, CompositionMode, RACK_LABEL, ResourceBlock, ResourceBlockStatus,
-    ResourcePool, SITE_LABEL, quantity::Memory,
+    ResourcePool, SITE_LABEL, SITE_ROLE_LABEL, quantity::Memory,
 };
 use drystone_engine::reference::reference_to;
 use kube::ResourceExt as _;
@@ -84,6 +84,7 @@ fn host_of(host: &BareMetalHost, block: Option<&ResourceBlock>, distances: &Dist
         site: host.labels().get(SITE_LABEL).cloned().unwrap_or_default(),
         pool: if block.is_some() { hardware.pool } else { BlockPool::Unassigned },
         maintenance: block.is_some_and(|block| block.spec.maintenance),
+        dedicated: host.labels().contains_key(SITE_ROLE_LABEL),
         // The claim itself is on the host; the block's copy of it may be a moment old.
         consumer: host.spec.consumer_ref.clone(),
         cores: hardware.cores,

@@ -17,7 +17,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run Drystone: the API, all controllers, and emulated sites if asked for
-    Up(up::UpArgs),
+    Up(Box<up::UpArgs>),
     /// Show the main job on an emulated site
     Demo(demo::DemoArgs),
     /// Show operations and their progress
@@ -26,8 +26,14 @@ enum Command {
     Explain(command::explain::ExplainArgs),
     /// Compose without reserving anything
     Compose(command::compose::ComposeArgs),
-    /// Show sites and the way into them
+    /// Print a token with which another Drystone becomes a replica of this one
+    JoinToken(command::join_token::JoinTokenArgs),
+    /// Sites: start a local controller, register it, see how they are
     Site(command::site::SiteArgs),
+    /// Sign software: keys, signatures, bundles
+    Software(command::software::SoftwareArgs),
+    /// Show and change how secrets are encrypted
+    Secrets(command::secrets::SecretsArgs),
     /// Print the administrator's kubeconfig of a cluster
     Kubeconfig(command::kubeconfig::KubeconfigArgs),
     /// Delete what files declare (also as `kubectl destroy`)
@@ -39,9 +45,11 @@ enum Command {
     ControlPlane(ConfigArgs),
     /// Run the member of etcd of a control plane of several hosts
     Etcd(ConfigArgs),
+    /// Run the agent that inspects a host and writes its disk (on the host's own boot medium)
+    Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
-    /// Make an image archive out of one static program
+    /// Make an image archive out of one static program; upload images to the site's store, and list them
     Image(command::image::ImageArgs),
 }
 
@@ -86,8 +94,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             | Command::Emulator(_)
             | Command::ControlPlane(_)
             | Command::Etcd(_)
+            | Command::Agent
             | Command::Node(_)
-    );
+    ) || matches!(&cli.command, Command::Site(site) if site.is_long_running());
     personality::start_logging(if long_running {
         "info,audit=warn,kube_client::client::builder=off"
     } else {
@@ -98,18 +107,22 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let outcome = match cli.command {
-        Command::Up(args) => personality::block_on(up::run(args)),
+        Command::Up(args) => personality::block_on(up::run(*args)),
         Command::Demo(args) => personality::block_on(demo::run(args)),
         Command::Ops(args) => personality::block_on(command::ops::run(args)),
         Command::Explain(args) => personality::block_on(command::explain::run(args)),
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
+        Command::JoinToken(args) => personality::block_on(command::join_token::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
+        Command::Secrets(args) => personality::block_on(command::secrets::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
         Command::Emulator(args) => personality::block_on(personality::emulator::run(args)),
         Command::ControlPlane(args) => personality::block_on(personality::control_plane::run(args)),
         Command::Etcd(args) => personality::block_on(personality::etcd::run(args)),
+        Command::Agent => personality::block_on(personality::agent::run()),
         Command::Node(args) => personality::block_on(personality::node::run(args)),
+        Command::Software(args) => personality::block_on(command::software::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
     };
     match outcome {

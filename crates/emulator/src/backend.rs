@@ -7,6 +7,8 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
+
 use crate::site::{HostSpec, SiteFile};
 
 /// What a host finds when it is switched on.
@@ -98,6 +100,16 @@ pub struct BackendError {
 /// Gives a site a body. All calls are idempotent.
 #[async_trait::async_trait]
 pub trait Backend: Send + Sync + 'static {
+    /// Whether hosts boot whatever is on a medium, the agent's too. Others have it simulated.
+    fn boots_media(&self) -> bool {
+        false
+    }
+
+    /// The network that hosts find themselves in, where it is not the site's; with this machine's address in it.
+    fn hosts_network(&self) -> Option<IpNet> {
+        None
+    }
+
     /// Builds (or finds again, after the emulator was restarted) switches, links and the gateway; no host is switched on.
     /// Returns where the gateway listens.
     async fn start(&self, site: &SiteFile, gateway: &GatewayConfig)

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use drystone_agent::download::Detours;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,6 +17,7 @@ use crate::{
     hardware::{Hardware, HardwareError, HardwareFiles, HostRecord},
     listener::{self, Emulated, Ports, Serving},
     netns::{NetnsBackend, NetnsConfig},
+    qemu::{QemuBackend, QemuConfig},
     sim::{SimBackend, SimHostState},
     site::{BackendKind, FabricServices, HostSpec, SiteError, SiteFile, is_core},
     state::{self, StateDirectory, StateError},
@@ -191,7 +194,11 @@ impl Emulator {
             None => state.password("password")?,
         };
         let credentials = Arc::new(Credentials { user: site.credentials.user.clone(), password });
-        let files = HardwareFiles { records: state.directory("bmc")?, media: state.directory("media")? };
+        let files = HardwareFiles {
+            records: state.directory("bmc")?,
+            media: state.directory("media")?,
+            detours: detours(&site, config.controller),
+        };
         let records = load_records(&site, &files)?;
         let backend = make_backend(&config, &site, &state, &records)?;
 
@@ -234,7 +241,7 @@ impl Emulator {
             bmcs,
             fabric_services,
             sunfish_agents,
-            gateway: gateway_endpoint(&site, &gateway, &reached),
+            gateway: gateway_endpoint(&site, &gateway, &reached, backend.hosts_network()),
         };
         endpoints::write(state.path(), &endpoints)?;
         Ok(Self { endpoints, backend, hosts, serving: builder.serving, state })
@@ -274,6 +281,13 @@ impl Emulator {
     }
 }
 
+/// Hosts whose agent is simulated are not in their network: what they would reach at the gateway is reached here.
+fn detours(site: &SiteFile, controller: SocketAddr) -> Detours {
+    let inside =
+        site.gateway.as_ref().map(|spec| SocketAddr::new(spec.node_address.addr(), spec.controller_port));
+    inside.map_or_else(Detours::default, |inside| Detours::default().with(inside, controller))
+}
+
 /// Marks a new state directory as the site's, and refuses another site's.
 fn claim(state: &StateDirectory, site: &SiteFile) -> Result<(), EmulatorError> {
     let path = state.path().join(SITE);
@@ -307,13 +321,28 @@ fn make_backend(
             });
             Ok(Arc::new(SimBackend::new(known)))
         }
-        BackendKind::Netns => Ok(Arc::new(NetnsBackend::new(NetnsConfig {
-            state_directory: state.path().to_owned(),
-            executable: config.guest_program.clone(),
-            hidden: config.hidden.clone(),
-            shown: config.shown.clone(),
-        })?)),
+        BackendKind::Netns => Ok(Arc::new(make_namespaces(config, state, false)?)),
+        BackendKind::Qemu => {
+            // Namespaces need root, and hosts a way to Drystone; else they are behind QEMU's own address translation.
+            let root = nix::unistd::geteuid().is_root() && site.gateway.is_some();
+            let network = root.then(|| make_namespaces(config, state, true)).transpose()?;
+            Ok(Arc::new(QemuBackend::new(QemuConfig { state_directory: state.path().to_owned(), network })))
+        }
     }
+}
+
+fn make_namespaces(
+    config: &EmulatorConfig,
+    state: &StateDirectory,
+    machines: bool,
+) -> Result<NetnsBackend, BackendError> {
+    NetnsBackend::new(NetnsConfig {
+        state_directory: state.path().to_owned(),
+        executable: config.guest_program.clone(),
+        hidden: config.hidden.clone(),
+        shown: config.shown.clone(),
+        machines,
+    })
 }
 
 /// A site has a socket for each BMC, and more for their clients.
@@ -326,17 +355,23 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn gateway_endpoint(site: &SiteFile, gateway: &GatewayConfig, reached: &GatewayEndpoints) -> Option<Gateway> {
-    let spec = site.gateway.as_ref()?;
+fn gateway_endpoint(
+    site: &SiteFile,
+    gateway: &GatewayConfig,
+    reached: &GatewayEndpoints,
+    hosts_network: Option<IpNet>,
+) -> Option<Gateway> {
+    let spec = site.gateway.as_ref();
+    let node_network = hosts_network.or_else(|| spec.map(|spec| spec.node_address))?;
     let has_proxy = reached.proxy.port() != 0;
     Some(Gateway {
         proxy_url: if has_proxy { format!("http://{}", reached.proxy) } else { String::new() },
         user: gateway.proxy_user.clone(),
         password: gateway.proxy_password.clone(),
         controller_address: reached.controller.to_string(),
-        node_network: spec.node_address,
-        node_allocation: spec.node_allocation,
-        external_pools: spec.external_pools.clone(),
+        node_network,
+        node_allocation: spec.and_then(|spec| spec.node_allocation),
+        external_pools: spec.map(|spec| spec.external_pools.clone()).unwrap_or_default(),
     })
 }
 

@@ -4,6 +4,9 @@
 //! site, one sequence at a time; a new reset takes over from one under way. What was accepted is written to
 //! [`record`] before it is acknowledged, so that an emulator that is killed and started again carries on.
 
+mod agent;
+#[cfg(test)]
+mod agent_tests;
 mod boot;
 mod medium;
 mod record;
@@ -17,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use drystone_agent::download::Detours;
 use drystone_redfish::{server::SavedSubscription, types::ResetType};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -70,6 +74,8 @@ pub enum Change {
     System,
     /// A medium was inserted or ejected.
     Medium,
+    /// The BMC's password was changed.
+    Account,
 }
 
 /// What hardware does at a moment.
@@ -101,6 +107,11 @@ pub struct Hardware {
     backend: Arc<dyn Backend>,
     record_path: PathBuf,
     medium_path: PathBuf,
+    /// What an image that was written brought with it: the medium that the disk boots.
+    disk_seed: PathBuf,
+    detours: Detours,
+    /// The agent, while the host runs it.
+    agent: Mutex<Option<agent::RunningAgent>>,
     state: Mutex<State>,
     /// Counts commands: whoever carries one out sees that it has been overtaken.
     command: watch::Sender<u64>,
@@ -116,8 +127,10 @@ pub struct Hardware {
 pub struct HardwareFiles {
     /// Directory of the records.
     pub records: PathBuf,
-    /// Directory of media while they are used.
+    /// Directory of media while they are used, and of what images brought with them.
     pub media: PathBuf,
+    /// Where hosts whose agent is simulated reach what is in their network.
+    pub detours: Detours,
 }
 
 impl HardwareFiles {
@@ -147,6 +160,9 @@ impl Hardware {
         Arc::new(Self {
             record_path: files.record(&spec.name),
             medium_path: files.media.join(format!("{}.img", spec.name)),
+            disk_seed: files.media.join(format!("{}.disk", spec.name)),
+            detours: files.detours.clone(),
+            agent: Mutex::default(),
             spec,
             timing,
             backend,
@@ -257,6 +273,7 @@ impl Hardware {
         if phase != Phase::Off {
             return Err(HardwareError::Conflict { command: "erasing its drives", phase });
         }
+        medium::remove(&self.disk_seed);
         self.backend.wipe_disk(&self.spec).await?;
         self.keep(|record| record.installed = false).await
     }
@@ -296,13 +313,23 @@ impl Hardware {
             let _state = self.lock();
             self.overtake();
         }
+        self.end_agent();
         let _idle = self.actuator.lock().await;
+    }
+
+    /// Ends the agent, if the host runs it.
+    fn end_agent(&self) {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn runs_agent(&self) -> bool {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Looks whether a host that runs has gone off by itself.
     pub async fn observe(&self) {
         let Ok(_actuator) = self.actuator.try_lock() else { return };
-        if !matches!(self.lock().phase, Phase::OsRunning | Phase::NoBoot) {
+        if self.runs_agent() || !matches!(self.lock().phase, Phase::OsRunning | Phase::NoBoot) {
             return;
         }
         if self.backend.boot_state(&self.spec).await.is_ok_and(|state| state == BootState::Off) {
@@ -353,7 +380,7 @@ impl Hardware {
     }
 
     /// Whether all steps were carried out; not if another command came.
-    async fn carry_out(&self, steps: &[Step], number: u64) -> bool {
+    async fn carry_out(self: &Arc<Self>, steps: &[Step], number: u64) -> bool {
         for step in steps {
             if self.overtaken(number) {
                 return false;
@@ -422,6 +449,11 @@ impl Hardware {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while holding it cannot leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what was fetched of a medium that is not inserted any more: it may hold keys. A host that still reads it has it open.
+    pub(crate) fn drop_medium(&self) {
+        medium::remove(self.medium_path());
     }
 
     /// Where the medium lies while it is used.

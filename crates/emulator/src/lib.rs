@@ -2,7 +2,7 @@
 //!
 //! What a site *says* is Redfish over HTTP on loopback: a service per BMC ([`bmc`]), per Ethernet switch and per fabric
 //! agent ([`fabric`], [`sunfish`]), each with credentials, latency and [`faults`]. What it *does* is up to a [`backend::Backend`]:
-//! [`sim`] keeps state only, [`netns`] makes namespaces. Between the two stands [`hardware`], which turns a BMC's commands
+//! [`sim`] keeps state only, [`netns`] makes namespaces, [`qemu`] virtual machines. Between the two stands [`hardware`], which turns a BMC's commands
 //! into sequences of power and boot. [`site`] is the file that describes it all.
 //!
 //! [`run`] starts a site and serves it until told to stop; [`endpoints`] tells where it is. One state directory has one
@@ -23,6 +23,7 @@ mod listener;
 pub mod netns;
 #[cfg(test)]
 mod probe;
+pub mod qemu;
 pub mod sim;
 pub mod site;
 pub mod state;

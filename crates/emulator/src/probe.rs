@@ -34,7 +34,11 @@ pub(crate) fn credentials() -> Arc<Credentials> {
 
 /// The hosts of a site over a simulated backend, with their files in a directory.
 pub(crate) fn hosts(site: &SiteFile, backend: &Arc<SimBackend>, directory: &Path) -> Arc<Hosts> {
-    let files = HardwareFiles { records: directory.to_owned(), media: directory.to_owned() };
+    let files = HardwareFiles {
+        records: directory.to_owned(),
+        media: directory.to_owned(),
+        detours: drystone_agent::download::Detours::default(),
+    };
     let make = |spec: &crate::site::HostSpec| {
         let record = files.load(spec).unwrap();
         let backend: Arc<dyn crate::backend::Backend> = Arc::clone(backend) as _;

@@ -65,6 +65,9 @@ pub enum BackendKind {
     Sim,
     /// Network, mount and PID namespaces of this machine; needs root.
     Netns,
+    /// Virtual machines under software emulation; with switches as of `netns` for root in a site with a gateway, else each behind QEMU's address
+    /// translation.
+    Qemu,
 }
 
 /// How long things take. All but `request_latency` are multiplied by `scale` (see [`Timing::scaled`]).
@@ -76,6 +79,8 @@ pub struct Timing {
     pub post: Duration,
     /// From the start of the operating system to its running, at least.
     pub boot_os: Duration,
+    /// How long writing an image takes a host that only simulates it, at least.
+    pub image: Duration,
     /// From the request to shut down to power off, at least.
     pub shutdown: Duration,
     /// What every Redfish request takes beside its own work.

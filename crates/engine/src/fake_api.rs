@@ -31,6 +31,8 @@ type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
 pub enum Fault {
     /// It is not carried out: 503.
     Unavailable,
+    /// It is not carried out: 403, for the namespace is being deleted.
+    NamespaceTerminating,
     /// It is carried out, and the answer is lost: 504.
     AnswerLost,
     /// It is carried out, and never answered.
@@ -144,6 +146,7 @@ impl FakeApi {
         };
         match fault {
             Some(Fault::Unavailable) => return failure(503, "ServiceUnavailable", "try later"),
+            Some(Fault::NamespaceTerminating) => return namespace_terminating(),
             Some(Fault::Hangs) => std::future::pending().await,
             Some(Fault::Late(delay)) => tokio::time::sleep(delay).await,
             Some(Fault::AnswerLost | Fault::AnswerHangs) | None => {}
@@ -369,6 +372,16 @@ fn failure(code: u16, reason: &str, message: &str) -> Response<ResponseBody> {
         "code": code, "reason": reason, "message": message,
     });
     respond(code, &status)
+}
+
+/// What the API server says to a create in a namespace that is being deleted.
+fn namespace_terminating() -> Response<ResponseBody> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 403, "reason": "Forbidden",
+        "message": "unable to create new content in namespace because it is being terminated",
+        "details": {"causes": [{"reason": "NamespaceTerminating", "message": "namespace is being terminated"}]},
+    });
+    respond(403, &status)
 }
 
 fn respond(code: u16, body: &Value) -> Response<ResponseBody> {

@@ -15,6 +15,7 @@
 
 pub mod action;
 pub mod backoff;
+pub mod cluster_access;
 pub mod events;
 #[cfg(any(test, feature = "fake-api"))]
 pub mod fake_api;

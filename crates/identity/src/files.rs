@@ -23,6 +23,11 @@ pub struct FileError {
 }
 
 impl FileError {
+    /// For files that are not written here; `action` is a verb, such as `remove`.
+    pub fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self { action, path: path.to_owned(), source }
+    }
+
     /// Why.
     pub fn io(&self) -> &io::Error {
         &self.source
@@ -30,7 +35,7 @@ impl FileError {
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {
-    move |source| FileError { action, path: path.to_owned(), source }
+    move |source| FileError::new(action, path, source)
 }
 
 /// Writes a file with mode 0600, atomically and durably: after a crash it has the old contents or the new.

@@ -91,6 +91,7 @@ impl BootstrapTokenSource for OneToken {
             secret,
             expires: None,
             groups: Vec::new(),
+            node: None,
             authenticates: true,
         };
         Ok((id == "abcdef").then(known))

@@ -65,7 +65,7 @@ impl Signer {
             }
             Self::ApiServerClientKubelet => {
                 check_usages(usages, "client auth", &["digital signature", "key encipherment"])?;
-                node_of(request)?;
+                check_bound(node_of(request)?, requester)?;
                 if !request.dns_names.is_empty() || !request.ip_addresses.is_empty() {
                     return refuse("a node's client certificate has no subject alternative names");
                 }
@@ -84,6 +84,22 @@ impl Signer {
             }
         }
     }
+}
+
+/// A bootstrap token that is for one node gives no certificate for another.
+fn check_bound(node: &str, requester: &UserInfo) -> Result<(), Refusal> {
+    match requester.bootstrap_node() {
+        Some(own) if own != node => refuse(format!(
+            "{} is for node {own:?} and gives no certificate for node {node:?}",
+            requester.name
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Why a request must be denied at once: it asks, with the bootstrap token of one node, for the certificate of another.
+pub fn denial(request: &CertificateSigningRequest, requester: &UserInfo) -> Option<Refusal> {
+    check_bound(node_of(request).ok()?, requester).err()
 }
 
 /// How a node's request for its client certificate may be approved without a human.
@@ -187,6 +203,23 @@ mod tests {
         for bad in [usages(&["digital signature"]), usages(&["client auth", "server auth"])] {
             assert!(check(&good, &bad).unwrap_err().to_string().contains("usage"));
         }
+    }
+
+    #[test]
+    fn a_token_for_one_node_gives_no_certificate_for_another() {
+        let signer = Signer::ApiServerClientKubelet;
+        let mut requester = UserInfo::new("system:bootstrap:abcdef", [BOOTSTRAPPERS]);
+        requester.extra.insert(crate::user::BOOTSTRAP_NODE.to_owned(), vec!["n1".to_owned()]);
+        let client = usages(&["client auth"]);
+        let own = request("system:node:n1", &["system:nodes"], &[]);
+        let other = request("system:node:n2", &["system:nodes"], &[]);
+        assert!(signer.check(&own, &client, &requester).is_ok() && denial(&own, &requester).is_none());
+        // Not even if somebody approves it.
+        let refusal = signer.check(&other, &client, &requester).unwrap_err().to_string();
+        assert!(refusal.contains("\"n1\"") && refusal.contains("\"n2\""), "{refusal}");
+        assert!(denial(&other, &requester).is_some());
+        requester.extra.insert(crate::user::BOOTSTRAP_NODE.to_owned(), Vec::new());
+        assert!(denial(&own, &requester).is_some(), "a token for nobody is for nobody");
     }
 
     #[test]

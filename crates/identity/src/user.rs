@@ -18,6 +18,8 @@ pub const NODES: &str = "system:nodes";
 pub const NODE_PREFIX: &str = "system:node:";
 /// Group of the bootstrap tokens.
 pub const BOOTSTRAPPERS: &str = "system:bootstrappers";
+/// Key of a user's `extra` that names the only node for which a bootstrap token gives a certificate.
+pub const BOOTSTRAP_NODE: &str = "drystone.dev/bootstrap-node";
 /// What the user name of a service account starts with; `NAMESPACE:NAME` follows.
 pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// Group of the service accounts; with `:NAMESPACE` that of one namespace.
@@ -83,6 +85,12 @@ impl UserInfo {
     /// The name of the node that the user is: its name says so, and it is in the nodes' group.
     pub fn node_name(&self) -> Option<&str> {
         self.name.strip_prefix(NODE_PREFIX).filter(|name| !name.is_empty() && self.is_in(NODES))
+    }
+
+    /// The only node that the user may become, if it is a bootstrap token that is meant for one.
+    pub fn bootstrap_node(&self) -> Option<&str> {
+        // Something that is there and names none is for none.
+        self.extra.get(BOOTSTRAP_NODE).map(|nodes| nodes.first().map_or("", String::as_str))
     }
 
     /// Namespace and name of the service account that the user is.

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, RwLock},
 };
 
@@ -16,15 +17,94 @@ use axum::{
     routing::get,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio_util::io::ReaderStream;
 use url::Url;
+
+/// Bytes of a file that are read at a time.
+const READ_AT_ONCE: usize = 256 << 10;
+
+/// A file that many hosts boot from, with something of one host's own laid over it.
+#[derive(Clone)]
+pub struct SharedMedium {
+    /// The file.
+    pub file: PathBuf,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Where the host's own begins.
+    pub at: u64,
+    /// The host's own.
+    pub own: Arc<[u8]>,
+}
+
+#[derive(Clone)]
+enum Medium {
+    Bytes(Arc<[u8]>),
+    Shared(SharedMedium),
+}
+
+impl Medium {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Shared(shared) => shared.length,
+        }
+    }
+
+    async fn body(&self, from: u64, to: u64) -> std::io::Result<Body> {
+        match self {
+            Self::Bytes(bytes) => {
+                let at = |place: u64| usize::try_from(place).unwrap_or(bytes.len()).min(bytes.len());
+                Ok(Body::from(bytes[at(from)..at(to)].to_vec()))
+            }
+            Self::Shared(shared) => shared.body(from, to).await,
+        }
+    }
+}
+
+impl SharedMedium {
+    async fn body(&self, from: u64, to: u64) -> std::io::Result<Body> {
+        let mut file = tokio::fs::File::open(&self.file).await?;
+        file.seek(std::io::SeekFrom::Start(from)).await?;
+        let (own, own_at) = (Arc::clone(&self.own), self.at);
+        let mut at = from;
+        let pieces = ReaderStream::with_capacity(file.take(to - from), READ_AT_ONCE);
+        Ok(Body::from_stream(pieces.map(move |piece| {
+            let piece = piece?;
+            let laid_over = lay_over(piece, at, &own, own_at);
+            at += laid_over.len() as u64;
+            Ok::<_, std::io::Error>(laid_over)
+        })))
+    }
+}
+
+/// A piece of a file from `at` on, with another text over the part that is the other text's place.
+fn lay_over(piece: Bytes, at: u64, own: &[u8], own_at: u64) -> Bytes {
+    let (end, own_end) = (at + piece.len() as u64, own_at + own.len() as u64);
+    let (first, last) = (at.max(own_at), end.min(own_end));
+    if first >= last {
+        return piece;
+    }
+    let within = |place: u64, base: u64| usize::try_from(place - base).unwrap_or(usize::MAX);
+    let mut changed = piece.to_vec();
+    if let (Some(room), Some(text)) = (
+        changed.get_mut(within(first, at)..within(last, at)),
+        own.get(within(first, own_at)..within(last, own_at)),
+    ) {
+        room.copy_from_slice(text);
+    }
+    changed.into()
+}
 
 /// Media by path, and how paths are made. Cheap to clone.
 #[derive(Clone)]
 pub struct BootMedia {
     base: Url,
     secret: Arc<[u8]>,
-    media: Arc<RwLock<HashMap<String, Arc<[u8]>>>>,
+    media: Arc<RwLock<HashMap<String, Medium>>>,
 }
 
 impl std::fmt::Debug for BootMedia {
@@ -51,11 +131,25 @@ impl BootMedia {
 
     /// Offers a medium; returns its URL. The same host and instance always get the same path.
     pub fn offer(&self, host: &str, instance_id: &str, archive: Vec<u8>) -> Url {
+        self.put(host, instance_id, "seed.tar", Medium::Bytes(archive.into()))
+    }
+
+    /// Offers a file system in memory; as [`offer`](Self::offer).
+    pub fn offer_image(&self, host: &str, instance_id: &str, image: Vec<u8>) -> Url {
+        self.put(host, instance_id, "agent.iso", Medium::Bytes(image.into()))
+    }
+
+    /// Offers a file with something of the host's own over it; as [`offer`](Self::offer).
+    pub fn offer_shared(&self, host: &str, instance_id: &str, medium: SharedMedium) -> Url {
+        self.put(host, instance_id, "agent.iso", Medium::Shared(medium))
+    }
+
+    fn put(&self, host: &str, instance_id: &str, name: &str, medium: Medium) -> Url {
         let token = self.token(host, instance_id);
         let mut url = self.base.clone();
-        url.set_path(&format!("/boot/{token}/seed.tar"));
+        url.set_path(&format!("/boot/{token}/{name}"));
         if let Ok(mut media) = self.media.write() {
-            media.insert(token, archive.into());
+            media.insert(token, medium);
         }
         url
     }
@@ -72,13 +166,16 @@ impl BootMedia {
         url.contains(&format!("/boot/{}/", self.token(host, instance_id)))
     }
 
-    fn find(&self, token: &str) -> Option<Arc<[u8]>> {
+    fn find(&self, token: &str) -> Option<Medium> {
         self.media.read().ok().and_then(|media| media.get(token).cloned())
     }
 
     /// The routes of the listener.
     pub fn router(&self) -> Router {
-        Router::new().route("/boot/{token}/seed.tar", get(serve)).with_state(self.clone())
+        Router::new()
+            .route("/boot/{token}/seed.tar", get(serve))
+            .route("/boot/{token}/agent.iso", get(serve))
+            .with_state(self.clone())
     }
 }
 
@@ -87,18 +184,26 @@ async fn serve(
     Path(token): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let Some(bytes) = media.find(&token) else { return empty(StatusCode::NOT_FOUND) };
-    let total = bytes.len();
+    let Some(medium) = media.find(&token) else { return empty(StatusCode::NOT_FOUND) };
+    let total = medium.length();
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let (status, from, to) = match range.map(|range| parse_range(range, total)) {
         None => (StatusCode::OK, 0, total),
         Some(Some((from, to))) => (StatusCode::PARTIAL_CONTENT, from, to),
         Some(None) => return empty(StatusCode::RANGE_NOT_SATISFIABLE),
     };
-    let mut response = Response::new(Body::from(bytes[from..to].to_vec()));
+    let body = match medium.body(from, to).await {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(%error, "a boot medium cannot be read");
+            return empty(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::PARTIAL_CONTENT
@@ -116,12 +221,12 @@ fn empty(status: StatusCode) -> Response<Body> {
 }
 
 /// One range of bytes (RFC 9110, section 14.1.2) as a half-open interval; several ranges are not served.
-fn parse_range(text: &str, total: usize) -> Option<(usize, usize)> {
+fn parse_range(text: &str, total: u64) -> Option<(u64, u64)> {
     let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
     let interval = match (from, to) {
         ("", suffix) => (total.saturating_sub(suffix.parse().ok()?), total),
         (from, "") => (from.parse().ok()?, total),
-        (from, to) => (from.parse().ok()?, to.parse::<usize>().ok()?.checked_add(1)?.min(total)),
+        (from, to) => (from.parse().ok()?, to.parse::<u64>().ok()?.checked_add(1)?.min(total)),
     };
     (interval.0 < interval.1).then_some(interval)
 }
@@ -161,9 +266,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_a_host_s_own_lies_over_the_file() {
+        let piece = |from: usize, to: usize| Bytes::copy_from_slice(&b"0123456789"[from..to]);
+        let own = b"abc";
+        for (from, to, expected) in [
+            (0, 10, "012abc6789"),
+            (0, 4, "012a"),
+            (4, 5, "b"),
+            (5, 10, "c6789"),
+            (0, 3, "012"),
+            (6, 10, "6789"),
+        ] {
+            let found = lay_over(piece(from, to), from as u64, own, 3);
+            assert_eq!(found, expected.as_bytes(), "{from}..{to}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn any_range_is_inside(text in "bytes=[0-9]{0,25}-[0-9]{0,25}", total in 0_usize..100) {
+        fn any_range_is_inside(text in "bytes=[0-9]{0,25}-[0-9]{0,25}", total in 0_u64..100) {
             if let Some((from, to)) = parse_range(&text, total) { prop_assert!(from < to && to <= total); }
         }
     }

@@ -1,7 +1,7 @@
 //! The boot medium: cloud-init's NoCloud files in an archive, one per host and instance.
 //! Source: cloud-init's documentation of the NoCloud data source.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// Image URL that stands for "boot the medium made of the host's user data, and nothing else".
@@ -12,6 +12,8 @@ pub const MEDIUM_IMAGE: &str = "medium:///";
 pub struct Seed {
     /// Name of the host.
     pub hostname: String,
+    /// Namespace of the BareMetalHost.
+    pub namespace: String,
     /// Unique id of the BareMetalHost.
     pub uid: String,
     /// Image URL.
@@ -53,25 +55,80 @@ impl Seed {
         format!("i-{hex}")
     }
 
+    /// What the host is told of itself, in Metal3's words, with what `metaData` says over it.
+    ///
+    /// # Errors
+    /// [`SeedError`] when `metaData` is not a document of names and values.
+    pub fn metadata(&self) -> Result<Map<String, Value>, SeedError> {
+        let mut metadata = Map::new();
+        for (name, value) in [
+            ("uuid", &self.uid),
+            ("metal3-namespace", &self.namespace),
+            ("metal3-name", &self.hostname),
+            ("name", &self.hostname),
+            ("local-hostname", &self.hostname),
+            ("local_hostname", &self.hostname),
+        ] {
+            metadata.insert(name.to_owned(), json!(value));
+        }
+        match read_document("metaData", &self.meta_data)? {
+            Value::Null => {}
+            Value::Object(over) => metadata.extend(over),
+            _ => {
+                return Err(SeedError {
+                    part: "metaData",
+                    reason: "is no map of names to values".to_owned(),
+                });
+            }
+        }
+        Ok(metadata)
+    }
+
+    /// `networkData` (YAML or JSON) as a document: OpenStack's `network_data.json` for Metal3's images.
+    ///
+    /// # Errors
+    /// [`SeedError`] when it is neither.
+    pub fn network_document(&self) -> Result<Value, SeedError> {
+        read_document("networkData", &self.network_data)
+    }
+
     /// The archive.
     ///
     /// # Errors
-    /// When it cannot be written, which in memory it always can.
-    pub fn archive(&self) -> std::io::Result<Vec<u8>> {
-        let meta = json!({
-            "instance-id": self.instance_id(),
-            "local-hostname": self.hostname,
-            "uuid": self.uid,
-        });
+    /// [`SeedError`] when `metaData` cannot be read.
+    pub fn archive(&self) -> Result<Vec<u8>, SeedError> {
+        let mut meta = self.metadata()?;
+        meta.insert("instance-id".to_owned(), json!(self.instance_id()));
+        let meta = format!("{:#}\n", Value::Object(meta));
+        let written = |error: std::io::Error| SeedError { part: "medium", reason: error.to_string() };
         let mut archive = tar::Builder::new(Vec::new());
-        add(&mut archive, "meta-data", format!("{meta:#}\n").as_bytes())?;
-        add(&mut archive, "user-data", &self.user_data)?;
-        add(&mut archive, "network-config", &self.network_data)?;
-        if !self.meta_data.is_empty() {
-            add(&mut archive, "vendor-data", &self.meta_data)?;
-        }
-        archive.into_inner()
+        add(&mut archive, "meta-data", meta.as_bytes()).map_err(written)?;
+        add(&mut archive, "user-data", &self.user_data).map_err(written)?;
+        add(&mut archive, "network-config", &self.network_data).map_err(written)?;
+        archive.into_inner().map_err(written)
     }
+}
+
+/// Boot data that cannot be used. What it says is not shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{part} {reason}")]
+pub struct SeedError {
+    /// `metaData` or `networkData`.
+    pub part: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Reads YAML, of which JSON is a part; nothing at all is null.
+fn read_document(part: &'static str, bytes: &[u8]) -> Result<Value, SeedError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(bytes).or_else(|_| serde_saphyr::from_slice(bytes)).map_err(|_| SeedError {
+        part,
+        // The parser's message quotes the text, which may hold secrets.
+        reason: "is neither JSON nor YAML".to_owned(),
+    })
 }
 
 fn add(archive: &mut tar::Builder<Vec<u8>>, name: &str, content: &[u8]) -> std::io::Result<()> {
@@ -88,6 +145,7 @@ mod tests {
     fn seed() -> Seed {
         Seed {
             hostname: "rack-01".into(),
+            namespace: "metal3".into(),
             uid: "u".into(),
             image: MEDIUM_IMAGE.into(),
             user_data: b"#cloud-config\n{}\n".to_vec(),
@@ -106,6 +164,30 @@ mod tests {
             .map(|entry| entry.expect("an entry").path().expect("a path").display().to_string())
             .collect();
         assert_eq!(names, ["meta-data", "user-data", "network-config"]);
+    }
+
+    #[test]
+    fn hosts_are_told_who_they_are() {
+        let metadata = seed().metadata().expect("no metaData");
+        for (name, value) in [
+            ("uuid", "u"),
+            ("metal3-namespace", "metal3"),
+            ("metal3-name", "rack-01"),
+            ("name", "rack-01"),
+            ("local-hostname", "rack-01"),
+            ("local_hostname", "rack-01"),
+        ] {
+            assert_eq!(metadata[name], value);
+        }
+        let over = Seed { meta_data: b"local-hostname: other\nrack: {row: 3}\n".to_vec(), ..seed() };
+        let metadata = over.metadata().expect("YAML");
+        assert_eq!((&metadata["local-hostname"], &metadata["rack"]["row"]), (&json!("other"), &json!(3)));
+        for wrong in ["- a\n- b\n", "text", "{", "a: [1"] {
+            let seed = Seed { meta_data: wrong.as_bytes().to_vec(), ..seed() };
+            assert_eq!(seed.metadata().expect_err(wrong).part, "metaData");
+        }
+        let network = Seed { network_data: br#"{"links": [{"id": "enp1s0"}]}"#.to_vec(), ..seed() };
+        assert_eq!(network.network_document().expect("JSON")["links"][0]["id"], "enp1s0");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::{
 };
 
 use drystone_api::{
-    AddressPool, BareMetalHost, Connection, EndpointGroup, FabricAgent, ResourceBlock, SITE_LABEL, Switch,
-    SwitchSpec, Zone,
+    AddressPool, BareMetalHost, Composition, Connection, EndpointGroup, FabricAgent, ResourceBlock,
+    SITE_LABEL, Switch, SwitchSpec, Zone,
 };
 use drystone_engine::{
     harness::{Cache, Change, WatchedObject},
@@ -63,6 +63,7 @@ enum KindOf {
     Pool,
     Composition,
     Operation,
+    Aggregate,
 }
 
 /// Keeps the tree current.
@@ -104,6 +105,7 @@ impl Feed {
         touched.push(keys(&sources.pools, KindOf::Pool));
         touched.push(keys(&sources.compositions, KindOf::Composition));
         touched.push(keys(&sources.operations, KindOf::Operation));
+        touched.push(keys(&sources.aggregates, KindOf::Aggregate));
         loop {
             let next = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -142,14 +144,8 @@ impl Feed {
                 self.put("group", key, sources.groups.get(key).as_deref(), render::zone::endpoint_group);
             }
             KindOf::Pool => self.show_pool(key, sources.pools.get(key).as_deref()),
-            KindOf::Composition => {
-                self.put(
-                    "composition",
-                    key,
-                    sources.compositions.get(key).as_deref(),
-                    render::composition::reservation,
-                );
-            }
+            KindOf::Composition => self.show_composition(key),
+            KindOf::Aggregate => self.show_aggregate(key),
             KindOf::Operation => {
                 self.put("operation", key, sources.operations.get(key).as_deref(), render::task::task);
             }
@@ -170,6 +166,7 @@ impl Feed {
             KindOf::Pool => self.show_each(kind, "pool", &sources.pools),
             KindOf::Composition => self.show_each(kind, "composition", &sources.compositions),
             KindOf::Operation => self.show_each(kind, "operation", &sources.operations),
+            KindOf::Aggregate => self.show_each(kind, "aggregate", &sources.aggregates),
         }
     }
 
@@ -212,6 +209,39 @@ impl Feed {
         self.put("agent", &ObjectKey::of(agent), Some(agent), render::aggregation::source);
     }
 
+    /// Shows a composition as it is known now.
+    pub fn show_composition(&self, key: &ObjectKey) {
+        let sources = &self.sources;
+        let composition = sources.compositions.get(key);
+        self.put("composition", key, composition.as_deref(), |composition| {
+            let host_of = |key: &ObjectKey| Some((sources.hosts.get(key)?, sources.blocks.get(key)));
+            let mut items = render::composition::reservation(composition);
+            items.extend(render::composition::composed_system(composition, &host_of));
+            items
+        });
+    }
+
+    /// Shows an aggregate as it is known now.
+    pub fn show_aggregate(&self, key: &ObjectKey) {
+        let aggregate = self.sources.aggregates.get(key);
+        self.put("aggregate", key, aggregate.as_deref(), |aggregate| {
+            render::aggregation::aggregate(aggregate, &|uri| self.tree.contains(uri))
+        });
+    }
+
+    /// Shows the composed systems that a host is in.
+    fn show_composed_of(&self, host: &ObjectKey) {
+        let has = |composition: &Composition| {
+            let members = composition.status.iter().flat_map(|status| &status.members);
+            let mut keys = members.map(|member| (&member.host_namespace, &member.host));
+            render::composition::is_composed(composition)
+                && keys.any(|key| key == (&host.namespace, &host.name))
+        };
+        for composition in self.sources.compositions.list_where(has) {
+            self.show_composition(&ObjectKey::of(composition.as_ref()));
+        }
+    }
+
     /// Shows a host at once.
     pub fn show_bare_metal_host(&self, host: &BareMetalHost) {
         let block = self.sources.blocks.get(&ObjectKey::of(host));
@@ -235,6 +265,7 @@ impl Feed {
         // A block may have changed while its host did not: the host's version says nothing about it.
         self.lock_shown().remove(&owner("host", key));
         self.put("host", key, host.as_deref(), |host| render::system::host(host, block.as_deref()));
+        self.show_composed_of(key);
         let interfaces = host.as_deref().map(render::system::interfaces).unwrap_or_default();
         let touched = self.together().set_interfaces(key, interfaces);
         if touched.is_empty() {

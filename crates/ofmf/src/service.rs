@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::body::Body;
+use drystone_engine::harness::Caches;
 use drystone_identity::authn::PasswordHash;
 use drystone_redfish::{
     error::ServiceError,
@@ -18,7 +19,7 @@ use drystone_redfish::{
         EventService, Principal, RedfishService, Reply, RouteTable, SessionStore, Target, Vouched,
         WriteRequest,
     },
-    tree::{Ready, Tree},
+    tree::{Ready, Stretch, Tree},
 };
 use http::{Method, Response, request::Parts};
 use jiff::Timestamp;
@@ -72,6 +73,7 @@ pub struct Ofmf {
     door: Arc<dyn Door>,
     agents: OnceLock<Arc<dyn Agents>>,
     gate: tokio::sync::Mutex<()>,
+    caches: Caches,
 }
 
 impl std::fmt::Debug for Ofmf {
@@ -87,7 +89,8 @@ impl Ofmf {
         tree.replace("service", render::service::service(&config.uuid, Timestamp::now()));
         let events = Arc::new(EventService::default());
         let subscriptions = Subscriptions::start(client, &events, &tree, shutdown);
-        let feed = Arc::new(Feed::new(tree.clone(), Sources::start(client, shutdown)));
+        let caches = Caches::new(client.clone(), shutdown.clone());
+        let feed = Arc::new(Feed::new(tree.clone(), Sources::new(&caches, client, shutdown)));
         tokio::spawn(feed.clone().run(shutdown.clone()));
         Arc::new(Self {
             routes: routes::table(),
@@ -99,6 +102,7 @@ impl Ofmf {
             door: config.door,
             agents: OnceLock::new(),
             gate: tokio::sync::Mutex::default(),
+            caches,
             tree,
         })
     }
@@ -106,6 +110,11 @@ impl Ofmf {
     /// The tree: those who know resources that the service does not find out by itself fill it.
     pub fn tree(&self) -> Arc<Tree> {
         self.tree.clone()
+    }
+
+    /// Copies of what the API has, for others that look at the same objects.
+    pub fn caches(&self) -> Caches {
+        self.caches.clone()
     }
 
     /// Says who knows agents; before, there are none. The first one counts.
@@ -201,6 +210,10 @@ impl RedfishService for Ofmf {
                     .ok_or_else(|| ServiceError::not_found(target.uri)),
             },
         }
+    }
+
+    fn stretch(&self, target: &Target<'_>, skip: usize, limit: usize) -> Option<Stretch> {
+        self.tree.stretch(target.uri, skip, limit)
     }
 
     async fn write(&self, request: WriteRequest<'_>) -> Result<Reply, ServiceError> {

@@ -1,11 +1,13 @@
 //! What writes become: resources of Drystone, whose controllers do the work. The reply waits for them, for a while.
 
+mod aggregates;
 mod aggregation;
 mod compose;
 mod fabric_links;
 mod groups;
 mod host;
 mod pools;
+mod systems;
 mod tasks;
 mod zone_checks;
 mod zones;
@@ -69,6 +71,15 @@ impl Writes {
             ("POST", ["Systems", system, "Actions", "ComputerSystem.Reset"]) => {
                 host::reset(&self.0, system, request).await
             }
+            ("POST", ["Systems"]) => systems::create(&self.0, request).await,
+            ("POST", ["Systems", system, "Actions", action @ (systems::ADD | systems::REMOVE)]) => {
+                systems::act(&self.0, system, action, request).await
+            }
+            ("PATCH", ["Systems", system]) => match systems::find(&self.0, system) {
+                Some(composed) => systems::change(&self.0, &composed, request).await,
+                None => Err(systems::not_composed(&self.0, request.target.uri)),
+            },
+            ("DELETE", ["Systems", system]) => systems::delete(&self.0, system, request.target.uri).await,
             ("POST", ["CompositionService", "Actions", _]) => compose::compose(&self.0, request).await,
             ("DELETE", ["CompositionService", "CompositionReservations", id]) => {
                 compose::release(&self.0, id, request.target.uri).await
@@ -91,6 +102,12 @@ impl Writes {
             }
             (_, ["AggregationService", "AggregationSources", rest @ ..]) => {
                 aggregation::write(&self.0, rest, request).await
+            }
+            ("POST", ["AggregationService", "Actions", "AggregationService.Reset"]) => {
+                aggregates::reset_all(&self.0, request).await
+            }
+            (_, ["AggregationService", "Aggregates", rest @ ..]) => {
+                aggregates::write(&self.0, rest, request).await
             }
             ("DELETE", ["TaskService", "Tasks" | "TaskMonitors", task]) => {
                 tasks::cancel(&self.0, task, request.target.uri).await

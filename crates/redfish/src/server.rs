@@ -40,7 +40,11 @@ pub use request::{RequestBody, Target, WriteRequest};
 pub use route::{Access, Route, RouteTable};
 pub use session::SessionStore;
 
-use crate::{error::ServiceError, etag::ETag, tree::Ready};
+use crate::{
+    error::ServiceError,
+    etag::ETag,
+    tree::{Ready, Stretch},
+};
 
 /// Who makes a request that carries no credentials of Redfish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +127,12 @@ pub trait RedfishService: Send + Sync + 'static {
 
     /// The body of the resource at a URI. A resource that is not there is [`ServiceError::not_found`].
     fn read(&self, target: &Target<'_>) -> impl Future<Output = Result<Value, ServiceError>> + Send;
+
+    /// Some members of a collection, of services that can tell them without making the body of the whole: at most `limit` after
+    /// the first `skip`. The body's entity tag is that of the whole.
+    fn stretch(&self, _target: &Target<'_>, _skip: usize, _limit: usize) -> Option<Stretch> {
+        None
+    }
 
     /// Carries out a POST, PATCH, PUT or DELETE. The route and the privilege have been checked, `If-Match` too.
     fn write(&self, request: WriteRequest<'_>) -> impl Future<Output = Result<Reply, ServiceError>> + Send;

@@ -6,6 +6,7 @@
 
 mod body;
 mod kind;
+mod pack;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -23,7 +24,8 @@ use tokio::sync::broadcast;
 pub use kind::Kind;
 pub(crate) use kind::described_by;
 use kind::{KindIndex, Kinds};
-use writer::Writer;
+use pack::{Packed, Samples};
+use writer::{Mark, Writer};
 
 /// Locks that readers of different resources share the tree by.
 const SHARDS: usize = 32;
@@ -44,6 +46,8 @@ pub enum Item {
         uri: String,
         /// Schema of its members.
         schema: String,
+        /// What its body says beside its members: an object of annotations, or null.
+        annotations: Value,
     },
     /// One more member of a collection, that is elsewhere: a block in a pool.
     Member {
@@ -69,7 +73,12 @@ pub enum Item {
 impl Item {
     /// A collection.
     pub fn collection(uri: impl Into<String>, schema: &str) -> Self {
-        Self::Collection { uri: uri.into(), schema: schema.to_owned() }
+        Self::Collection { uri: uri.into(), schema: schema.to_owned(), annotations: Value::Null }
+    }
+
+    /// A collection that says more than what its members are.
+    pub fn annotated_collection(uri: impl Into<String>, schema: &str, annotations: Value) -> Self {
+        Self::Collection { uri: uri.into(), schema: schema.to_owned(), annotations }
     }
 
     /// A link in a list of links.
@@ -107,18 +116,39 @@ pub struct Change {
 
 #[derive(Debug, Clone)]
 enum Entry {
-    Resource {
-        body: Arc<[u8]>,
-        kind: KindIndex,
-    },
-    /// The first page; none until somebody asks for it.
-    Collection {
-        page: Option<Arc<[u8]>>,
-        kind: KindIndex,
-    },
+    Resource { body: Packed, kind: KindIndex },
+    Collection(Box<CollectionEntry>),
+}
+
+#[derive(Debug, Clone)]
+struct CollectionEntry {
+    kind: KindIndex,
+    /// The first page and the list of all members; none until somebody asks for them.
+    page: Option<Bytes>,
+    listed: Option<Arc<Listed>>,
+    /// Properties beside the members, as JSON without braces.
+    more: Option<Arc<str>>,
 }
 
 type Shard = HashMap<Arc<str>, Entry>;
+
+/// The members of a collection as they are between two changes.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    /// URIs, sorted.
+    uris: Box<[Arc<str>]>,
+    /// Stands for the set of them.
+    mark: Mark,
+}
+
+/// Some members of a collection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stretch {
+    /// The collection's body with these members and the number of all.
+    pub body: Value,
+    /// Number of all members.
+    pub total: usize,
+}
 
 /// The resources of a service.
 #[derive(Debug)]
@@ -126,6 +156,7 @@ pub struct Tree {
     shards: Vec<RwLock<Shard>>,
     hasher: RandomState,
     kinds: Kinds,
+    samples: Samples,
     writer: Mutex<Writer>,
     changes: broadcast::Sender<Arc<[Change]>>,
 }
@@ -136,6 +167,7 @@ impl Default for Tree {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
             kinds: Kinds::default(),
+            samples: Samples::default(),
             writer: Mutex::default(),
             changes: broadcast::Sender::new(CHANGES),
         }
@@ -146,7 +178,7 @@ impl Default for Tree {
 #[derive(Debug, Clone)]
 pub struct Ready {
     /// The body.
-    pub body: Arc<[u8]>,
+    pub body: Bytes,
     /// Its type.
     pub kind: Arc<Kind>,
 }
@@ -159,7 +191,7 @@ impl Ready {
 
     /// The body, to be sent without being copied.
     pub fn bytes(&self) -> Bytes {
-        Bytes::from_owner(self.body.clone())
+        self.body.clone()
     }
 
     /// The body as a value.
@@ -171,15 +203,13 @@ impl Ready {
 impl Tree {
     /// The resource at a URI without a slash at its end; of a collection the first page.
     pub fn get(&self, uri: &str) -> Option<Ready> {
-        let entry = self.read(uri).get(uri)?.clone();
-        match entry {
-            Entry::Resource { body, kind } | Entry::Collection { page: Some(body), kind } => {
-                Some(Ready { body, kind: self.kinds.get(kind)? })
-            }
-            Entry::Collection { page: None, kind } => {
-                Some(Ready { body: self.first_page(uri, kind)?, kind: self.kinds.get(kind)? })
-            }
-        }
+        let (body, kind) = match self.read(uri).get(uri)? {
+            Entry::Resource { body, kind } => (self.samples.unpack(body), *kind),
+            Entry::Collection(entry) => (entry.page.clone().unwrap_or_default(), entry.kind),
+        };
+        // No body is empty: a page that is has not been made yet.
+        let body = if body.is_empty() { self.first_page(uri)? } else { body };
+        Some(Ready { body, kind: self.kinds.get(kind)? })
     }
 
     /// Whether there is a resource at a URI.
@@ -189,14 +219,36 @@ impl Tree {
 
     /// The resource at a URI as a value; of a collection all members, whatever pages there are.
     pub fn value(&self, uri: &str) -> Option<Value> {
-        let entry = self.read(uri).get(uri)?.clone();
-        match entry {
-            Entry::Resource { body, .. } => serde_json::from_slice(&body).ok(),
-            Entry::Collection { kind, .. } => {
-                let members = self.lock().members(uri);
-                serde_json::from_slice(&body::collection(uri, &*self.kinds.get(kind)?, &members, None)).ok()
-            }
+        let body = match self.read(uri).get(uri)? {
+            Entry::Resource { body, .. } => Some(self.samples.unpack(body)),
+            Entry::Collection(_) => None,
+        };
+        match body {
+            Some(body) => serde_json::from_slice(&body).ok(),
+            None => self.stretch(uri, 0, usize::MAX).map(|stretch| stretch.body),
         }
+    }
+
+    /// At most `limit` members of a collection after the first `skip`, in its body; `None` for what is no collection. Costs what
+    /// these members cost, and only after a change what the collection is long.
+    pub fn stretch(&self, uri: &str, skip: usize, limit: usize) -> Option<Stretch> {
+        let (kind, listed, more) = match self.read(uri).get(uri)? {
+            Entry::Collection(entry) => (entry.kind, entry.listed.clone(), entry.more.clone()),
+            Entry::Resource { .. } => return None,
+        };
+        let listed = listed.or_else(|| self.list(uri))?;
+        let total = listed.uris.len();
+        let from = skip.min(total);
+        let some = &listed.uris[from..from.saturating_add(limit).min(total)];
+        let whole = body::Whole {
+            uri,
+            kind: &*self.kinds.get(kind)?,
+            more: more.as_deref(),
+            total,
+            mark: listed.mark,
+        };
+        let body = body::collection(&whole, some, None);
+        Some(Stretch { body: serde_json::from_slice(&body).ok()?, total })
     }
 
     /// URIs of the members of a collection, sorted; empty if it is none.
@@ -252,13 +304,31 @@ impl Tree {
     }
 
     /// Makes the first page of a collection and keeps it until a member comes or goes.
-    fn first_page(&self, uri: &str, kind: KindIndex) -> Option<Arc<[u8]>> {
+    fn first_page(&self, uri: &str) -> Option<Bytes> {
         let writer = self.lock();
-        let members = writer.members(uri);
-        let made: Arc<[u8]> = body::collection(uri, &*self.kinds.get(kind)?, &members, Some(PAGE)).into();
-        // Still under the writer's lock: no member can have come in between.
+        let listed = writer.list(uri);
+        let (total, shown) = (listed.uris.len(), &listed.uris[..PAGE.min(listed.uris.len())]);
+        let next = (shown.len() < total).then_some(shown.len());
+        // Still under the writer's lock: no member can come in between.
         match self.write(uri).get_mut(uri) {
-            Some(Entry::Collection { page, .. }) => *page = Some(made.clone()),
+            Some(Entry::Collection(entry)) => {
+                let kind = self.kinds.get(entry.kind)?;
+                let whole =
+                    body::Whole { uri, kind: &kind, more: entry.more.as_deref(), total, mark: listed.mark };
+                let made: Bytes = body::collection(&whole, shown, next).into();
+                entry.page = Some(made.clone());
+                Some(made)
+            }
+            _ => None,
+        }
+    }
+
+    /// Lists the members of a collection and keeps the list until a member comes or goes.
+    fn list(&self, uri: &str) -> Option<Arc<Listed>> {
+        let writer = self.lock();
+        let made = Arc::new(writer.list(uri));
+        match self.write(uri).get_mut(uri) {
+            Some(Entry::Collection(entry)) => entry.listed = Some(made.clone()),
             _ => return None,
         }
         Some(made)

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use drystone_identity::UserInfo;
 use drystone_identity::csr::CertificateSigningRequest;
 use drystone_identity::rbac::{Attributes, ResourceAttributes};
-use drystone_identity::signer::{AutoApproval, Signer};
+use drystone_identity::signer::{self, AutoApproval, Signer};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -101,13 +101,17 @@ async fn consider(state: &State, stored: &Stored) -> Result<Outcome, ApiError> {
     let Some(signer) = request["spec"]["signerName"].as_str().and_then(Signer::from_name) else {
         return Ok(Outcome::Settled);
     };
+    if let Some(refusal) = denial(signer, &request) {
+        decide(state, &target, "Denied", "WrongNode", &refusal).await?;
+        return Ok(Outcome::Settled);
+    }
     if has(&request, "Approved") {
         sign(state, &target, signer, &request).await?;
         return Ok(Outcome::Settled);
     }
     match approval(state, signer, &request).await? {
         Some(reason) => {
-            approve(state, &target, reason).await?;
+            decide(state, &target, "Approved", "AutoApproved", reason).await?;
             Ok(Outcome::Settled)
         }
         None => Ok(Outcome::Undecided { young: age(&request, now).is_some_and(|age| age < YOUNG) }),
@@ -129,7 +133,23 @@ fn is_old(request: &Value, now: Timestamp) -> bool {
 fn requester(request: &Value) -> UserInfo {
     let spec = &request["spec"];
     let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    UserInfo::new(spec["username"].as_str().unwrap_or_default(), groups)
+    let mut user = UserInfo::new(spec["username"].as_str().unwrap_or_default(), groups);
+    let texts = |values: &Value| {
+        let values = values.as_array().into_iter().flatten();
+        values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
+    };
+    let extra = spec["extra"].as_object().into_iter().flatten();
+    user.extra = extra.map(|(key, values)| (key.clone(), texts(values))).collect();
+    user
+}
+
+/// Why a request is refused for good: somebody asks with what another host was given to join with.
+fn denial(signer: Signer, request: &Value) -> Option<String> {
+    if signer != Signer::ApiServerClientKubelet || has(request, "Approved") {
+        // One that somebody has approved by hand is refused when it is to be signed.
+        return None;
+    }
+    signer::denial(&parse(request).ok()?, &requester(request)).map(|refusal| refusal.to_string())
 }
 
 fn parse(request: &Value) -> Result<CertificateSigningRequest, String> {
@@ -195,9 +215,15 @@ async fn serves_itself(
         && parsed.ip_addresses.iter().all(|ip| addresses.contains(&ip.to_string().as_str())))
 }
 
-async fn approve(state: &State, target: &Target, message: &str) -> Result<(), ApiError> {
+async fn decide(
+    state: &State,
+    target: &Target,
+    decision: &str,
+    reason: &str,
+    message: &str,
+) -> Result<(), ApiError> {
     write(state, target, Part::Approval, &|request| {
-        set_condition(request, "Approved", true, "AutoApproved", message);
+        set_condition(request, decision, true, reason, message);
     })
     .await
 }

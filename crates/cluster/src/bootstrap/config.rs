@@ -7,6 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Configuration of an embedded control plane.
@@ -27,8 +28,15 @@ pub struct ControlPlaneConfig {
     pub ca_key: PathBuf,
     /// Key that signs the tokens of ServiceAccounts (PEM, P-256).
     pub service_account_key: PathBuf,
-    /// File with the bootstrap token (`id.secret`) by which nodes join.
-    pub bootstrap_token_file: PathBuf,
+    /// File with one bootstrap token (`id.secret`) for all nodes: of clusters that were made before each node had its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap_token_file: Option<PathBuf>,
+    /// File with the tokens ([`NodeToken`]s, JSON) by which the first nodes join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_tokens_file: Option<PathBuf>,
+    /// File with the key (32 bytes) under which Secrets are kept; without it they are in clear, as in clusters that were made before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing_key: Option<PathBuf>,
     /// Addresses of pods.
     #[serde(rename = "podCIDR")]
     pub pod_cidr: IpNet,
@@ -41,6 +49,26 @@ pub struct ControlPlaneConfig {
     /// This host's place among several control planes, with state in etcd; without it, state is in the embedded store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etcd: Option<EtcdConfig>,
+}
+
+/// What one node joins with.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeToken {
+    /// The node.
+    pub node: String,
+    /// Its token, `id.secret`.
+    pub token: String,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for NodeToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { node, expires, .. } = self;
+        f.debug_struct("NodeToken").field("node", node).field("expires", expires).finish_non_exhaustive()
+    }
 }
 
 /// A member of etcd on a control-plane host.

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use drystone_api::{MemberRole, Taint};
-use drystone_identity::Secret;
+use drystone_identity::{Secret, authn::BootstrapToken};
 use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    config::{ControlPlaneConfig, EtcdConfig, ExternalAddresses},
+    config::{ControlPlaneConfig, EtcdConfig, ExternalAddresses, NodeToken},
     network_data::{NODE_INTERFACE, network_config},
     pki::ClusterPki,
     ssh_server::SshServer,
@@ -73,6 +74,17 @@ pub struct ClusterPlan<'a> {
     pub address_daemon: AddressDaemonAccess,
     /// Image archives that nodes import when they start.
     pub images: &'a [String],
+    /// Who joins.
+    pub joining: Joining,
+}
+
+/// The hosts that join a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Joining {
+    /// Names of all hosts that were composed for the cluster.
+    pub hosts: Vec<String>,
+    /// When the tokens end that they get now.
+    pub until: Option<Timestamp>,
 }
 
 /// How a host reaches the fabric manager's address daemon.
@@ -109,7 +121,7 @@ pub fn boot_data(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Result<BootData,
     data.file(&format!("{CONFIG_DIR}/pki/ca.crt"), authority.as_bytes());
     data.secret_file(
         &format!("{CONFIG_DIR}/bootstrap-token"),
-        cluster.pki.bootstrap_token.expose().as_bytes(),
+        node_token(cluster, &host.name).token().expose().as_bytes(),
     );
     if host.role == MemberRole::ControlPlane {
         control_plane(cluster, host, &mut data)?;
@@ -145,6 +157,20 @@ pub fn reachable_boot_data(host: &HostPlan, server: &SshServer) -> Result<BootDa
     })
 }
 
+/// What a host joins with: nobody else's token opens the cluster to it, and its own opens it to nobody else.
+fn node_token(cluster: &ClusterPlan<'_>, node: &str) -> BootstrapToken {
+    BootstrapToken::for_node(&cluster.pki.bootstrap_token, node, cluster.joining.until)
+}
+
+fn node_tokens(cluster: &ClusterPlan<'_>) -> Vec<NodeToken> {
+    let token = |node: &String| NodeToken {
+        node: node.clone(),
+        token: node_token(cluster, node).token().expose().to_owned(),
+        expires: cluster.joining.until,
+    };
+    cluster.joining.hosts.iter().map(token).collect()
+}
+
 fn control_plane(
     cluster: &ClusterPlan<'_>,
     host: &HostPlan,
@@ -156,6 +182,13 @@ fn control_plane(
         &format!("{CONFIG_DIR}/pki/service-account.key"),
         pki.service_account_key.expose().as_bytes(),
     );
+    let tokens = format!("{CONFIG_DIR}/pki/node-tokens");
+    data.secret_file(&tokens, &serde_json::to_vec(&node_tokens(cluster))?);
+    let sealing_key = pki.sealing_key.as_ref().map(|key| {
+        let path = format!("{CONFIG_DIR}/pki/sealing-key");
+        data.secret_file(&path, key.expose());
+        path.into()
+    });
     let config = ControlPlaneConfig {
         cluster_name: cluster.name.to_owned(),
         listen: std::net::SocketAddr::from(([0, 0, 0, 0], 6443)),
@@ -164,7 +197,9 @@ fn control_plane(
         ca_cert: format!("{CONFIG_DIR}/pki/ca.crt").into(),
         ca_key: format!("{CONFIG_DIR}/pki/ca.key").into(),
         service_account_key: format!("{CONFIG_DIR}/pki/service-account.key").into(),
-        bootstrap_token_file: format!("{CONFIG_DIR}/bootstrap-token").into(),
+        bootstrap_token_file: None,
+        node_tokens_file: Some(tokens.into()),
+        sealing_key,
         pod_cidr: cluster.pod_cidr,
         service_cidr: cluster.service_cidr,
         external_pools: cluster.external.clone(),
@@ -240,6 +275,70 @@ pub fn node_config(cluster: &ClusterPlan<'_>, host: &HostPlan) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn user_data(pki: &ClusterPki, host: &str, role: MemberRole) -> String {
+        use base64::Engine as _;
+        let cluster = ClusterPlan {
+            name: "mlops",
+            pki,
+            control_plane: [10, 20, 1, 1].into(),
+            pod_cidr: "10.42.0.0/16".parse().expect("a network"),
+            service_cidr: "10.43.0.0/16".parse().expect("a network"),
+            external: Vec::new(),
+            address_daemon: AddressDaemonAccess {
+                url: String::new(),
+                ca_pem: String::new(),
+                token: Secret::new("t"),
+                namespace: String::new(),
+                pool: String::new(),
+            },
+            images: &[],
+            joining: Joining { hosts: vec!["a".into(), "b".into()], until: None },
+        };
+        let plan = HostPlan {
+            name: host.to_owned(),
+            role,
+            address: "10.20.1.1/24".parse().expect("an address"),
+            gateway: None,
+            mac: "02:00:00:00:00:01".to_owned(),
+            capacity: NodeCapacity::new(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            etcd: None,
+        };
+        let text = boot_data(&cluster, &plan).expect("boot data").user_data;
+        let (_, json) = text.expose().split_once('\n').expect("a document");
+        let document: Value = serde_json::from_str(json).expect("JSON");
+        let decode = |file: &Value| {
+            let content = file["content"].as_str().expect("content");
+            let bytes = base64::engine::general_purpose::STANDARD.decode(content).expect("base64");
+            format!("{}: {}", file["path"], String::from_utf8_lossy(&bytes))
+        };
+        let files = document["write_files"].as_array().expect("files");
+        files.iter().map(decode).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_worker_gets_its_own_token_and_no_other_secret_of_the_cluster() {
+        let now = Timestamp::from_second(1_800_000_000).expect("valid");
+        let pki = ClusterPki::generate("mlops", now).expect("keys");
+        let token = |node: &str| BootstrapToken::for_node(&pki.bootstrap_token, node, None).token();
+        let worker = user_data(&pki, "b", MemberRole::Worker);
+        assert!(worker.contains(token("b").expose()));
+        for (what, secret) in [
+            ("another's token", token("a")),
+            ("what tokens are made of", pki.bootstrap_token.clone()),
+            ("the authority's key", pki.authority.key_pem()),
+            ("the key of service accounts", pki.service_account_key.clone()),
+        ] {
+            assert!(!worker.contains(secret.expose()), "{what} is in a worker's boot data");
+        }
+        assert!(!worker.contains("sealing-key"));
+        let first = user_data(&pki, "a", MemberRole::ControlPlane);
+        assert!(first.contains(token("a").expose()) && first.contains(token("b").expose()));
+        assert!(first.contains("pki/sealing-key"));
+        assert!(!first.contains(pki.bootstrap_token.expose()), "no host can make tokens of its own");
+    }
 
     #[test]
     fn the_name_server_is_the_tenth_address() {

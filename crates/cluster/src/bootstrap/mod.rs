@@ -7,6 +7,6 @@ pub mod pki;
 pub mod ssh_server;
 pub mod user_data;
 
-pub use config::{ControlPlaneConfig, EtcdConfig, ExternalAddresses};
+pub use config::{ControlPlaneConfig, EtcdConfig, ExternalAddresses, NodeToken};
 pub use host::{BootData, HostPlan, NodeCapacity, boot_data};
 pub use pki::ClusterPki;

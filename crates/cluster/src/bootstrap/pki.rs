@@ -8,6 +8,7 @@ use drystone_identity::{
     ca::{CaError, CertificateAuthority},
     kubeconfig::{Credential, Kubeconfig},
 };
+use drystone_sealing::SealingKey;
 use k8s_openapi::{ByteString, jiff::Timestamp};
 
 /// How long a cluster's certificate authority is valid.
@@ -27,6 +28,9 @@ pub enum PkiError {
         "the cluster's keys lack `{0}`; the Secret was changed by hand, delete the cluster and create it again"
     )]
     Missing(&'static str),
+    /// A sealing key could not be made.
+    #[error("the key for the cluster's Secrets: {0}")]
+    Sealing(#[from] drystone_sealing::cipher::CryptoError),
     /// A kubeconfig could not be written.
     #[error(transparent)]
     Kubeconfig(#[from] drystone_identity::kubeconfig::KubeconfigError),
@@ -42,7 +46,9 @@ pub struct ClusterPki {
     pub etcd_authority: Option<CertificateAuthority>,
     /// Signs the tokens of ServiceAccounts (PEM).
     pub service_account_key: Secret,
-    /// What nodes join with.
+    /// Under which the cluster's control plane keeps its Secrets. A cluster that was made before there was one has none.
+    pub sealing_key: Option<SealingKey>,
+    /// From which the tokens are made that nodes join with, one for each; no host has it.
     pub bootstrap_token: Secret,
 }
 
@@ -64,6 +70,7 @@ impl ClusterPki {
                 now,
             )?),
             service_account_key: PrivateKey::generate()?.to_pem(),
+            sealing_key: Some(SealingKey::generate()?),
             bootstrap_token: BootstrapToken::generate(None, Vec::new()).token(),
         })
     }
@@ -77,6 +84,9 @@ impl ClusterPki {
             ("service-account.key".to_owned(), bytes(self.service_account_key.expose())),
             ("bootstrap-token".to_owned(), bytes(self.bootstrap_token.expose())),
         ]);
+        if let Some(key) = &self.sealing_key {
+            data.insert("sealing-key".to_owned(), ByteString(key.expose().to_vec()));
+        }
         if let Some(authority) = &self.etcd_authority {
             data.insert("etcd-ca.crt".to_owned(), bytes(&authority.certificate_pem()));
             data.insert("etcd-ca.key".to_owned(), bytes(authority.key_pem().expose()));
@@ -99,8 +109,15 @@ impl ClusterPki {
         } else {
             None
         };
+        let sealing_key = match data.get("sealing-key") {
+            Some(bytes) => {
+                Some(SealingKey::from_bytes(&bytes.0).map_err(|_| PkiError::Missing("sealing-key"))?)
+            }
+            None => None,
+        };
         Ok(Self {
             etcd_authority,
+            sealing_key,
             authority: CertificateAuthority::from_pem(&text("ca.crt")?, &Secret::new(text("ca.key")?))?,
             service_account_key: Secret::new(text("service-account.key")?),
             bootstrap_token: Secret::new(text("bootstrap-token")?),

@@ -47,17 +47,15 @@ impl ClusterReconciler {
                 .map_err(api_error("removing the finalizer"))?;
             return Ok(Requeue::OnChange);
         }
-        let operations: Api<Operation> = Api::namespaced(self.client.clone(), &names.namespace);
         let current = cluster.status.as_ref().and_then(|status| status.operation.as_ref());
         if let Some(reference) = current {
-            let operation =
-                operations.get_opt(&reference.name).await.map_err(api_error("reading the operation"))?;
+            let operation = self.operation(reference, names).await?;
             let deleting =
                 cluster.status.as_ref().is_some_and(|status| status.phase == ClusterPhase::Deleting);
             match operation {
                 Some(operation) if !situation::is_final(&operation) => {
                     if !deleting {
-                        let key = ObjectKey::new(names.namespace.clone(), operation.name_any());
+                        let key = ObjectKey::of(&operation);
                         // What it was about to bring in will be taken out again: no need to wait for it.
                         if let Err(error) = cancel(self.client.clone(), &key).await {
                             tracing::warn!(cluster = %names.lease_holder(), "cancelling {key}: {error}");

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use drystone_api::{
     BareMetalHost, Cluster, ClusterMember, ClusterPhase, ClusterStatus, Composition, CompositionMember,
-    CompositionPhase, Distribution, MemberRole, Operation, OperationPhase, SITE_LABEL, SYSTEM_NAMESPACE,
-    Site, condition, set_condition,
+    CompositionPhase, Distribution, MemberRole, ObjectReference, Operation, OperationPhase, SITE_LABEL,
+    SYSTEM_NAMESPACE, Site, condition, set_condition,
 };
 use drystone_engine::{
     events::EventKind,
@@ -94,6 +94,11 @@ impl Reconciler for ClusterReconciler {
             return self.converge(&clusters, &cluster, &names, hosts).await;
         }
         self.declare(&cluster, &names).await?;
+        let forgiven = model::forgiven(&cluster.spec, &status.excluded_hosts);
+        let cluster = update_status(&clusters, &cluster, |status: &mut ClusterStatus| {
+            status.excluded_hosts.retain(|host| !forgiven.contains(host));
+        })
+        .await?;
         let Some(composition) = self.reserved(&clusters, &cluster, &names).await? else {
             return Ok(Requeue::OnChange);
         };
@@ -120,7 +125,17 @@ impl ClusterReconciler {
         let Some(reference) = cluster.status.as_ref().and_then(|status| status.operation.as_ref()) else {
             return Ok(None);
         };
-        let operations: Api<Operation> = Api::namespaced(self.client.clone(), &names.namespace);
+        self.operation(reference, names).await
+    }
+
+    /// An operation of the cluster, if it is still there. That of a deletion may be in another namespace than the cluster.
+    pub(super) async fn operation(
+        &self,
+        reference: &ObjectReference,
+        names: &Names,
+    ) -> Result<Option<Operation>, ReconcileError> {
+        let namespace = if reference.namespace.is_empty() { &names.namespace } else { &reference.namespace };
+        let operations: Api<Operation> = Api::namespaced(self.client.clone(), namespace);
         operations.get_opt(&reference.name).await.map_err(api_error("reading the operation"))
     }
 

@@ -6,6 +6,7 @@ use kube::{Api, Client, api::DeleteParams};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    joining::{admit, withdraw},
     objects::subject,
     waiting::{Verdict, wait_until},
 };
@@ -57,7 +58,7 @@ impl Action for AwaitApi {
     }
 }
 
-/// Waits until a node is ready.
+/// Lets a host join as the node of its name, and waits until it is ready.
 pub struct AwaitNode;
 
 /// The node.
@@ -86,11 +87,13 @@ impl Action for AwaitNode {
 
     async fn run(&self, context: &StepContext, parameters: NodeParameters) -> Result<(), StepError> {
         let nodes: Api<Node> = Api::all(inside(context).await?);
+        admit(context, &parameters.node).await?;
         wait_until(context, nodes, &parameters.node, |node: Option<&Node>| match node {
             Some(node) if is_ready(node) => Verdict::Done(()),
             _ => Verdict::Wait,
         })
-        .await
+        .await?;
+        withdraw(context, &parameters.node).await
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use drystone_api::{
-    BareMetalHost, CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, Cluster, GPU_RESOURCE, HostImage, ImageFormat,
-    MemberRole, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, SecretReference, Site, Taint,
+    BareMetalHost, CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, Cluster, CompositionMember, GPU_RESOURCE,
+    HostImage, ImageFormat, MemberRole, ProvisioningState, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE,
+    SecretReference, Site, Taint,
 };
 use drystone_engine::action::{Action, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
@@ -14,6 +15,7 @@ use k8s_openapi::{
         authentication::v1::{TokenRequest, TokenRequestSpec},
         core::v1::{Secret, ServiceAccount},
     },
+    jiff::Timestamp,
 };
 use kube::{
     Api, ResourceExt as _,
@@ -25,13 +27,14 @@ use serde_json::json;
 use super::{
     StepDependencies,
     addresses::LeaseOutput,
+    joining::{admit, token_end},
     objects::{MANAGER, delete, subject},
     waiting::{Verdict, wait_until},
 };
 use crate::{
     bootstrap::{
         BootData, ClusterPki, ExternalAddresses, HostPlan, NodeCapacity, boot_data,
-        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace, reachable_boot_data},
+        host::{AddressDaemonAccess, ClusterPlan, EtcdPlace, Joining, reachable_boot_data},
         ssh_server::SshServer,
     },
     distribution::{HOST_SSH_PORT, keys},
@@ -46,6 +49,9 @@ pub const POOL_LABEL: &str = "drystone.dev/pool";
 
 /// How long the hosts' token is valid: as long as a cluster may reasonably live between renewals by re-provisioning.
 const HOST_TOKEN_SECONDS: i64 = 365 * 24 * 3600;
+
+/// How long a cluster may take to take a token before its host has booted; afterwards it must.
+const ADMISSION: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A host and its place in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,11 +117,21 @@ impl Action for Provision {
             .await
             .map_err(|error| StepError::from_kube("declaring what the host boots", &error))?;
         context.progress(10, "waiting for the host to boot");
+        // A cluster that is there already takes the token before the host asks; a new one's control plane finds it in its own boot data.
+        if has_ready_members(&cluster)
+            && let Ok(Err(error)) = tokio::time::timeout(ADMISSION, admit(context, &parameters.host)).await
+        {
+            context.log(format!("the cluster does not take the host's token yet: {error}"));
+        }
         wait_until(context, hosts, &parameters.host, |host: Option<&BareMetalHost>| {
             judge(host, &parameters.host, &url)
         })
         .await
     }
+}
+
+fn has_ready_members(cluster: &Cluster) -> bool {
+    cluster.status.as_ref().is_some_and(|status| status.members.iter().any(|member| member.ready))
 }
 
 fn judge(host: Option<&BareMetalHost>, name: &str, url: &str) -> Verdict<()> {
@@ -157,7 +173,8 @@ impl Provision {
             };
             return reachable_boot_data(&host_plan, &access).map_err(StepError::permanent);
         }
-        let control_plane = control_plane_address(context, names, &leased).await?;
+        let members = composed(context, names).await?;
+        let control_plane = control_plane_address(&members, &leased)?;
         let pki = read_pki(context, names).await?;
         if parameters.etcd.is_some() && pki.etcd_authority.is_none() {
             return Err(StepError::permanent(format!(
@@ -174,6 +191,10 @@ impl Provision {
             external: external(cluster, &leased),
             address_daemon: address_daemon(context, &self.0, names, &host).await?,
             images: &self.0.images,
+            joining: Joining {
+                hosts: members.into_iter().map(|member| member.host).collect(),
+                until: token_end(Timestamp::now()),
+            },
         };
         let host_plan = host_plan(context, cluster, parameters, &host, &leased).await?;
         boot_data(&plan, &host_plan).map_err(StepError::permanent)
@@ -228,19 +249,22 @@ async fn address_daemon(
     })
 }
 
-/// Address of the control plane: its own, if it has several hosts, else that of the host with this role in the composition.
-async fn control_plane_address(
-    context: &StepContext,
-    names: &Names,
-    leased: &LeaseOutput,
-) -> Result<std::net::IpAddr, StepError> {
+/// The hosts that were composed for the cluster.
+async fn composed(context: &StepContext, names: &Names) -> Result<Vec<CompositionMember>, StepError> {
     let compositions: Api<drystone_api::Composition> =
         Api::namespaced(context.client().clone(), &names.namespace);
     let composition = compositions
         .get(&names.composition())
         .await
         .map_err(|error| StepError::from_kube("reading the Composition", &error))?;
-    let members = composition.status.map(|status| status.members).unwrap_or_default();
+    Ok(composition.status.map(|status| status.members).unwrap_or_default())
+}
+
+/// Address of the control plane: its own, if it has several hosts, else that of the host with this role in the composition.
+fn control_plane_address(
+    members: &[CompositionMember],
+    leased: &LeaseOutput,
+) -> Result<std::net::IpAddr, StepError> {
     let host = members.iter().find(|member| crate::plan::role_of(member) == MemberRole::ControlPlane);
     let address = host.and_then(|host| leased.hosts.get(&host.host)).map(IpNet::addr);
     leased.api.or(address).ok_or_else(|| StepError::transient("the control plane has no address yet"))

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 pub mod access;
 pub mod addresses;
 pub mod hosts;
+mod joining;
 pub mod members;
 pub mod objects;
 

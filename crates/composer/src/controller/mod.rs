@@ -16,7 +16,8 @@ use drystone_api::{
 use drystone_engine::{
     events::EventSink,
     harness::{
-        Controller, ControllerConfig, Objects, Reconciler, Requeue, StatusError, add_finalizer, is_deleted,
+        Caches, Controller, ControllerConfig, Objects, Reconciler, Requeue, StatusError, add_finalizer,
+        is_deleted,
     },
     reference::{ObjectKey, reference_to},
 };
@@ -64,14 +65,20 @@ fn api_error(doing: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError 
     move |source| ReconcileError::Api { doing, source }
 }
 
-/// Runs the controllers of Compositions and ResourcePools until `shutdown`.
-pub async fn run(client: Client, events: Arc<dyn EventSink>, shutdown: CancellationToken) {
+/// Runs the controllers of Compositions and ResourcePools until `shutdown`. `caches` are copies of what the API has.
+pub async fn run(client: Client, caches: Caches, events: Arc<dyn EventSink>, shutdown: CancellationToken) {
     // On the heap: three controllers in one future are large for whoever joins it with others.
-    Box::pin(run_by(Arc::new(Timestamp::now), client, events, shutdown)).await;
+    Box::pin(run_by(Arc::new(Timestamp::now), client, caches, events, shutdown)).await;
 }
 
-async fn run_by(clock: Clock, client: Client, events: Arc<dyn EventSink>, shutdown: CancellationToken) {
-    let inventory = Inventory::start(&client, &shutdown);
+async fn run_by(
+    clock: Clock,
+    client: Client,
+    caches: Caches,
+    events: Arc<dyn EventSink>,
+    shutdown: CancellationToken,
+) {
+    let inventory = Inventory::new(&caches);
     if !inventory.ready().await {
         return;
     }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use drystone_api::{BareMetalHost, Composition, CompositionMode, CompositionPhase, FENCING_ANNOTATION};
 use drystone_engine::{
     fake_api::{FakeApi, Fault},
-    harness::ControllerConfig,
+    harness::{Caches, ControllerConfig},
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{
@@ -67,7 +67,9 @@ impl World {
 
     fn start_manager(&mut self) {
         let events = ControllerConfig::default().events;
-        let manager = run_by(self.clock.clone(), self.api.client(), events, CancellationToken::new());
+        let shutdown = CancellationToken::new();
+        let caches = Caches::new(self.api.client(), shutdown.clone());
+        let manager = run_by(self.clock.clone(), self.api.client(), caches, events, shutdown);
         self.managers.push(tokio::spawn(manager));
     }
 

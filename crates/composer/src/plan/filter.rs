@@ -25,6 +25,10 @@ pub enum Constraint<'a> {
     Site(&'a str),
     /// Not in maintenance, not excluded.
     NotExcluded,
+    /// One of these.
+    Listed(&'a [String]),
+    /// Not kept for the cluster of its site.
+    NotDedicated,
     /// Nobody else has a host in the same domain.
     Alone(FailureDomain),
     /// Nobody else keeps the domain to himself.
@@ -48,8 +52,12 @@ pub enum Constraint<'a> {
 /// The constraints of a group, in the order in which they are applied.
 pub fn constraints<'a>(request: &Request<'a>, group: &'a CompositionGroup) -> Vec<Constraint<'a>> {
     let host = &group.host;
-    let mut all = vec![Constraint::Usable];
+    let mut all = Vec::new();
+    // A list first: that others are in use is of no interest then.
+    all.extend((!group.only_hosts.is_empty()).then_some(Constraint::Listed(&group.only_hosts)));
+    all.push(Constraint::Usable);
     all.extend(request.spec.site.as_deref().map(Constraint::Site));
+    all.extend(group.only_hosts.is_empty().then_some(Constraint::NotDedicated));
     all.extend([Constraint::NotExcluded, Constraint::NotKeptOut]);
     all.extend(request.spec.isolated_by.map(Constraint::Alone));
     all.extend(group.spread.as_ref().map(|spread| Constraint::DomainKnown(spread.by)));
@@ -129,6 +137,8 @@ impl Constraint<'_> {
         match self {
             Self::Usable => unusable(around.request, host, position).is_none(),
             Self::Site(site) => host.site == *site,
+            Self::Listed(names) => names.contains(&host.name),
+            Self::NotDedicated => !host.dedicated,
             Self::NotExcluded => !host.maintenance && !around.request.spec.exclude_hosts.contains(&host.name),
             Self::Alone(by) => {
                 !around.snapshot.domains(position, *by).is_empty() && around.occupant(position, *by).is_none()
@@ -150,6 +160,8 @@ impl Constraint<'_> {
         match self {
             Self::Usable => unusable(around.request, host, position).unwrap_or_default(),
             Self::Site(_) => format!("in site {}", host.site),
+            Self::Listed(_) => "not on the group's list".to_owned(),
+            Self::NotDedicated => format!("kept for the cluster of site {}", host.site),
             Self::NotExcluded if host.maintenance => "in maintenance".to_owned(),
             Self::NotExcluded => "excluded by the request".to_owned(),
             Self::Alone(by) => match around.occupant(position, *by) {
@@ -179,6 +191,9 @@ impl Constraint<'_> {
         match self {
             Self::Usable => "inspected, healthy and unclaimed".to_owned(),
             Self::Site(site) => format!("site = {site}"),
+            Self::Listed(names) if names.len() <= 4 => format!("one of {}", names.join(", ")),
+            Self::Listed(names) => format!("one of the {} hosts of the group's list", names.len()),
+            Self::NotDedicated => "not kept for a site's own cluster".to_owned(),
             Self::NotExcluded => "not in maintenance, not excluded".to_owned(),
             Self::Alone(by) => format!("no other user in the same {by}"),
             Self::NotKeptOut => "not kept by an isolated composition".to_owned(),
@@ -210,7 +225,11 @@ pub fn funnel(around: &Neighbours<'_>, group: &CompositionGroup) -> Vec<FunnelSt
         let (kept, removed): (Vec<usize>, Vec<usize>) =
             left.iter().partition(|position| constraint.admits(around, **position));
         left = kept;
-        if removed.is_empty() && matches!(constraint, Constraint::NotKeptOut | Constraint::DomainKnown(_)) {
+        let seldom = matches!(
+            constraint,
+            Constraint::NotKeptOut | Constraint::DomainKnown(_) | Constraint::NotDedicated
+        );
+        if removed.is_empty() && seldom {
             continue;
         }
         stages.push(stage(around, group, constraint, left.len(), &removed));

@@ -187,7 +187,7 @@ fn has_too_few(problem: &Problem<'_>) -> bool {
     })
 }
 
-/// Members that stay: still in the snapshot, still ours, not excluded; no more than the group wants.
+/// Members that stay: still in the snapshot, still ours, not excluded, on their group's list if it has one; no more than the group wants.
 fn kept_members(request: &Request<'_>, snapshot: &Snapshot) -> Assignment {
     let excluded: BTreeSet<&str> = request.spec.exclude_hosts.iter().map(String::as_str).collect();
     let last: BTreeSet<&str> = request.spec.release_first.iter().map(String::as_str).collect();
@@ -203,6 +203,8 @@ fn kept_members(request: &Request<'_>, snapshot: &Snapshot) -> Assignment {
     }
     let groups = request.spec.groups.iter().map(|group| {
         let mut hosts = by_group.remove(group.name.as_str()).unwrap_or_default();
+        let listed = |name: &String| group.only_hosts.is_empty() || group.only_hosts.contains(name);
+        hosts.retain(|position| listed(&snapshot.hosts[*position].name));
         hosts.sort_by_key(|position| (last.contains(snapshot.hosts[*position].name.as_str()), *position));
         hosts.truncate(usize::try_from(group.count).unwrap_or(usize::MAX));
         hosts.sort_unstable();

@@ -179,6 +179,42 @@ fn members_stay_when_a_group_grows() {
     assert!(!names.contains(&"h04".to_owned()) && names.contains(&"h07".to_owned()), "{names:?}");
 }
 
+#[test]
+fn a_list_decides_who_is_chosen_and_who_is_given_back() {
+    let mut hosts: Vec<Host> = (0..6).map(|i| host(i, 32, 256, 0)).collect();
+    for listed in [1, 2, 3] {
+        hosts[listed].dedicated = true;
+    }
+    let mut listed = group("w", 2, 16, 64);
+    listed.only_hosts = vec!["h01".into(), "h02".into()];
+    let spec = CompositionSpec { groups: vec![listed], ..Default::default() };
+    assert_eq!(chosen(&run(&spec, &[], &hosts), "w"), ["h01", "h02"]);
+    // The list changes: h02 leaves although it is healthy, h03 comes.
+    let members: Vec<CompositionMember> = ["h01", "h02"]
+        .map(|name| CompositionMember {
+            group: "w".into(),
+            host: name.into(),
+            host_namespace: "drystone-system".into(),
+        })
+        .into();
+    for member in &members {
+        let host = hosts.iter_mut().find(|host| host.name == member.host).expect("known");
+        host.consumer = Some(owner());
+        host.pool = BlockPool::Active;
+    }
+    let mut relisted = spec.clone();
+    relisted.groups[0].only_hosts = vec!["h01".into(), "h03".into()];
+    assert_eq!(chosen(&run(&relisted, &members, &hosts), "w"), ["h01", "h03"]);
+    // Who has no list gets no host that is kept for a site's cluster.
+    let anybody = CompositionSpec { groups: vec![group("w", 3, 16, 64)], ..Default::default() };
+    assert_eq!(chosen(&run(&anybody, &[], &hosts), "w"), ["h00", "h04", "h05"]);
+    let too_many = CompositionSpec { groups: vec![group("w", 4, 16, 64)], ..Default::default() };
+    let refused = run(&too_many, &[], &hosts);
+    assert_eq!(refused.members, None);
+    let funnel = &refused.explanation.funnel;
+    assert!(funnel.iter().any(|stage| stage.constraint == "not kept for a site's own cluster"), "{funnel:?}");
+}
+
 proptest! {
     #[test]
     fn choices_are_sound(

@@ -4,9 +4,12 @@ pub(crate) mod compose;
 pub(crate) mod destroy;
 pub(crate) mod explain;
 pub(crate) mod image;
+pub(crate) mod join_token;
 pub(crate) mod kubeconfig;
 pub(crate) mod ops;
+pub(crate) mod secrets;
 pub(crate) mod site;
+pub(crate) mod software;
 
 use kube::{
     Client,

@@ -8,10 +8,15 @@ use drystone_apiserver::{ApiServer, Config, Profile, ServiceNetwork};
 use drystone_cluster::bootstrap::{ControlPlaneConfig, EtcdConfig};
 use drystone_identity::{
     CertificateProfile, Identity, PrivateKey, Secret, Usage, UserInfo,
-    authn::{Authentication, BOOTSTRAP_TOKEN_SECRET_TYPE, BootstrapToken, ServiceAccountIssuer},
+    authn::{Authentication, ServiceAccountIssuer},
     ca::CertificateAuthority,
     files::private_directory,
     tls::{ServerIdentity, client_config, server_config},
+};
+use drystone_sealing::{
+    KeySealer as _, SealingKey,
+    keeper::FileSealer,
+    store::{SECRETS, open_embedded, open_etcd},
 };
 use drystone_store::{
     Store,
@@ -24,19 +29,12 @@ use drystone_workloads::{
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret as SecretObject;
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, Patch, PatchParams},
-};
+use kube::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{api_address, members, shutdown_on_signal};
+use super::{api_address, joining, members, protect_memory, shutdown_on_signal};
 use crate::{cli::ConfigArgs, command::Failure};
-
-/// Namespace of bootstrap tokens.
-const KUBE_SYSTEM: &str = "kube-system";
 
 /// How often the certificate of etcd's member is renewed, which is valid for a year.
 const RENEW_CERTIFICATES: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
@@ -45,6 +43,7 @@ const RENEW_CERTIFICATES: std::time::Duration = std::time::Duration::from_secs(7
 pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     let config = read(&args.config)?;
     let shutdown = shutdown_on_signal()?;
+    protect_memory();
     private_directory(&config.data_dir)?;
     let Some(ground) = shutdown.run_until_cancelled(Ground::open(&config)).await.transpose()? else {
         return Ok(());
@@ -56,7 +55,7 @@ pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     let server = api_config(&config, &ground, authority)?;
     let api = ApiServer::new(server).await?;
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
-    install_bootstrap_token(&client, &config.bootstrap_token_file).await?;
+    joining::install_tokens(&client, &config).await?;
 
     let listener = TcpListener::bind(config.listen)
         .await
@@ -64,7 +63,7 @@ pub(crate) async fn run(args: ConfigArgs) -> Result<(), Failure> {
     let tls = server_config(ServerIdentity::new(&serving)?, Some(&ca_pem))?;
     tracing::info!(cluster = config.cluster_name, "control plane listens on {}", config.listen);
     let mut router = api.router_with_fallback();
-    if let Ground::Etcd(store) = &ground {
+    if let Some(store) = &ground.etcd {
         router = router.merge(members::router(api.clone(), Arc::clone(store)));
     }
     let workloads = drystone_workloads::run(client, workloads(&config), shutdown.clone());
@@ -132,17 +131,24 @@ fn api_config(
 }
 
 /// Where state is kept.
-enum Ground {
-    Embedded(Arc<EmbeddedStore>),
-    Etcd(Arc<EtcdStore>),
+struct Ground {
+    /// All of it, with Secrets sealed if there is a key.
+    store: Arc<dyn Store>,
+    /// etcd, if it is there.
+    etcd: Option<Arc<EtcdStore>>,
 }
 
 impl Ground {
     /// Opens it. Waits for etcd, which is started together with this process, and answers when most of its members do.
     async fn open(config: &ControlPlaneConfig) -> Result<Self, Failure> {
+        let sealing = sealing_key(config)?;
         let Some(etcd) = &config.etcd else {
             let file = config.data_dir.join("cluster.redb");
-            return Ok(Self::Embedded(Arc::new(EmbeddedStore::open(file, Options::default())?)));
+            let store: Arc<dyn Store> = match &sealing {
+                Some(key) => open_embedded(&file, Options::default(), key, &[SECRETS]).await?,
+                None => Arc::new(EmbeddedStore::open(file, Options::default())?),
+            };
+            return Ok(Self { store, etcd: None });
         };
         let others = etcd.members.values().filter(|address| **address != etcd.address);
         let addresses = std::iter::once(&etcd.address).chain(others);
@@ -154,15 +160,26 @@ impl Ground {
             tracing::info!("etcd does not answer yet: {error}");
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
-        Ok(Self::Etcd(store))
+        let sealed: Arc<dyn Store> = match &sealing {
+            Some(key) => open_etcd(&store, key, &[SECRETS]).await?,
+            None => Arc::clone(&store) as _,
+        };
+        Ok(Self { store: sealed, etcd: Some(store) })
     }
 
     fn store(&self) -> Arc<dyn Store> {
-        match self {
-            Self::Embedded(store) => Arc::clone(store) as Arc<dyn Store>,
-            Self::Etcd(store) => Arc::clone(store) as Arc<dyn Store>,
-        }
+        Arc::clone(&self.store)
     }
+}
+
+/// The key under which Secrets are kept; none in a cluster that was made before there was one.
+fn sealing_key(config: &ControlPlaneConfig) -> Result<Option<SealingKey>, Failure> {
+    let Some(path) = &config.sealing_key else {
+        tracing::warn!("the cluster has no sealing key: its Secrets are kept in clear");
+        return Ok(None);
+    };
+    let key = FileSealer::new(path).unseal()?;
+    key.map(Some).ok_or_else(|| format!("{}: the cluster's sealing key is gone", path.display()).into())
 }
 
 /// What a control plane of several hosts does beside: takes its turn at the address, and renews the certificate of etcd.
@@ -217,31 +234,4 @@ fn workloads(config: &ControlPlaneConfig) -> WorkloadsConfig {
         external_pools: config.external_pools.iter().map(pool).collect(),
         ..WorkloadsConfig::default()
     }
-}
-
-/// Lets nodes join with the token that their boot data carries.
-async fn install_bootstrap_token(client: &Client, file: &Path) -> Result<(), Failure> {
-    let text =
-        std::fs::read_to_string(file).map_err(|error| format!("reading {}: {error}", file.display()))?;
-    let (id, secret) =
-        text.trim().split_once('.').ok_or("the bootstrap token is not of the form id.secret")?;
-    let token = BootstrapToken {
-        id: id.to_owned(),
-        secret: Secret::new(secret),
-        expires: None,
-        groups: Vec::new(),
-        authenticates: true,
-    };
-    let name = BootstrapToken::secret_name(id);
-    let object = SecretObject {
-        metadata: ObjectMeta { name: Some(name.clone()), ..Default::default() },
-        type_: Some(BOOTSTRAP_TOKEN_SECRET_TYPE.to_owned()),
-        data: Some(token.to_secret_data()),
-        ..Default::default()
-    };
-    let secrets: Api<SecretObject> = Api::namespaced(client.clone(), KUBE_SYSTEM);
-    secrets
-        .patch(&name, &PatchParams::apply("drystone-control-plane").force(), &Patch::Apply(&object))
-        .await?;
-    Ok(())
 }

@@ -14,6 +14,19 @@ pub(crate) enum Backend {
     Sim,
     /// Network, mount and PID namespaces of this machine; needs root
     Netns,
+    /// Virtual machines under software emulation, which really boot; needs qemu-system-x86
+    Qemu,
+}
+
+impl Backend {
+    /// As the command line has it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sim => "sim",
+            Self::Netns => "netns",
+            Self::Qemu => "qemu",
+        }
+    }
 }
 
 impl From<Backend> for BackendKind {
@@ -21,6 +34,7 @@ impl From<Backend> for BackendKind {
         match backend {
             Backend::Sim => Self::Sim,
             Backend::Netns => Self::Netns,
+            Backend::Qemu => Self::Qemu,
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The long-running parts that the program can play, and what they share.
 
+pub(crate) mod agent;
 mod api_address;
 pub(crate) mod control_plane;
 pub(crate) mod emulator;
 pub(crate) mod etcd;
+mod joining;
 mod members;
 pub(crate) mod node;
 
@@ -24,6 +26,13 @@ pub(crate) fn start_logging(level: &str) {
         .try_init();
     if let Err(error) = started {
         eprintln!("drystone: logging could not be started: {error}");
+    }
+}
+
+/// Keeps the memory of this process, which has secrets in it, out of core dumps, and from other processes of the same user.
+pub(crate) fn protect_memory() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "core dumps of this process would have its secrets");
     }
 }
 

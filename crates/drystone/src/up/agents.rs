@@ -1,4 +1,49 @@
-//! Agents for the Redfish service, by the fabric manager: where the two meet.
+//! Agents: those on hosts, which inspect them and write their disks; and those of fabrics for the Redfish service, by the fabric
+//! manager.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use clap::Args;
+use drystone_engine::events::EventRecorder;
+use drystone_metal::agent::{AgentDesk, AgentSettings};
+use kube::Client;
+
+use super::pki::Keys;
+
+/// What is said of agents on hosts.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AgentOptions {
+    /// The medium that hosts are booted from to have their disks written (made by `./dev image`); without it only emulated hosts can be
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent_medium: Option<PathBuf>,
+    /// Where hosts reach this Drystone, unless their Site's gateway says; the listening address unless given
+    #[arg(long, value_name = "URL")]
+    pub(crate) agent_url: Option<String>,
+}
+
+impl AgentOptions {
+    /// The address under which hosts reach Drystone, which its certificate must name.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        let url = self.agent_url.as_deref().and_then(|url| url::Url::parse(url).ok())?;
+        url.host_str()?.trim_matches(['[', ']']).parse().ok()
+    }
+
+    /// The desk that agents report at.
+    pub(crate) fn desk(self, client: Client, keys: &Keys, address: SocketAddr) -> AgentDesk {
+        let events = Arc::new(EventRecorder::new(client.clone(), "drystone"));
+        let settings = AgentSettings {
+            url: self.agent_url.unwrap_or_else(|| format!("https://{address}")),
+            ca: keys.authority.certificate_pem(),
+            secret: keys.boot_secret.clone().into(),
+            medium: self.agent_medium,
+        };
+        AgentDesk::new(client, settings, events)
+    }
+}
 
 use drystone_fabric::{
     FabricManager,
@@ -46,7 +91,9 @@ impl Agents for ByFabricManager {
             let handed = handed.map_err(|error| match error {
                 ForwardError::Answered { status, messages } => Refusal::Answered { status, messages },
                 ForwardError::Unreachable { address, reason } => Refusal::Unreachable { address, reason },
-                ForwardError::Nobody { .. } | ForwardError::Api(_) => Refusal::Internal(error.to_string()),
+                ForwardError::Nobody { .. } | ForwardError::NotKept { .. } | ForwardError::Api(_) => {
+                    Refusal::Internal(error.to_string())
+                }
             })?;
             Ok(Outcome { location: handed.location, body: handed.body })
         })

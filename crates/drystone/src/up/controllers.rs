@@ -10,31 +10,37 @@ use drystone_cluster::{
 use drystone_engine::{
     action::ActionRegistry,
     events::{EventRecorder, EventSink},
+    harness::Caches,
     leader::{LeaderConfig, lead},
     operations::{OperationController, OperationControllerConfig},
     runner::{Engine, EngineConfig},
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
+use drystone_images::Images;
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use drystone_ofmf::Ofmf;
+use drystone_software::controller::SoftwareConfig;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, storage::Storage};
+use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, software, storage::Storage};
 use crate::command::Failure;
 
-/// Starts the listener that management controllers fetch boot media from.
+/// Starts the listener that management controllers fetch boot media from, and hosts images.
 pub(crate) async fn start_boot_listener(
     keys: &Keys,
     listen: SocketAddr,
+    images: &Images,
     stop: &CancellationToken,
 ) -> Result<BootMedia, Failure> {
     let listener = super::server::listen(listen, "--boot-listen").await?;
     let base = Url::parse(&format!("http://{}/", listener.local_addr()?))?;
+    images.serve_at(base.clone());
     let media = BootMedia::new(base, keys.boot_secret.clone());
-    let (router, stopped) = (media.router(), stop.clone());
+    let router = media.router().merge(drystone_images::http::fetching(images));
+    let stopped = stop.clone();
     tokio::spawn(async move {
         let serving = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
         if let Err(error) = serving.await {
@@ -85,20 +91,24 @@ pub(crate) fn start(
     };
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
+    let software = software::prepare(&mut actions, keys, args.data(), events.clone())?;
     let metal = MetalConfig {
-        drivers: Arc::new(drystone_metal::driver::redfish::RedfishDrivers),
-        media,
+        ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
+        pacing: args.metal.pacing(),
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
         events: events.clone(),
         trees: AgentTrees::new(redfish.tree()),
+        caches: redfish.caches(),
     };
     let fabric = FabricManager::new(client.clone(), fabric);
     redfish.connect(Arc::new(ByFabricManager::new(&fabric)));
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
-    let domains = Domains { client: client.clone(), actions, metal, fabric, cluster, events };
+    let caches = redfish.caches();
+    let domains =
+        Domains { client: client.clone(), caches, actions, metal, fabric, cluster, software, events };
     // With a store of its own there is no other Drystone that could be at work; the store is locked.
     if args.store == Storage::Embedded {
         return Ok(tokio::spawn(domains.run(shutdown)));
@@ -113,26 +123,37 @@ pub(crate) fn start(
 #[derive(Clone)]
 struct Domains {
     client: Client,
+    /// Copies of what the API has, which the domains share.
+    caches: Caches,
     actions: ActionRegistry,
     metal: MetalConfig,
     fabric: FabricManager,
     cluster: ClusterConfig,
+    software: SoftwareConfig,
     events: Arc<dyn EventSink>,
 }
 
 impl Domains {
     /// Runs them until `shutdown`.
     async fn run(self, shutdown: CancellationToken) {
-        let Self { client, actions, metal, fabric, cluster, events } = self;
+        let Self { client, caches, actions, metal, fabric, cluster, software, events } = self;
         let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
         let operations =
             OperationController::new(client.clone(), engine, OperationControllerConfig::default());
         tokio::join!(
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
+            drystone_metal::rotation::run(
+                client.clone(),
+                Arc::new(drystone_metal::rotation::account::RedfishAccounts),
+                events.clone(),
+                shutdown.clone()
+            ),
             fabric.run(shutdown.clone()),
-            drystone_composer::controller::run(client.clone(), events, shutdown.clone()),
-            drystone_cluster::run(client, cluster, shutdown),
+            drystone_composer::controller::run(client.clone(), caches, events.clone(), shutdown.clone()),
+            drystone_cluster::run(client.clone(), cluster, shutdown.clone()),
+            drystone_software::controller::run(client.clone(), software, shutdown.clone()),
+            super::site_controllers::run(client, events, shutdown),
         );
     }
 }

@@ -3,11 +3,18 @@
 
 mod agents;
 mod controllers;
+mod images;
+pub(crate) mod join;
+mod metal;
 pub(crate) mod pki;
 mod redfish;
+pub(crate) mod seal;
 mod server;
 mod serving;
+mod site_controllers;
+pub(crate) use site_controllers::registration_line;
 pub(crate) mod sites;
+mod software;
 mod storage;
 
 use std::{
@@ -19,11 +26,12 @@ use std::{
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{
     cli::DEFAULT_LISTEN,
     command::Failure,
-    personality::{emulator::Backend, shutdown_on_signal},
+    personality::{emulator::Backend, protect_memory, shutdown_on_signal},
 };
 
 /// Arguments.
@@ -44,6 +52,8 @@ pub(crate) struct UpArgs {
     /// Key of that certificate (PEM file)
     #[arg(long, value_name = "FILE", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
+    #[command(flatten)]
+    seal: seal::SealArgs,
     /// Where the HTTPS port listens
     #[arg(long, default_value_t = DEFAULT_LISTEN)]
     listen: SocketAddr,
@@ -62,9 +72,21 @@ pub(crate) struct UpArgs {
     /// Image archive (OCI layout) that every node imports when it starts (repeatable)
     #[arg(long)]
     image_archive: Vec<PathBuf>,
+    /// Become another replica of the Drystone at this URL, over the same etcd: its keys are fetched once, with a token of `drystone
+    /// join-token`
+    #[arg(long, value_name = "URL", requires = "token")]
+    join: Option<Url>,
+    /// The token for that
+    #[arg(long, env = "DRYSTONE_JOIN_TOKEN", hide_env_values = true, requires = "join")]
+    token: Option<join::Token>,
     /// Where the boot listener serves media to management controllers; loopback unless they are elsewhere
     #[arg(long, default_value = "127.0.0.1:0")]
     boot_listen: SocketAddr,
+    #[command(flatten)]
+    agents: agents::AgentOptions,
+    /// How hosts are provisioned
+    #[command(flatten)]
+    metal: metal::MetalArgs,
 }
 
 /// An address that only this machine reaches.
@@ -78,42 +100,73 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
         .to_owned())
 }
 
+impl UpArgs {
+    /// Where everything is kept.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+}
+
 /// Runs until a signal.
 pub(crate) async fn run(args: UpArgs) -> Result<(), Failure> {
+    run_for(args, None).await
+}
+
+/// Runs until a signal; as the local controller of a site, if one is named.
+pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Failure> {
     let shutdown = shutdown_on_signal()?;
     check_files(&args)?;
+    protect_memory();
     let data = std::path::absolute(&args.data)?;
-    let addresses = vec![args.listen.ip(), DEFAULT_LISTEN.ip()];
-    let keys = pki::load_or_make(&data, &addresses)?;
+    let mut addresses = vec![args.listen.ip(), DEFAULT_LISTEN.ip()];
+    addresses.extend(args.agents.address());
+    join::fetch_keys(&args, &data).await?;
+    let sealing = seal::open(&args.seal, &data)?;
+    let keys = pki::load_or_make(&data, &addresses, &sealing)?;
     let ports =
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
-    let store = storage::open(&args, &data).await?;
-    let server = server::start(&keys, store, ports).await?;
+    let store = storage::open(&args, &data, &sealing).await?;
+    let server = server::start(&keys, Arc::clone(&store), &data, ports, args.agents.clone()).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
     let redfish = server.redfish.start(&server.api, &client, &keys)?;
     let stop_controllers = CancellationToken::new();
+    let stop_sealing = stop_controllers.clone();
+    tokio::spawn(async move { store.maintain(stop_sealing).await });
     let serving = serving::Serving {
         authority: Arc::clone(&keys.authority),
         identity: Arc::clone(&server.identity),
         addresses,
     };
     tokio::spawn(serving.run(client.clone(), stop_controllers.clone()));
-    let boot = controllers::start_boot_listener(&keys, args.boot_listen, &stop_controllers).await?;
+    let boot =
+        controllers::start_boot_listener(&keys, args.boot_listen, &server.images, &stop_controllers).await?;
+    // Not only while this Drystone leads: the bytes are its own.
+    let images = tokio::spawn(server.images.clone().run(stop_controllers.clone()));
     let domains = controllers::start(&server, &keys, boot, &args, &redfish, stop_controllers.clone())?;
     let mut emulated = Vec::new();
-    let started = start_sites(&args, &data, &server, &mut emulated).await;
+    let mut started = start_sites(&args, &data, &server, &mut emulated).await;
+    if let (Ok(()), Some(site)) = (&started, &site) {
+        started = site_controllers::declare_own(&client, site).await;
+    }
     match &started {
         Ok(()) if shutdown.is_cancelled() => {}
-        Ok(()) => println!("{}", ready_line(&server, &data)),
+        Ok(()) => {
+            println!("{}", ready_line(&server, &data));
+            if let Some(site) = &site {
+                println!("{}", site_controllers::registration_line(site, &data));
+            }
+        }
         Err(_) => shutdown.cancel(),
     }
     shutdown.cancelled().await;
     tracing::info!("stopping");
     stop_controllers.cancel();
-    if let Err(error) = domains.await {
-        tracing::warn!("a controller ended badly: {error}");
+    for controllers in [domains, images] {
+        if let Err(error) = controllers.await {
+            tracing::warn!("a controller ended badly: {error}");
+        }
     }
     for site in &emulated {
         site.stop().await;
@@ -144,6 +197,12 @@ fn check_files(args: &UpArgs) -> Result<(), Failure> {
             )
             .into());
         }
+    }
+    if let Some(medium) = &args.agents.agent_medium {
+        let mut file = std::fs::File::open(medium)
+            .map_err(|error| format!("--agent-medium {}: cannot be read: {error}", medium.display()))?;
+        drystone_agent::medium::place(&mut file)
+            .map_err(|error| format!("--agent-medium {}: {error}", medium.display()))?;
     }
     for archive in &args.image_archive {
         std::fs::File::open(archive)

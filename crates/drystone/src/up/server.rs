@@ -1,6 +1,6 @@
 //! The API server, and its HTTPS port, which other front ends share.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
 
 use axum::{Router, http::request::Parts};
 use drystone_api::{GROUP, SYSTEM_NAMESPACE, custom_resource_definitions};
@@ -15,7 +15,9 @@ use drystone_identity::{
     rbac::{Attributes, ResourceAttributes},
     tls::{ServerIdentity, server_config},
 };
-use drystone_store::Store;
+use drystone_images::Images;
+use drystone_metal::agent::AgentDesk;
+use drystone_sealing::SealedStore;
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -26,7 +28,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{pki::Keys, redfish::Redfish};
+use super::{agents::AgentOptions, pki::Keys, redfish::Redfish, seal};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -43,6 +45,10 @@ pub(crate) struct Server {
     pub(crate) identity: Arc<ServerIdentity>,
     /// Where the Redfish service is mounted.
     pub(crate) redfish: Redfish,
+    /// Where agents on hosts report.
+    pub(crate) agents: AgentDesk,
+    /// The image store.
+    pub(crate) images: Images,
     serving: Vec<JoinHandle<()>>,
 }
 
@@ -75,8 +81,14 @@ impl Server {
     }
 }
 
-/// Starts the server over a store, listens.
-pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> Result<Server, Failure> {
+/// Starts the server over a store, listens. Images and keys are kept in `data`.
+pub(crate) async fn start(
+    keys: &Keys,
+    store: Arc<SealedStore>,
+    data: &Path,
+    ports: Ports,
+    agents: AgentOptions,
+) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
         Some(address) => Some(listen(address, "--http").await?),
@@ -85,7 +97,7 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
     let address = listener.local_addr()?;
     let passwords = Passwords::new().with("admin", PasswordHash::of(&keys.admin_password)?, administrator());
     let issuer = format!("https://{address}");
-    let mut config = Config::new(Profile::Management, store);
+    let mut config = Config::new(Profile::Management, Arc::clone(&store) as _);
     config.authentication = Authentication::new().with(passwords);
     config.service_account_issuer = Some(Arc::new(ServiceAccountIssuer::new(
         issuer.clone(),
@@ -98,10 +110,15 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
     let identity = ServerIdentity::new(&keys.server)?;
     let tls = server_config(Arc::clone(&identity), Some(&keys.authority.certificate_pem()))?;
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
+    let agents = agents.desk(client.clone(), keys, address);
     let addresses =
-        drystone_fabric::http::router(AddressDaemon::new(client), Arc::new(ByPolicy(api.clone())));
+        drystone_fabric::http::router(AddressDaemon::new(client.clone()), Arc::new(ByPolicy(api.clone())));
+    let join = super::join::router(client, keys, data);
     let redfish = Redfish::default();
-    let router = api.router_with_fallback().merge(addresses).merge(redfish.router());
+    let (images, agent) = super::images::open(&data.join("images"), &api, keys, address)?;
+    let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent).merge(join);
+    let router = router.merge(seal::router(api.clone(), store));
+    let router = router.merge(agents.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -113,7 +130,7 @@ pub(crate) async fn start(keys: &Keys, store: Arc<dyn Store>, ports: Ports) -> R
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, redfish, serving })
+    Ok(Server { api, address, plain_address, identity, redfish, agents, images, serving })
 }
 
 /// Listens; `option` is how the user says where.

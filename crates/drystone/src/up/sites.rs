@@ -10,13 +10,14 @@ use std::{
 };
 
 use drystone_api::{
-    ExternalPool, NodeNetwork, SITE_LABEL, SYSTEM_NAMESPACE, Site, SiteBmc, SiteFabricService, SiteGateway,
-    SiteSpec,
+    ExternalPool, GLOBAL_LABEL, NodeNetwork, SITE_LABEL, SYSTEM_NAMESPACE, Site, SiteBmc, SiteFabricService,
+    SiteGateway, SiteSpec,
 };
 use drystone_emulator::endpoints::{Endpoints, Service};
+use drystone_metal::rotation::ROTATED_ANNOTATION;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt as _,
     api::{ObjectMeta, Patch, PatchParams},
 };
 use nix::{
@@ -67,7 +68,7 @@ pub(crate) async fn start(
         command.arg("--show").arg(file);
     }
     if let Some(backend) = backend {
-        command.arg("--backend").arg(if backend == Backend::Sim { "sim" } else { "netns" });
+        command.arg("--backend").arg(backend.as_str());
     }
     // A process group of its own: it must not end with the terminal's Ctrl-C, nor with this process.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -187,11 +188,31 @@ pub(crate) async fn declare(
             })
             .collect();
     }
+    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let known = sites.get_opt(&site.name).await?;
+    if let Some(known) = known {
+        let is_global = known.labels().contains_key(GLOBAL_LABEL);
+        if is_global || known.spec.cluster.is_some() {
+            spec.bmcs = readdressed(&known.spec.bmcs, &spec.bmcs);
+        }
+        if is_global && spec.bmcs == known.spec.bmcs {
+            return Ok(());
+        }
+    }
     let mut object = Site::new(&site.name, spec);
     object.metadata.namespace = Some(SYSTEM_NAMESPACE.to_owned());
-    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     sites.patch(&site.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
     Ok(())
+}
+
+/// A list that somebody has edited stays as it is, but for what the emulator knows better: where its management controllers listen.
+fn readdressed(list: &[SiteBmc], emulated: &[SiteBmc]) -> Vec<SiteBmc> {
+    let addressed = list.iter().map(|bmc| {
+        let found = emulated.iter().find(|other| other.name == bmc.name);
+        let address = found.map_or(&bmc.address, |other| &other.address).clone();
+        SiteBmc { address, ..bmc.clone() }
+    });
+    addressed.collect()
 }
 
 /// Names of objects are lower case; those of fabrics need not be.
@@ -209,6 +230,7 @@ fn bmc(service: &Service) -> SiteBmc {
         name: object_name(&service.name),
         address: format!("redfish-virtualmedia+{}", service.url),
         credentials_name: secret_name(&service.name),
+        ..SiteBmc::default()
     }
 }
 
@@ -230,6 +252,12 @@ async fn credentials(
         ..Default::default()
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    // The emulator tells the password that the site began with, not one that was set by Redfish.
+    if let Some(present) = secrets.get_opt(name).await?
+        && present.annotations().contains_key(ROTATED_ANNOTATION)
+    {
+        return Ok(());
+    }
     secrets.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await?;
     Ok(())
 }
@@ -242,5 +270,28 @@ pub(crate) fn leftovers(file: &Path, data: &Path) -> Vec<String> {
             drystone_emulator::netns::inspect_leftovers(&site, &state)
         }
         Err(error) => vec![format!("{}: {error}", file.display())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::SiteHostRole;
+
+    use super::*;
+
+    #[test]
+    fn an_edited_list_keeps_its_hosts_and_their_roles() {
+        let bmc = |name: &str, address: &str, role| SiteBmc {
+            name: name.into(),
+            address: address.into(),
+            role,
+            ..SiteBmc::default()
+        };
+        let list =
+            [bmc("a", "old", SiteHostRole::ControlPlane), bmc("elsewhere", "kept", SiteHostRole::Worker)];
+        let emulated =
+            [bmc("a", "new", SiteHostRole::Worker), bmc("off-the-list", "x", SiteHostRole::Worker)];
+        let expected = [bmc("a", "new", SiteHostRole::ControlPlane), list[1].clone()];
+        assert_eq!(readdressed(&list, &emulated), expected);
     }
 }

@@ -2,9 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
+use drystone_sealing::{
+    SealedStore, SealingKey,
+    store::{SECRETS, open_embedded, open_etcd},
+};
 use drystone_store::{
-    Store,
-    embedded::{EmbeddedStore, Options},
+    embedded::Options,
     etcd::{EtcdOptions, EtcdStore, EtcdTls},
 };
 
@@ -35,20 +38,25 @@ pub(crate) fn parse(text: &str) -> Result<Storage, String> {
     }
 }
 
-/// Opens the store.
-pub(crate) async fn open(args: &UpArgs, data: &Path) -> Result<Arc<dyn Store>, Failure> {
+/// Opens the store, with Secrets sealed.
+pub(crate) async fn open(
+    args: &UpArgs,
+    data: &Path,
+    sealing: &SealingKey,
+) -> Result<Arc<SealedStore>, Failure> {
     match &args.store {
         Storage::Embedded => {
             let directory = data.join("store");
             drystone_identity::files::private_directory(&directory)?;
-            Ok(Arc::new(EmbeddedStore::open(directory.join("drystone.redb"), Options::default())?))
+            let file = directory.join("drystone.redb");
+            Ok(open_embedded(&file, Options::default(), sealing, &[SECRETS]).await?)
         }
         Storage::Etcd(urls) => {
             let mut options = EtcdOptions::new(urls.clone());
             options.tls = tls(args)?;
             let store = EtcdStore::new(&options)?;
             store.check().await.map_err(|error| format!("--store {}: {error}", urls.join(",")))?;
-            Ok(store)
+            Ok(open_etcd(&store, sealing, &[SECRETS]).await?)
         }
     }
 }

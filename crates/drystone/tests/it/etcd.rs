@@ -14,14 +14,14 @@ use crate::process::{Up, up_that_fails};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An etcd of a test's own.
-struct Etcd {
+pub(crate) struct Etcd {
     process: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Etcd {
     /// `None` where etcd is not installed; says so.
-    fn start(directory: &Path) -> Option<Self> {
+    pub(crate) fn start(directory: &Path) -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         let mut places = std::env::split_paths(&path).map(|place| place.join("etcd"));
         let Some(program) = places.find(|file| file.is_file()) else {
@@ -64,14 +64,14 @@ fn free_url() -> String {
 }
 
 /// A user of one Drystone.
-struct User {
+pub(crate) struct User {
     client: Client,
     base: String,
     password: String,
 }
 
 impl User {
-    fn of(up: &Up) -> Self {
+    pub(crate) fn of(up: &Up) -> Self {
         drystone_identity::tls::install_crypto_provider();
         let pem = std::fs::read(up.data.join("ca.crt")).expect("ca.crt");
         let certificate = Certificate::from_pem(&pem).expect("a certificate");
@@ -80,11 +80,13 @@ impl User {
         Self { client, base, password: up.password() }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Value {
-        let mut request = self
-            .client
-            .request(method, format!("{}{path}", self.base))
-            .basic_auth("admin", Some(&self.password));
+    /// A request as the administrator.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base)).basic_auth("admin", Some(&self.password))
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -108,7 +110,7 @@ impl User {
     }
 
     /// Who runs the controllers.
-    async fn leader(&self) -> Value {
+    pub(crate) async fn leader(&self) -> Value {
         let path = "/apis/coordination.k8s.io/v1/namespaces/drystone-system/leases/drystone";
         let begun = Instant::now();
         loop {

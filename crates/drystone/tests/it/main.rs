@@ -4,10 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod compose;
+mod disk_images;
 mod e2e;
 mod etcd;
 mod faults;
+mod images;
+mod machine;
 mod process;
+mod search;
+mod secrets;
+mod sites;
 mod stage;
 mod sunfish;
 mod up;

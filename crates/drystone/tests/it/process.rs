@@ -61,9 +61,14 @@ pub(crate) struct Up {
 impl Up {
     /// Starts it on ports of its own choice and waits until it says that it is ready.
     pub(crate) fn start(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_as(directory, &["up"], arguments)
+    }
+
+    /// The same by another command that ends in a running Drystone.
+    pub(crate) fn start_as(directory: &Path, command_line: &[&str], arguments: &[&str]) -> Self {
         let (data, log) = (directory.join("data"), directory.join("log"));
         let mut command = drystone();
-        command.arg("up").arg("--data").arg(&data).args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.args(command_line).arg("--data").arg(&data).args(["--listen", "127.0.0.1:0"]).args(arguments);
         command.stdout(Stdio::piped()).stderr(File::create(&log).expect("a log"));
         let mut child = command.spawn().expect("started");
         let mut output = BufReader::new(child.stdout.take().expect("its output"));
@@ -94,6 +99,21 @@ impl Up {
         self.child.wait().expect("its status");
     }
 
+    /// Stops it as if its machine had no more time for it: connections stay, and nothing comes through.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// It goes on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("signalled");
+    }
+
     /// Password of the administrator.
     pub(crate) fn password(&self) -> String {
         std::fs::read_to_string(self.data.join("admin-password")).expect("a password")
@@ -122,6 +142,7 @@ impl Drop for Up {
             && let Ok(pid) = i32::try_from(self.child.id())
         {
             // Not by force: it would leave its emulated sites running.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             let _ = self.child.wait();
         }

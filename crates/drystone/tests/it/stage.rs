@@ -52,8 +52,12 @@ pub(crate) struct Drystone {
     site_name: String,
     backend: &'static str,
     port: u16,
+    /// Whether it logs what only its developers want to know.
+    pub(crate) debug: bool,
     process: Option<Child>,
     directory: Option<tempfile::TempDir>,
+    /// More arguments of `up`.
+    pub(crate) arguments: Vec<String>,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -76,8 +80,10 @@ impl Drystone {
             site_name,
             backend,
             port,
+            debug: false,
             process: None,
             directory: Some(directory),
+            arguments: Vec::new(),
         }
     }
 
@@ -87,7 +93,11 @@ impl Drystone {
         let mut command = Command::new(env!("CARGO_BIN_EXE_drystone"));
         command.arg("up").arg("--data").arg(&self.data).arg("--site").arg(&self.site);
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--backend", self.backend]);
+        command.args(&self.arguments);
         command.arg("--image-archive").arg(workspace().join("target/images/hello.tar"));
+        if self.debug {
+            command.env("RUST_LOG", "debug");
+        }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -215,6 +225,13 @@ impl Drystone {
         curl(command, method, &url, body, headers)
     }
 
+    /// Sends a request over HTTPS as nobody.
+    pub(crate) fn anonymous(&self, method: &str, path: &str, headers: &[&str]) -> Reply {
+        let mut command = Command::new("curl");
+        command.arg("--cacert").arg(self.data.join("ca.crt"));
+        curl(command, method, &format!("https://127.0.0.1:{}{path}", self.port), &Value::Null, headers)
+    }
+
     /// Sends a request to the emulated service of that name, past Drystone.
     pub(crate) fn device(
         &self,
@@ -238,6 +255,18 @@ impl Drystone {
     /// Name of the network namespace of a host.
     pub(crate) fn namespace(&self, host: &str) -> String {
         format!("ds-{}-{host}", self.site_name)
+    }
+
+    /// A guide's text with the data directory, port and site of this one in place of the guide's.
+    pub(crate) fn adapted(&self, guide: &str) -> String {
+        guide
+            .replace("/tmp/drystone", &self.data.display().to_string())
+            .replace("127.0.0.1:6443", &format!("127.0.0.1:{}", self.port))
+            .replace("ds-rack-", &format!("ds-{}-", self.site_name))
+            .replace("site/rack", &format!("site/{}", self.site_name))
+            .replace("site proxy rack", &format!("site proxy {}", self.site_name))
+            .replace("sites/rack/", &format!("sites/{}/", self.site_name))
+            .replace("site.drystone.dev/rack", &format!("site.drystone.dev/{}", self.site_name))
     }
 
     /// Network namespaces of this site.

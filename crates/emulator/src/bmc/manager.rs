@@ -136,6 +136,7 @@ impl Bmc {
             .change(Change::Medium, |record| record.medium = None)
             .await
             .map_err(|error| failed(&error))?;
+        self.hardware.drop_medium();
         Ok(Reply::no_content())
     }
 }

@@ -1,8 +1,11 @@
 //! The steps of a power sequence, over the backend, with the delays of the site.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
 
-use super::{Hardware, Phase, medium, record::BootFrom};
+use super::{Hardware, Phase, agent, medium, record::BootFrom};
 use crate::backend::{BootSource, BootState};
 
 /// How often the backend is asked how far a boot has come.
@@ -41,6 +44,7 @@ impl Hardware {
     pub(super) async fn power_off(&self, number: u64) -> bool {
         const ATTEMPTS: u32 = 5;
         self.enter(number, Phase::PoweringOff, String::new());
+        self.end_agent();
         for attempt in 1..=ATTEMPTS {
             match self.backend.power_off(&self.spec).await {
                 Ok(()) => {
@@ -60,7 +64,7 @@ impl Hardware {
     }
 
     /// Gives power, lets the firmware work, and boots. False if another command came.
-    pub(super) async fn power_on(&self, number: u64) -> bool {
+    pub(super) async fn power_on(self: &Arc<Self>, number: u64) -> bool {
         self.enter(number, Phase::Post, String::new());
         if !self.pause(self.timing.scaled(self.timing.post), number).await {
             return false;
@@ -71,6 +75,7 @@ impl Hardware {
         };
         let installs = matches!(source, BootFrom::Image(_));
         let boot = match source {
+            BootFrom::Disk if self.disk_seed.exists() => BootSource::Medium(self.disk_seed.clone()),
             BootFrom::Disk => BootSource::Disk,
             BootFrom::Image(image) => {
                 let verify = self.lock().record.verify_certificate;
@@ -86,6 +91,13 @@ impl Hardware {
         if self.overtaken(number) {
             return false;
         }
+        if installs && !self.backend.boots_media() {
+            if let Some(config) = agent::on_medium(self.medium_path()) {
+                return self.run_agent(config, number).await;
+            }
+            // A medium that is booted by itself installs its own system.
+            medium::remove(&self.disk_seed);
+        }
         if let Err(error) = self.backend.power_on(&self.spec, boot).await {
             tracing::error!(host = self.spec.name, %error, "the host does not boot");
             return self.no_boot(number, error.to_string()).await;
@@ -95,6 +107,21 @@ impl Hardware {
         }
         self.enter(number, Phase::OsStarting, String::new());
         self.await_boot(number).await
+    }
+
+    /// Runs the agent instead of what is on its medium. That it is being booted stays on record for as long as it runs: after a
+    /// restart of the emulator it begins anew. False if another command came.
+    async fn run_agent(self: &Arc<Self>, config: drystone_agent::medium::AgentConfig, number: u64) -> bool {
+        // It holds credentials of the host, and has been read.
+        medium::remove(self.medium_path());
+        self.enter(number, Phase::OsStarting, String::new());
+        if !self.pause(self.timing.scaled(self.timing.boot_os), number).await {
+            return false;
+        }
+        let running = agent::start(self, config, self.detours.clone());
+        *self.agent.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        self.enter(number, Phase::OsRunning, String::new());
+        true
     }
 
     /// Waits until the operating system runs, the site's delay at least. False if another command came.

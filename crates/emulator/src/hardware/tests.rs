@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use drystone_agent::download::Detours;
 use drystone_redfish::types::ResetType;
 use proptest::prelude::*;
 
@@ -86,8 +87,11 @@ struct Bench {
 impl Bench {
     fn new(on: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let files =
-            HardwareFiles { records: directory.path().to_owned(), media: directory.path().to_owned() };
+        let files = HardwareFiles {
+            records: directory.path().to_owned(),
+            media: directory.path().to_owned(),
+            detours: Detours::default(),
+        };
         let backend =
             Arc::new(SimBackend::new([SimHostState { name: "c01".to_owned(), on, installed: false }]));
         let record = HostRecord { on, ..HostRecord::default() };

@@ -83,7 +83,7 @@ pub(super) struct Program {
 }
 
 impl Host {
-    fn namespace(&self) -> String {
+    pub(super) fn namespace(&self) -> String {
         names::host(&self.site, &self.name)
     }
 
@@ -153,7 +153,7 @@ impl Host {
     }
 
     /// Makes the network namespace and cables its NICs.
-    async fn plug_in(&self, down: &DownPorts) -> Result<(), HostError> {
+    pub(super) async fn plug_in(&self, down: &DownPorts) -> Result<(), HostError> {
         let namespace = self.namespace();
         namespace::create(&namespace).await?;
         namespace::mark(&namespace, &self.owner).await?;

@@ -44,13 +44,15 @@ mod leftovers;
 mod names;
 mod namespace;
 mod plan;
-mod process;
+pub(crate) mod process;
 mod progress;
 mod ruleset;
 mod settings;
 mod switch;
+mod taps;
 
 pub use leftovers::inspect_leftovers;
+pub(crate) use taps::Tap;
 
 use cgroup::Hierarchies;
 use gateway::GatewayServices;
@@ -71,6 +73,8 @@ pub struct NetnsConfig {
     /// Files of the machine that hosts see at the same paths, read-only, wherever they are: much of the machine (home
     /// directories, `/tmp`, other file systems) is not visible otherwise. Absolute paths.
     pub shown: Vec<PathBuf>,
+    /// Whether hosts are virtual machines that somebody else runs: then only switches, cables and gateway are made here.
+    pub machines: bool,
 }
 
 /// A site made of namespaces.
@@ -84,6 +88,7 @@ struct Inner {
     state_directory: PathBuf,
     program: Program,
     cgroups: Hierarchies,
+    machines: bool,
     site: RwLock<Option<Running>>,
     down_ports: Mutex<DownPorts>,
     /// One operation at a time per host.
@@ -138,6 +143,7 @@ impl NetnsBackend {
             state_directory: state,
             program: Program { executable, hidden, shown: config.shown },
             cgroups,
+            machines: config.machines,
             site: RwLock::new(None),
             down_ports: Mutex::new(down_ports),
             host_locks: Mutex::default(),
@@ -197,7 +203,10 @@ impl Backend for NetnsBackend {
             let (started, at) = GatewayServices::start(gateway_plan, gateway).await.map_err(failed)?;
             (services, endpoints) = (Some(started), at);
         }
-        self.inner.tidy_hosts(&plan).await?;
+        // A machine that an earlier emulator switched on runs on.
+        if !self.inner.machines {
+            self.inner.tidy_hosts(&plan).await?;
+        }
         *running = Some(Running { plan, services, endpoints: endpoints.clone() });
         Ok(endpoints)
     }

@@ -12,17 +12,16 @@ use tokio::time::{Instant, sleep};
 
 /// A process, identified beyond doubt until the machine restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ProcessId {
+pub(crate) struct ProcessId {
     /// Its number in the machine's PID namespace.
-    pub(super) pid: i32,
+    pub(crate) pid: i32,
     /// When it started, in clock ticks since the machine started (field 22 of `/proc/PID/stat`).
     pub(super) start: u64,
 }
 
 impl ProcessId {
     /// The process of this number that runs now.
-    #[cfg(test)]
-    pub(super) fn running(pid: i32) -> Option<Self> {
+    pub(crate) fn running(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(Self { pid, start: parse_stat(&stat)?.1 })
     }
@@ -39,7 +38,7 @@ impl ProcessId {
     }
 
     /// Whether it still runs (a zombie does not).
-    pub(super) fn is_alive(self) -> bool {
+    pub(crate) fn is_alive(self) -> bool {
         fs::read_to_string(format!("/proc/{}/stat", self.pid))
             .ok()
             .and_then(|stat| parse_stat(&stat))
@@ -47,7 +46,7 @@ impl ProcessId {
     }
 
     /// Sends it a signal; a process that has ended is no error.
-    pub(super) fn signal(self, signal: Signal) -> Result<(), Errno> {
+    pub(crate) fn signal(self, signal: Signal) -> Result<(), Errno> {
         if !self.is_alive() {
             return Ok(());
         }
@@ -58,7 +57,7 @@ impl ProcessId {
     }
 
     /// Waits until it has ended; false if it has not by the deadline.
-    pub(super) async fn wait_for_end(self, deadline: Duration) -> bool {
+    pub(crate) async fn wait_for_end(self, deadline: Duration) -> bool {
         let end = Instant::now() + deadline;
         let mut pause = Duration::from_millis(1);
         while self.is_alive() {

@@ -53,17 +53,28 @@ impl From<Stage> for BootState {
 pub(super) struct ProgressWriter {
     file: File,
     init: Option<ProcessId>,
+    /// What to say on the console when the system runs, where nobody sees the file.
+    console: Option<&'static str>,
 }
 
 impl ProgressWriter {
     /// Opens the file for appending; it is created if need be.
     pub(super) fn open(path: &Path, init: Option<ProcessId>) -> io::Result<Self> {
-        Ok(Self { file: OpenOptions::new().create(true).append(true).open(path)?, init })
+        Ok(Self { file: OpenOptions::new().create(true).append(true).open(path)?, init, console: None })
+    }
+
+    /// Says this on the console when the system runs.
+    pub(super) fn with_console(mut self, running: &'static str) -> Self {
+        self.console = Some(running);
+        self
     }
 
     /// Appends a line.
     pub(super) fn report(&mut self, stage: Stage, detail: impl Into<String>) -> io::Result<()> {
         let progress = Progress { stage, init: self.init, detail: detail.into() };
+        if let Some(running) = self.console.filter(|_| stage == Stage::OsRunning) {
+            println!("{running}: {}", progress.detail);
+        }
         let mut line = serde_json::to_vec(&progress)?;
         line.push(b'\n');
         self.file.write_all(&line)

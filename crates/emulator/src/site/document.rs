@@ -59,6 +59,7 @@ pub(super) struct TimingDocument {
     pub(super) scale: Option<f64>,
     pub(super) post: Option<Span>,
     pub(super) boot_os: Option<Span>,
+    pub(super) image: Option<Span>,
     pub(super) shutdown: Option<Span>,
     pub(super) request_latency: Option<Span>,
 }

@@ -90,6 +90,7 @@ fn timing(document: &TimingDocument, problems: &mut Problems) -> Timing {
         scale: if scale.is_finite() { scale.clamp(0.0, 1000.0) } else { 1.0 },
         post: document.post.map_or(Duration::from_secs(2), |span| span.0),
         boot_os: document.boot_os.map_or(Duration::from_secs(3), |span| span.0),
+        image: document.image.map_or(Duration::from_secs(2), |span| span.0),
         shutdown: document.shutdown.map_or(Duration::from_secs(1), |span| span.0),
         request_latency: latency,
     }

@@ -34,7 +34,12 @@ impl<K> Guarded<K> {
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let mut value = Value::deserialize(deserializer)?;
+        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+            // No controller reads who wrote which field, and it is often larger than the rest. The API keeps it when an object
+            // is written without.
+            metadata.remove("managedFields");
+        }
         let why = match K::deserialize(&value) {
             Ok(object) => return Ok(Self(Ok(Arc::new(object)))),
             Err(error) => error.to_string(),
@@ -93,10 +98,13 @@ mod tests {
     fn a_malformed_object_is_set_aside_and_the_others_are_read() {
         let list: Vec<Guarded<Operation>> = serde_json::from_value(json!([
             {"metadata": {"name": "bad", "namespace": "ns"}, "spec": {"title": 7}},
-            {"metadata": {"name": "good", "namespace": "ns"}, "spec": {"title": "x", "subject": {}, "steps": []}},
+            {"metadata": {"name": "good", "namespace": "ns", "managedFields": [{"manager": "x"}]},
+                "spec": {"title": "x", "subject": {}, "steps": []}},
         ]))
         .expect("both are objects");
         assert_eq!(list[0].name_any(), "bad");
+        let fields = list[1].valid().and_then(|operation| operation.metadata.managed_fields.as_ref());
+        assert_eq!(fields, None);
         let why = list[0].0.as_ref().expect_err("malformed").to_string();
         assert!(why.contains("integer `7`, expected a string"), "{why}");
         assert_eq!(list[1].valid().map(|operation| operation.spec.title.as_str()), Some("x"));

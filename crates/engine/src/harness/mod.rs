@@ -5,6 +5,7 @@
 //! object, a reconciliation has a deadline, shutdown is graceful but bounded.
 
 mod cache;
+mod caches;
 mod controller;
 mod failures;
 mod finalizer;
@@ -13,6 +14,7 @@ mod reconciler;
 mod status;
 
 pub use cache::{Cache, Change};
+pub use caches::Caches;
 pub use controller::{Controller, ControllerConfig, Objects, run};
 pub use finalizer::{add_finalizer, has_finalizer, is_deleted, remove_finalizer};
 pub use guarded::{Guarded, InvalidObject};

@@ -64,7 +64,8 @@ pub fn operation_name(subject: &ObjectReference, purpose: &str) -> String {
 }
 
 /// Creates the operation `name` for its subject, which owns it, unless it exists. Returns it as it is: just created, running,
-/// or long done. It lives in its subject's namespace, or in Drystone's own for a cluster-scoped subject.
+/// or long done. It lives in its subject's namespace, or in Drystone's own for a cluster-scoped subject, and for one whose
+/// namespace is being deleted and takes nothing new any more: find it by the namespace of the object that is returned.
 ///
 /// # Errors
 /// [`StartError`].
@@ -75,26 +76,50 @@ pub async fn start(client: &Client, name: &str, spec: OperationSpec) -> Result<O
     }
     let plan = Plan::new(spec).map_err(|source| StartError::Plan { name: name.to_owned(), source })?;
     let namespace = if subject.namespace.is_empty() { SYSTEM_NAMESPACE } else { &subject.namespace };
-    let api: Api<Operation> = Api::namespaced(client.clone(), namespace);
     let failed = |source| StartError::Api { name: name.to_owned(), source };
 
     let mut operation = Operation::new(name, plan.into_spec());
-    operation.metadata.namespace = Some(namespace.to_owned());
     operation.metadata.finalizers = Some(vec![OPERATION_FINALIZER.to_owned()]);
-    operation.metadata.owner_references = Some(vec![owner_reference(&subject)]);
     operation.metadata.labels = Some(BTreeMap::from([
         (SUBJECT_UID_LABEL.to_owned(), subject.uid.clone()),
         (SUBJECT_KIND_LABEL.to_owned(), subject.kind.clone()),
     ]));
-    let existing = match api.create(&PostParams::default(), &operation).await {
-        Ok(created) => return Ok(created),
-        Err(error) if is_conflict(&error) => api.get(name).await.map_err(failed)?,
-        Err(error) => return Err(failed(error)),
+    let owned = {
+        let mut owned = operation.clone();
+        owned.metadata.owner_references = Some(vec![owner_reference(&subject)]);
+        owned
     };
+    let existing = match create_in(client, namespace, owned).await {
+        // An owner must be in the same namespace: this one has none, and goes when finished operations do.
+        Err(error) if is_terminating(&error) => create_in(client, SYSTEM_NAMESPACE, operation).await,
+        created => created,
+    }
+    .map_err(failed)?;
     if existing.labels().get(SUBJECT_UID_LABEL) == Some(&subject.uid) {
         Ok(existing)
     } else {
         let owner = Box::new(existing.spec.subject);
         Err(StartError::NameTaken { name: name.to_owned(), owner })
     }
+}
+
+/// Creates an operation in a namespace; returns the one that is there if there is one of that name.
+async fn create_in(
+    client: &Client,
+    namespace: &str,
+    mut operation: Operation,
+) -> Result<Operation, kube::Error> {
+    let api: Api<Operation> = Api::namespaced(client.clone(), namespace);
+    operation.metadata.namespace = Some(namespace.to_owned());
+    match api.create(&PostParams::default(), &operation).await {
+        Err(error) if is_conflict(&error) => api.get(&operation.name_any()).await,
+        result => result,
+    }
+}
+
+/// Whether the API refused because the namespace is being deleted.
+fn is_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }

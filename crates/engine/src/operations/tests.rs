@@ -177,6 +177,22 @@ async fn killed_and_started_again_it_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_being_deleted_gets_no_operation() {
+    let (api, log) = (FakeApi::new(), Log::default());
+    let _process = process(&api, &log, OperationControllerConfig::default());
+    api.set_faults(|method, path| {
+        (method == "POST" && path.contains("/namespaces/research/")).then_some(Fault::NamespaceTerminating)
+    });
+    let operation = start(&api.client(), "op", spec(10)).await.expect("started elsewhere");
+    assert_eq!(operation.namespace().as_deref(), Some(drystone_api::SYSTEM_NAMESPACE));
+    assert!(operation.owner_references().is_empty(), "an owner is in the same namespace");
+    let again = start(&api.client(), "op", spec(10)).await.expect("started already");
+    assert_eq!(again.uid(), operation.uid());
+    assert_eq!(phase(&ended(&api, &operation).await), OperationPhase::Succeeded);
+    assert_eq!(said(&log), ["run a", "run b"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_of_the_api_only_delays_it() {
     let (api, log) = (FakeApi::new(), Log::default());
     let _process = process(&api, &log, OperationControllerConfig::default());

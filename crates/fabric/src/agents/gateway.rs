@@ -9,7 +9,7 @@ use drystone_redfish::{
 use kube::Api;
 use serde_json::Value;
 
-use super::{AgentTrees, Belongs, Doubts, announcement::collapse_slashes};
+use super::{AgentTrees, Belongs, Doubts, announcement::collapse_slashes, kept::Kept};
 use crate::controller::Services;
 
 /// What an agent made of a write.
@@ -45,6 +45,12 @@ pub enum ForwardError {
         status: u16,
         /// What it says about it.
         messages: Vec<Message>,
+    },
+    /// It was carried out at the agent, and could not be written down.
+    #[error("the agent did as it was asked, but Drystone could not keep it: {reason}; repeat the request")]
+    NotKept {
+        /// Why.
+        reason: String,
     },
     /// The API of Drystone refused or did not answer.
     #[error("reading a FabricAgent: {}", describe_kube_error(.0))]
@@ -99,12 +105,26 @@ impl AgentGateway {
             _ => client.delete(&inner).await,
         };
         let outcome = result.map_err(|error| failure(&address, &error))?;
+        let kept = Kept::new(&self.client, &agent.namespace);
         // What else changed with it is found by the crawl that this rings for.
         self.doubts.raise_all(&agent);
-        self.show(client, &agent, method, &inner, &outcome).await.map_err(|error| failure(&address, &error))
+        let (handed, now) = self
+            .show(client, &agent, method, &inner, &outcome)
+            .await
+            .map_err(|error| failure(&address, &error))?;
+        // Durable before it is acknowledged: what the client is told that it has is made again if the agent loses it.
+        let noted = match (method, now) {
+            ("POST", Some((uri, _))) if !inner.contains("/Actions/") => {
+                kept.made(&declared, &uri, &body).await
+            }
+            ("PATCH", Some((uri, now))) => kept.changed(&agent, &uri, &body, &now).await,
+            ("DELETE", _) => kept.removed(&agent, &inner).await,
+            _ => Ok(()),
+        };
+        noted.map(|()| handed).map_err(|error| ForwardError::NotKept { reason: error.to_string() })
     }
 
-    /// Reads back what was written and puts it into the tree.
+    /// Reads back what was written and puts it into the tree; also what it is there, as the agent calls it.
     async fn show(
         &self,
         client: &Client,
@@ -112,7 +132,7 @@ impl AgentGateway {
         method: &str,
         inner: &str,
         outcome: &Outcome,
-    ) -> Result<Handed, RedfishError> {
+    ) -> Result<(Handed, Option<(String, Value)>), RedfishError> {
         let own = outcome.body().and_then(|body| body.get("@odata.id")).and_then(Value::as_str);
         let place = match method {
             "POST" => outcome.location().or(own).map(collapse_slashes),
@@ -123,15 +143,17 @@ impl AgentGateway {
             if method == "DELETE" {
                 self.trees.remove(agent, inner);
             }
-            return Ok(Handed::default());
+            return Ok((Handed::default(), None));
         };
         let resource = client.get(&place).await?;
         let raw =
             RawResource { uri: place.clone(), etag: resource.etag, body: resource.body.to_string().into() };
         self.trees.put(agent, &raw);
-        let mut body = resource.body;
+        let now = resource.body;
+        let mut body = now.clone();
         self.trees.body_to_tree(agent, &mut body);
-        Ok(Handed { location: Some(self.trees.uri_in_tree(agent, &place)), body: Some(body) })
+        let handed = Handed { location: Some(self.trees.uri_in_tree(agent, &place)), body: Some(body) };
+        Ok((handed, Some((place, now))))
     }
 }
 

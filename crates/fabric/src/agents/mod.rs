@@ -7,6 +7,7 @@ mod aliases;
 mod announcement;
 mod doubts;
 mod gateway;
+mod kept;
 mod registry;
 mod trees;
 
@@ -14,5 +15,6 @@ pub use aliases::Aliases;
 pub use announcement::{Announcement, AnnouncementError, Told};
 pub use doubts::{Doubt, Doubts};
 pub use gateway::{AgentGateway, ForwardError, Handed};
+pub(crate) use kept::{KeptError, bring_back};
 pub use registry::{AgentRegistry, Registered, RegistrationError};
 pub use trees::{AgentTrees, Belongs};

@@ -12,6 +12,7 @@ use drystone_engine::{
     harness::{Cache, Reconciler, Requeue, StatusError, is_deleted, update_status},
     reference::{ObjectKey, reference_to},
 };
+use drystone_redfish::client::RawResource;
 use futures::StreamExt as _;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _};
@@ -21,7 +22,7 @@ use super::{
     listeners::Listeners,
     services::{OpenError, Services},
 };
-use crate::agents::{AgentTrees, Doubt, Doubts};
+use crate::agents::{AgentTrees, Doubt, Doubts, KeptError, bring_back};
 
 /// How often an agent that answers is crawled again.
 const RECRAWL: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ pub(super) enum AgentError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Inventory(#[from] InventoryError),
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     #[error(transparent)]
     Driver(#[from] crate::drivers::DriverError),
 }
@@ -138,6 +141,9 @@ impl AgentReconciler {
         if !crawl.tree.is_empty() {
             self.trees.show(&ObjectKey::of(agent), &crawl.tree);
         }
+        if !crawl.tree.is_empty() && crawl.complete {
+            self.bring_back(agent, &crawl.tree).await?;
+        }
         let uid = agent.uid().unwrap_or_default();
         self.crawled.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -161,6 +167,22 @@ impl AgentReconciler {
             last_crawl: Some(Time(Timestamp::now())),
             conditions: Vec::new(),
         })
+    }
+
+    /// Makes again what the agent has lost, and tells about it.
+    async fn bring_back(&self, agent: &FabricAgent, crawled: &[RawResource]) -> Result<(), AgentError> {
+        let service = self.services.of(agent).await?;
+        let done = bring_back(&self.client, agent, service.client(), crawled, &self.trees).await?;
+        let subject = reference_to(agent);
+        if !done.made.is_empty() {
+            let note = format!("The agent had lost what is there again: {}", done.made.join(", "));
+            self.events.publish(&subject, EventKind::Warning, "MadeAgain", &note);
+        }
+        if let Some((uri, reason)) = done.lost.first() {
+            let note = format!("{} resources are lost; {uri}: {reason}", done.lost.len());
+            self.events.publish(&subject, EventKind::Warning, "Lost", &note);
+        }
+        Ok(())
     }
 
     async fn write(

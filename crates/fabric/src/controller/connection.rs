@@ -1,7 +1,7 @@
 //! Connections: who may talk to whom inside a zone without default routing. The zone's controller puts them into the tables;
 //! here is said what became of them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use drystone_api::{
     Connection, ConnectionPhase, ConnectionStatus, EndpointGroup, Zone, ZonePhase, condition, set_condition,
@@ -33,11 +33,22 @@ impl Reconciler for ConnectionReconciler {
         let zones = self.watched.zones.list_where(|zone| zone.namespace() == namespace);
         let zones: Vec<&Zone> = zones.iter().map(AsRef::as_ref).collect();
         let verdict = judge(&connection, &groups, &zones);
+        let spec = &connection.spec;
+        let named = |group: &&EndpointGroup| {
+            let name = group.name_any();
+            spec.initiator_groups.contains(&name) || spec.target_groups.contains(&name)
+        };
+        let looked_at: BTreeMap<String, i64> = groups
+            .iter()
+            .filter(named)
+            .map(|group| (group.name_any(), group.metadata.generation.unwrap_or_default()))
+            .collect();
         let api: Api<Connection> = Api::namespaced(self.client.clone(), &namespace.unwrap_or_default());
         update_status(&api, connection.as_ref(), |status: &mut ConnectionStatus| {
             status.phase = verdict.phase;
             status.observed_generation = connection.metadata.generation;
             status.pairs = verdict.pairs;
+            status.groups.clone_from(&looked_at);
             status.message.clone_from(&verdict.message);
             let ready = verdict.phase == ConnectionPhase::Ready;
             let condition = condition("Ready", ready, verdict.reason, &verdict.message);

@@ -8,6 +8,7 @@ mod planners;
 mod pool;
 mod services;
 mod site;
+mod strays;
 mod zones;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use drystone_api::{AddressPool, BareMetalHost, Connection, EndpointGroup, Switch, Zone};
 use drystone_engine::{
     events::EventSink,
-    harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject},
+    harness::{Cache, Caches, Controller, ControllerConfig, Objects},
 };
 use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,8 @@ pub struct FabricConfig {
     pub events: Arc<dyn EventSink>,
     /// The Redfish tree that shows what agents serve.
     pub trees: AgentTrees,
+    /// Copies of what the API has.
+    pub caches: Caches,
 }
 
 /// The fabric manager: its controllers, and what other rooms of the program ask of it.
@@ -75,14 +78,15 @@ impl FabricManager {
         let Self { client, config, services, doubts } = self;
         let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
         let watched = zones::Watched {
-            agents: cache(&client, &shutdown),
-            hosts: cache(&client, &shutdown),
-            zones: cache(&client, &shutdown),
-            connections: cache(&client, &shutdown),
-            groups: cache(&client, &shutdown),
-            pools: cache(&client, &shutdown),
+            agents: config.caches.of(),
+            hosts: config.caches.of(),
+            // Read anew when this begins: what another process has begun before must be known, however late others learn of it.
+            zones: Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone()),
+            connections: config.caches.of(),
+            groups: config.caches.of(),
+            pools: config.caches.of(),
         };
-        let switches: Cache<Switch> = cache(&client, &shutdown);
+        let switches: Cache<Switch> = config.caches.of();
         if !(watched.ready().await && switches.ready().await) {
             return;
         }
@@ -99,14 +103,26 @@ impl FabricManager {
             events: config.events.clone(),
         };
         let planners = Planners::new(switches.clone());
+        let strays = strays::Strays {
+            client: client.clone(),
+            services: services.clone(),
+            agents: watched.agents.clone(),
+            switches: switches.clone(),
+            zones: watched.zones.clone(),
+            planners: planners.clone(),
+            events: config.events.clone(),
+        };
         let zone = zones::ZoneReconciler {
             client: client.clone(),
             services,
             watched: watched.clone(),
             planners: planners.clone(),
             addresses: zones::HostsByAddress::default(),
+            surveying: tokio::sync::Mutex::default(),
             events: config.events.clone(),
         };
+        // Before any zone is looked at: those that there are now were begun by whoever was here before.
+        zone.take_over();
         let connection =
             connection::ConnectionReconciler { client: client.clone(), watched: watched.clone() };
         let zone = zones_controller(&client, zone, &watched, &switches, &planners, &settings);
@@ -121,18 +137,15 @@ impl FabricManager {
         let agent = Controller::new(client, agent, settings).triggered_by(doubts.bells());
         tokio::join!(
             shutdown.clone().run_until_cancelled_owned(gone),
-            agent.run(shutdown.clone()),
-            zone.run(shutdown.clone()),
+            // On the heap: all of them in one future are large for whoever joins it with others.
+            Box::pin(shutdown.clone().run_until_cancelled_owned(strays.run())),
+            Box::pin(agent.run(shutdown.clone())),
+            Box::pin(zone.run(shutdown.clone())),
             connection.run(shutdown.clone()),
             site.run(shutdown.clone()),
             pool.run(shutdown)
         );
     }
-}
-
-/// A copy of all objects of a kind.
-fn cache<K: WatchedObject>(client: &Client, shutdown: &CancellationToken) -> Cache<K> {
-    Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone())
 }
 
 /// Zones are looked at again when anything changes that they are made of.

@@ -42,8 +42,12 @@ pub(super) struct State {
     pub(super) written: BTreeMap<String, u64>,
     /// Zones whose plans have changed with the fabric, by id.
     replanned: BTreeSet<String>,
-    /// Whether the zones that there were at the start are in the planners.
-    pub(super) loaded: bool,
+    /// Switches that may have something of a zone, although its status may not say so yet: by id of the zone and of the fabric.
+    touched: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
+    /// Zones from before the start whose status may not say everything, by id: the tables are asked first.
+    pub(super) doubtful: BTreeSet<String>,
+    /// Whether the tables have been asked, all or some of them.
+    pub(super) asked: bool,
 }
 
 impl State {
@@ -55,6 +59,22 @@ impl State {
     /// Endpoints that may not be in a zone while an endpoint is (Redfish `MutuallyExclusiveEndpoints`).
     pub(super) fn excluded_by(&self, key: &FabricKey, endpoint: &str) -> Vec<String> {
         self.excludes.get(&(key.clone(), endpoint.to_owned())).cloned().unwrap_or_default()
+    }
+
+    /// Notes that switches of a fabric may have something of a zone from now on.
+    pub(super) fn touch(&mut self, zone: &str, fabric: &str, switches: impl IntoIterator<Item = String>) {
+        let fabrics = self.touched.entry(zone.to_owned()).or_default();
+        fabrics.entry(fabric.to_owned()).or_default().extend(switches);
+    }
+
+    /// The switches that may have something of a zone beside those that its status tells, by fabric.
+    pub(super) fn touched(&self, zone: &str) -> BTreeMap<String, BTreeSet<String>> {
+        self.touched.get(zone).cloned().unwrap_or_default()
+    }
+
+    /// The status of the zone says everything now, or there is nothing to say.
+    pub(super) fn forget_touched(&mut self, zone: &str) {
+        self.touched.remove(zone);
     }
 
     /// The planner of a fabric.

@@ -38,15 +38,16 @@ impl Reconciler for SiteReconciler {
     const NAME: &'static str = "site-fabrics";
 
     async fn reconcile(&self, site: Arc<Site>) -> Result<Requeue, SiteError> {
-        if is_deleted(site.as_ref()) {
+        // The fabrics of a site with a local controller are that one's.
+        if is_deleted(site.as_ref()) || site.spec.controller.is_some() {
             return Ok(Requeue::OnChange);
         }
         for service in &site.spec.fabric_services {
             let spec = FabricAgentSpec {
                 address: service.address.clone(),
                 credentials_name: Some(service.credentials_name.clone()),
-                connection_method: None,
-                disable_certificate_verification: false,
+                // What an administrator says about its tables stays.
+                ..FabricAgentSpec::default()
             };
             let mut agent = FabricAgent::new(&service.name, spec);
             agent.metadata = metadata(&site, &service.name);

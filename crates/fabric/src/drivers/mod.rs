@@ -117,6 +117,9 @@ pub trait FabricService: Send + Sync {
     /// Reads a switch's table.
     fn read_table<'a>(&'a self, fabric: &'a str, switch: &'a str) -> Answer<'a, ForwardingTable>;
 
+    /// Ids of the zones in a switch's table. Costs little while the table is as it was last seen.
+    fn zones_in<'a>(&'a self, fabric: &'a str, switch: &'a str) -> Answer<'a, BTreeSet<String>>;
+
     /// Brings a zone in a switch's table to what is wanted, if it is not so already, and reads it back. Safe against others who
     /// write at the same time (If-Match). What is not as wanted afterwards is in the answer.
     fn program_zone<'a>(&'a self, wanted: ZoneEntry<'a>) -> Answer<'a, Programmed>;

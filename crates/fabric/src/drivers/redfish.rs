@@ -1,6 +1,9 @@
 //! Fabric services that speak Redfish: switches with Drystone's forwarding table, and fabric agents.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use drystone_api::{FabricRouting, SwitchStatus};
 use drystone_redfish::client::{
@@ -136,6 +139,10 @@ impl FabricService for RedfishService {
 
     fn read_table<'a>(&'a self, fabric: &'a str, switch: &'a str) -> Answer<'a, ForwardingTable> {
         Box::pin(async move { Ok(self.read_whole(fabric, switch).await?.1) })
+    }
+
+    fn zones_in<'a>(&'a self, fabric: &'a str, switch: &'a str) -> Answer<'a, BTreeSet<String>> {
+        Box::pin(self.ids(fabric, switch))
     }
 
     fn program_zone<'a>(&'a self, wanted: ZoneEntry<'a>) -> Answer<'a, Programmed> {

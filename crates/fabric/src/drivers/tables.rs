@@ -1,7 +1,7 @@
 //! What is known of the tables of switches, so that a zone can be written and proven without reading all others again.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -75,6 +75,11 @@ impl KnownTable {
             }
             None => drop(self.zones.remove(id)),
         }
+    }
+
+    /// Ids of its zones.
+    pub(super) fn ids(&self) -> BTreeSet<String> {
+        self.zones.keys().map(ToString::to_string).collect()
     }
 
     /// Whether the table has a zone just so.

@@ -1,5 +1,7 @@
 //! Zones into Redfish services: into the tables of switches, and into the trees of those who show zones.
 
+use std::collections::BTreeSet;
+
 use drystone_redfish::{client::RedfishError, etag::ETag};
 use serde_json::{Value, json};
 
@@ -57,7 +59,7 @@ impl RedfishService {
                 continue;
             };
             if known.has(wanted.zone, wanted.entry) {
-                if checked || self.is_current(&etag, wanted).await? {
+                if checked || self.is_current(&etag, wanted.fabric, wanted.switch).await? {
                     return Ok(Programmed { table: known.excerpt(wanted), changed });
                 }
                 known.forget();
@@ -140,9 +142,24 @@ impl RedfishService {
         Ok(Attempt::ReadBack(entry))
     }
 
+    /// Ids of the zones in a switch's table.
+    pub(super) async fn ids(&self, fabric: &str, switch: &str) -> Result<BTreeSet<String>, DriverError> {
+        let slot = self.tables.of(fabric, switch);
+        let mut known = slot.lock().await;
+        if let Some(etag) = known.etag()
+            && self.is_current(&etag, fabric, switch).await?
+        {
+            return Ok(known.ids());
+        }
+        let (etag, table) = self.read_whole(fabric, switch).await?;
+        let ids = table.zones.keys().cloned().collect();
+        known.learn(etag, table);
+        Ok(ids)
+    }
+
     /// Whether the switch's table still has an entity tag.
-    async fn is_current(&self, etag: &ETag, wanted: ZoneEntry<'_>) -> Result<bool, DriverError> {
-        let uri = table_uri(wanted.fabric, wanted.switch);
+    async fn is_current(&self, etag: &ETag, fabric: &str, switch: &str) -> Result<bool, DriverError> {
+        let uri = table_uri(fabric, switch);
         let changed = self.client.get_if_changed(&uri, etag).await;
         let changed = changed.map_err(|error| self.error("reading a forwarding table", &error))?;
         Ok(changed.is_none_or(|resource| resource.etag.as_ref() == Some(etag)))

@@ -4,16 +4,19 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use rand::Rng;
 
 use super::{AuthenticationError, Authenticator, Credential};
 use crate::secret::Secret;
-use crate::user::{BOOTSTRAPPERS, UserInfo};
+use crate::user::{BOOTSTRAP_NODE, BOOTSTRAPPERS, UserInfo};
 
 const ID_LENGTH: usize = 6;
 const SECRET_LENGTH: usize = 16;
+/// Key of a token's Secret that names the only node which it is for; Drystone's own, other Kubernetes ignore it.
+const NODE: &str = "drystone-node-name";
 const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 /// Type of the Secrets that hold bootstrap tokens.
@@ -32,6 +35,8 @@ pub struct BootstrapToken {
     pub groups: Vec<String>,
     /// Whether it may be used to authenticate at all.
     pub authenticates: bool,
+    /// The only node that gets a certificate for it; `None` for any.
+    pub node: Option<String>,
 }
 
 /// A Secret that is no bootstrap token.
@@ -50,7 +55,32 @@ impl BootstrapToken {
     /// A new random token for authentication.
     pub fn generate(expires: Option<Timestamp>, groups: Vec<String>) -> Self {
         let secret = Secret::new(random_text(SECRET_LENGTH));
-        Self { id: random_text(ID_LENGTH), secret, expires, groups, authenticates: true }
+        Self { id: random_text(ID_LENGTH), secret, expires, groups, authenticates: true, node: None }
+    }
+
+    /// The token of one node, made of a secret that only those who hand tokens out have: always the same for the same node, and
+    /// no way from one to another.
+    pub fn for_node(secret: &Secret, node: &str, expires: Option<Timestamp>) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
+        let part = |what: &str, length: usize| {
+            // Two bytes for each character leave no noticeable preference for some.
+            let first = hmac::sign(&key, format!("drystone node token v1 {what} 0 {node}").as_bytes());
+            let second = hmac::sign(&key, format!("drystone node token v1 {what} 1 {node}").as_bytes());
+            let bytes = [first.as_ref(), second.as_ref()].concat();
+            let character = |pair: &[u8]| {
+                let number = usize::from(pair[0]) << 8 | usize::from(pair[1]);
+                char::from(ALPHABET[number % ALPHABET.len()])
+            };
+            bytes.chunks_exact(2).take(length).map(character).collect::<String>()
+        };
+        Self {
+            id: part("id", ID_LENGTH),
+            secret: Secret::new(part("secret", SECRET_LENGTH)),
+            expires,
+            groups: Vec::new(),
+            authenticates: true,
+            node: Some(node.to_owned()),
+        }
     }
 
     /// What a node presents.
@@ -97,6 +127,7 @@ impl BootstrapToken {
             expires,
             groups,
             authenticates: text("usage-bootstrap-authentication")? == Some("true"),
+            node: text(NODE)?.map(str::to_owned),
         })
     }
 
@@ -110,6 +141,9 @@ impl BootstrapToken {
         set("usage-bootstrap-authentication", if self.authenticates { "true" } else { "false" });
         if let Some(expires) = self.expires {
             set("expiration", &expires.to_string());
+        }
+        if let Some(node) = &self.node {
+            set(NODE, node);
         }
         if !self.groups.is_empty() {
             set("auth-extra-groups", &self.groups.join(","));
@@ -182,6 +216,10 @@ impl<S: BootstrapTokenSource> Authenticator for BootstrapTokens<S> {
             return refused("it is not meant for authentication");
         }
         let groups = std::iter::once(BOOTSTRAPPERS.to_owned()).chain(known.groups);
-        Ok(Some(UserInfo::new(format!("system:bootstrap:{id}"), groups)))
+        let mut user = UserInfo::new(format!("system:bootstrap:{id}"), groups);
+        if let Some(node) = known.node {
+            user.extra.insert(BOOTSTRAP_NODE.to_owned(), vec![node]);
+        }
+        Ok(Some(user))
     }
 }

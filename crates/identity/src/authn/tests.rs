@@ -158,3 +158,20 @@ fn bootstrap_tokens_survive_their_secrets() {
     missing.remove("token-secret");
     assert!(BootstrapToken::from_secret_data(&missing).is_err());
 }
+
+#[tokio::test]
+async fn a_nodes_token_says_which_node_it_is_for() {
+    let base = Secret::new("abcdef.0123456789abcdef");
+    let [one, same, two] = ["n1", "n1", "n2"].map(|node| BootstrapToken::for_node(&base, node, None));
+    assert_eq!(one.token(), same.token());
+    assert_ne!(one.id, two.id);
+    assert_ne!(one.secret, two.secret);
+    let other = BootstrapToken::for_node(&Secret::new("abcdef.0123456789abcdeg"), "n1", None);
+    assert_ne!(one.token(), other.token());
+    let read = BootstrapToken::from_secret_data(&one.to_secret_data()).unwrap();
+    assert_eq!((read.token(), read.node.as_deref()), (one.token(), Some("n1")));
+    let tokens = BootstrapTokens::new(Tokens(vec![one.clone(), two]));
+    let user = tokens.authenticate(&Credential::Bearer(one.token()), now()).await.unwrap().unwrap();
+    assert_eq!(user.bootstrap_node(), Some("n1"));
+    assert!(user.is_in("system:bootstrappers"));
+}

@@ -2,10 +2,9 @@
 
 mod blocks;
 mod host;
-mod seed;
 mod site;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use drystone_api::BareMetalHost;
 use drystone_engine::{
@@ -17,7 +16,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Client, ResourceExt as _, runtime::watcher};
 use tokio_util::sync::CancellationToken;
 
-use crate::{driver::Drivers, http::BootMedia};
+use crate::{plan::Pacing, provisioner::Ways};
 
 /// Finalizer on every BareMetalHost; Metal3's own.
 pub const FINALIZER: &str = "baremetalhost.metal3.io";
@@ -25,19 +24,25 @@ pub const FINALIZER: &str = "baremetalhost.metal3.io";
 /// What the controllers are given.
 #[derive(Clone)]
 pub struct MetalConfig {
-    /// Makes drivers.
-    pub drivers: Arc<dyn Drivers>,
-    /// Serves boot media.
-    pub media: BootMedia,
+    /// Ways of provisioning.
+    pub ways: Ways,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
+    /// Pauses and limits.
+    pub pacing: Pacing,
 }
 
 /// Runs the controllers until `shutdown`.
 pub async fn run(client: Client, config: MetalConfig, shutdown: CancellationToken) {
-    let settings =
-        ControllerConfig { events: config.events.clone(), concurrency: 256, ..ControllerConfig::default() };
-    let hosts = host::HostReconciler { client: client.clone(), config: config.clone() };
+    let settings = ControllerConfig {
+        events: config.events.clone(),
+        concurrency: 256,
+        // Power that does not change is waited for twice in one pass, when a host is restarted.
+        deadline: Duration::from_secs(300),
+        ..ControllerConfig::default()
+    };
+    let slots = host::Slots::new(config.pacing.slots);
+    let hosts = host::HostReconciler { client: client.clone(), config: config.clone(), slots };
     let hosts = Controller::new(client.clone(), hosts, settings.clone()).watches::<Secret>(
         watcher::Config::default(),
         |secret: &Secret, objects| {

@@ -1,9 +1,14 @@
 //! The half of a Site that is about servers: a BareMetalHost for each management controller it lists.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use drystone_api::{
-    BareMetalHost, BareMetalHostSpec, BmcDetails, SITE_LABEL, Site, SiteStatus, condition, set_condition,
+    BareMetalHost, BareMetalHostSpec, BmcDetails, SITE_LABEL, SITE_ROLE_LABEL, Site, SiteBmc, SiteStatus,
+    condition, set_condition,
 };
 use drystone_engine::harness::{Reconciler, Requeue, StatusError, is_deleted, update_status};
 use k8s_openapi::jiff::Timestamp;
@@ -38,7 +43,8 @@ impl Reconciler for SiteReconciler {
     const NAME: &'static str = "site-hosts";
 
     async fn reconcile(&self, site: Arc<Site>) -> Result<Requeue, SiteError> {
-        if is_deleted(site.as_ref()) {
+        // The hosts of a site with a local controller are that one's.
+        if is_deleted(site.as_ref()) || site.spec.controller.is_some() {
             return Ok(Requeue::OnChange);
         }
         let namespace = site.namespace().unwrap_or_default();
@@ -83,9 +89,13 @@ impl SiteReconciler {
                 disable_certificate_verification: false,
             };
             match present.iter().find(|host| host.name_any() == bmc.name) {
-                Some(host) if host.spec.bmc.as_ref() == Some(&wanted) => {}
+                Some(host) if host.spec.bmc.as_ref() == Some(&wanted) && is_labelled(site, bmc, host) => {}
                 Some(host) => {
-                    let patch = json!({"spec": {"bmc": wanted}});
+                    let mut labels = json!(labels(site, bmc));
+                    if site.spec.cluster.is_none() {
+                        labels[SITE_ROLE_LABEL] = serde_json::Value::Null;
+                    }
+                    let patch = json!({"metadata": {"labels": labels}, "spec": {"bmc": wanted}});
                     let patched =
                         hosts.patch(&host.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
                     patched.map_err(api_error(format!("changing the address of {}", bmc.name)))?;
@@ -97,7 +107,7 @@ impl SiteReconciler {
                     );
                     host.metadata = ObjectMeta {
                         name: Some(bmc.name.clone()),
-                        labels: Some([(SITE_LABEL.to_owned(), site.name_any())].into()),
+                        labels: Some(labels(site, bmc)),
                         owner_references: site.owner_ref(&()).map(|owner| vec![owner]),
                         ..Default::default()
                     };
@@ -131,6 +141,22 @@ impl SiteReconciler {
         }
         Ok(())
     }
+}
+
+/// Labels of a host of the list. The role is there only if there is a cluster to play it in.
+fn labels(site: &Site, bmc: &SiteBmc) -> BTreeMap<String, String> {
+    let mut labels = bmc.labels.clone();
+    labels.insert(SITE_LABEL.to_owned(), site.name_any());
+    if site.spec.cluster.is_some() {
+        labels.insert(SITE_ROLE_LABEL.to_owned(), bmc.role.label().to_owned());
+    }
+    labels
+}
+
+fn is_labelled(site: &Site, bmc: &SiteBmc, host: &BareMetalHost) -> bool {
+    let has_role = host.labels().contains_key(SITE_ROLE_LABEL);
+    labels(site, bmc).iter().all(|(key, value)| host.labels().get(key) == Some(value))
+        && has_role == site.spec.cluster.is_some()
 }
 
 fn count(number: usize) -> u32 {

@@ -2,17 +2,23 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
+use drystone_api::BootMode;
 use url::Url;
 
-use crate::model::{BmcAddress, Inventory};
+use crate::{
+    model::{BmcAddress, Inventory},
+    plan::conditions::Health,
+};
 
 pub mod redfish;
 
 /// How far a host's boot has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BootProgress {
-    /// Nothing is known: the controller does not tell, or the host is off.
+    /// Nothing is known: the controller does not tell.
     Unknown,
+    /// The host is off, or its boot has not begun.
+    None,
     /// Firmware is at work.
     Firmware,
     /// The operating system has been started.
@@ -21,15 +27,33 @@ pub enum BootProgress {
     OperatingSystemRunning,
 }
 
+/// How often a host boots from a medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// The next time only.
+    Once,
+    /// Whenever it starts.
+    EveryBoot,
+}
+
+/// How a host is to boot a medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootOrder {
+    /// How often.
+    pub persistence: Persistence,
+    /// In which mode of its firmware.
+    pub mode: BootMode,
+}
+
 /// What a host does at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostState {
-    /// Whether power is on.
-    pub powered_on: bool,
+    /// Whether power is on; `None` while it is changing.
+    pub powered_on: Option<bool>,
     /// How far its boot has come.
     pub progress: BootProgress,
-    /// URL of the medium inserted, if any.
-    pub medium: Option<String>,
+    /// Its health.
+    pub health: Health,
 }
 
 /// Why a management controller did not do what was asked.
@@ -75,7 +99,7 @@ pub enum DriverError {
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DriverError>> + Send + 'a>>;
 
 /// User name and password of a management controller. `Debug` shows neither.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// User name.
     pub username: String,
@@ -100,14 +124,26 @@ pub trait HostDriver: Send + Sync {
     /// Reads what the host does.
     fn state(&self) -> Answer<'_, HostState>;
 
+    /// URL of the medium inserted, if any.
+    fn medium(&self) -> Answer<'_, Option<String>>;
+
     /// Switches on and waits until power is on.
     fn power_on(&self) -> Answer<'_, ()>;
 
-    /// Switches off and waits until power is off; `graceful` lets the operating system end first, for a while.
-    fn power_off(&self, graceful: bool) -> Answer<'_, ()>;
+    /// Switches off at once and waits until power is off.
+    fn power_off(&self) -> Answer<'_, ()>;
 
-    /// Inserts a medium and makes the next start boot from it, once.
-    fn boot_medium_once<'a>(&'a self, image: &'a Url) -> Answer<'a, ()>;
+    /// Asks the operating system to end; does not wait. False if the controller cannot ask, or nothing is there to ask.
+    fn ask_to_end(&self) -> Answer<'_, bool>;
+
+    /// Inserts a medium and makes the next start, or every one, boot from it.
+    fn boot_medium<'a>(&'a self, image: &'a Url, order: BootOrder) -> Answer<'a, ()>;
+
+    /// Makes the next start boot from the medium that is inserted, where it does not do so anyway.
+    fn boot_medium_again(&self) -> Answer<'_, ()>;
+
+    /// Makes every start boot from the disk.
+    fn boot_disk(&self) -> Answer<'_, ()>;
 
     /// Ejects whatever is inserted.
     fn eject(&self) -> Answer<'_, ()>;

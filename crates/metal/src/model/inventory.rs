@@ -58,6 +58,36 @@ pub struct InventoryDrive {
 }
 
 impl Inventory {
+    /// From Metal3's form, which says less.
+    pub fn from_details(details: &HardwareDetails) -> Self {
+        let nic = |nic: &Nic| BlockNic {
+            name: nic.name.clone(),
+            mac: nic.mac.to_ascii_lowercase(),
+            speed_gbps: nic.speed_gbps,
+        };
+        let drive = |disk: &StorageDevice| InventoryDrive {
+            name: disk.name.clone(),
+            capacity_bytes: disk.size_bytes,
+            media: if disk.kind == "NVME" { "NVMe".to_owned() } else { disk.kind.clone() },
+            model: disk.model.clone(),
+            serial_number: disk.serial_number.clone(),
+        };
+        Self {
+            manufacturer: details.system_vendor.manufacturer.clone(),
+            model: details.system_vendor.product_name.clone(),
+            serial_number: details.system_vendor.serial_number.clone(),
+            bios_version: details.firmware.bios.version.clone(),
+            architecture: details.cpu.arch.clone(),
+            processor_model: details.cpu.model.clone(),
+            cores: details.cpu.count,
+            threads: details.cpu.count,
+            memory: Memory::from_mebibytes(details.ram_mebibytes),
+            drives: details.storage.iter().map(drive).collect(),
+            nics: details.nics.iter().map(nic).collect(),
+            ..Self::default()
+        }
+    }
+
     /// In Metal3's form.
     pub fn hardware_details(&self, hostname: &str) -> HardwareDetails {
         let nic = |nic: &BlockNic| Nic {
@@ -70,6 +100,7 @@ impl Inventory {
             name: drive.name.clone(),
             kind: drive.media.to_ascii_uppercase(),
             size_bytes: drive.capacity_bytes,
+            rotational: drive.media.eq_ignore_ascii_case("HDD"),
             model: drive.model.clone(),
             serial_number: drive.serial_number.clone(),
             ..Default::default()
@@ -91,6 +122,7 @@ impl Inventory {
                 model: self.processor_model.clone(),
                 clock_megahertz: f64::from(self.clock_megahertz),
                 count: self.threads,
+                ..Default::default()
             },
             hostname: hostname.to_owned(),
         }

@@ -1,8 +1,13 @@
 //! What the metal domain knows of a host beside its resource: how its management controller is addressed, what it is
-//! made of.
+//! made of, what its annotations ask for, what may not be said of it.
 
+pub mod admission;
+pub mod annotations;
 pub mod bmc_address;
 pub mod inventory;
+mod unknown_fields;
 
-pub use bmc_address::{BmcAddress, BmcAddressError, BootVia};
+pub use admission::Problem;
+pub use annotations::Annotations;
+pub use bmc_address::{BmcAddress, BmcAddressError, BootVia, Protocol};
 pub use inventory::Inventory;

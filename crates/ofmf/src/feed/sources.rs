@@ -2,11 +2,14 @@
 
 use drystone_api::{
     AddressPool, BareMetalHost, Composition, Connection, EndpointGroup, FabricAgent, Operation,
-    ResourceBlock, Switch, Zone,
+    ResourceBlock, SYSTEM_NAMESPACE, Switch, Zone,
 };
-use drystone_engine::harness::{Cache, WatchedObject};
+use drystone_engine::harness::{Cache, Caches};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, runtime::watcher};
 use tokio_util::sync::CancellationToken;
+
+use crate::render::aggregation::AGGREGATE_LABEL;
 
 /// Copies of all objects that the service shows.
 #[derive(Debug, Clone)]
@@ -31,26 +34,28 @@ pub struct Sources {
     pub compositions: Cache<Composition>,
     /// Operations.
     pub operations: Cache<Operation>,
+    /// Aggregates.
+    pub aggregates: Cache<ConfigMap>,
 }
 
 impl Sources {
-    /// Starts to watch, until `shutdown`. Must be called inside a Tokio runtime.
-    pub fn start(client: &Client, shutdown: &CancellationToken) -> Self {
+    /// Of what is known of an API. Must be called inside a Tokio runtime.
+    pub fn new(caches: &Caches, client: &Client, shutdown: &CancellationToken) -> Self {
+        let (label, value) = AGGREGATE_LABEL;
+        let aggregates = watcher::Config::default().labels(&format!("{label}={value}"));
+        let own = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         Self {
-            hosts: watch(client, shutdown),
-            blocks: watch(client, shutdown),
-            switches: watch(client, shutdown),
-            agents: watch(client, shutdown),
-            zones: watch(client, shutdown),
-            connections: watch(client, shutdown),
-            groups: watch(client, shutdown),
-            pools: watch(client, shutdown),
-            compositions: watch(client, shutdown),
-            operations: watch(client, shutdown),
+            aggregates: Cache::start(own, aggregates, shutdown.clone()),
+            hosts: caches.of(),
+            blocks: caches.of(),
+            switches: caches.of(),
+            agents: caches.of(),
+            zones: caches.of(),
+            connections: caches.of(),
+            groups: caches.of(),
+            pools: caches.of(),
+            compositions: caches.of(),
+            operations: caches.of(),
         }
     }
-}
-
-fn watch<K: WatchedObject>(client: &Client, shutdown: &CancellationToken) -> Cache<K> {
-    Cache::start(Api::all(client.clone()), watcher::Config::default(), shutdown.clone())
 }

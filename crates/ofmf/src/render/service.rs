@@ -8,7 +8,7 @@ use drystone_redfish::{
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{link, resource, status};
+use super::{link, resource, status, system::RESET_TYPES};
 use crate::names::{AGGREGATION, CHASSIS, COMPOSITION, DRYSTONE, FABRICS, MANAGERS, SYSTEMS, TASKS};
 
 /// Rooms under the root, with their names there.
@@ -41,7 +41,6 @@ pub fn service(uuid: &str, started: Timestamp) -> Vec<Item> {
         }),
     ));
     for (uri, schema) in [
-        (SYSTEMS, "ComputerSystem"),
         (CHASSIS, "Chassis"),
         (MANAGERS, "Manager"),
         (FABRICS, "Fabric"),
@@ -53,10 +52,13 @@ pub fn service(uuid: &str, started: Timestamp) -> Vec<Item> {
         ("/redfish/v1/TaskService/Tasks", "Task"),
         ("/redfish/v1/AggregationService/AggregationSources", "AggregationSource"),
         ("/redfish/v1/AggregationService/ConnectionMethods", "ConnectionMethod"),
+        ("/redfish/v1/AggregationService/Aggregates", "Aggregate"),
         ("/redfish/v1/Registries", "MessageRegistryFile"),
     ] {
         items.push(Item::collection(uri, schema));
     }
+    let capabilities = super::composition::capabilities(None);
+    items.push(Item::annotated_collection(SYSTEMS, "ComputerSystem", capabilities));
     items.extend(REGISTRIES.iter().map(|registry| registry_file(registry)));
     items
 }
@@ -119,6 +121,10 @@ fn aggregation() -> Item {
             "ServiceEnabled": true, "Status": status("Enabled", "OK"),
             "AggregationSources": link(format!("{AGGREGATION}/AggregationSources")),
             "ConnectionMethods": link(format!("{AGGREGATION}/ConnectionMethods")),
+            "Aggregates": link(format!("{AGGREGATION}/Aggregates")),
+            "Actions": {"#AggregationService.Reset": {
+                "target": format!("{AGGREGATION}/Actions/AggregationService.Reset"),
+                "ResetType@Redfish.AllowableValues": RESET_TYPES}},
         }),
     )
 }

@@ -102,7 +102,7 @@ fn zone_in(zone: &Zone, fabric: &str) -> Vec<Item> {
 pub const DISPLAY_NAME: &str = "drystone.dev/display-name";
 
 /// Name of an object for people: what a client called it, or its own.
-fn display_name<K: kube::Resource>(object: &K) -> String {
+pub(super) fn display_name<K: kube::Resource>(object: &K) -> String {
     object.annotations().get(DISPLAY_NAME).cloned().unwrap_or_else(|| object.name_any())
 }
 
@@ -246,12 +246,13 @@ fn range(range: NumberRange) -> Value {
 
 /// A zone of resource blocks: those of a site can be composed with each other.
 pub fn site_zone(site: &str) -> Item {
-    resource(
-        &site_zone_uri(site),
-        "#Zone.v1_6_3.Zone",
-        &format!("Blocks of the site {site}"),
-        json!({"ZoneType": "ZoneOfResourceBlocks", "Status": super::status("Enabled", "OK")}),
-    )
+    let mut body = json!({"ZoneType": "ZoneOfResourceBlocks", "Status": super::status("Enabled", "OK")});
+    if let (Value::Object(body), Value::Object(capabilities)) =
+        (&mut body, super::composition::capabilities(Some(&site_zone_uri(site))))
+    {
+        body.extend(capabilities);
+    }
+    resource(&site_zone_uri(site), "#Zone.v1_6_3.Zone", &format!("Blocks of the site {site}"), body)
 }
 
 /// URI of the zone of a site's blocks.

@@ -9,7 +9,10 @@ use drystone_redfish::{
 };
 use serde_json::{Value, json};
 
-use crate::render::service::{ROOMS, registry};
+use crate::render::{
+    composition::capabilities_object,
+    service::{ROOMS, registry},
+};
 
 /// Types that resources outside of the tree have.
 const OTHER_TYPES: [&str; 15] = [
@@ -51,6 +54,7 @@ pub(super) fn read(segments: &[&str], tree: &Tree, routes: &RouteTable) -> Optio
         ["openapi.yaml"] => Some(Value::String(openapi(routes))),
         ["schemas", file] => schema_file(file).map(Value::String),
         ["Registries", prefix, file] if file.strip_suffix(".json") == Some(prefix) => registry(prefix),
+        ["Systems", id] => capabilities_object(id),
         ["JsonSchemas"] => schemas(tree),
         ["JsonSchemas", id] => schema(id, tree),
         _ => None,

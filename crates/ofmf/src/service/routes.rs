@@ -21,14 +21,27 @@ pub(super) fn table() -> RouteTable {
             .get()
             .patch(MANAGER)
             .delete(MANAGER),
+        Route::new("/redfish/v1/AggregationService/Actions/AggregationService.Reset").post(MANAGER),
+        Route::new("/redfish/v1/AggregationService/Aggregates").get().post(COMPONENTS),
+        Route::new("/redfish/v1/AggregationService/Aggregates/{aggregate}").get().delete(COMPONENTS),
+        Route::new("/redfish/v1/AggregationService/Aggregates/{aggregate}/Actions/Aggregate.AddElements")
+            .post(COMPONENTS),
+        Route::new("/redfish/v1/AggregationService/Aggregates/{aggregate}/Actions/Aggregate.RemoveElements")
+            .post(COMPONENTS),
+        Route::new("/redfish/v1/AggregationService/Aggregates/{aggregate}/Actions/Aggregate.Reset")
+            .post(COMPONENTS),
         Route::new("/redfish/v1/TaskService/Tasks/{task}").get().delete(MANAGER),
         Route::new("/redfish/v1/TaskService/TaskMonitors/{monitor}").get().delete(MANAGER),
         Route::new("/redfish/v1/CompositionService/Actions/CompositionService.Compose").post(MANAGER),
         Route::new("/redfish/v1/CompositionService/CompositionReservations/{reservation}")
             .get()
             .delete(MANAGER),
-        Route::new("/redfish/v1/Systems/{system}").get(),
+        Route::new("/redfish/v1/Systems").get().post(COMPONENTS),
+        Route::new("/redfish/v1/Systems/{system}").get().patch(COMPONENTS).delete(COMPONENTS),
         Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.Reset").post(COMPONENTS),
+        Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.AddResourceBlock").post(COMPONENTS),
+        Route::new("/redfish/v1/Systems/{system}/Actions/ComputerSystem.RemoveResourceBlock")
+            .post(COMPONENTS),
     ])
     .with(fabric())
     .with(agents())

@@ -31,6 +31,8 @@ use crate::{
     waiting::{seen, until},
 };
 
+/// Where a manifest says what it wants.
+const STANZAS: &str = "Manifest/Stanzas";
 const ACTION: &str = "CompositionService.Compose";
 /// How long a choice may take, and claims until they are made.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -111,7 +113,7 @@ async fn choose(
         ServiceError::unavailable(message::operation_failed("no choice was made in time"), 10)
     })?;
     if !feasible && mode != CompositionMode::Preview {
-        return Err(infeasible(&status));
+        return Err(infeasible(&status, Some(STANZAS)));
     }
     let chosen = if mode == CompositionMode::Preview { &status.proposal } else { &status.members };
     let id = id_of(&ObjectKey::of(&created));
@@ -132,7 +134,7 @@ fn reply(
     for ((index, place), stanza) in list.enumerate().zip(stanzas) {
         let member = chosen.iter().find(|member| member.group == format!("stanza-{index}"));
         let response = member.map_or_else(
-            || infeasible(status).body(),
+            || infeasible(status, Some(STANZAS)).body(),
             |member| {
                 let system = id_of(&ObjectKey::new(member.host_namespace.clone(), &member.host));
                 json!({"@odata.id": format!("{SYSTEMS}/{system}")})
@@ -151,9 +153,13 @@ fn reply(
     Reply::with(StatusCode::OK, HeaderMap::new(), Some(Value::Object(body)))
 }
 
-/// Why nothing was chosen: what is missing, and the reasons of the composing manager.
-fn infeasible(status: &CompositionStatus) -> ServiceError {
-    let mut messages = vec![message::no_resource_match("ComputerSystem").about("Manifest/Stanzas")];
+/// Why nothing was chosen: what is missing, and the reasons of the composing manager. `path` is the property that asked for it.
+pub(super) fn infeasible(status: &CompositionStatus, path: Option<&str>) -> ServiceError {
+    let message = message::no_resource_match("ComputerSystem");
+    let mut messages = vec![match path {
+        Some(path) => message.about(path),
+        None => message,
+    }];
     if let Some(explanation) = &status.explanation {
         messages.push(message::operation_failed(&explanation.summary));
         if !explanation.relaxation.is_empty() {
@@ -166,7 +172,7 @@ fn infeasible(status: &CompositionStatus) -> ServiceError {
 }
 
 /// Waits until a Composition is granted, previewed or refused.
-async fn settled(inner: &Inner, composition: &Composition) -> Option<CompositionStatus> {
+pub(super) async fn settled(inner: &Inner, composition: &Composition) -> Option<CompositionStatus> {
     let (uid, generation) = (composition.uid(), composition.metadata.generation);
     let look = |found: Option<&Composition>| {
         let found = found.filter(|found| found.uid() == uid)?;
@@ -203,7 +209,7 @@ async fn apply_reservation(inner: &Arc<Inner>, id: &str) -> Result<Reply, Servic
             let applied = applied.map_err(|error| refused(&error))?;
             let status = settled(&work, &applied).await.unwrap_or_default();
             if status.phase != CompositionPhase::Reserved {
-                return Err(infeasible(&status));
+                return Err(infeasible(&status, Some(STANZAS)));
             }
             let systems = status.members.iter().map(|member| {
                 let system = id_of(&ObjectKey::new(member.host_namespace.clone(), &member.host));
@@ -234,7 +240,7 @@ pub(super) async fn release(inner: &Arc<Inner>, id: &str, uri: &str) -> Result<R
         .await
 }
 
-async fn remove(
+pub(super) async fn remove(
     inner: &Inner,
     api: &Api<Composition>,
     composition: &Composition,
@@ -294,7 +300,7 @@ fn read_manifest(manifest: &Value) -> Result<Vec<Stanza>, ServiceError> {
 }
 
 /// What a system must have; the property that is not understood, if there is one.
-fn requirement(request: &Value) -> Result<HostRequirement, String> {
+pub(super) fn requirement(request: &Value) -> Result<HostRequirement, String> {
     let mut host = HostRequirement::default();
     for (name, value) in request.as_object().into_iter().flatten() {
         match name.as_str() {

@@ -139,8 +139,9 @@ async fn change(
     mut request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
     let body = std::mem::take(&mut request.body).required()?;
-    let _turn = inner.fabrics.lock().await;
-    let mut group = (*find(inner, fabric, id, request.target.uri)?).clone();
+    let turn = inner.fabrics.lock().await;
+    let before = find(inner, fabric, id, request.target.uri)?;
+    let mut group = (*before).clone();
     let mut properties = Properties::update(body);
     read_texts(&mut properties, &mut group);
     read(&mut properties, inner, &mut group.spec, true);
@@ -150,11 +151,53 @@ async fn change(
     still_the_one(inner, request.target.uri, &request)?;
     let namespace = group.namespace().unwrap_or_default();
     let api: Api<EndpointGroup> = Api::namespaced(inner.client.clone(), &namespace);
+    let in_force = connections::in_force(inner, &ObjectKey::of(&group));
     let written = api.replace(&group.name_any(), &PostParams::default(), &group).await;
     let written = written.map_err(|error| refused(&error))?;
     inner.feed.show_endpoint_group(&written);
     seen(&inner.feed.sources().groups, &written).await;
-    shown(inner, &group_uri(fabric, id)).map(Reply::updated)
+    drop(turn);
+    let (uri, work) = (group_uri(fabric, id), inner.clone());
+    let title = format!("Change endpoint group {id} of fabric {fabric}");
+    inner
+        .tasks
+        .carry_out(title, async move {
+            let outcome = connections::follow_group(&work, &in_force, &written).await;
+            if let Err(error) = outcome {
+                take_back(&work, &api, &before, &written).await?;
+                return Err(error);
+            }
+            shown(&work, &uri).map(Reply::updated)
+        })
+        .await
+}
+
+/// Brings a group back to what it was before a change that its connections could not follow.
+async fn take_back(
+    inner: &Inner,
+    api: &Api<EndpointGroup>,
+    before: &EndpointGroup,
+    written: &EndpointGroup,
+) -> Result<(), ServiceError> {
+    let name = written.name_any();
+    for _ in 0..8 {
+        let mut current = api.get(&name).await.map_err(|error| refused(&error))?;
+        if current.metadata.generation != written.metadata.generation {
+            // Somebody else has changed it since; that is not ours to undo.
+            return Ok(());
+        }
+        current.spec = before.spec.clone();
+        current.metadata.annotations.clone_from(&before.metadata.annotations);
+        match api.replace(&name, &PostParams::default(), &current).await {
+            Ok(restored) => {
+                inner.feed.show_endpoint_group(&restored);
+                return Ok(());
+            }
+            Err(error) if is_conflict(&error) => {}
+            Err(error) => return Err(refused(&error)),
+        }
+    }
+    Err(ServiceError::internal(&"an endpoint group could not be brought back to what it was"))
 }
 
 async fn delete(inner: &Arc<Inner>, fabric: &str, id: &str, uri: &str) -> Result<Reply, ServiceError> {

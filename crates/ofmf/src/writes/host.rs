@@ -9,66 +9,109 @@ use drystone_redfish::{
     message,
     server::{Parameters, Reply, WriteRequest},
 };
+use futures::future::join_all;
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
 
-use super::{Inner, refused};
-use crate::{names::key_of, render::system::RESET_TYPES, waiting::until};
+use super::{
+    Inner, refused,
+    systems::{self, hosts_of},
+};
+use crate::{render::system::RESET_TYPES, waiting::until};
 
 const ACTION: &str = "ComputerSystem.Reset";
 /// How long a host may take to get to a power state.
 const POWER_LIMIT: Duration = Duration::from_secs(900);
 
-/// `ComputerSystem.Reset`.
+/// `ComputerSystem.Reset`, of a host or of all hosts of a composed system.
 pub(super) async fn reset(
     inner: &Arc<Inner>,
     system: &str,
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
-    let key = key_of(system);
-    let host =
-        inner.feed.sources().hosts.get(&key).ok_or_else(|| ServiceError::not_found(request.target.uri))?;
+    let hosts = hosts_of(inner, system);
+    if hosts.is_empty() {
+        return Err(ServiceError::not_found(request.target.uri));
+    }
     let mut parameters = Parameters::action(ACTION, request.body.into_object());
     parameters.require("ResetType");
     let reset_type = parameters.choice("ResetType", &RESET_TYPES);
     parameters.finish()?;
     let reset_type = reset_type.unwrap_or_default();
-    let on = host.status.as_ref().is_some_and(|status| status.powered_on);
-    let (off_first, on_then) = match reset_type.as_str() {
-        "On" | "ForceOn" => (false, true),
-        "ForceOff" | "GracefulShutdown" => (true, false),
-        _ => (true, true),
-    };
-    if on == on_then && !(off_first && on_then) && host.spec.online == on_then {
-        return Ok(Reply::no_operation());
-    }
-    // Whoever has claimed a host decides about its power.
-    if host.spec.consumer_ref.is_some() {
-        return Err(ServiceError::conflict(message::resource_in_use()));
-    }
-    if off_first && host.spec.disable_power_off {
-        return Err(ServiceError::conflict(message::action_parameter_value_conflict(
-            "ResetType",
-            &reset_type,
-        )));
-    }
+    let composed = systems::find(inner, system).is_some();
+    let Some(change) = change_of(&reset_type, &hosts) else { return Ok(Reply::no_operation()) };
+    check_resettable(&hosts, &reset_type, change, composed)?;
     let title = format!("{reset_type} of {system}");
+    let keys: Vec<ObjectKey> = hosts.iter().map(|host| ObjectKey::of(host.as_ref())).collect();
     let work = inner.clone();
     inner
         .tasks
         .carry_out(title, async move {
-            if off_first {
-                switch(&work, &key, false).await?;
-            }
-            if on_then {
-                switch(&work, &key, true).await?;
-            }
+            let each = keys.iter().map(|key| bring_to(&work, key, change));
+            join_all(each).await.into_iter().collect::<Result<(), ServiceError>>()?;
             Ok(Reply::message(&message::success()))
         })
         .await
+}
+
+/// What becomes of a host's power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PowerChange {
+    /// It is switched off first.
+    off_first: bool,
+    /// It is on in the end.
+    on_then: bool,
+}
+
+/// What a kind of reset does; `None` if all hosts are so already.
+pub(super) fn change_of(reset_type: &str, hosts: &[Arc<BareMetalHost>]) -> Option<PowerChange> {
+    let (off_first, on_then) = match reset_type {
+        "On" | "ForceOn" => (false, true),
+        "ForceOff" | "GracefulShutdown" => (true, false),
+        _ => (true, true),
+    };
+    let is_so = |host: &Arc<BareMetalHost>| {
+        let on = host.status.as_ref().is_some_and(|status| status.powered_on);
+        on == on_then && host.spec.online == on_then
+    };
+    let nothing = !(off_first && on_then) && hosts.iter().all(is_so);
+    (!nothing).then_some(PowerChange { off_first, on_then })
+}
+
+/// Whether hosts may be reset by who asks. `composed`: it is their own system that is reset.
+pub(super) fn check_resettable(
+    hosts: &[Arc<BareMetalHost>],
+    reset_type: &str,
+    change: PowerChange,
+    composed: bool,
+) -> Result<(), ServiceError> {
+    // Whoever has claimed a host decides about its power.
+    if !composed && hosts.iter().any(|host| host.spec.consumer_ref.is_some()) {
+        return Err(ServiceError::conflict(message::resource_in_use()));
+    }
+    if change.off_first && hosts.iter().any(|host| host.spec.disable_power_off) {
+        let message = message::action_parameter_value_conflict("ResetType", reset_type);
+        return Err(ServiceError::conflict(message));
+    }
+    Ok(())
+}
+
+/// Brings a host's power to what a reset makes of it.
+pub(super) async fn bring_to(
+    inner: &Inner,
+    key: &ObjectKey,
+    change: PowerChange,
+) -> Result<(), ServiceError> {
+    if change.off_first {
+        switch(inner, key, false).await?;
+    }
+    if change.on_then {
+        switch(inner, key, true).await?;
+    }
+    Ok(())
 }
 
 /// Says what is wanted, and waits until it is so.

@@ -348,7 +348,7 @@ async fn apply(
 }
 
 /// Compares `If-Match` once more, now that nobody else changes zones.
-fn still_the_one(inner: &Inner, uri: &str, condition: &Condition) -> Result<(), ServiceError> {
+pub(super) fn still_the_one(inner: &Inner, uri: &str, condition: &Condition) -> Result<(), ServiceError> {
     let tag = inner.tree.get(uri).and_then(|ready| ready.etag());
     tag.map_or(Ok(()), |tag| condition.check(&ETag::from_header(tag), false))
 }

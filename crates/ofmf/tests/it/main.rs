@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod accounts;
+mod aggregates;
 mod events;
 mod hostile;
 mod reads;
 mod strangers;
+mod systems;
 mod world;
 mod zones;

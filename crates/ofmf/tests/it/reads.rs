@@ -1,5 +1,6 @@
 //! What is shown: links lead somewhere, views are made, power follows.
 
+use drystone_redfish::tree::Item;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -45,6 +46,43 @@ async fn every_link_leads_somewhere() {
     assert!(metadata.body.as_str().unwrap().contains("Zone.v1_6_3"));
     let openapi = world.ask("GET", "/redfish/v1/openapi.yaml", &["Accept: application/yaml"], b"").await;
     assert!(openapi.body.as_str().unwrap().contains("'/redfish/v1/Fabrics/{fabric}/Zones':"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_a_long_collection_lead_to_each_other() {
+    let world = World::start().await;
+    let room = "/redfish/v1/Fabrics/L/Endpoints";
+    let count = 2 * drystone_redfish::tree::PAGE + 7;
+    let endpoint = |number: usize| {
+        Item::Resource(
+            json!({"@odata.id": format!("{room}/e{number:05}"), "@odata.type": "#Endpoint.v1_8_2.Endpoint",
+            "Id": format!("e{number:05}"), "Name": format!("Endpoint {number}")}),
+        )
+    };
+    world
+        .service
+        .tree()
+        .replace("long", (0..count).map(endpoint).chain([Item::collection(room, "Endpoint")]));
+    let (mut next, mut seen) = (Some(format!("{room}?$skip=1")), Vec::new());
+    let etag = world.get(room).await.body["@odata.etag"].clone();
+    while let Some(uri) = next {
+        let page = world.get(&uri).await.body;
+        assert_eq!((&page["Members@odata.count"], &page["@odata.etag"]), (&json!(count), &etag));
+        let members = page["Members"].as_array().unwrap();
+        seen.extend(members.iter().map(|member| member["@odata.id"].as_str().unwrap().to_owned()));
+        next = page["Members@odata.nextLink"].as_str().map(str::to_owned);
+    }
+    let all: Vec<String> = (1..count).map(|number| format!("{room}/e{number:05}")).collect();
+    assert_eq!(seen, all);
+    let expanded = world.get(&format!("{room}?$skip={}&$top=9&$expand=.&$select=Name", count - 2)).await.body;
+    let names: Vec<_> =
+        expanded["Members"].as_array().unwrap().iter().map(|member| member["Name"].clone()).collect();
+    assert_eq!(names, [json!(format!("Endpoint {}", count - 2)), json!(format!("Endpoint {}", count - 1))]);
+    assert_eq!(world.get(&format!("{room}?$top=0")).await.body["Members"], json!([]));
+    assert_eq!(world.get(&format!("{room}?only")).await.body["Members@odata.count"], count);
+    assert_eq!(world.get(&format!("{room}/e00001?$top=1")).await.status, 400);
+    let fabrics = world.get("/redfish/v1/Fabrics?only").await.body;
+    assert_eq!(fabrics["@odata.type"], "#Fabric.v1_4_0.Fabric", "the only one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

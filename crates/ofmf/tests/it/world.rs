@@ -6,9 +6,9 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use drystone_api::{
-    BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, Connection, ConnectionPhase, EndpointRole,
-    HardwareDetails, Nic, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, Switch, SwitchEndpoint, SwitchLink,
-    SwitchSpec, SwitchStatus, Zone, ZonePhase,
+    BareMetalHost, BareMetalHostSpec, BareMetalHostStatus, Composition, Connection, ConnectionPhase,
+    EndpointGroup, EndpointRole, HardwareDetails, Nic, ResourceBlock, SITE_LABEL, SYSTEM_NAMESPACE, Switch,
+    SwitchEndpoint, SwitchLink, SwitchSpec, SwitchStatus, Zone, ZonePhase,
 };
 use drystone_apiserver::{ApiServer, Config as ServerConfig, Profile};
 use drystone_identity::{Secret, UserInfo, authn::PasswordHash};
@@ -23,7 +23,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt as _, conditions, wait::await_condition, watcher},
 };
 use serde_json::{Value, json};
@@ -104,6 +104,7 @@ impl World {
         tokio::spawn(stop.clone().run_until_cancelled_owned(carry_out_zones(client.clone())));
         tokio::spawn(stop.clone().run_until_cancelled_owned(carry_out_connections(client.clone())));
         tokio::spawn(stop.clone().run_until_cancelled_owned(carry_out_power(client.clone())));
+        tokio::spawn(stop.clone().run_until_cancelled_owned(carry_out_compositions(client.clone())));
         let service = serve(&client, &stop);
         let world = Self { service, client, _server: server, stop };
         for name in ["a", "b"] {
@@ -292,21 +293,105 @@ async fn carry_out_zones(client: Client) {
     }
 }
 
+/// Says of every connection that it is carried out with its groups as they are; of one with a group that names `gateway`, that it
+/// is not.
 async fn carry_out_connections(client: Client) {
     let all: Api<Connection> = Api::all(client.clone());
-    let mut changes = watcher(all, watcher::Config::default()).default_backoff().applied_objects().boxed();
-    while let Some(connection) = changes.next().await {
-        let Ok(connection) = connection else { continue };
-        let mut status = connection.status.clone().unwrap_or_default();
-        if status.observed_generation >= connection.metadata.generation {
-            continue;
+    let groups: Api<EndpointGroup> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let connections = watcher(all.clone(), watcher::Config::default()).default_backoff().applied_objects();
+    let changed = watcher(groups.clone(), watcher::Config::default()).default_backoff().applied_objects();
+    let mut changes = futures::stream::select(connections.map(|_| ()), changed.map(|_| ())).boxed();
+    while changes.next().await.is_some() {
+        let groups = groups.list(&ListParams::default()).await.unwrap().items;
+        for connection in all.list(&ListParams::default()).await.unwrap().items {
+            carry_out_connection(&client, connection, &groups).await;
         }
+    }
+}
+
+async fn carry_out_connection(client: &Client, connection: Connection, groups: &[EndpointGroup]) {
+    {
+        let mut status = connection.status.clone().unwrap_or_default();
+        let names = [&connection.spec.initiator_groups, &connection.spec.target_groups];
+        let named = |group: &&EndpointGroup| names.iter().any(|names| names.contains(&group.name_any()));
+        let named: Vec<&EndpointGroup> = groups.iter().filter(named).collect();
+        let looked_at =
+            named.iter().map(|group| (group.name_any(), group.metadata.generation.unwrap())).collect();
+        if status.observed_generation >= connection.metadata.generation && status.groups == looked_at {
+            return;
+        }
+        status.groups = looked_at;
+        let fails = named.iter().any(|group| group.spec.endpoints.contains(&"gateway".to_owned()));
         status.observed_generation = connection.metadata.generation;
-        status.phase = ConnectionPhase::Ready;
+        status.phase = if fails { ConnectionPhase::Failed } else { ConnectionPhase::Ready };
         let api: Api<Connection> = Api::namespaced(client.clone(), &connection.namespace().unwrap());
         let patch = json!({"status": status});
         let _ =
             api.patch_status(&connection.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+    }
+}
+
+/// Gives compositions the hosts that they name, the first free ones otherwise, but never those whose requirement is more than 64
+/// cores; takes them back in the end.
+async fn carry_out_compositions(client: Client) {
+    let all: Api<Composition> = Api::all(client.clone());
+    let mut changes = watcher(all, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    while let Some(composition) = changes.next().await {
+        let Ok(mut composition) = composition else { continue };
+        let namespace = composition.namespace().unwrap();
+        let api: Api<Composition> = Api::namespaced(client.clone(), &namespace);
+        let hosts: Api<BareMetalHost> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let all = hosts.list(&ListParams::default()).await.unwrap().items;
+        let name = composition.name_any();
+        let is_ours =
+            |host: &BareMetalHost| host.spec.consumer_ref.as_ref().is_some_and(|holder| holder.name == name);
+        let mut wanted: Vec<String> = Vec::new();
+        if composition.metadata.deletion_timestamp.is_none() {
+            let status = composition.status.clone().unwrap_or_default();
+            if status.observed_generation >= composition.metadata.generation {
+                continue;
+            }
+            let group = composition.spec.groups[0].clone();
+            let free = all.iter().filter(|host| is_ours(host) || host.spec.consumer_ref.is_none());
+            let fits = free
+                .map(kube::ResourceExt::name_any)
+                .filter(|name| group.hosts.is_empty() || group.hosts.contains(name));
+            wanted.extend(fits.take(group.count as usize));
+            if wanted.len() < group.count as usize || group.host.cores > 64 {
+                wanted.clear();
+            }
+            if wanted.is_empty() {
+                let status = json!({"status": {"phase": "Infeasible", "observedGeneration": composition.metadata.generation,
+                    "message": "no host is large enough"}});
+                let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
+                continue;
+            }
+            composition.finalizers_mut().push("test/hosts".to_owned());
+            let finalizers = json!({"metadata": {"finalizers": ["test/hosts"]}});
+            let _ = api.patch(&name, &PatchParams::default(), &Patch::Merge(&finalizers)).await;
+        }
+        for host in &all {
+            let claim = wanted.contains(&host.name_any());
+            if claim == is_ours(host) || (!claim && !is_ours(host)) {
+                continue;
+            }
+            let holder = claim.then(|| json!({"kind": "Composition", "namespace": namespace, "name": name}));
+            let patch = json!({"spec": {"consumerRef": holder}});
+            hosts.patch(&host.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        }
+        let patch = if composition.metadata.deletion_timestamp.is_some() {
+            let patch = json!({"metadata": {"finalizers": null}});
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await
+        } else {
+            let members: Vec<Value> = wanted
+                .iter()
+                .map(|host| json!({"group": composition.spec.groups[0].name, "host": host, "hostNamespace": SYSTEM_NAMESPACE}))
+                .collect();
+            let status = json!({"status": {"phase": "Reserved", "observedGeneration": composition.metadata.generation,
+                "members": members}});
+            api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await
+        };
+        let _ = patch;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Zones, groups, connections and pools: what is right becomes resources, what is wrong is told exactly and changes nothing.
 
-use drystone_api::{BareMetalHost, SYSTEM_NAMESPACE, Zone};
+use drystone_api::{BareMetalHost, Connection, EndpointGroup, SYSTEM_NAMESPACE, Zone};
 use kube::{
     Api,
     api::{ListParams, Patch, PatchParams},
@@ -271,6 +271,17 @@ async fn connections_name_endpoints_or_groups_of_the_right_kind() {
             "{body}"
         );
     }
+    // The reply waits until the connection follows the group, and undoes what it cannot follow.
+    let uri = format!("{groups}/clients");
+    let grown = world.send("PATCH", &uri, &endpoints(&["e1", "e2", "e3"])).await;
+    assert_eq!(grown.status, 200, "{:?}", grown.body);
+    let api: Api<EndpointGroup> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let connection: Api<Connection> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let followed = connection.get("c").await.unwrap().status.unwrap().groups["clients"];
+    assert_eq!(Some(followed), api.get("clients").await.unwrap().metadata.generation);
+    let refused = world.send("PATCH", &uri, &endpoints(&["e1", "gateway"])).await;
+    assert_eq!((refused.status.as_u16(), refused.told()), (409, vec!["OperationFailed".to_owned()]));
+    assert_eq!(world.get(&uri).await.body["Links"]["Endpoints"], grown.body["Links"]["Endpoints"]);
     assert_eq!(
         world.send("DELETE", &format!("{groups}/clients"), &Value::Null).await.told(),
         ["ResourceInUse"]

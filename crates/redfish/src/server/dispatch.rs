@@ -114,7 +114,11 @@ async fn read<S: RedfishService>(
     {
         return Ok(not_modified(headers, &etag));
     }
-    let mut body = service.read(target).await?;
+    let stretch = query.stretch().and_then(|(skip, limit)| service.stretch(target, skip, limit));
+    let (mut body, total) = match stretch {
+        Some(stretch) => (stretch.body, Some(stretch.total)),
+        None => (service.read(target).await?, None),
+    };
     if let Value::String(document) = body {
         let mut response = respond(StatusCode::OK, headers, None);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -133,7 +137,7 @@ async fn read<S: RedfishService>(
     if let Some(etag) = etag.filter(|etag| condition.matches(etag)) {
         return Ok(not_modified(headers, &etag));
     }
-    let body = query::apply(service, &query, body).await?;
+    let body = query::apply(service, &query, body, total).await?;
     let mut response = respond(StatusCode::OK, headers, Some(body));
     if parts.method == Method::HEAD {
         let length = http_body::Body::size_hint(response.body()).exact();

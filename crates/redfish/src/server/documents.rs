@@ -120,5 +120,5 @@ pub fn metadata<'a>(types: impl IntoIterator<Item = &'a str>) -> String {
 pub fn protocol_features() -> Value {
     json!({
         "ExpandQuery": {"ExpandAll": true, "Levels": true, "Links": true, "NoLinks": true, "MaxLevels": EXPAND_LEVELS},
-        "FilterQuery": true, "SelectQuery": true, "OnlyMemberQuery": true, "ExcerptQuery": false, "TopSkipQuery": true})
+        "FilterQuery": true, "SelectQuery": true, "OnlyMemberQuery": true, "ExcerptQuery": true, "TopSkipQuery": true})
 }

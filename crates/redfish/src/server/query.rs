@@ -1,7 +1,8 @@
-//! Query options (DSP0266, "Query parameters"): `$filter`, `$skip`, `$top`, `$expand`, `$select` and `only`.
+//! Query options (DSP0266, "Query parameters"): `$filter`, `$skip`, `$top`, `$expand`, `excerpt`, `$select` and `only`.
 //!
 //! They are applied in the standard's order, `$filter` first. A collection that is longer than a page says where the next one is.
 
+mod excerpt;
 mod filter;
 
 use http::StatusCode;
@@ -48,6 +49,7 @@ pub struct Query {
     top: Option<usize>,
     expand: Option<(ExpandScope, u32)>,
     select: Option<Vec<String>>,
+    excerpt: bool,
     only: bool,
 }
 
@@ -69,7 +71,8 @@ impl Query {
                 }
                 "$select" => query.select = Some(select_option(&value)?),
                 "only" if value.is_empty() => query.only = true,
-                "only" => return Err(bad_value(&value, "only")),
+                "excerpt" if value.is_empty() => query.excerpt = true,
+                "only" | "excerpt" => return Err(bad_value(&value, &name)),
                 other if other.starts_with('$') => {
                     return Err(ServiceError::new(
                         StatusCode::NOT_IMPLEMENTED,
@@ -98,16 +101,30 @@ impl Query {
         if let Some((scope, levels)) = self.expand {
             options.append_pair("$expand", &format!("{}($levels={levels})", scope.sign()));
         }
+        if self.excerpt {
+            options.append_key_only("excerpt");
+        }
         if let Some(select) = &self.select {
             options.append_pair("$select", &select.join(","));
         }
         format!("{uri}?{}", options.finish())
     }
 
+    /// Which members of a collection the options need, if they can be told before the members are looked at: how many are passed
+    /// over, and how many there are at most.
+    pub(super) fn stretch(&self) -> Option<(usize, usize)> {
+        match self {
+            Self { filter: Some(_), .. } => None,
+            // Whether there is another one.
+            Self { only: true, .. } => Some((0, 2)),
+            _ => Some((self.skip.unwrap_or(0), self.top.unwrap_or(usize::MAX).min(PAGE))),
+        }
+    }
+
     /// Refuses query options where none can be: anywhere but with GET.
     pub(super) fn refuse(text: &str) -> Result<(), ServiceError> {
-        let given =
-            form_urlencoded::parse(text.as_bytes()).any(|(name, _)| name.starts_with('$') || name == "only");
+        let given = form_urlencoded::parse(text.as_bytes())
+            .any(|(name, _)| name.starts_with('$') || name == "only" || name == "excerpt");
         if given {
             Err(ServiceError::bad_request(message::query_not_supported_on_operation()))
         } else {
@@ -151,11 +168,13 @@ fn select_option(value: &str) -> Result<Vec<String>, ServiceError> {
     if bad { Err(bad_value(value, "$select")) } else { Ok(names) }
 }
 
-/// Makes the view of a resource that the options ask for.
+/// Makes the view of a resource that the options ask for. `total` members has a collection of which the body has those that the
+/// options need already.
 pub(super) async fn apply<S: RedfishService>(
     service: &S,
     query: &Query,
     mut body: Value,
+    total: Option<usize>,
 ) -> Result<Value, ServiceError> {
     let collection = body.get("Members").is_some_and(Value::is_array);
     let for_collections = query.skip.is_some() || query.top.is_some() || query.only || query.filter.is_some();
@@ -169,11 +188,14 @@ pub(super) async fn apply<S: RedfishService>(
         keep_accepted(service, &mut body, filter).await?;
     }
     if collection {
-        page(query, &mut body);
+        page(query, &mut body, total);
     }
     if let Some((scope, levels)) = query.expand {
         let mut left = EXPAND_LIMIT;
         expand(service, &mut body, scope, levels, &mut left).await?;
+    }
+    if query.excerpt {
+        excerpt::excerpt(&mut body);
     }
     if let Some(select) = &query.select {
         match body.get_mut("Members").and_then(Value::as_array_mut) {
@@ -210,13 +232,17 @@ async fn keep_accepted<S: RedfishService>(
     Ok(())
 }
 
-/// Cuts the members that `$skip` and `$top` ask for out of a collection, at most a page; says where the rest is.
-fn page(query: &Query, body: &mut Value) {
+/// Cuts the members that `$skip` and `$top` ask for out of a collection, at most a page; says where the rest is. If `total` is
+/// given, that is done already.
+fn page(query: &Query, body: &mut Value, total: Option<usize>) {
     let uri = body.get("@odata.id").and_then(Value::as_str).unwrap_or_default().to_owned();
     let Some(members) = body.get_mut("Members").and_then(Value::as_array_mut) else { return };
-    let skip = query.skip.unwrap_or(0).min(members.len());
-    members.drain(..skip);
-    let wanted = query.top.unwrap_or(usize::MAX).min(members.len());
+    let skip = query.skip.unwrap_or(0).min(total.unwrap_or(members.len()));
+    let left = total.unwrap_or(members.len()) - skip;
+    if total.is_none() {
+        members.drain(..skip);
+    }
+    let wanted = query.top.unwrap_or(usize::MAX).min(left);
     members.truncate(wanted.min(PAGE));
     let next = (wanted > PAGE).then(|| query.next_page(&uri, skip + PAGE));
     if let (Some(next), Value::Object(map)) = (next, body) {
@@ -336,6 +362,8 @@ mod tests {
         assert_eq!(status("$expand=x"), 400);
         assert_eq!(status("$expand=.($levels=0)"), 400);
         assert_eq!(status("only&$top=1"), 400);
+        assert_eq!(status("excerpt=x"), 400);
+        assert!(Query::parse("excerpt&$top=1").unwrap().next_page("/x", 2).contains("excerpt"));
         assert_eq!(status("$filter=a is 1"), 400);
         assert_eq!(status("$orderby=a"), 501);
         assert_eq!(status("$select=,"), 400);

@@ -75,6 +75,55 @@ fn long_collections_come_in_pages() {
     assert_eq!(tree.value(ZONES).unwrap()["Members"].as_array().unwrap().len(), PAGE + 1);
 }
 
+fn members(stretch: &Stretch) -> Vec<String> {
+    let list = stretch.body["Members"].as_array().unwrap().iter();
+    list.map(|member| member["@odata.id"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_stretch_of_a_collection_has_the_tag_of_the_whole() {
+    let tree = Tree::default();
+    let items = |ids: &[&str]| {
+        let zones: Vec<Item> = ids.iter().map(|id| zone(id, "Z")).collect();
+        zones.into_iter().chain([Item::collection(ZONES, "Zone")]).collect::<Vec<_>>()
+    };
+    tree.replace("zones", items(&["a", "b", "c", "d"]));
+    let some = tree.stretch(ZONES, 1, 2).unwrap();
+    assert_eq!((members(&some), some.total), (vec!["b".to_owned(), "c".to_owned()], 4));
+    assert_eq!(some.body["Members@odata.count"], 4);
+    let etag = tree.get(ZONES).unwrap().etag().unwrap();
+    assert_eq!(some.body["@odata.etag"], etag);
+    assert_eq!(tree.value(ZONES).unwrap()["@odata.etag"], etag);
+    assert_eq!(members(&tree.stretch(ZONES, 3, 9).unwrap()), ["d"]);
+    assert!(members(&tree.stretch(ZONES, 9, usize::MAX).unwrap()).is_empty());
+    assert_eq!(tree.stretch(&format!("{ZONES}/a"), 0, 1), None, "no collection");
+    // Another set of as many members, where the stretch does not look.
+    tree.replace("zones", items(&["a", "b", "c", "e"]));
+    let same = tree.stretch(ZONES, 1, 2).unwrap();
+    assert_eq!(members(&same), members(&some));
+    assert_ne!(same.body["@odata.etag"], etag);
+    tree.replace("zones", items(&["d", "c", "b", "a"]));
+    assert_eq!(tree.stretch(ZONES, 1, 2).unwrap().body["@odata.etag"], etag);
+}
+
+#[test]
+fn a_stretch_costs_what_it_is_long() {
+    let cost = |count: usize| {
+        let tree = Tree::default();
+        let ids = (0..count).map(|number| format!("z{number:05}"));
+        tree.replace("zones", ids.map(|id| zone(&id, "Z")).chain([Item::collection(ZONES, "Zone")]));
+        let once = || {
+            let began = std::time::Instant::now();
+            assert_eq!(members(&tree.stretch(ZONES, count / 2, 50).unwrap()).len(), 50);
+            began.elapsed()
+        };
+        // The quickest of many: others may have the processor the rest of the time.
+        (0..200).map(|_| once()).min().unwrap()
+    };
+    let (short, long) = (cost(200), cost(20_000));
+    assert!(long < short * 10, "{short:?} of 200, {long:?} of 20,000");
+}
+
 #[test]
 fn links_are_added_to_resources_of_others() {
     let tree = Tree::default();

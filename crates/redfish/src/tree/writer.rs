@@ -7,10 +7,20 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Change, ChangeKind, Entry, Item, Tree, body};
+use super::{Change, ChangeKind, CollectionEntry, Entry, Item, Listed, Tree, body, pack::Shape};
 
 /// Owners are numbers inside.
 type Owner = u32;
+
+/// Stands for a set of URIs: those of its members, exclusive or.
+pub(super) type Mark = u128;
+
+/// The members of a collection.
+#[derive(Debug, Default)]
+struct Members {
+    uris: BTreeSet<Arc<str>>,
+    mark: Mark,
+}
 
 /// A link that somebody adds to a resource.
 type AddedLink = (&'static str, String, bool);
@@ -41,18 +51,21 @@ pub(super) struct Writer {
     /// How many owners declare a collection.
     declared: HashMap<Arc<str>, usize>,
     /// Members by parent.
-    children: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    children: HashMap<Arc<str>, Members>,
     /// How many reasons beside the first a member has to be in a collection, where there are any.
     more_reasons: HashMap<(Arc<str>, Arc<str>), u32>,
     extended: HashMap<Arc<str>, Extended>,
 }
+
+/// Type of a collection, and what it says beside its members.
+type Declared = (String, Option<Arc<str>>);
 
 /// Items, sorted out.
 #[derive(Default)]
 struct Sorted {
     owned: Owned,
     bodies: BTreeMap<Arc<str>, (Value, String)>,
-    schemas: BTreeMap<Arc<str>, String>,
+    schemas: BTreeMap<Arc<str>, Declared>,
 }
 
 impl Sorted {
@@ -75,15 +88,18 @@ impl Sorted {
                 if value.get("Members").is_some_and(Value::is_array) && kind.ends_with("Collection") {
                     let schema = kind.rsplit('.').next().unwrap_or_default();
                     let schema = schema.trim_end_matches("Collection").to_owned();
-                    return self.add(Item::Collection { uri: uri.to_string(), schema });
+                    return self.add(Item::collection(uri.to_string(), &schema));
                 }
                 self.owned.resources.insert(uri.clone());
                 self.bodies.insert(uri, (value, kind));
             }
-            Item::Collection { uri, schema } => {
+            Item::Collection { uri, schema, annotations } => {
                 let uri: Arc<str> = uri.into();
                 self.owned.collections.insert(uri.clone());
-                self.schemas.insert(uri, format!("#{schema}Collection.{schema}Collection"));
+                let text = annotations.to_string();
+                let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+                let more = inner.filter(|inner| !inner.is_empty()).map(Arc::from);
+                self.schemas.insert(uri, (format!("#{schema}Collection.{schema}Collection"), more));
             }
             Item::Member { collection, uri } => {
                 self.owned.members.insert((collection.into(), uri.into()));
@@ -116,7 +132,15 @@ impl Writer {
 
     /// URIs of the members of a collection.
     pub(super) fn members(&self, uri: &str) -> Vec<Arc<str>> {
-        self.children.get(uri).map(|members| members.iter().cloned().collect()).unwrap_or_default()
+        self.children.get(uri).map(|members| members.uris.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The members of a collection, and what stands for them.
+    pub(super) fn list(&self, uri: &str) -> Listed {
+        self.children.get(uri).map_or_else(Listed::default, |members| Listed {
+            uris: members.uris.iter().cloned().collect(),
+            mark: members.mark,
+        })
     }
 
     pub(super) fn replace(
@@ -225,21 +249,24 @@ impl Writer {
         number: Owner,
         old: &Owned,
         bodies: BTreeMap<Arc<str>, (Value, String)>,
-        schemas: &BTreeMap<Arc<str>, String>,
+        schemas: &BTreeMap<Arc<str>, Declared>,
         new: &Owned,
         told: &mut Told,
     ) {
         for uri in new.collections.difference(&old.collections) {
             *self.declared.entry(uri.clone()).or_default() += 1;
-            let Some(kind) = schemas.get(uri).and_then(|kind| tree.kinds.index(kind)) else { continue };
-            tree.write(uri).entry(uri.clone()).or_insert(Entry::Collection { page: None, kind });
+            let Some((kind, more)) = schemas.get(uri) else { continue };
+            let Some(kind) = tree.kinds.index(kind) else { continue };
+            let more = more.clone();
+            let empty = Entry::Collection(Box::new(CollectionEntry { kind, page: None, listed: None, more }));
+            tree.write(uri).entry(uri.clone()).or_insert(empty);
         }
         let mut touched = BTreeSet::new();
         for (from, link) in new.links.difference(&old.links) {
             let extended = self.extended.entry(from.clone()).or_default();
             if extended.links.is_empty() && extended.own.is_none() {
                 extended.own = match tree.read(from).get(from) {
-                    Some(Entry::Resource { body, .. }) => Some(body.clone()),
+                    Some(Entry::Resource { body, .. }) => Some(tree.samples.unpack_shared(body)),
                     _ => None,
                 };
             }
@@ -269,8 +296,9 @@ impl Writer {
 
     fn put_resource(&mut self, tree: &Tree, uri: &Arc<str>, value: Value, kind: &str, told: &mut Told) {
         let Some(kind) = tree.kinds.index(kind) else { return };
+        let shape = Shape::of(kind, &value);
         let own = body::resource(value);
-        let new = match self.extended.get_mut(uri) {
+        let new: Arc<[u8]> = match self.extended.get_mut(uri) {
             Some(extended) => {
                 let own: Arc<[u8]> = own.into();
                 extended.own = Some(own.clone());
@@ -278,9 +306,10 @@ impl Writer {
             }
             None => own.into(),
         };
-        let old = tree.write(uri).insert(uri.clone(), Entry::Resource { body: new.clone(), kind });
+        let body = tree.samples.pack(shape, &new);
+        let old = tree.write(uri).insert(uri.clone(), Entry::Resource { body, kind });
         let before = match old {
-            Some(Entry::Resource { body, .. }) => Some(body),
+            Some(Entry::Resource { body, .. }) => Some(tree.samples.unpack_shared(&body)),
             _ => None,
         };
         if before.is_none()
@@ -313,8 +342,9 @@ impl Writer {
         let Some(new) = new else { return };
         let mut shard = tree.write(uri);
         let Some(Entry::Resource { body, kind }) = shard.get_mut(uri) else { return };
-        if *body != new {
-            let before = std::mem::replace(body, new.clone());
+        let before = tree.samples.unpack_shared(body);
+        if before != new {
+            *body = tree.samples.pack_again(body, &new);
             let odata_type = tree.kinds.get(*kind);
             drop(shard);
             if let Some(odata_type) = odata_type {
@@ -343,7 +373,10 @@ impl Writer {
     }
 
     fn join(&mut self, tree: &Tree, collection: &Arc<str>, member: &Arc<str>) {
-        if !self.children.entry(collection.clone()).or_default().insert(member.clone()) {
+        let members = self.children.entry(collection.clone()).or_default();
+        if members.uris.insert(member.clone()) {
+            members.mark ^= body::mark_of(member);
+        } else {
             *self.more_reasons.entry((collection.clone(), member.clone())).or_default() += 1;
         }
         forget_page(tree, collection);
@@ -359,8 +392,10 @@ impl Writer {
             return;
         }
         let Some(members) = self.children.get_mut(collection) else { return };
-        members.remove(member);
-        if members.is_empty() {
+        if members.uris.remove(member) {
+            members.mark ^= body::mark_of(member);
+        }
+        if members.uris.is_empty() {
             self.children.remove(collection);
         }
         forget_page(tree, collection);
@@ -368,8 +403,8 @@ impl Writer {
 }
 
 fn forget_page(tree: &Tree, collection: &str) {
-    if let Some(Entry::Collection { page, .. }) = tree.write(collection).get_mut(collection) {
-        *page = None;
+    if let Some(Entry::Collection(entry)) = tree.write(collection).get_mut(collection) {
+        (entry.page, entry.listed) = (None, None);
     }
 }
 

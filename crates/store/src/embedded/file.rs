@@ -19,28 +19,34 @@ pub(super) fn ensure(path: &Path) -> Result<(), StoreError> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0) {
         return Ok(());
     }
+    let database = redb::Builder::new().create_file(begin(path)?).map_err(backend)?;
+    initialize(&database)?;
+    drop(database);
+    put_in_place(path).map_err(|error| cannot_make(path, &error))
+}
+
+/// An empty file (mode 0600) that is to take the place of `path`.
+pub(super) fn begin(path: &Path) -> Result<File, StoreError> {
     let unfinished = unfinished(path);
     // One that an interrupted attempt has left is of no use.
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot_make(path, &error)),
         _ => {}
     }
-    let file = OpenOptions::new()
+    OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&unfinished)
-        .map_err(|error| cannot_make(path, &error))?;
-    let database = redb::Builder::new().create_file(file).map_err(backend)?;
-    initialize(&database)?;
-    drop(database);
-    finish(&unfinished, path).map_err(|error| cannot_make(path, &error))
+        .map_err(|error| cannot_make(path, &error))
 }
 
-fn finish(unfinished: &Path, path: &Path) -> io::Result<()> {
-    open(unfinished)?.sync_all()?;
-    fs::rename(unfinished, path)?;
+/// Gives the file that was [begun](begin) its name, durably.
+pub(super) fn put_in_place(path: &Path) -> io::Result<()> {
+    let unfinished = unfinished(path);
+    open(&unfinished)?.sync_all()?;
+    fs::rename(&unfinished, path)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -7,6 +7,7 @@
 //! | `staging` | what a batch changes (pure) |
 //! | `commit` | writing a batch to disk, and the removal of compacted history |
 //! | `engine`, `file`, `observer`, `recovery` | the database, its file, its failures, and getting over them |
+//! | `rewriting` | writing the file anew, without what was removed |
 //! | `state`, `keymap`, `record` | the latest state in memory |
 //! | `history` | reads at old revisions |
 //! | `watch` | feeding watchers |
@@ -24,6 +25,7 @@ mod observer;
 mod options;
 mod record;
 mod recovery;
+mod rewriting;
 mod shared;
 mod staging;
 mod state;
@@ -44,6 +46,7 @@ use redb::{Database, DatabaseError, StorageBackend};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::options::{CompactionPolicy, Options};
+pub use self::rewriting::rewrite;
 
 use self::commit::Scrub;
 use self::engine::{Engine, Opener};

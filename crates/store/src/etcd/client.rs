@@ -196,6 +196,36 @@ impl Client {
         .await
     }
 
+    /// Makes a call of every server, one after the other; the first failure ends it.
+    pub(super) async fn each<Q, A>(
+        &self,
+        path: &PathAndQuery,
+        message: &Q,
+        limit: Duration,
+    ) -> Result<Vec<A>, CallError>
+    where
+        Q: Message + Clone + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
+        let mut answers = Vec::new();
+        for server in self.all() {
+            let asked = async {
+                let mut grpc = grpc(server.calls);
+                ready(&mut grpc).await?;
+                let asked = request(message.clone(), limit);
+                grpc.unary(asked, path.clone(), ProstCodec::<Q, A>::default()).await
+            };
+            let answer = timeout(limit, asked).await.unwrap_or_else(|_| {
+                Err(Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs())))
+            });
+            match answer {
+                Ok(answer) => answers.push(answer.into_inner()),
+                Err(status) => return Err(CallError { status, unclear: true, url: server.url }),
+            }
+        }
+        Ok(answers)
+    }
+
     /// Makes a call that is a stream in etcd's API, for one question and one answer.
     pub(super) async fn one_of_stream<Q, A>(&self, path: PathAndQuery, message: Q) -> Result<A, CallError>
     where

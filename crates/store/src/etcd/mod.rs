@@ -6,6 +6,7 @@
 
 mod client;
 mod convert;
+mod maintenance;
 mod members;
 mod messages;
 mod options;

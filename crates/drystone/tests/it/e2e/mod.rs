@@ -3,9 +3,13 @@
 mod control_plane;
 mod demo;
 mod fabric;
+mod guides;
 mod kill;
 mod kubeadm;
 mod redfish;
 mod replacement;
 mod script;
+mod secrets;
+mod sites;
+mod virtual_machine;
 mod workloads;

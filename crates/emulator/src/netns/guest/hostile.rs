@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use drystone_agent::network::NetworkConfig;
 use drystone_hostile::{bytes, damaged, damaged_text, text};
 use proptest::prelude::*;
 
-use super::{
-    cloud_config::CloudConfig, command_line, control, network::NetworkConfig, seed, spawn, systemctl,
-    unit_file,
-};
+use super::{cloud_config::CloudConfig, command_line, control, seed, spawn, systemctl, unit_file};
 
 const META_DATA: &str = "instance-id: i-1\nlocal-hostname: c03\nextra: [1]\n";
 const USER_DATA: &str = "#cloud-config\nhostname: c03\nwrite_files:\n\

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use drystone_agent::network::NetworkConfig;
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -17,7 +18,6 @@ use super::{
     cloud_config::CloudConfig,
     control,
     manager::{Manager, Request},
-    network::NetworkConfig,
     root::RUNTIME_DIRECTORY,
     seed::Seed,
     service::Ending,

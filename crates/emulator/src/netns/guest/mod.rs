@@ -11,6 +11,8 @@
 //!
 //! It has no threads until step 5, since namespaces are entered by thread.
 //!
+//! [`machine`] is the same on a machine that is none of ours: the small system of `./dev image` starts with it.
+//!
 //! ## containerd inside a host
 //! Runs as on any machine, by `ctr` and by CRI, with runc and with crun. What its configuration has to say:
 //!
@@ -53,8 +55,8 @@ mod enabled;
 #[cfg(test)]
 mod hostile;
 mod init;
+pub(crate) mod machine;
 mod manager;
-mod network;
 mod reaper;
 mod root;
 mod seed;
@@ -68,6 +70,9 @@ pub(super) const INIT: &str = "guest-init";
 /// First argument that makes the binary the `systemctl` of an emulated host.
 pub(super) const SYSTEMCTL: &str = "guest-systemctl";
 
+/// First argument that makes the binary the first process of a machine that is not emulated by namespaces.
+pub(super) const MACHINE: &str = "guest-machine";
+
 /// Does the work of the hidden subcommands that run inside emulated hosts; `None` if `arguments` (without the program's
 /// name) do not start with one of them.
 ///
@@ -78,6 +83,7 @@ pub fn dispatch(arguments: &[OsString]) -> Option<ExitCode> {
     match first.to_str()? {
         INIT => Some(rest.first().map_or_else(usage, |spec| guest_init(Path::new(spec)))),
         SYSTEMCTL => Some(systemctl::main(rest)),
+        MACHINE => Some(machine::main()),
         _ => None,
     }
 }

@@ -18,6 +18,15 @@ pub(super) struct Seed {
     pub(super) network_config: Option<String>,
 }
 
+impl Seed {
+    /// A seed of which only the identity is known so far.
+    pub(super) fn named(instance_id: &str, hostname: Option<&str>) -> Self {
+        let meta_data =
+            MetaData { instance_id: instance_id.to_owned(), local_hostname: hostname.map(str::to_owned) };
+        Self { meta_data, ..Self::default() }
+    }
+}
+
 /// `meta-data`, as far as a host uses it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct MetaData {

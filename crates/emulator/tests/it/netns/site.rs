@@ -94,6 +94,7 @@ pub(super) fn backend(state: &std::path::Path) -> NetnsBackend {
         executable: Some(env!("CARGO_BIN_EXE_emulated-host").into()),
         hidden: Vec::new(),
         shown: vec![shown_file(state)],
+        machines: false,
     })
     .unwrap()
 }

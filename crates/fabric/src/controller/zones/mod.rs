@@ -7,11 +7,12 @@ mod reason;
 mod resolve;
 mod rules;
 mod status;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -28,10 +29,11 @@ use drystone_engine::{
     },
     reference::{ObjectKey, reference_to},
 };
+use futures::future::join_all;
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{
-    planners::Planners,
+    planners::{Planners, State},
     services::{OpenError, Services},
 };
 use crate::{
@@ -40,7 +42,7 @@ use crate::{
     plan::{entry::ReadTables, proof::prove_zone},
 };
 use plan::Planned;
-use program::{Programmer, Work, fabric_status, work};
+use program::{Programmed, Programmer, Work, fabric_status, work};
 use reason::{Problem, Reason};
 
 pub(super) use resolve::{digest, sides_of, zone_id, zone_key};
@@ -103,6 +105,8 @@ pub(super) struct ZoneReconciler {
     pub(super) watched: Watched,
     pub(super) planners: Planners,
     pub(super) addresses: HostsByAddress,
+    /// Held while tables are asked for zones from before the start.
+    pub(super) surveying: tokio::sync::Mutex<()>,
     pub(super) events: Arc<dyn EventSink>,
 }
 
@@ -153,6 +157,7 @@ impl Reconciler for ZoneReconciler {
 
     async fn reconcile(&self, zone: Arc<Zone>) -> Result<Requeue, ZoneFailure> {
         let api: Api<Zone> = Api::namespaced(self.client.clone(), &zone.namespace().unwrap_or_default());
+        self.survey(&zone).await?;
         if is_deleted(zone.as_ref()) {
             return self.remove(&api, &zone).await;
         }
@@ -186,12 +191,11 @@ impl ZoneReconciler {
         let mut done: Vec<ZoneFabricStatus> = Vec::new();
         let mut proof = IsolationProof { proven: true, ..Default::default() };
         let mut changed = 0;
-        for work in &planned.work {
-            let programmed = programmer.program(work).await?;
-            let remains = work.switches.values().any(|switch| switch.entry.is_some());
-            let uri = self.show(&programmer, zone, work, remains, programmed.changed).await?;
+        let fabrics = planned.work.iter().map(|work| write_and_show(&programmer, zone, work));
+        for (work, result) in planned.work.iter().zip(join_all(fabrics).await) {
+            let (programmed, uri) = result?;
             changed += programmed.changed;
-            if !remains {
+            if !remains(work) {
                 continue;
             }
             let (checked, counter_example) = self.prove(&work.key, &id, &programmed.tables);
@@ -206,26 +210,6 @@ impl ZoneReconciler {
             self.planners.lock().written.insert(id, planned.mark);
         }
         self.conclude(api, zone, &planned, done, proof, changed).await
-    }
-
-    /// Shows the zone in the services' own trees, unless nothing has changed since it was shown.
-    async fn show(
-        &self,
-        programmer: &Programmer<'_>,
-        zone: &Zone,
-        work: &Work,
-        present: bool,
-        changed: usize,
-    ) -> Result<String, ZoneFailure> {
-        let fabrics = zone.status.iter().flat_map(|status| &status.fabrics);
-        let shown = fabrics.filter(|done| done.fabric == work.key.id).find(|done| !done.zone.is_empty());
-        let current = zone.status.as_ref().is_some_and(|status| {
-            status.phase == ZonePhase::Ready && status.observed_generation == zone.metadata.generation
-        });
-        match shown {
-            Some(shown) if current && changed == 0 && present => Ok(shown.zone.clone()),
-            shown => programmer.record(work, present, shown.is_some()).await,
-        }
     }
 
     /// Proves isolation of a zone in a fabric from tables that were read back. `None` for a fabric that is gone.
@@ -257,34 +241,76 @@ impl ZoneReconciler {
         }
         let works = {
             let mut state = self.planners.lock();
-            self.load(&mut state);
             for key in state.planned_in(&id) {
                 if let Some(planner) = state.planner_mut(&key) {
                     planner.remove_zone(&id);
                 }
             }
-            let status = zone.status.clone().unwrap_or_default();
-            let fabrics = state.fabrics();
-            let keys = fabrics.iter().map(|(key, _)| (*key).clone());
-            let of = |key: FabricKey| {
-                let done = status.fabrics.iter().find(|done| done.fabric == key.id)?;
-                work(&state, &key, &id, &done.switches.iter().cloned().collect())
-            };
-            keys.filter_map(of).collect::<Vec<_>>()
+            let known = known_switches(&state, zone);
+            let keys: Vec<FabricKey> = state.fabrics().into_iter().map(|(key, _)| key.clone()).collect();
+            let of = |key: &FabricKey| work(&state, key, &id, known.get(&key.id)?);
+            keys.iter().filter_map(of).collect::<Vec<_>>()
         };
         let programmer = Programmer { services: &self.services, agents: &self.watched.agents };
-        for work in &works {
-            programmer.program(work).await?;
-            programmer.record(work, false, false).await?;
-        }
+        let clear = async |work: &Work| {
+            let (programmed, shown) =
+                futures::join!(programmer.program(work), programmer.record(work, false, false));
+            programmed?;
+            shown.map(drop)
+        };
+        join_all(works.iter().map(clear)).await.into_iter().collect::<Result<(), ZoneFailure>>()?;
         remove_finalizer(api, zone, FINALIZER)
             .await
             .map_err(|source| ZoneFailure::Api { doing: "removing the finalizer", source })?;
         let mut state = self.planners.lock();
         state.tags.remove(&id);
         state.written.remove(&id);
+        state.forget_touched(&id);
         drop(state);
         self.events.publish(&reference_to(zone), EventKind::Normal, "Removed", "Out of every switch");
         Ok(Requeue::OnChange)
     }
+}
+
+/// Whether the status of a zone tells every switch that may have something of it. If not, its process was killed, or has not
+/// finished: it keeps in memory what it has begun, and whoever comes after it asks the tables.
+fn tells_all(zone: &Zone) -> bool {
+    let observed = zone.status.as_ref().and_then(|status| status.observed_generation);
+    observed.is_some() && observed == zone.metadata.generation
+}
+
+/// Switches that may have something of a zone, by fabric.
+fn known_switches(state: &State, zone: &Zone) -> BTreeMap<String, BTreeSet<String>> {
+    let mut known = state.touched(&zone_id(zone));
+    for done in zone.status.iter().flat_map(|status| &status.fabrics) {
+        known.entry(done.fabric.clone()).or_default().extend(done.switches.iter().cloned());
+    }
+    known
+}
+
+/// Whether a zone has anything in a fabric when the work is done.
+fn remains(work: &Work) -> bool {
+    work.switches.values().any(|switch| switch.entry.is_some())
+}
+
+/// Brings a fabric's switches to what a zone needs, and shows the zone in the trees of the fabric's services: both at once if
+/// the zone is another one than before, the latter only after a change of the tables otherwise.
+async fn write_and_show(
+    programmer: &Programmer<'_>,
+    zone: &Zone,
+    work: &Work,
+) -> Result<(Programmed, String), ZoneFailure> {
+    let fabrics = zone.status.iter().flat_map(|status| &status.fabrics);
+    let shown = fabrics.filter(|done| done.fabric == work.key.id).find(|done| !done.zone.is_empty());
+    let present = remains(work);
+    let record = async || programmer.record(work, present, shown.is_some()).await;
+    let ready = zone.status.as_ref().is_some_and(|status| status.phase == ZonePhase::Ready);
+    let Some(shown) = shown.filter(|_| ready && present && tells_all(zone)) else {
+        // Both are brought to their end: what is interrupted in the middle has to be read again.
+        let (programmed, uri) = futures::join!(programmer.program(work), record());
+        return Ok((programmed?, uri?));
+    };
+    let programmed = programmer.program(work).await?;
+    let uri = if programmed.changed == 0 { shown.zone.clone() } else { record().await? };
+    Ok((programmed, uri))
 }

@@ -6,14 +6,18 @@ use std::{
 };
 
 use drystone_api::{BareMetalHost, Connection, EndpointGroup, Zone, ZonePhase, ZoneType};
-use drystone_engine::{harness::is_deleted, reference::ObjectKey};
+use drystone_engine::{
+    harness::{has_finalizer, is_deleted},
+    reference::ObjectKey,
+};
 use kube::ResourceExt as _;
 
 use super::{
-    ZoneReconciler, pools,
+    FINALIZER, ZoneReconciler, known_switches, pools,
     program::{Work, work},
     reason::{Problem, Reason},
     resolve::{Holder, Resolution, Surroundings, resolve, zone_id},
+    tells_all,
 };
 use crate::{
     controller::planners::State,
@@ -38,7 +42,6 @@ impl ZoneReconciler {
     /// Puts the zone into the planners, or says why it cannot be there; then the planners are as before.
     pub(super) fn plan(&self, zone: &Zone) -> Result<Planned, Problem> {
         let mut state = self.planners.lock();
-        self.load(&mut state);
         let id = zone_id(zone);
         let tag = match zone.status.as_ref().and_then(|status| status.tag) {
             Some(tag) => *state.tags.entry(id.clone()).or_insert(tag),
@@ -49,15 +52,12 @@ impl ZoneReconciler {
         pools::check(zone, &self.watched)?;
         let disturbed = self.make_room(&mut state, zone, &resolution);
         self.enter(&mut state, &id, &resolution)?;
-        let known = |key: &FabricKey| -> BTreeSet<String> {
-            let fabrics = zone.status.iter().flat_map(|status| &status.fabrics);
-            fabrics.filter(|done| done.fabric == key.id).flat_map(|done| done.switches.clone()).collect()
-        };
+        let known = known_switches(&state, zone);
+        let of = |key: &FabricKey| known.get(&key.id).cloned().unwrap_or_default();
         let mut keys: BTreeSet<FabricKey> = resolution.requests.iter().map(|(key, _)| key.clone()).collect();
         let fabrics = state.fabrics();
-        let touched = fabrics.iter().filter(|(key, _)| !known(key).is_empty()).map(|(key, _)| (*key).clone());
-        keys.extend(touched);
-        let work: Vec<Work> = keys.iter().filter_map(|key| work(&state, key, &id, &known(key))).collect();
+        keys.extend(fabrics.iter().map(|(key, _)| (*key).clone()).filter(|key| !of(key).is_empty()));
+        let work: Vec<Work> = keys.iter().filter_map(|key| work(&state, key, &id, &of(key))).collect();
         let mark = mark(&work);
         let written = state.written.get(&id) == Some(&mark);
         Ok(Planned { tag, resolution, work, disturbed, written, mark })
@@ -135,13 +135,14 @@ impl ZoneReconciler {
     /// Puts the zones that were programmed before the start into the planners, so that of two that want the same endpoint the
     /// one that was there first stays.
     pub(super) fn load(&self, state: &mut State) {
-        if state.loaded {
-            return;
-        }
-        state.loaded = true;
         let tagged = |zone: &Zone| zone.status.as_ref().and_then(|status| status.tag);
-        for zone in self.watched.zones.list_where(|zone| tagged(zone).is_some()) {
-            let (id, Some(tag)) = (zone_id(&zone), tagged(&zone)) else { continue };
+        for zone in self.watched.zones.list() {
+            let id = zone_id(&zone);
+            // Nothing is done for a zone before it has the finalizer.
+            if has_finalizer(zone.as_ref(), FINALIZER) && !tells_all(&zone) {
+                state.doubtful.insert(id.clone());
+            }
+            let Some(tag) = tagged(&zone) else { continue };
             state.tags.insert(id.clone(), tag);
             let programmed = zone.status.as_ref().is_some_and(|status| !status.fabrics.is_empty());
             if programmed && let Ok(resolution) = self.resolve(state, &zone, tag) {

@@ -128,7 +128,7 @@ impl Programmer<'_> {
     }
 
     /// The service of an agent.
-    async fn service_of(&self, agent: &str) -> Result<Arc<dyn FabricService>, ZoneFailure> {
+    pub(super) async fn service_of(&self, agent: &str) -> Result<Arc<dyn FabricService>, ZoneFailure> {
         let found = self.agents.list_where(|candidate| candidate.name_any() == agent);
         let agent = found.first().ok_or_else(|| ZoneFailure::NoAgent(agent.to_owned()))?;
         Ok(self.services.of(agent).await?)

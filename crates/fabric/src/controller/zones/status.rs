@@ -9,40 +9,60 @@ use drystone_engine::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::Api;
 
-use super::{DRIFT_CHECK, Planned, Problem, RETRY, Reason, SOON, ZoneFailure, ZoneReconciler};
+use super::{
+    DRIFT_CHECK, Planned, Problem, RETRY, Reason, SOON, ZoneFailure, ZoneReconciler, tells_all, zone_id,
+};
 use crate::drivers::DriverError;
 
 impl ZoneReconciler {
-    /// Writes down the tag and which switches will be touched before any is, so that a deletion after a crash finds them all.
+    /// Notes the tag and which switches will be touched before any is, so that a deletion finds them all: durably if the zone's
+    /// status counts as complete. If not, this process remembers it, and after a crash the tables are asked ([`survey`]).
+    ///
+    /// [`survey`]: ZoneReconciler::survey
     pub(super) async fn note(
         &self,
         api: &Api<Zone>,
         zone: Zone,
         planned: &Planned,
     ) -> Result<Zone, ZoneFailure> {
-        let zone = update_status(api, &zone, |status: &mut ZoneStatus| {
-            let mut news = status.tag != Some(planned.tag);
-            status.tag = Some(planned.tag);
+        let id = zone_id(&zone);
+        {
+            let mut state = self.planners.lock();
             for work in &planned.work {
-                let position = status.fabrics.iter().position(|known| known.fabric == work.key.id);
-                let position = position.unwrap_or_else(|| {
-                    status
-                        .fabrics
-                        .push(ZoneFabricStatus { fabric: work.key.id.clone(), ..Default::default() });
-                    status.fabrics.len() - 1
-                });
-                let known = &mut status.fabrics[position].switches;
-                let before = known.len();
-                known.extend(work.switches.keys().cloned());
-                known.sort_unstable();
-                known.dedup();
-                news |= known.len() != before;
+                state.touch(&id, &work.key.id, work.switches.keys().cloned());
             }
-            if news {
+        }
+        if !tells_all(&zone) {
+            return Ok(zone);
+        }
+        let zone = update_status(api, &zone, |status: &mut ZoneStatus| {
+            if self.tell_touched(&id, status) {
                 status.phase = ZonePhase::Programming;
             }
         });
         Ok(zone.await?)
+    }
+
+    /// Adds the tag and all switches that may have something of a zone to its status. Whether that is any news.
+    fn tell_touched(&self, id: &str, status: &mut ZoneStatus) -> bool {
+        let state = self.planners.lock();
+        let Some(tag) = state.tags.get(id) else { return false };
+        let mut news = status.tag != Some(*tag);
+        status.tag = Some(*tag);
+        for (fabric, switches) in state.touched(id) {
+            let position = status.fabrics.iter().position(|known| known.fabric == fabric);
+            let position = position.unwrap_or_else(|| {
+                status.fabrics.push(ZoneFabricStatus { fabric, ..Default::default() });
+                status.fabrics.len() - 1
+            });
+            let known = &mut status.fabrics[position].switches;
+            let before = known.len();
+            known.extend(switches);
+            known.sort_unstable();
+            known.dedup();
+            news |= known.len() != before;
+        }
+        news
     }
 
     pub(super) async fn conclude(
@@ -65,7 +85,12 @@ impl ZoneReconciler {
             format!("isolation does not hold: {}", proof.counter_example)
         };
         let unchanged = was_ready && changed == 0;
+        let alarmed = zone.status.as_ref().is_some_and(|status| {
+            status.conditions.iter().any(|known| known.type_ == "Ready" && known.status != "True")
+        });
+        let id = zone_id(zone);
         update_status(api, zone, |status: &mut ZoneStatus| {
+            status.tag = Some(planned.tag);
             let checked_at =
                 status.isolation.as_ref().filter(|_| unchanged).and_then(|proof| proof.checked_at.clone());
             let now = Timestamp::now();
@@ -83,6 +108,7 @@ impl ZoneReconciler {
             set_condition(&mut status.conditions, condition("Ready", proof.proven, reason, &message), now);
         })
         .await?;
+        self.planners.lock().forget_touched(&id);
         let subject = reference_to(zone);
         if !proof.proven {
             // A default zone that has not given up a member yet is no reason to alarm anybody.
@@ -99,7 +125,8 @@ impl ZoneReconciler {
         } else if was_ready && changed > 0 {
             let note = format!("Tables of {changed} switches follow a change of the fabric; {message}");
             self.events.publish(&subject, EventKind::Normal, "Rerouted", &note);
-        } else if !was_ready {
+        } else if !was_ready && alarmed {
+            // Of a zone that came about at once its condition tells the same; an event would be one more durable write.
             self.events.publish(&subject, EventKind::Normal, "IsolationProven", &message);
         }
         Ok(Requeue::After(DRIFT_CHECK))
@@ -127,7 +154,9 @@ impl ZoneReconciler {
         let worth_telling = matches!(failure, ZoneFailure::Driver(_) | ZoneFailure::NotApplied { .. });
         let known = told || (away && finished);
         if worth_telling && !known {
+            let id = zone_id(zone);
             update_status(api, zone, |status: &mut ZoneStatus| {
+                self.tell_touched(&id, status);
                 status.phase = ZonePhase::Programming;
                 status.message.clone_from(&message);
                 let ready = condition("Ready", false, Reason::Hindered.name(), &message);
@@ -148,7 +177,10 @@ impl ZoneReconciler {
     ) -> Result<(), ZoneFailure> {
         let known = zone.status.as_ref().is_some_and(|status| status.message == problem.message);
         let waits = problem.reason == Reason::Waiting;
+        let id = zone_id(zone);
         update_status(api, zone, |status: &mut ZoneStatus| {
+            // From here on the status counts as complete: it must tell what was begun before the problem was met.
+            self.tell_touched(&id, status);
             status.phase = if waits { ZonePhase::Pending } else { ZonePhase::Failed };
             status.observed_generation = zone.metadata.generation;
             status.message.clone_from(&problem.message);

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
-    Connection, ConnectionPhase, ConnectionSpec, ConnectionType, EndpointGroupType, SYSTEM_NAMESPACE, Zone,
+    Connection, ConnectionPhase, ConnectionSpec, ConnectionType, EndpointGroup, EndpointGroupType,
+    SYSTEM_NAMESPACE, Zone,
 };
 use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
 use drystone_redfish::{
@@ -247,6 +248,52 @@ async fn settle(inner: &Inner, written: &Connection) -> Result<(), ServiceError>
             message::operation_failed("the connection was not carried out in time"),
         )),
     }
+}
+
+/// Connections that are carried out and name a group.
+pub(super) fn in_force(inner: &Inner, group: &ObjectKey) -> Vec<ObjectKey> {
+    let names = |connection: &Connection| {
+        let (spec, name) = (&connection.spec, &group.name);
+        connection.namespace().unwrap_or_default() == group.namespace
+            && (spec.initiator_groups.contains(name) || spec.target_groups.contains(name))
+            && connection.status.as_ref().is_some_and(|status| status.phase == ConnectionPhase::Ready)
+    };
+    let found = inner.feed.sources().connections.list_where(names);
+    found.iter().map(|connection| ObjectKey::of(connection.as_ref())).collect()
+}
+
+/// Waits until connections are carried out with a group as it was written, or one of them cannot be.
+pub(super) async fn follow_group(
+    inner: &Inner,
+    connections: &[ObjectKey],
+    group: &EndpointGroup,
+) -> Result<(), ServiceError> {
+    let (name, generation) = (group.name_any(), group.metadata.generation.unwrap_or_default());
+    for key in connections {
+        let look = |connection: Option<&Connection>| {
+            let Some(connection) = connection else { return Some(Ok(())) };
+            let status = connection.status.as_ref()?;
+            if status.groups.get(&name).is_none_or(|known| *known < generation) {
+                return None;
+            }
+            match status.phase {
+                ConnectionPhase::Ready => Some(Ok(())),
+                ConnectionPhase::Failed => {
+                    let reason = format!("connection {}: {}", key.name, status.message);
+                    Some(Err(ServiceError::conflict(message::operation_failed(&reason))))
+                }
+                ConnectionPhase::Pending => None,
+            }
+        };
+        let done = until(&inner.feed.sources().connections, key, LIMIT, look).await;
+        done.unwrap_or_else(|| {
+            Err(ServiceError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                message::operation_failed("the connections of the group were not carried out in time"),
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 async fn remove(inner: &Inner, api: &Api<Connection>, connection: &Connection) -> Result<(), ServiceError> {

@@ -1,0 +1,69 @@
+//! What is done with an image, by its kind; each kind has a file of its own.
+
+mod disk;
+mod live_image;
+mod medium;
+
+use drystone_api::{BootMode, ImageFormat};
+use url::Url;
+
+use super::{BOOT_POLL, Job, Progress, RedfishProvisioner, Step};
+use crate::{
+    driver::{BootOrder, BootProgress, DriverError, HostDriver, HostState, Persistence},
+    medium::MEDIUM_IMAGE,
+};
+
+/// What is done with an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Deployment {
+    /// `medium:///`: the medium made of the host's data is booted, and nothing else.
+    Medium,
+    /// `live-iso`: the image itself is booted, at every start.
+    LiveImage(Url),
+    /// Anything else: the image is written to the host's disk.
+    Disk(Url),
+}
+
+impl Deployment {
+    /// What to do with the image of a host.
+    pub(super) fn of(job: &Job<'_>) -> Result<Self, DriverError> {
+        let Some(image) = &job.host.spec.image else {
+            return Err(job.refused("provisioning", "spec.image is missing"));
+        };
+        if image.url == MEDIUM_IMAGE {
+            return Ok(Self::Medium);
+        }
+        let url = Url::parse(&image.url)
+            .map_err(|_| job.refused("provisioning", format!("spec.image.url: `{}` is no URL", image.url)))?;
+        Ok(if image.format == Some(ImageFormat::LiveIso) { Self::LiveImage(url) } else { Self::Disk(url) })
+    }
+}
+
+impl RedfishProvisioner {
+    /// Restarts a host from a medium; what is found half-done (a crash came between) is gone on with: a host that runs
+    /// from the medium already is not switched off again. Done when its operating system runs.
+    pub(super) async fn boot_from(
+        &self,
+        job: &Job<'_>,
+        driver: &dyn HostDriver,
+        medium: &Url,
+        persistence: Persistence,
+        is_ours: impl Fn(&str) -> bool + Send,
+    ) -> Step<HostState> {
+        let state = driver.state().await?;
+        let runs = state.powered_on == Some(true);
+        if runs && driver.medium().await?.as_deref().is_some_and(is_ours) {
+            return Ok(match state.progress {
+                // Where nobody tells how far it is, power is all there is to know.
+                BootProgress::Unknown | BootProgress::OperatingSystemRunning => Progress::Done(state),
+                _ => Progress::again(BOOT_POLL),
+            });
+        }
+        let mode = job.host.spec.boot_mode.unwrap_or(BootMode::UEFI);
+        driver.power_off().await?;
+        driver.boot_medium(medium, BootOrder { persistence, mode }).await?;
+        driver.power_on().await?;
+        job.tell(drystone_engine::events::EventKind::Normal, "PowerOn", "Host booting from its medium");
+        Ok(Progress::again(BOOT_POLL))
+    }
+}

@@ -1,0 +1,221 @@
+//! What is known of the hosts of a namespace, gathered from the API.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use drystone_api::{
+    BareMetalHost, Cluster, HostSoftware, MemberRole, OperationalStatus, PinnedSet, ProvisioningState,
+    SITE_LABEL, SYSTEM_NAMESPACE, Site,
+};
+use drystone_engine::reference::describe_kube_error;
+use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    change::needs_inventory,
+    inventory::Inventory,
+    plan::decide::ControlPlanes,
+    select::{HostFacts, selects},
+};
+
+/// The API did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {}", describe_kube_error(.source))]
+pub struct ApiError {
+    /// What was attempted.
+    pub doing: String,
+    /// Why it failed.
+    pub source: Box<kube::Error>,
+}
+
+/// For `map_err`.
+pub fn api_error(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> ApiError {
+    let doing = doing.into();
+    move |source| ApiError { doing, source: Box::new(source) }
+}
+
+/// What is known of all hosts of a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The hosts, by name.
+    pub hosts: Vec<HostFacts>,
+    /// Control planes by cluster.
+    pub control_planes: BTreeMap<String, ControlPlanes>,
+    /// Hosts that are out of service: their Nodes are not ready.
+    pub unavailable: BTreeSet<String>,
+}
+
+/// A host's place in a cluster.
+struct Membership {
+    cluster: String,
+    role: MemberRole,
+    ready: bool,
+}
+
+/// Gathers it; whether a host counts as unreachable depends on how `sets` change it.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn gather(client: &Client, namespace: &str, sets: &[PinnedSet]) -> Result<Snapshot, ApiError> {
+    let hosts: Vec<BareMetalHost> = all(client, namespace).await?;
+    let software: Vec<HostSoftware> = all(client, namespace).await?;
+    let sites: Vec<Site> = all(client, SYSTEM_NAMESPACE).await?;
+    let mut software: BTreeMap<String, HostSoftware> =
+        software.into_iter().map(|software| (software.name_any(), software)).collect();
+    let cut_off: BTreeMap<String, String> = sites.iter().filter_map(cut_off).collect();
+    let mut snapshot = Snapshot::default();
+    let members = memberships(client, namespace, &mut snapshot).await?;
+    for host in hosts {
+        let name = host.name_any();
+        let facts = of_host(&host, software.remove(&name).as_ref(), &members, sets, &cut_off);
+        if members.get(&name).is_some_and(|member| !member.ready) {
+            snapshot.unavailable.insert(name);
+        }
+        snapshot.hosts.push(facts);
+    }
+    snapshot.hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(snapshot)
+}
+
+/// What is known of one host; nothing if there is no such host.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn of(
+    client: &Client,
+    namespace: &str,
+    host: &str,
+    sets: &[PinnedSet],
+) -> Result<Option<HostFacts>, ApiError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(client.clone(), namespace);
+    let Some(metal) = hosts.get_opt(host).await.map_err(api_error("reading the BareMetalHost"))? else {
+        return Ok(None);
+    };
+    let software: Api<HostSoftware> = Api::namespaced(client.clone(), namespace);
+    let software = software.get_opt(host).await.map_err(api_error("reading the HostSoftware"))?;
+    let mut off = BTreeMap::new();
+    if let Some(site) = metal.labels().get(SITE_LABEL) {
+        let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let site = sites.get_opt(site).await.map_err(api_error("reading the Site"))?;
+        off.extend(site.as_ref().and_then(cut_off));
+    }
+    let members = memberships(client, namespace, &mut Snapshot::default()).await?;
+    Ok(Some(of_host(&metal, software.as_ref(), &members, sets, &off)))
+}
+
+/// All objects of a kind in a namespace.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn all<K>(client: &Client, namespace: &str) -> Result<Vec<K>, ApiError>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let listed = api.list(&ListParams::default()).await;
+    listed.map(|list| list.items).map_err(api_error(format!("listing {}", K::plural(&()))))
+}
+
+/// Clusters are made of hosts of Drystone's own namespace.
+async fn memberships(
+    client: &Client,
+    namespace: &str,
+    snapshot: &mut Snapshot,
+) -> Result<BTreeMap<String, Membership>, ApiError> {
+    let mut members = BTreeMap::new();
+    if namespace != SYSTEM_NAMESPACE {
+        return Ok(members);
+    }
+    let clusters: Api<Cluster> = Api::all(client.clone());
+    let clusters = clusters.list(&ListParams::default()).await.map_err(api_error("listing clusters"))?;
+    for cluster in clusters {
+        let name = format!("{}/{}", cluster.namespace().unwrap_or_default(), cluster.name_any());
+        for member in cluster.status.map(|status| status.members).unwrap_or_default() {
+            if member.role == MemberRole::ControlPlane {
+                let planes = snapshot.control_planes.entry(name.clone()).or_default();
+                planes.members.insert(member.host.clone());
+                if !member.ready {
+                    planes.down.insert(member.host.clone());
+                }
+            }
+            let membership = Membership { cluster: name.clone(), role: member.role, ready: member.ready };
+            members.insert(member.host, membership);
+        }
+    }
+    Ok(members)
+}
+
+fn of_host(
+    host: &BareMetalHost,
+    software: Option<&HostSoftware>,
+    members: &BTreeMap<String, Membership>,
+    sets: &[PinnedSet],
+    cut_off: &BTreeMap<String, String>,
+) -> HostFacts {
+    let name = host.name_any();
+    let member = members.get(&name);
+    let status = host.status.clone().unwrap_or_default();
+    let read = software.and_then(|software| software.status.as_ref());
+    let read = read.filter(|status| status.observed_at.is_some());
+    let mut facts = HostFacts {
+        name,
+        site: host.labels().get(SITE_LABEL).cloned().unwrap_or_default(),
+        labels: host.labels().clone(),
+        cluster: member.map(|member| member.cluster.clone()).unwrap_or_default(),
+        role: member.map(|member| member.role),
+        provisioned: matches!(
+            status.provisioning.state,
+            ProvisioningState::Provisioned | ProvisioningState::ExternallyProvisioned
+        ),
+        inventory: read.map(Inventory::from_status),
+        os_image: status.provisioning.image,
+        unreachable: software.and_then(not_reached),
+    };
+    facts.unreachable = unreachable(host, &facts, sets, cut_off);
+    facts
+}
+
+/// Why the last attempt to reach a host failed, if it did.
+fn not_reached(software: &HostSoftware) -> Option<String> {
+    let conditions = &software.status.as_ref()?.conditions;
+    let reachable = conditions.iter().find(|condition| condition.type_ == REACHABLE)?;
+    (reachable.status == "False").then(|| reachable.message.clone())
+}
+
+/// Condition of a HostSoftware: the host was reached the last time.
+pub const REACHABLE: &str = "Reachable";
+
+/// Condition of a HostSoftware: the host has what its sets say.
+pub const CURRENT: &str = "Current";
+
+fn cut_off(site: &Site) -> Option<(String, String)> {
+    let conditions = &site.status.as_ref()?.conditions;
+    let connected = conditions.iter().find(|condition| condition.type_ == "Connected")?;
+    (connected.status == "False")
+        .then(|| (site.name_any(), format!("site {} is cut off: {}", site.name_any(), connected.message)))
+}
+
+fn unreachable(
+    host: &BareMetalHost,
+    facts: &HostFacts,
+    sets: &[PinnedSet],
+    cut_off: &BTreeMap<String, String>,
+) -> Option<String> {
+    if let Some(reason) = cut_off.get(&facts.site) {
+        return Some(reason.clone());
+    }
+    let mine = || sets.iter().filter(|set| selects(&set.selector, facts));
+    let status = host.status.as_ref();
+    let bmc_fails = status.filter(|status| {
+        status.operational_status == OperationalStatus::Error
+            && matches!(status.error_type.as_str(), "registration error" | "power management error")
+    });
+    if let Some(status) = bmc_fails
+        && mine().any(|set| set.os_image.is_some())
+    {
+        return Some(format!("its BMC: {}", status.error_message));
+    }
+    facts.unreachable.clone().filter(|_| mine().any(needs_inventory))
+}

@@ -1,0 +1,86 @@
+//! Another operating system: through the BareMetalHost, which provisions the host anew.
+
+use drystone_api::{BareMetalHost, HostImage, ProvisioningState, SoftwareAccess};
+use drystone_engine::action::{Action, StepContext, StepError};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+    runtime::wait::await_condition,
+};
+use serde_json::json;
+
+use super::{HostParameters, Prepared, scene::Scene};
+use crate::{inventory::same_image, records};
+
+/// Provisions a host with another image.
+pub struct ChangeImage;
+
+impl Action for ChangeImage {
+    const NAME: &'static str = "software.change-image";
+    type Parameters = HostParameters;
+    type Output = ();
+
+    async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
+        let scene = Scene::find(context, &parameters.host).await?;
+        let Some(wanted) = &scene.wanted.os_image else { return Ok(()) };
+        super::bring::check_signatures(&scene.sets)?;
+        provision(context, &parameters.host, &wanted.host_image()).await?;
+        forget_keys(context, &scene).await
+    }
+
+    async fn undo(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
+        let prepared: Prepared = context.input("prepare")?;
+        let Some(former) = &prepared.former.os_image else { return Ok(()) };
+        let scene = Scene::find(context, &parameters.host).await?;
+        provision(context, &parameters.host, former).await?;
+        forget_keys(context, &scene).await
+    }
+}
+
+/// A new system has new host keys, which are learned again where that is allowed.
+async fn forget_keys(context: &StepContext, scene: &Scene) -> Result<(), StepError> {
+    let learns = |access: &SoftwareAccess| access.trust_on_first_use;
+    if !scene.wanted.access.as_ref().is_some_and(learns) {
+        return Ok(());
+    }
+    records::change(context.client(), &scene.namespace, &scene.host.name, |status| status.host_keys.clear())
+        .await
+        .map_err(StepError::transient)
+}
+
+/// Declares the image and waits until the host runs it.
+pub(super) async fn provision(context: &StepContext, host: &str, image: &HostImage) -> Result<(), StepError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &context.subject().namespace);
+    // Fields that the new image has not must not stay.
+    let mut wanted = json!({"checksum": null, "checksumType": null, "format": null});
+    if let (Some(wanted), Ok(serde_json::Value::Object(given))) =
+        (wanted.as_object_mut(), serde_json::to_value(image))
+    {
+        wanted.extend(given);
+    }
+    let patch = json!({"spec": {"image": wanted, "online": true}});
+    hosts
+        .patch(host, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map_err(|error| StepError::from_kube("declaring the image of the host", &error))?;
+    context.progress(10, "waiting for the host to be provisioned");
+    let settled = |host: Option<&BareMetalHost>| judge(host, image).is_some();
+    let waited = context.wait_for(Box::pin(await_condition(hosts, host, settled))).await?;
+    let found = waited.map_err(|error| StepError::transient(format!("waiting for {host}: {error}")))?;
+    match judge(found.as_ref(), image) {
+        Some(Ok(())) => Ok(()),
+        Some(Err(why)) => Err(StepError::permanent(format!("host {host}: {why}"))),
+        None => Err(StepError::transient(format!("{host} changed while it was looked at"))),
+    }
+}
+
+/// Whether the host runs the image, or never will; `None` while that is open.
+fn judge(host: Option<&BareMetalHost>, image: &HostImage) -> Option<Result<(), String>> {
+    let Some(host) = host else { return Some(Err("was deleted".to_owned())) };
+    let status = host.status.as_ref()?;
+    let runs = status.provisioning.image.as_ref().is_some_and(|present| same_image(present, image));
+    if status.provisioning.state == ProvisioningState::Provisioned && status.powered_on && runs {
+        return Some(Ok(()));
+    }
+    status.is_hopeless().then(|| Err(format!("{}: {}", status.error_type, status.error_message)))
+}
