@@ -85,7 +85,7 @@ YAML
 node() {
   taints='[]'
   [ "$DRYSTONE_ROLE" = worker ] || taints='[{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]'
-  images=$(printf '%s' "${IMAGE_ARCHIVES:-}" | jq -R 'split(" ")')
+  images=$(jq -cn --arg images "${IMAGE_ARCHIVES:-}" '$images | split(" ")')
   jq --argjson taints "$taints" --argjson images "$images" '
     env as $e | (.hosts[] | select(.name == $e.DRYSTONE_HOST)) as $host | {
       nodeName: $host.name, clusterName: .cluster, nodeAddress: $host.address, interface: "eth0",
@@ -133,6 +133,6 @@ join)
   ;;
 remove)
   for unit in drystone-node drystone-control-plane; do systemctl disable --now $unit.service || :; done
-  rm -rf $etc /var/lib/drystone/control-plane "$DRYSTONE_ADMIN_CONF"
+  rm -rf $etc/pki $etc/*.yaml $etc/bootstrap-token /var/lib/drystone/control-plane "$DRYSTONE_ADMIN_CONF"
   ;;
 esac

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "ArtifactStatus",
     derive = "PartialEq",
-    validation = Rule::new("self.spec.owner == oldSelf.spec.owner && self.spec.cluster == oldSelf.spec.cluster && self.spec.type == oldSelf.spec.type && self.spec.name == oldSelf.spec.name").message("owner, cluster, type and name cannot be changed: make another image"),
     printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".spec.cluster"}"#,
     printcolumn = r#"{"name":"Type","type":"string","jsonPath":".spec.type"}"#,
     printcolumn = r#"{"name":"Image","type":"string","jsonPath":".spec.name"}"#,

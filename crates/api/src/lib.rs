@@ -11,7 +11,6 @@ mod cluster;
 mod composition;
 mod condition;
 mod connection;
-mod data_image;
 mod distribution;
 mod fabric_agent;
 mod fabric_switch;
@@ -56,7 +55,6 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
-pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, DataImageStatus};
 pub use distribution::{
     ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
 };
@@ -167,7 +165,6 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         Cluster::crd(),
         Composition::crd(),
         Connection::crd(),
-        DataImage::crd(),
         EndpointGroup::crd(),
         FabricAgent::crd(),
         FirmwareSchema::crd(),

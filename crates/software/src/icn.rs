@@ -169,12 +169,12 @@ fn shortcomings(entry: &Named<'_>, host: &BareMetalHost) -> Vec<String> {
     let (label, machine) = (entry.label, entry.machine);
     if let Some(hardware) = host.status.as_ref().and_then(|status| status.hardware.as_ref()) {
         let wanted = machine.cpu.and_then(|cpu| u32::try_from(cpu).ok()).unwrap_or(0);
-        let has = u32::try_from(hardware.cpu.count).unwrap_or(u32::MAX);
+        let has = hardware.cpu.count;
         if has < wanted {
             notes.push(format!("{label} should have {wanted} processors and has {has}"));
         }
         let wanted: Option<drystone_api::quantity::Memory> = machine.memory.parse().ok();
-        let has = u64::try_from(hardware.ram_mebibytes).unwrap_or(0) << 20;
+        let has = hardware.ram_mebibytes << 20;
         if let Some(wanted) = wanted
             && has < wanted.0
         {

@@ -179,6 +179,7 @@ fn take_out_one(
             let parameters = InstallParameters {
                 via: standing.unwrap_or_default().to_owned(),
                 dead: !member.ready,
+                expendable: installation.composed && !is_control_plane,
                 ..installation.parameters(host, member.role)
             };
             plan.action::<ResetHost>(id, &parameters)

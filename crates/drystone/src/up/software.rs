@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use drystone_engine::{action::ActionRegistry, events::EventSink};
+use drystone_engine::{action::ActionRegistry, events::EventSink, harness::Caches};
 use drystone_software::{
     access::ssh::SshDoor,
     artifacts::ArtifactCache,
@@ -19,12 +19,14 @@ pub(super) fn prepare(
     actions: &mut ActionRegistry,
     keys: &Keys,
     data: &Path,
+    caches: Caches,
     events: Arc<dyn EventSink>,
 ) -> Result<SoftwareConfig, Failure> {
     let own = reqwest::Certificate::from_pem(keys.authority.certificate_pem().as_bytes())?;
     let fetching = reqwest::Client::builder().tls_certs_merge([own]).build()?;
     let dependencies = StepDependencies {
         door: Arc::new(SshDoor::default()),
+        caches,
         artifacts: ArtifactCache::new(data.join("software"), fetching),
     };
     steps::register(actions, &dependencies)?;

@@ -257,13 +257,6 @@ fn tenants_may_what_their_roles_say() {
     assert_eq!(curl(&up, &["-H", "Authorization: Bearer x"], COLLECTION).0, 401);
     let shown = kubectl(&up, &["get", "artifacts", "-A", "-o", "wide"]);
     assert!(shown.contains("alpha") && shown.contains("100%"), "{shown}");
-    // What an image is known by stays, or nobody would find it.
-    let object = kubectl(&up, &["get", "artifacts", "-n", "alpha", "-o", "name"]);
-    let mut change = Command::new("kubectl");
-    change.arg("--kubeconfig").arg(up.data.join("kubeconfig")).args(["patch", "-n", "alpha", "--type=merge"]);
-    let (done, said) =
-        text(&change.args([&object, "-p", r#"{"spec": {"name": "b"}}"#]).output().expect("kubectl"));
-    assert!(!done && said.contains("cannot be changed"), "{said}");
     let deadline = Instant::now() + PATIENCE;
     while !kubectl(&up, &["get", "events", "-n", "alpha"]).contains("Complete") {
         assert!(Instant::now() < deadline, "no event tells that the image is complete");

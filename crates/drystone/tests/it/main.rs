@@ -14,6 +14,7 @@ mod process;
 mod search;
 mod secrets;
 mod sites;
+mod software;
 mod stage;
 mod sunfish;
 mod up;

@@ -1,6 +1,7 @@
 //! Three sites, each with a local controller of its own, under a global one of two replicas: real processes on loopback.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     process::{Command, Output},
     time::{Duration, Instant},
@@ -18,6 +19,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(300);
 
 const SITES: &str = "/apis/drystone.dev/v1alpha1/namespaces/drystone-system/sites";
+
+const SECRETS: &str = "/api/v1/namespaces/drystone-system/secrets";
 
 /// Runs the program against one that runs.
 fn command(up: &Up, arguments: &[&str]) -> Output {
@@ -157,7 +160,12 @@ async fn three_sites_under_two_replicas() {
     let leader = one.leader().await;
     let (survivor, dead, user) =
         if is_led_by(&first, &leader) { (second, first, &two) } else { (first, second, &one) };
-    dead.kill();
+    // The leader is killed while others write; what was acknowledged is not lost.
+    let killed = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        dead.kill();
+    };
+    let (written, ()) = tokio::join!(write_for_east(user, 40), killed);
     for role in ["worker", "spare", "worker"] {
         must(&survivor, &["site", "set-role", "west", &format!("west-04={role}")]);
     }
@@ -165,6 +173,12 @@ async fn three_sites_under_two_replicas() {
     // Nobody else is held up.
     must(&survivor, &["site", "set-role", "east", "east-01=control-plane"]);
     awaited(user, "east", "the change", is_synchronized).await;
+    let east = User::of(&locals[0]);
+    eventually("all that was written for east", || async {
+        let there = secrets(&east).await;
+        written.iter().all(|name| there.contains(name)).then_some(())
+    })
+    .await;
     locals[1].resume();
     awaited(user, "west", "caught up", is_synchronized).await;
     let after = site(&west, "west").await;
@@ -183,6 +197,26 @@ async fn three_sites_under_two_replicas() {
         assert!(!local.log().contains(local.password().trim()), "a password in a log");
     }
     locals.into_iter().chain([survivor]).for_each(|up| drop(up.stop()));
+}
+
+/// Writes Secrets for a site, one after the other; the names of those that were acknowledged.
+async fn write_for_east(user: &User, count: usize) -> Vec<String> {
+    let mut written = Vec::new();
+    for number in 0..count {
+        let name = format!("load-{number}");
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"a": "b"},
+            "metadata": {"name": name, "labels": {"drystone.dev/site": "east"}}});
+        user.send(Method::POST, SECRETS, Some(secret)).await;
+        written.push(name);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    written
+}
+
+async fn secrets(user: &User) -> BTreeSet<String> {
+    let list = user.send(Method::GET, SECRETS, None).await;
+    let items = list["items"].as_array().expect("items").iter();
+    items.map(|item| item["metadata"]["name"].as_str().expect("a name").to_owned()).collect()
 }
 
 /// Whether a replica says that it leads under this identity.

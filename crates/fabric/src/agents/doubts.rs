@@ -64,6 +64,11 @@ impl Doubts {
         self.doubted.lock().unwrap_or_else(PoisonError::into_inner).remove(agent)
     }
 
+    /// Whether anything of an agent is doubted.
+    pub fn has(&self, agent: &ObjectKey) -> bool {
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner).contains_key(agent)
+    }
+
     /// What was taken is still doubted: the crawl came to nothing. No bell is rung.
     pub fn put_back(&self, agent: &ObjectKey, doubt: Doubt) {
         let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);

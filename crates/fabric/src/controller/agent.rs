@@ -27,6 +27,9 @@ use crate::agents::{AgentTrees, Doubt, Doubts, KeptError, bring_back};
 /// How often an agent that answers is crawled again.
 const RECRAWL: Duration = Duration::from_secs(60);
 
+/// How soon it is read again when something was doubted meanwhile.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// What went wrong in a pass.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AgentError {
@@ -73,8 +76,10 @@ impl Reconciler for AgentReconciler {
             Some(Doubt::Below(origins)) if fresh => self.look_again(&agent, origins).await,
             _ => Ok(false),
         };
+        // What was doubted while this pass read is read again at once: it may have been too late for this one.
+        let next = || if self.doubts.has(&key) { AGAIN } else { RECRAWL };
         let result = match result {
-            Ok(true) => return Ok(Requeue::After(RECRAWL)),
+            Ok(true) => return Ok(Requeue::After(next())),
             Ok(false) => self.crawl(&agent).await,
             Err(error) => Err(error),
         };
@@ -82,7 +87,7 @@ impl Reconciler for AgentReconciler {
             Ok(status) => {
                 self.write(&agent, status, ready).await?;
                 self.listeners.listen(&key, &agent.spec.address, self.services.of(&agent).await?);
-                Ok(Requeue::After(RECRAWL))
+                Ok(Requeue::After(next()))
             }
             Err(error) => {
                 if let Some(doubt) = doubt {

@@ -290,8 +290,9 @@ impl Store {
     /// [`StoreError`]; calling it again goes on.
     pub async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
         let Some(upload) = self.uploads().get(id).cloned() else { return Ok(()) };
-        let place = self.wait_for(&upload, &upload.take_over()).await;
-        let place = match place {
+        upload.take_over();
+        // Whoever comes now waits, and finds it gone: a deletion gives way to nobody.
+        let place = match self.wait_for(&upload, &CancellationToken::new()).await {
             Err(StoreError::Gone) => return Ok(()),
             place => place?,
         };

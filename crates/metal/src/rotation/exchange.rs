@@ -130,6 +130,7 @@ impl Exchange<'_> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn failed(error: DriverError) -> ExchangeError {
     match error {
         DriverError::Unauthorized { .. } | DriverError::Refused { .. } => {

@@ -35,7 +35,15 @@ pub(crate) fn through(ironic: &Ironic) -> Arc<dyn Provisioner> {
 
 async fn nodes(ironic: &Ironic) -> Vec<Value> {
     let http = drystone_redfish::client::http_builder().build().unwrap();
-    let text = http.get(format!("{}v1/nodes", ironic.url)).send().await.unwrap().text().await.unwrap();
+    let text = http
+        .get(format!("{}v1/nodes", ironic.url))
+        .header("x-openstack-ironic-api-version", "1.89")
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     let body: Value = serde_json::from_str(&text).unwrap();
     body["nodes"].as_array().unwrap().clone()
 }

@@ -7,6 +7,7 @@
 mod emulated;
 mod examples;
 mod ironic;
+mod measure;
 mod peers;
 mod sushy;
 mod world;

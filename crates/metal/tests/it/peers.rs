@@ -80,6 +80,11 @@ impl Drop for Sushy {
 impl Sushy {
     /// Its user is `admin` with the password `secret`.
     pub(crate) async fn start(environment: &Path, count: usize) -> Self {
+        Self::start_with(environment, count, None).await
+    }
+
+    /// The same, with power that lands after that many seconds.
+    pub(crate) async fn start_with(environment: &Path, count: usize, power_seconds: Option<u32>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let systems: Vec<FakeSystem> = (0..count)
@@ -100,8 +105,11 @@ impl Sushy {
         std::fs::create_dir(&state).unwrap();
         let users = directory.path().join("htpasswd");
         write_password(environment, &users);
+        let delay = power_seconds
+            .map(|seconds| format!("import random\nrandom.randint = lambda low, high: {seconds}\n"))
+            .unwrap_or_default();
         let configuration = format!(
-            "SUSHY_EMULATOR_FAKE_DRIVER = True\nSUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'\nSUSHY_EMULATOR_LISTEN_PORT = {port}\n\
+            "{delay}SUSHY_EMULATOR_FAKE_DRIVER = True\nSUSHY_EMULATOR_LISTEN_IP = '127.0.0.1'\nSUSHY_EMULATOR_LISTEN_PORT = {port}\n\
              SUSHY_EMULATOR_STATE_DIR = '{}'\nSUSHY_EMULATOR_FEATURE_SET = 'full'\nSUSHY_EMULATOR_AUTH_FILE = '{}'\n\
              SUSHY_EMULATOR_FAKE_SYSTEMS = [{text}]\n",
             state.display(),

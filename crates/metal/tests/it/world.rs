@@ -84,7 +84,11 @@ impl World {
     /// With the in-house way alone.
     pub(crate) async fn start() -> Self {
         Self::start_with(PACING, |media| {
-            vec![in_house(media, Pauses::default(), Timing { soft_off: Duration::from_secs(2) })]
+            vec![in_house(
+                media,
+                Pauses::default(),
+                Timing { soft_off: Duration::from_secs(2), ..Timing::default() },
+            )]
         })
         .await
     }

@@ -355,7 +355,7 @@ async fn carry_out_compositions(client: Client) {
             let free = all.iter().filter(|host| is_ours(host) || host.spec.consumer_ref.is_none());
             let fits = free
                 .map(kube::ResourceExt::name_any)
-                .filter(|name| group.hosts.is_empty() || group.hosts.contains(name));
+                .filter(|name| group.only_hosts.is_empty() || group.only_hosts.contains(name));
             wanted.extend(fits.take(group.count as usize));
             if wanted.len() < group.count as usize || group.host.cores > 64 {
                 wanted.clear();

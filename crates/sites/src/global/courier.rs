@@ -117,7 +117,7 @@ impl Courier {
             }
             if let Some(other) = holder.filter(|_| !take_over) {
                 return Err(Lost::Refused(format!(
-                    "another global controller ({other}) has the site; let it go there, or set spec.controller.takeOver"
+                    "it is the site of another global controller, or of another Site, already ({other}): let it go there, or set spec.controller.takeOver"
                 )));
             }
             let spec = LeaseSpec { holder_identity: Some(owner.to_owned()), ..LeaseSpec::default() };
@@ -146,9 +146,7 @@ impl Courier {
         let holder = present.and_then(|lease| lease.spec?.holder_identity);
         match holder {
             Some(holder) if holder == owner => Ok(()),
-            Some(other) => {
-                Err(Lost::Refused(format!("another global controller ({other}) has taken the site")))
-            }
+            Some(other) => Err(Lost::Refused(format!("somebody else has taken the site over: {other}"))),
             None => self.claim(owner, false).await,
         }
     }

@@ -119,7 +119,8 @@ impl Link {
     /// Connects and stays connected as long as that lasts.
     async fn connected(&mut self, way: &Way) -> Result<std::convert::Infallible, Lost> {
         let client = self.dial(&way.controller).await?;
-        let owner = self.declared.owner().to_owned();
+        // Two sites behind one local controller would each take away what the other brings.
+        let owner = format!("{}/{}", self.declared.owner(), self.key);
         let mut session =
             Session::open(client, self.config.deadline, &owner, way.controller.take_over).await?;
         self.known.reconnect();

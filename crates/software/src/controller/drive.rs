@@ -300,11 +300,11 @@ pub(super) fn apply(rollout: &Rollout, status: &mut RolloutStatus, decision: &De
             wave.finished_at = Some(now.clone());
         }
     }
-    conclude(status, decision, now);
+    conclude(status, decision, &now);
     begun
 }
 
-fn conclude(status: &mut RolloutStatus, decision: &Decision, now: Time) {
+fn conclude(status: &mut RolloutStatus, decision: &Decision, now: &Time) {
     let count = |wanted: &dyn Fn(Phase) -> bool| {
         number(status.hosts.iter().filter(|entry| wanted(entry.phase)).count())
     };

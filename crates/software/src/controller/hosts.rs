@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
-    Artifact, BareMetalHost, HostSoftware, HostSoftwareStatus, PinnedSet, SoftwareAccess, SoftwareSet,
-    condition, set_condition,
+    Artifact, BareMetalHost, Cluster, HostSoftware, HostSoftwareStatus, PinnedSet, SoftwareAccess,
+    SoftwareSet, condition, set_condition,
 };
 use drystone_engine::{
     events::EventKind,
-    harness::{Reconciler, Requeue, StatusError, is_deleted, update_status},
+    harness::{Cache, Reconciler, Requeue, StatusError, is_deleted, update_status},
     reference::reference_to,
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -45,6 +45,8 @@ pub(super) enum HostError {
 pub(super) struct HostReconciler {
     pub(super) client: Client,
     pub(super) config: SoftwareConfig,
+    pub(super) artifacts: Cache<Artifact>,
+    pub(super) clusters: Cache<Cluster>,
 }
 
 impl Reconciler for HostReconciler {
@@ -59,7 +61,9 @@ impl Reconciler for HostReconciler {
         }
         let (namespace, name) = (software.namespace().unwrap_or_default(), software.name_any());
         let api: Api<HostSoftware> = Api::namespaced(self.client.clone(), &namespace);
-        let artifacts: Vec<Artifact> = all(&self.client, &namespace).await?;
+        self.artifacts.ready().await;
+        let artifacts: Vec<Artifact> =
+            self.artifacts.list().iter().map(|artifact| (**artifact).clone()).collect();
         let sets: Vec<SoftwareSet> = all(&self.client, &namespace).await?;
         let pinned: Vec<PinnedSet> = sets
             .iter()
@@ -67,7 +71,7 @@ impl Reconciler for HostReconciler {
             .filter_map(|set| pin(set, &artifacts).ok())
             .map(|pinned| pinned.set)
             .collect();
-        let Some(facts) = of(&self.client, &namespace, &name, &pinned).await? else {
+        let Some(facts) = of(&self.client, &self.clusters, &namespace, &name, &pinned).await? else {
             return Ok(Requeue::OnChange);
         };
         let mine: Vec<&PinnedSet> = pinned.iter().filter(|set| selects(&set.selector, &facts)).collect();

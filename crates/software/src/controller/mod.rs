@@ -10,17 +10,17 @@ mod sets;
 use std::sync::Arc;
 
 use drystone_api::{
-    Artifact, BareMetalHost, Cluster, HostSoftware, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
+    Artifact, BareMetalHost, Cluster, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
 };
 use drystone_engine::{
     events::EventSink,
     harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject},
     reference::ObjectKey,
 };
-use kube::{Api, Client, ResourceExt as _, runtime::watcher};
+use kube::{Client, ResourceExt as _, runtime::watcher};
 use tokio_util::sync::CancellationToken;
 
-use crate::{plan::Timing, steps::StepDependencies};
+use crate::{facts::Known, plan::Timing, steps::StepDependencies};
 
 /// Label of a Rollout: the SoftwareSet that it was made for.
 pub const SET_LABEL: &str = "drystone.dev/software-set";
@@ -46,18 +46,29 @@ pub struct SoftwareConfig {
 pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationToken) {
     let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
     let everything = watcher::Config::default;
-    let artifacts: Cache<Artifact> = Cache::start(Api::all(client.clone()), everything(), shutdown.clone());
-    let operations: Cache<Operation> = Cache::start(Api::all(client.clone()), everything(), shutdown.clone());
+    let caches = &config.dependencies.caches;
+    let artifacts: Cache<Artifact> = caches.of();
+    let operations: Cache<Operation> = caches.of();
+    let known = Known::of(caches);
 
-    let sets =
-        sets::SetReconciler { client: client.clone(), config: config.clone(), artifacts: artifacts.clone() };
+    let sets = sets::SetReconciler {
+        client: client.clone(),
+        config: config.clone(),
+        artifacts: artifacts.clone(),
+        known: known.clone(),
+    };
     let sets = Controller::new(client.clone(), sets, settings.clone())
         .owns::<Rollout>()
-        .watches::<BareMetalHost>(everything(), same_namespace)
-        .watches::<HostSoftware>(everything(), same_namespace)
+        .watches_cache(&known.hosts, same_namespace)
+        .watches_cache(&known.software, same_namespace)
         .watches_cache(&artifacts, |_, sets: &Objects<SoftwareSet>| sets.keys());
 
-    let hosts = hosts::HostReconciler { client: client.clone(), config: config.clone() };
+    let hosts = hosts::HostReconciler {
+        client: client.clone(),
+        config: config.clone(),
+        artifacts: artifacts.clone(),
+        clusters: known.clusters.clone(),
+    };
     let hosts = Controller::new(client.clone(), hosts, settings.clone())
         .watches::<SoftwareSet>(everything(), same_namespace);
 
@@ -75,6 +86,7 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         config,
         operations: operations.clone(),
         artifacts,
+        known: known.clone(),
     };
     let rollouts = Controller::new(client, rollouts, one)
         .watches_cache(&operations, |operation: &Operation, _| {
@@ -82,9 +94,9 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
             let ours = subject.kind == "Rollout";
             ours.then(|| ObjectKey::new(&subject.namespace, &subject.name)).into_iter().collect()
         })
-        .watches::<HostSoftware>(everything(), active_in_namespace)
-        .watches::<Cluster>(everything(), |_: &Cluster, rollouts| active(rollouts, SYSTEM_NAMESPACE))
-        .watches::<Site>(everything(), |_: &Site, rollouts| active(rollouts, SYSTEM_NAMESPACE));
+        .watches_cache(&known.software, active_in_namespace)
+        .watches_cache(&known.clusters, |_: &Cluster, rollouts| active(rollouts, SYSTEM_NAMESPACE))
+        .watches_cache(&known.sites, |_: &Site, rollouts| active(rollouts, SYSTEM_NAMESPACE));
     tokio::join!(
         sets.run(shutdown.clone()),
         hosts.run(shutdown.clone()),

@@ -40,11 +40,16 @@ pub(super) fn next(rollouts: &[Rollout], revision: &str, needed: &BTreeSet<Strin
         .filter(|rollout| active(rollout) && !is_of(rollout) && !rollout.spec.cancel)
         .map(kube::ResourceExt::name_any)
         .collect();
+    let age = |rollout: &&Rollout| (rollout.creation_timestamp(), rollout.name_any());
     let mut mine: Vec<&Rollout> = rollouts.iter().filter(is_of).collect();
-    mine.sort_by_key(|rollout| (rollout.creation_timestamp(), rollout.name_any()));
+    mine.sort_by_key(age);
+    // What failed or was ended before the set was something else for a while is tried again: somebody wants it back.
+    let newest = rollouts.iter().max_by_key(age);
+    let returned = newest.is_some_and(|newest| !is_of(&newest));
     let step = match mine.last() {
         Some(last) if active(last) => Step::Follow(last.name_any()),
         _ if needed.is_empty() => Step::Rest,
+        Some(_) if returned => Step::Create(number(&mine)),
         Some(last) if phase(last) != RolloutPhase::Succeeded => Step::GiveUp(last.name_any()),
         // Failures that were tolerated are not tried again and again.
         Some(last) if needed.iter().all(|host| has_failed(last, host)) => Step::GiveUp(last.name_any()),
@@ -101,5 +106,9 @@ mod tests {
         let both = next(&[running, older], "r2", &needed);
         assert_eq!(both.step, Step::Follow("base-r2-1".to_owned()));
         assert_eq!(both.cancel, ["base-r1-1"]);
+        let ended = rollout("base-r2-1", "r2", RolloutPhase::Cancelled, &[]);
+        assert_eq!(step(std::slice::from_ref(&ended)), Step::GiveUp("base-r2-1".to_owned()));
+        let between = rollout("base-r3-1", "r3", RolloutPhase::Succeeded, &[]);
+        assert_eq!(step(&[ended, between]), Step::Create(2));
     }
 }

@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt as _, api::PostParams};
 
 use super::{FINALIZER, SoftwareConfig, drive};
 use crate::{
-    facts::{ApiError, all, api_error, gather},
+    facts::{ApiError, Known, all, api_error},
     pin::pin,
     plan::{PlanInput, forecast::forecast, plan},
     steps,
@@ -44,6 +44,7 @@ pub(super) struct RolloutReconciler {
     pub(super) config: SoftwareConfig,
     pub(super) operations: Cache<Operation>,
     pub(super) artifacts: Cache<Artifact>,
+    pub(super) known: Known,
 }
 
 impl Reconciler for RolloutReconciler {
@@ -162,7 +163,7 @@ impl RolloutReconciler {
                 set.map(|set| set.spec.strategy).unwrap_or_default()
             }
         };
-        let snapshot = gather(&self.client, &namespace, &sets).await?;
+        let snapshot = self.known.gather(&namespace, &sets).await;
         let input = PlanInput {
             sets: &sets,
             hosts: &snapshot.hosts,
@@ -194,7 +195,7 @@ impl RolloutReconciler {
         status: &mut RolloutStatus,
     ) -> Result<drive::Outcome, RolloutError> {
         let namespace = rollout.namespace().unwrap_or_default();
-        let snapshot = gather(&self.client, &namespace, &status.sets).await?;
+        let snapshot = self.known.gather(&namespace, &status.sets).await;
         self.operations.ready().await;
         let mut outcome = drive::Outcome::default();
         // What was written down as begun, but not done before a crash.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     change::needs_inventory,
-    facts::{ApiError, Snapshot, api_error, gather},
+    facts::{ApiError, Known, Snapshot, api_error},
     pin::{Pinned, pin},
     plan::{PlanInput, RolloutPlan, plan},
     records,
@@ -56,6 +56,7 @@ pub(super) struct SetReconciler {
     pub(super) client: Client,
     pub(super) config: SoftwareConfig,
     pub(super) artifacts: Cache<Artifact>,
+    pub(super) known: Known,
 }
 
 /// What a pass came to: reason and message of the condition `Ready`, and what else is to be told.
@@ -126,7 +127,7 @@ impl SetReconciler {
         };
         let namespace = set.namespace().unwrap_or_default();
         let sets = [pinned];
-        let snapshot = gather(&self.client, &namespace, &sets).await?;
+        let snapshot = self.known.gather(&namespace, &sets).await;
         let mut verdict = Verdict { valid: true, ..Verdict::default() };
         verdict.status.revision.clone_from(&sets[0].revision);
         verdict.status.artifacts = chosen;

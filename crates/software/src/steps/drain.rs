@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{HostParameters, scene::Scene};
+use super::{HostParameters, StepDependencies, scene::Scene};
 
 /// Annotation of a Node that a rollout has cordoned: it is let go by it only, and not if it was cordoned before.
 const CORDONED: &str = "drystone.dev/cordoned-by-rollout";
@@ -24,10 +24,10 @@ const CORDONED: &str = "drystone.dev/cordoned-by-rollout";
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Moves pods away.
-pub struct Drain;
+pub struct Drain(pub(super) StepDependencies);
 
 /// Lets pods back.
-pub struct Uncordon;
+pub struct Uncordon(pub(super) StepDependencies);
 
 /// A client of the cluster that the host belongs to; `None` if it belongs to none.
 pub(super) async fn cluster_of(context: &StepContext, scene: &Scene) -> Result<Option<Client>, StepError> {
@@ -51,7 +51,7 @@ impl Action for Drain {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
-        let scene = Scene::find(context, &parameters.host).await?;
+        let scene = Scene::find(context, &self.0, &parameters.host).await?;
         let emptied = async {
             let mut why = String::new();
             loop {
@@ -68,7 +68,7 @@ impl Action for Drain {
     }
 
     async fn undo(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
-        uncordon(context, &parameters.host).await
+        uncordon(context, &self.0, &parameters.host).await
     }
 }
 
@@ -78,7 +78,7 @@ impl Action for Uncordon {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
-        uncordon(context, &parameters.host).await
+        uncordon(context, &self.0, &parameters.host).await
     }
 }
 
@@ -103,8 +103,12 @@ async fn cordon(client: &Client, host: &str) -> Result<(), StepError> {
     patched.map(drop).map_err(|error| StepError::from_kube("cordoning the Node", &error))
 }
 
-async fn uncordon(context: &StepContext, host: &str) -> Result<(), StepError> {
-    let scene = Scene::find(context, host).await?;
+async fn uncordon(
+    context: &StepContext,
+    dependencies: &StepDependencies,
+    host: &str,
+) -> Result<(), StepError> {
+    let scene = Scene::find(context, dependencies, host).await?;
     let Some(client) = cluster_of(context, &scene).await? else { return Ok(()) };
     let nodes: Api<Node> = Api::all(client);
     let node = nodes.get_opt(host).await.map_err(|error| StepError::from_kube("reading the Node", &error))?;

@@ -19,6 +19,7 @@ use drystone_api::{
 };
 use drystone_engine::{
     action::{ActionRegistry, RegistryError},
+    harness::Caches,
     plan::{PlanBuilder, PlanError},
 };
 pub use health::Health;
@@ -37,6 +38,8 @@ pub struct StepDependencies {
     pub door: Arc<dyn HostDoor>,
     /// Files that are brought to hosts.
     pub artifacts: ArtifactCache,
+    /// Copies of what is asked for again and again.
+    pub caches: Caches,
 }
 
 /// The host that a step is about.
@@ -52,12 +55,12 @@ pub struct HostParameters {
 /// [`RegistryError`] when a name is taken.
 pub fn register(registry: &mut ActionRegistry, dependencies: &StepDependencies) -> Result<(), RegistryError> {
     registry.register(Prepare(dependencies.clone()))?;
-    registry.register(Drain)?;
-    registry.register(ChangeImage)?;
+    registry.register(Drain(dependencies.clone()))?;
+    registry.register(ChangeImage(dependencies.clone()))?;
     registry.register(Apply(dependencies.clone()))?;
     registry.register(Reboot(dependencies.clone()))?;
     registry.register(Health(dependencies.clone()))?;
-    registry.register(Uncordon)?;
+    registry.register(Uncordon(dependencies.clone()))?;
     registry.register(Revert(dependencies.clone()))
 }
 
@@ -98,7 +101,7 @@ pub fn update(
         .title(format!("Prepare {host}"))
         .estimate(seconds(timing.prepare))
         .timeout(APPLY)
-        .max_attempts(3);
+        .max_attempts(5);
     let mut before = vec!["prepare"];
     if entry.drain {
         let limit = strategy.drain_timeout_seconds.unwrap_or(DEFAULT_SECONDS);

@@ -30,7 +30,7 @@ impl Action for Prepare {
     type Output = Prepared;
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<Prepared, StepError> {
-        let mut scene = Scene::find(context, &parameters.host).await?;
+        let mut scene = Scene::find(context, &self.0, &parameters.host).await?;
         fetch(&self.0.artifacts, &scene).await?;
         if let Some(access) = scene.wanted.access.clone() {
             context.progress(10, "reading what is on the host");

@@ -226,8 +226,11 @@ fn killed_again_and_again_it_comes_to_its_end() {
             .build()
             .expect("a runtime");
         let (client, folder) = (process.block_on(async { stage.another_client() }), folder.path().to_owned());
-        process.spawn(async move { control(client, &folder).await });
-        std::thread::sleep(lifetime);
+        // Dropped wherever it is; what its tasks still had in hand is dropped before the files are closed to them.
+        process.block_on(async {
+            let _ = tokio::time::timeout(lifetime, control(client, &folder)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        });
         process.shutdown_background();
         lives += 1;
         let rollouts = lasting.block_on(stage.rollouts());

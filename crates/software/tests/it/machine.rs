@@ -393,11 +393,19 @@ fn killed_while_packages_are_installed_each_is_installed_once() {
             .build()
             .expect("a runtime");
         let (client, folder) = (process.block_on(async { stage.another_client() }), folder.path().to_owned());
-        process.spawn(async move { control(client, &folder).await });
-        std::thread::sleep(Duration::from_millis(400 + 211 * life % 700 + 10 * life));
+        // Dropped wherever it is; what its tasks still had in hand is dropped before the files are closed to them.
+        process.block_on(async {
+            let _ = tokio::time::timeout(
+                Duration::from_millis(400 + 211 * life % 700 + 40 * life),
+                control(client, &folder),
+            )
+            .await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        });
         process.shutdown_background();
         lives += 1;
         let rollouts = lasting.block_on(stage.rollouts());
+        println!("life {life}: {:?}", lasting.block_on(stage.told()));
         let phase = rollouts.first().and_then(|rollout| rollout.status.as_ref()).map(|status| status.phase);
         if phase.is_some_and(RolloutPhase::is_final) {
             break;

@@ -10,6 +10,7 @@ use drystone_apiserver::{ApiServer, Config, Profile};
 use drystone_engine::{
     action::ActionRegistry,
     events::Silent,
+    harness::Caches,
     operations::{OperationController, OperationControllerConfig},
     runner::{Engine, EngineConfig},
 };
@@ -114,7 +115,10 @@ impl Stage {
     }
 
     /// All rollouts in a few words.
-    async fn told(&self) -> Vec<String> {
+    pub(crate) async fn told(&self) -> Vec<String> {
+        let sets: Api<SoftwareSet> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let sets = sets.list(&ListParams::default()).await.expect("listed");
+        let set = |set: &SoftwareSet| set.status.clone().unwrap_or_default().message;
         let all: Vec<Rollout> = self.rollouts().await;
         let told = |rollout: &Rollout| {
             let status = rollout.status.clone().unwrap_or_default();
@@ -125,7 +129,7 @@ impl Stage {
                 .collect();
             format!("{} {:?} {} {hosts:?}", rollout.name_any(), status.phase, status.message)
         };
-        all.iter().map(told).collect()
+        sets.iter().map(set).chain(all.iter().map(told)).collect()
     }
 
     pub(crate) async fn rollouts(&self) -> Vec<Rollout> {
@@ -143,7 +147,11 @@ fn client_of(server: &ApiServer) -> Client {
 pub(crate) async fn control(client: Client, folder: &Path) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let http = reqwest::Client::builder().build().expect("a client");
+    let shutdown = CancellationToken::new();
+    // Like everything else here, the copies end when this is dropped.
+    let _ends = shutdown.clone().drop_guard();
     let dependencies = StepDependencies {
+        caches: Caches::new(client.clone(), shutdown.clone()),
         door: Arc::new(SshDoor::default()),
         artifacts: ArtifactCache::new(folder.join("artifacts"), http),
     };
@@ -152,7 +160,6 @@ pub(crate) async fn control(client: Client, folder: &Path) {
     let engine = Engine::new(client.clone(), registry, EngineConfig::default(), Arc::new(Silent));
     let operations = OperationController::new(client.clone(), engine, OperationControllerConfig::default());
     let config = SoftwareConfig { dependencies, timing: Timing::default(), events: Arc::new(Silent) };
-    let shutdown = CancellationToken::new();
     tokio::join!(
         operations.run(shutdown.clone()),
         drystone_software::controller::run(client, config, shutdown)

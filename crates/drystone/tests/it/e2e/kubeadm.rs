@@ -233,7 +233,7 @@ fn hosts_that_are_there_already_become_a_cluster_by_kubeadm() {
     drystone.must(&["create", "namespace", "research"]);
     let key = format!("--from-file=ssh-privatekey={}", rack.path("user").display());
     drystone.must(&["create", "secret", "generic", "rack-ssh", "-n", "research", &key]);
-    let addon = "--from-literal=a.yaml={apiVersion: v1, kind: Namespace, metadata: {name: network}}";
+    let addon = "--from-literal=a.yaml=apiVersion: v1\nkind: Namespace\nmetadata:\n  name: network\n";
     drystone.must(&["create", "configmap", "cni", "-n", "research", addon]);
     // All but the last worker, which comes later.
     let all = rack.all_listed();

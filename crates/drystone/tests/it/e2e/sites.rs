@@ -8,9 +8,9 @@ use crate::stage::{Drystone, is_skipped, kubectl};
 const SYSTEM: [&str; 2] = ["-n", "drystone-system"];
 
 /// The entry of a host in the list that the site has now, with a role.
-fn entry(drystone: &Drystone, all: &[Value], name: &str, role: &str) -> Value {
+fn entry(all: &[Value], name: &str, role: &str) -> Value {
     let found = all.iter().find(|bmc| bmc["name"] == name);
-    let mut entry = found.unwrap_or_else(|| panic!("no host {name}: {}", drystone.tail())).clone();
+    let mut entry = found.unwrap_or_else(|| panic!("no host {name}")).clone();
     entry["role"] = role.into();
     entry
 }
@@ -37,7 +37,7 @@ fn a_cluster_follows_its_list() {
     drystone.start();
     let site = drystone.json(&[&["get", "site", "rack"], &SYSTEM[..]].concat());
     let all = site["spec"]["bmcs"].as_array().cloned().unwrap();
-    let of = |name: &str, role: &str| entry(&drystone, &all, name, role);
+    let of = |name: &str, role: &str| entry(&all, name, role);
     let cluster = json!({"name": "edge", "namespace": "edge"});
     let mut list = vec![of("control-01", "ControlPlane"), of("compute-01", "Worker")];
     relist(&drystone, &list, &cluster);

@@ -154,18 +154,32 @@ impl ZoneReconciler {
         let worth_telling = matches!(failure, ZoneFailure::Driver(_) | ZoneFailure::NotApplied { .. });
         let known = told || (away && finished);
         if worth_telling && !known {
-            let id = zone_id(zone);
-            update_status(api, zone, |status: &mut ZoneStatus| {
-                self.tell_touched(&id, status);
-                status.phase = ZonePhase::Programming;
-                status.message.clone_from(&message);
-                let ready = condition("Ready", false, Reason::Hindered.name(), &message);
-                set_condition(&mut status.conditions, ready, Timestamp::now());
-            })
-            .await?;
-            self.events.publish(&reference_to(zone), EventKind::Warning, Reason::Hindered.name(), &message);
+            self.tell_hindrance(api, zone, &message).await?;
         }
         Err(failure)
+    }
+
+    /// Says what keeps a zone from being looked after at the moment, once. Its status counts as complete no more than before.
+    pub(super) async fn tell_hindrance(
+        &self,
+        api: &Api<Zone>,
+        zone: &Zone,
+        message: &str,
+    ) -> Result<(), ZoneFailure> {
+        if zone.status.as_ref().is_some_and(|status| status.message == message) {
+            return Ok(());
+        }
+        let id = zone_id(zone);
+        update_status(api, zone, |status: &mut ZoneStatus| {
+            self.tell_touched(&id, status);
+            status.phase = ZonePhase::Programming;
+            message.clone_into(&mut status.message);
+            let ready = condition("Ready", false, Reason::Hindered.name(), message);
+            set_condition(&mut status.conditions, ready, Timestamp::now());
+        })
+        .await?;
+        self.events.publish(&reference_to(zone), EventKind::Warning, Reason::Hindered.name(), message);
+        Ok(())
     }
 
     /// Says why a zone cannot be carried out.

@@ -46,13 +46,25 @@ pub(super) async fn drives(client: &Client, system: &ComputerSystem) -> Result<V
     read_all(client, links.map(|link| link.odata_id).collect()).await
 }
 
+/// The same for an inventory: a controller that fails over its drives has an inventory without them. Who is to erase drives
+/// must know them.
+async fn drives_if_told(client: &Client, system: &ComputerSystem) -> Result<Vec<Drive>, RedfishError> {
+    match drives(client, system).await {
+        Err(error) if error.status() == Some(500) => {
+            tracing::warn!(%error, "the drives of a host are left out of its inventory");
+            Ok(Vec::new())
+        }
+        drives => drives,
+    }
+}
+
 /// Reads the hardware.
 pub(super) async fn read(client: &Client, system: &ComputerSystem) -> Result<Inventory, RedfishError> {
     let (processors, dimms, interfaces, drives) = futures::try_join!(
         members::<Processor>(client, system.processors.as_ref()),
         members::<Dimm>(client, system.memory.as_ref()),
         members::<EthernetInterface>(client, system.ethernet_interfaces.as_ref()),
-        drives(client, system),
+        drives_if_told(client, system),
     )?;
     let chassis = match system.links.chassis.first() {
         Some(link) => match client.get_as::<Chassis>(&link.odata_id).await {
