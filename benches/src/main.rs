@@ -11,6 +11,7 @@ mod drystone;
 mod fabric;
 mod pods;
 mod report;
+mod sites;
 mod statistics;
 
 use std::{
@@ -30,6 +31,8 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 enum Part {
     /// The API server: creates, a long list, memory
     Api,
+    /// A site from its list of hosts to installed hosts
+    Sites,
     /// A cluster from declaration to ready nodes (needs root)
     Clusters,
     /// Pods from creation to readiness (needs root)
@@ -136,6 +139,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let wanted = |part: Part| cli.only.is_empty() || cli.only.contains(&part);
     if wanted(Part::Api) {
         api_server::measure(&setting, &mut report).await?;
+    }
+    if wanted(Part::Sites) {
+        sites::measure(&setting, &mut report).await?;
     }
     let missing = why_no_hosts();
     match &missing {

@@ -100,6 +100,9 @@ pub struct HostSoftwareStatus {
     /// When the inventory was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_at: Option<Time>,
+    /// When it was last tried to read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_at: Option<Time>,
     /// `spec.refresh` at that time.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub refreshed: String,

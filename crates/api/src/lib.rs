@@ -11,7 +11,6 @@ mod cluster;
 mod composition;
 mod condition;
 mod connection;
-mod data_image;
 mod distribution;
 mod fabric_agent;
 mod fabric_switch;
@@ -19,6 +18,7 @@ mod hardware_data;
 mod host;
 mod host_firmware;
 mod host_software;
+mod icn;
 mod operation;
 pub mod quantity;
 mod reference;
@@ -55,7 +55,6 @@ pub use connection::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionStatus, ConnectionType, EndpointGroup,
     EndpointGroupSpec, EndpointGroupType,
 };
-pub use data_image::{AttachedImage, DataImage, DataImageError, DataImageSpec, DataImageStatus};
 pub use distribution::{
     ClusterHost, Distribution, ExternalCluster, HostAccess, KubeadmSettings, ScriptRuns, ScriptSettings,
 };
@@ -75,6 +74,10 @@ pub use host_firmware::{
     HostFirmwareSettingsSpec, HostFirmwareSettingsStatus, SettingSchema,
 };
 pub use host_software::{HostSoftware, HostSoftwareSpec, HostSoftwareStatus, PackageManager};
+pub use icn::{
+    IcnMachine, IcnProvisioning, IcnProvisioningSpec, IcnProvisioningStatus, IcnSoftware, IcnSoftwareSpec,
+    IcnSoftwareStatus,
+};
 pub use operation::{
     FailurePolicy, Operation, OperationPhase, OperationSpec, OperationStatus, StepSpec, StepState, StepStatus,
 };
@@ -162,13 +165,14 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         Cluster::crd(),
         Composition::crd(),
         Connection::crd(),
-        DataImage::crd(),
         EndpointGroup::crd(),
         FabricAgent::crd(),
         FirmwareSchema::crd(),
         HardwareData::crd(),
         HostFirmwareSettings::crd(),
         HostSoftware::crd(),
+        IcnProvisioning::crd(),
+        IcnSoftware::crd(),
         Operation::crd(),
         ResourceBlock::crd(),
         ResourcePool::crd(),

@@ -304,6 +304,12 @@ pub struct HostRollout {
     /// Its site.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub site: String,
+    /// Its cluster, `NAMESPACE/NAME`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// Whether it runs its cluster's control plane.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control_plane: bool,
     /// Its wave.
     pub wave: String,
     /// Where it is.
@@ -312,6 +318,12 @@ pub struct HostRollout {
     /// What is changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
+    /// Whether the operating system's image is changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changes_image: bool,
+    /// Whether anything else is changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changes_software: bool,
     /// Whether pods are moved away first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drain: bool,
@@ -371,6 +383,12 @@ pub struct WaveStatus {
     /// Waves that come before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// How long it is watched when it is done, in seconds.
+    #[serde(default)]
+    pub soak_seconds: u32,
+    /// Whether it must be let go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pause: bool,
     /// How many hosts it has.
     #[serde(default)]
     pub hosts: u32,
@@ -428,6 +446,18 @@ pub struct RolloutStatus {
     /// What is brought to the hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<PinnedSet>,
+    /// How it goes about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<RolloutStrategy>,
+    /// Most hosts that may be out of service at a time, in all.
+    #[serde(default)]
+    pub max_unavailable: u32,
+    /// The same for each site.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub max_unavailable_per_site: BTreeMap<String, u32>,
+    /// How many hosts may fail before it stops.
+    #[serde(default)]
+    pub tolerated_failures: u32,
     /// The wave that is under way.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub current_wave: String,

@@ -30,6 +30,8 @@ enum Command {
     JoinToken(command::join_token::JoinTokenArgs),
     /// Sites: start a local controller, register it, see how they are
     Site(command::site::SiteArgs),
+    /// Sign software: keys, signatures, bundles
+    Software(command::software::SoftwareArgs),
     /// Show and change how secrets are encrypted
     Secrets(command::secrets::SecretsArgs),
     /// Print the administrator's kubeconfig of a cluster
@@ -120,6 +122,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Etcd(args) => personality::block_on(personality::etcd::run(args)),
         Command::Agent => personality::block_on(personality::agent::run()),
         Command::Node(args) => personality::block_on(personality::node::run(args)),
+        Command::Software(args) => personality::block_on(command::software::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
     };
     match outcome {

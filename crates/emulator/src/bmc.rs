@@ -1,8 +1,9 @@
 //! The baseboard management controller of a host: a Redfish service over its [`Hardware`].
 //!
 //! [`routes`] lists what it serves; [`inventory`] shows what the host is made of, [`system`] and [`manager`] what it does
-//! and how that is changed.
+//! and how that is changed, [`account`] who may do that.
 
+mod account;
 mod inventory;
 mod manager;
 mod routes;
@@ -19,8 +20,8 @@ use axum::body::Body;
 use drystone_redfish::{
     error::ServiceError,
     server::{
-        AccountService, EventService, Happening, Principal, RedfishService, Reply, Role, RouteTable,
-        ServiceDocuments, SessionStore, Target, WriteRequest, dispatch,
+        EventService, Happening, Principal, RedfishService, Reply, RouteTable, ServiceDocuments,
+        SessionStore, Target, WriteRequest, dispatch,
     },
     types::{self, Collection},
 };
@@ -100,6 +101,10 @@ impl Bmc {
             ),
             Change::System => changed(SYSTEM, "ComputerSystem"),
             Change::Medium => changed(CD, "VirtualMedia"),
+            Change::Account => {
+                let uri = format!("/redfish/v1/AccountService/Accounts/{}", self.credentials.user);
+                changed(&uri, "ManagerAccount")
+            }
         };
         self.events.publish(&happening);
     }
@@ -192,15 +197,13 @@ impl RedfishService for Bmc {
     }
 
     async fn verify_password(&self, user: &str, password: &str) -> Option<Principal> {
-        self.credentials.verify(user, password)
+        self.verify(user, password)
     }
 
     async fn read(&self, target: &Target<'_>) -> Result<Value, ServiceError> {
         match target.segments() {
             segments @ ["SessionService", ..] => self.sessions.read(segments),
-            segments @ ["AccountService", ..] => {
-                AccountService::new(vec![(self.credentials.user.clone(), Role::Administrator)]).read(segments)
-            }
+            segments @ ["AccountService", ..] => self.accounts().read(segments),
             segments @ ["EventService", ..] => self.events.read(segments),
             ["Systems"] => collection("ComputerSystem", "/redfish/v1/Systems", ["1"]),
             ["Systems", "1"] => self.system(),
@@ -222,8 +225,7 @@ impl RedfishService for Bmc {
         let segments: Vec<&str> = request.target.segments().to_vec();
         match (request.method.as_str(), segments.as_slice()) {
             ("POST", ["SessionService", "Sessions"]) => {
-                let verify =
-                    |user: String, password: String| async move { self.credentials.verify(&user, &password) };
+                let verify = |user: String, password: String| async move { self.verify(&user, &password) };
                 self.sessions.log_in(request, verify).await
             }
             (_, ["SessionService", ..]) => self.sessions.write(request),
@@ -235,6 +237,9 @@ impl RedfishService for Bmc {
                     return Err(failed(&error));
                 }
                 Ok(reply)
+            }
+            ("PATCH", ["AccountService", "Accounts", user]) => {
+                self.change_account(user, &uri, request.body).await
             }
             ("PATCH", ["Systems", "1"]) => self.change_system(request.body).await,
             ("POST", ["Systems", "1", "Actions", _]) => self.reset_system(request.body).await,

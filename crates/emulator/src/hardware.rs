@@ -5,6 +5,8 @@
 //! [`record`] before it is acknowledged, so that an emulator that is killed and started again carries on.
 
 mod agent;
+#[cfg(test)]
+mod agent_tests;
 mod boot;
 mod medium;
 mod record;
@@ -72,6 +74,8 @@ pub enum Change {
     System,
     /// A medium was inserted or ejected.
     Medium,
+    /// The BMC's password was changed.
+    Account,
 }
 
 /// What hardware does at a moment.

@@ -266,7 +266,12 @@ impl Images {
             // Said before, and nothing has come since.
             || (status.offset == 0
                 && status.conditions.iter().any(|known| known.type_ == "Available" && known.reason == "BytesLost"));
-        let (available, reason, message) = available(snapshot.as_ref(), lost, problem, artifact.spec.length);
+        let (available, reason, mut message) =
+            available(snapshot.as_ref(), lost, problem, artifact.spec.length);
+        if !is_named_by_its_key(artifact) {
+            "owner, cluster, type or name were changed, so nobody finds the image by them: put them back, or delete it"
+                .clone_into(&mut message);
+        }
         status.message.clone_from(&message);
         set_condition(
             &mut status.conditions,
@@ -274,6 +279,16 @@ impl Images {
             Timestamp::now(),
         );
     }
+}
+
+/// Whether an artifact is found where its specification says.
+fn is_named_by_its_key(artifact: &Artifact) -> bool {
+    let spec = &artifact.spec;
+    let key = ArtifactKey::new(&spec.owner, &spec.cluster, spec.kind, &spec.name);
+    key.is_ok_and(|key| {
+        key.object_name() == artifact.name_any()
+            && Some(spec.owner.as_str()) == artifact.namespace().as_deref()
+    })
 }
 
 /// The offset for people; 100 % only when nothing is missing.

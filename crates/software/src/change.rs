@@ -237,7 +237,7 @@ fn package_changes(
     match (present, broken) {
         (_, Some(state)) => found.push(Change::Repair { package: name.clone(), state: state.clone() }),
         (None, None) => {
-            found.push(Change::Install { package: name.clone(), version: package.version.clone() })
+            found.push(Change::Install { package: name.clone(), version: package.version.clone() });
         }
         (Some(version), None) if wish.accepts(manager, version).map_err(unreadable)? => {}
         (Some(version), None) => {

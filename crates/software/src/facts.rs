@@ -6,7 +6,10 @@ use drystone_api::{
     BareMetalHost, Cluster, HostSoftware, MemberRole, OperationalStatus, PinnedSet, ProvisioningState,
     SITE_LABEL, SYSTEM_NAMESPACE, Site,
 };
-use drystone_engine::reference::describe_kube_error;
+use drystone_engine::{
+    harness::{Cache, Caches},
+    reference::{ObjectKey, describe_kube_error},
+};
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams};
 use serde::de::DeserializeOwned;
 
@@ -51,34 +54,76 @@ struct Membership {
     ready: bool,
 }
 
-/// Gathers it; whether a host counts as unreachable depends on how `sets` change it.
+/// Copies of what is asked for again and again.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Hosts.
+    pub hosts: Cache<BareMetalHost>,
+    /// What is on them.
+    pub software: Cache<HostSoftware>,
+    /// Where they are.
+    pub sites: Cache<Site>,
+    /// What they are part of.
+    pub clusters: Cache<Cluster>,
+}
+
+impl Known {
+    /// The process's own copies.
+    pub fn of(caches: &Caches) -> Self {
+        Self { hosts: caches.of(), software: caches.of(), sites: caches.of(), clusters: caches.of() }
+    }
+
+    /// Gathers what is known of all hosts of a namespace; whether a host counts as unreachable depends on how `sets` change it.
+    pub async fn gather(&self, namespace: &str, sets: &[PinnedSet]) -> Snapshot {
+        // They end with the process only.
+        self.hosts.ready().await;
+        self.software.ready().await;
+        self.sites.ready().await;
+        self.clusters.ready().await;
+        let cut_off: BTreeMap<String, String> =
+            self.sites.list().iter().filter_map(|site| cut_off(site)).collect();
+        let mut snapshot = Snapshot::default();
+        let members = memberships(&self.clusters, namespace, &mut snapshot);
+        for host in self.hosts.list_where(|host| host.namespace().as_deref() == Some(namespace)) {
+            let name = host.name_any();
+            let software = self.software.get(&ObjectKey::new(namespace, &name));
+            let facts = of_host(&host, software.as_deref(), &members, sets, &cut_off);
+            if members.get(&name).is_some_and(|member| !member.ready) {
+                snapshot.unavailable.insert(name);
+            }
+            snapshot.hosts.push(facts);
+        }
+        snapshot.hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        snapshot
+    }
+}
+
+/// What is known of one host; nothing if there is no such host.
 ///
 /// # Errors
 /// [`ApiError`].
-pub async fn gather(client: &Client, namespace: &str, sets: &[PinnedSet]) -> Result<Snapshot, ApiError> {
-    let hosts: Vec<BareMetalHost> = all(client, namespace).await?;
-    let software: Vec<HostSoftware> = all(client, namespace).await?;
-    let sites: Vec<Site> = all(client, SYSTEM_NAMESPACE).await?;
-    let mut software: BTreeMap<String, HostSoftware> =
-        software.into_iter().map(|software| (software.name_any(), software)).collect();
-    let cut_off: BTreeMap<String, String> = sites.iter().filter_map(cut_off).collect();
-    let mut snapshot = Snapshot::default();
-    let members = memberships(client, namespace, &mut snapshot).await?;
-    for host in hosts {
-        let name = host.name_any();
-        let mut facts = of_host(&host, software.remove(&name).as_ref());
-        if let Some(member) = members.get(&name) {
-            facts.cluster.clone_from(&member.cluster);
-            facts.role = Some(member.role);
-            if !member.ready {
-                snapshot.unavailable.insert(name);
-            }
-        }
-        facts.unreachable = unreachable(&host, &facts, sets, &cut_off);
-        snapshot.hosts.push(facts);
+pub async fn of(
+    client: &Client,
+    clusters: &Cache<Cluster>,
+    namespace: &str,
+    host: &str,
+    sets: &[PinnedSet],
+) -> Result<Option<HostFacts>, ApiError> {
+    let hosts: Api<BareMetalHost> = Api::namespaced(client.clone(), namespace);
+    let Some(metal) = hosts.get_opt(host).await.map_err(api_error("reading the BareMetalHost"))? else {
+        return Ok(None);
+    };
+    let software: Api<HostSoftware> = Api::namespaced(client.clone(), namespace);
+    let software = software.get_opt(host).await.map_err(api_error("reading the HostSoftware"))?;
+    let mut off = BTreeMap::new();
+    if let Some(site) = metal.labels().get(SITE_LABEL) {
+        let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let site = sites.get_opt(site).await.map_err(api_error("reading the Site"))?;
+        off.extend(site.as_ref().and_then(cut_off));
     }
-    snapshot.hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(snapshot)
+    clusters.ready().await;
+    let members = memberships(clusters, namespace, &mut Snapshot::default());
+    Ok(Some(of_host(&metal, software.as_ref(), &members, sets, &off)))
 }
 
 /// All objects of a kind in a namespace.
@@ -98,20 +143,18 @@ where
 }
 
 /// Clusters are made of hosts of Drystone's own namespace.
-async fn memberships(
-    client: &Client,
+fn memberships(
+    clusters: &Cache<Cluster>,
     namespace: &str,
     snapshot: &mut Snapshot,
-) -> Result<BTreeMap<String, Membership>, ApiError> {
+) -> BTreeMap<String, Membership> {
     let mut members = BTreeMap::new();
     if namespace != SYSTEM_NAMESPACE {
-        return Ok(members);
+        return members;
     }
-    let clusters: Api<Cluster> = Api::all(client.clone());
-    let clusters = clusters.list(&ListParams::default()).await.map_err(api_error("listing clusters"))?;
-    for cluster in clusters {
+    for cluster in clusters.list() {
         let name = format!("{}/{}", cluster.namespace().unwrap_or_default(), cluster.name_any());
-        for member in cluster.status.map(|status| status.members).unwrap_or_default() {
+        for member in cluster.status.iter().flat_map(|status| &status.members) {
             if member.role == MemberRole::ControlPlane {
                 let planes = snapshot.control_planes.entry(name.clone()).or_default();
                 planes.members.insert(member.host.clone());
@@ -120,22 +163,30 @@ async fn memberships(
                 }
             }
             let membership = Membership { cluster: name.clone(), role: member.role, ready: member.ready };
-            members.insert(member.host, membership);
+            members.insert(member.host.clone(), membership);
         }
     }
-    Ok(members)
+    members
 }
 
-fn of_host(host: &BareMetalHost, software: Option<&HostSoftware>) -> HostFacts {
+fn of_host(
+    host: &BareMetalHost,
+    software: Option<&HostSoftware>,
+    members: &BTreeMap<String, Membership>,
+    sets: &[PinnedSet],
+    cut_off: &BTreeMap<String, String>,
+) -> HostFacts {
+    let name = host.name_any();
+    let member = members.get(&name);
     let status = host.status.clone().unwrap_or_default();
     let read = software.and_then(|software| software.status.as_ref());
     let read = read.filter(|status| status.observed_at.is_some());
-    HostFacts {
-        name: host.name_any(),
+    let mut facts = HostFacts {
+        name,
         site: host.labels().get(SITE_LABEL).cloned().unwrap_or_default(),
         labels: host.labels().clone(),
-        cluster: String::new(),
-        role: None,
+        cluster: member.map(|member| member.cluster.clone()).unwrap_or_default(),
+        role: member.map(|member| member.role),
         provisioned: matches!(
             status.provisioning.state,
             ProvisioningState::Provisioned | ProvisioningState::ExternallyProvisioned
@@ -143,7 +194,9 @@ fn of_host(host: &BareMetalHost, software: Option<&HostSoftware>) -> HostFacts {
         inventory: read.map(Inventory::from_status),
         os_image: status.provisioning.image,
         unreachable: software.and_then(not_reached),
-    }
+    };
+    facts.unreachable = unreachable(host, &facts, sets, cut_off);
+    facts
 }
 
 /// Why the last attempt to reach a host failed, if it did.

@@ -1,13 +1,17 @@
 //! Software on hosts: what should be there, what is there, and how the one becomes the other without taking a service down.
 //!
-//! Rooms: [`version`], [`inventory`], [`change`], [`procedure`], [`validate`] and [`plan`] are pure; [`artifacts`] and [`trust`] check what comes from
-//! outside before it is used; [`access`] is the way to hosts; [`steps`] are the effects.
+//! Rooms: [`version`], [`inventory`], [`change`], [`procedure`], [`validate`] and [`plan`] are pure; [`artifacts`], [`bundle`] and [`trust`] check what comes from
+//! outside before it is used; [`access`] is the way to hosts; [`steps`] are the effects; [`controller`] watches and decides.
 
 pub mod access;
 pub mod artifacts;
+pub mod bundle;
 pub mod change;
+pub mod controller;
 pub mod facts;
+pub mod icn;
 pub mod inventory;
+pub mod pin;
 pub mod plan;
 pub mod procedure;
 pub mod records;

@@ -55,7 +55,8 @@ pub async fn find(
     let secret = secrets.get_opt(&access.key_secret).await.map_err(api_error("reading the key"))?;
     let secret = secret
         .ok_or_else(|| WayError::Missing(format!("there is no Secret {namespace}/{}", access.key_secret)))?;
-    let credentials = match (text(&secret, "ssh-privatekey"), text(&secret, "password")) {
+    let key = KEYS.iter().find_map(|key| text(&secret, key));
+    let credentials = match (key, text(&secret, "password")) {
         (Some(key), _) => Credentials::Key(Hidden::new(key)),
         (None, Some(password)) => Credentials::Password(Hidden::new(password)),
         (None, None) => {
@@ -83,6 +84,9 @@ pub async fn find(
         host_keys,
     })
 }
+
+/// Where in a Secret a private key may be: as Kubernetes has it, and as ICN has it.
+const KEYS: [&str; 3] = ["ssh-privatekey", "id_ed25519", "id_rsa"];
 
 fn text(secret: &Secret, key: &str) -> Option<String> {
     let bytes = secret.data.as_ref()?.get(key)?;

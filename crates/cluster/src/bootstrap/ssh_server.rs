@@ -7,8 +7,8 @@ use drystone_identity::Secret;
 
 use super::user_data::UserData;
 
-/// Where its files are.
-const DIRECTORY: &str = "/etc/drystone/ssh";
+/// Where its files are: apart from all others of Drystone, for whoever clears those away comes by way of this server.
+const DIRECTORY: &str = "/etc/drystone-ssh";
 
 /// Name of the unit.
 const UNIT: &str = "drystone-ssh";
@@ -69,9 +69,9 @@ mod tests {
         assert_eq!(
             modes,
             [
-                ("/etc/drystone/ssh/sshd_config", "0644"),
-                ("/etc/drystone/ssh/host_key", "0600"),
-                ("/etc/drystone/ssh/authorized_keys", "0600"),
+                ("/etc/drystone-ssh/sshd_config", "0644"),
+                ("/etc/drystone-ssh/host_key", "0600"),
+                ("/etc/drystone-ssh/authorized_keys", "0600"),
                 ("/etc/systemd/system/drystone-ssh.service", "0644"),
             ]
         );

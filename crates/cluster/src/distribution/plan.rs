@@ -88,7 +88,7 @@ pub fn converge(installation: &Installation<'_>) -> Result<OperationSpec, PlanEr
     if installation.composed {
         compose(&mut plan, installation, &left);
     }
-    bring_in(&mut plan, installation, standing, &left);
+    bring_in(&mut plan, installation, standing.as_deref(), &left);
     plan.build()
 }
 
@@ -179,6 +179,7 @@ fn take_out_one(
             let parameters = InstallParameters {
                 via: standing.unwrap_or_default().to_owned(),
                 dead: !member.ready,
+                expendable: installation.composed && !is_control_plane,
                 ..installation.parameters(host, member.role)
             };
             plan.action::<ResetHost>(id, &parameters)
@@ -201,14 +202,15 @@ fn take_out_one(
     before.unwrap_or_default()
 }
 
-fn bring_in(plan: &mut PlanBuilder, installation: &Installation<'_>, standing: Option<String>, left: &Left) {
+fn bring_in(plan: &mut PlanBuilder, installation: &Installation<'_>, standing: Option<&str>, left: &Left) {
     let situation = &installation.situation;
     let arriving = situation.arriving();
     for member in &arriving {
         prepare(plan, installation, member);
     }
-    let first =
-        standing.clone().or_else(|| installation.control_planes().next().map(|member| member.host.clone()));
+    let first = standing
+        .map(str::to_owned)
+        .or_else(|| installation.control_planes().next().map(|member| member.host.clone()));
     let Some(first) = first else { return };
     let install = format!("install/{first}");
     let installs = standing.is_none() || installation.once;

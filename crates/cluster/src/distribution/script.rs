@@ -125,6 +125,11 @@ mv -f program.new program
     )
 }
 
+/// Says whether the host is another cluster's, before anything is written to it.
+pub fn look_at_owner() -> String {
+    format!("set -eu\n{STATE}if [ -n \"$foreign\" ]; then echo \"$foreign\" >&2; exit 77; fi\n")
+}
+
 /// Runs the program. What it is not to do twice is remembered by the host; `invite` and runs for all hosts are always made.
 pub fn run_program(action: ScriptAction, once: bool) -> String {
     let name = action.name();
@@ -139,9 +144,10 @@ pub fn run_program(action: ScriptAction, once: bool) -> String {
             )
         }
         ScriptAction::Remove => {
-            "if [ -n \"$foreign\" ] || [ -z \"$owner\" ]; then echo \"nothing of this cluster is on the host\"; exit 0; fi\n\
-             note leaving\n./program remove\ncd /\nrm -rf -- \"$state\" /var/lib/drystone/installer\n"
-                .to_owned()
+            format!(
+                "{OURS}if [ -n \"$owner\" ]; then\nnote leaving\n./program remove\nelse\necho \"nothing of this cluster is on the host\"\nfi\n\
+                 cd /\nrm -rf -- \"$state\" {DIRECTORY}\n"
+            )
         }
     };
     format!("set -eu\numask 077\n{STATE}mkdir -p {DIRECTORY}\ncd {DIRECTORY}\n{body}")

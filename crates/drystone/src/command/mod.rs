@@ -9,6 +9,7 @@ pub(crate) mod kubeconfig;
 pub(crate) mod ops;
 pub(crate) mod secrets;
 pub(crate) mod site;
+pub(crate) mod software;
 
 use kube::{
     Client,

@@ -100,6 +100,16 @@ impl Stage {
         self.kubectl_at(&self.data("kubeconfig"), arguments).await
     }
 
+    /// Applies objects with `kubectl`, which reads them from a file that only it can read.
+    pub(super) async fn apply(&self, objects: &[serde_json::Value]) -> Result<String, Failure> {
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let file = self.data("apply.json");
+        drystone_identity::files::write_private(&file, list.to_string().as_bytes())?;
+        let applied = self.kubectl(["apply".as_ref(), "-f".as_ref(), file.as_os_str()]).await;
+        std::fs::remove_file(&file)?;
+        applied
+    }
+
     /// Runs `kubectl` against whatever the kubeconfig leads to.
     pub(super) async fn kubectl_at<S: AsRef<OsStr>>(
         &self,

@@ -37,6 +37,7 @@ impl AgentOptions {
         let events = Arc::new(EventRecorder::new(client.clone(), "drystone"));
         let settings = AgentSettings {
             url: self.agent_url.unwrap_or_else(|| format!("https://{address}")),
+            own_url: format!("https://{address}"),
             ca: keys.authority.certificate_pem(),
             secret: keys.boot_secret.clone().into(),
             medium: self.agent_medium,

@@ -17,19 +17,15 @@ use drystone_engine::{
 };
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
 use drystone_images::Images;
-use drystone_metal::{
-    controller::MetalConfig,
-    driver::redfish::RedfishDrivers,
-    http::BootMedia,
-    provisioner::{Ways, redfish::RedfishProvisioner},
-};
+use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use drystone_ofmf::Ofmf;
+use drystone_software::controller::SoftwareConfig;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, storage::Storage};
+use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, software, storage::Storage};
 use crate::command::Failure;
 
 /// Starts the listener that management controllers fetch boot media from, and hosts images.
@@ -95,12 +91,11 @@ pub(crate) fn start(
     };
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
+    let software = software::prepare(&mut actions, keys, args.data(), redfish.caches(), events.clone())?;
     let metal = MetalConfig {
-        ways: Ways::new(vec![Arc::new(
-            RedfishProvisioner::new(Arc::new(RedfishDrivers::default()), media).agents(server.agents.clone()),
-        )]),
+        ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
-        pacing: drystone_metal::plan::Pacing::QUICK,
+        pacing: args.metal.pacing(),
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
@@ -112,7 +107,8 @@ pub(crate) fn start(
     redfish.connect(Arc::new(ByFabricManager::new(&fabric)));
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
     let caches = redfish.caches();
-    let domains = Domains { client: client.clone(), caches, actions, metal, fabric, cluster, events };
+    let domains =
+        Domains { client: client.clone(), caches, actions, metal, fabric, cluster, software, events };
     // With a store of its own there is no other Drystone that could be at work; the store is locked.
     if args.store == Storage::Embedded {
         return Ok(tokio::spawn(domains.run(shutdown)));
@@ -133,22 +129,30 @@ struct Domains {
     metal: MetalConfig,
     fabric: FabricManager,
     cluster: ClusterConfig,
+    software: SoftwareConfig,
     events: Arc<dyn EventSink>,
 }
 
 impl Domains {
     /// Runs them until `shutdown`.
     async fn run(self, shutdown: CancellationToken) {
-        let Self { client, caches, actions, metal, fabric, cluster, events } = self;
+        let Self { client, caches, actions, metal, fabric, cluster, software, events } = self;
         let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
         let operations =
             OperationController::new(client.clone(), engine, OperationControllerConfig::default());
         tokio::join!(
             operations.run(shutdown.clone()),
             drystone_metal::controller::run(client.clone(), metal, shutdown.clone()),
+            drystone_metal::rotation::run(
+                client.clone(),
+                Arc::new(drystone_metal::rotation::account::RedfishAccounts),
+                events.clone(),
+                shutdown.clone()
+            ),
             fabric.run(shutdown.clone()),
             drystone_composer::controller::run(client.clone(), caches, events.clone(), shutdown.clone()),
             drystone_cluster::run(client.clone(), cluster, shutdown.clone()),
+            drystone_software::controller::run(client.clone(), software, shutdown.clone()),
             super::site_controllers::run(client, events, shutdown),
         );
     }

@@ -5,6 +5,7 @@ mod agents;
 mod controllers;
 mod images;
 pub(crate) mod join;
+mod metal;
 pub(crate) mod pki;
 mod redfish;
 pub(crate) mod seal;
@@ -13,6 +14,7 @@ mod serving;
 mod site_controllers;
 pub(crate) use site_controllers::registration_line;
 pub(crate) mod sites;
+mod software;
 mod storage;
 
 use std::{
@@ -82,6 +84,9 @@ pub(crate) struct UpArgs {
     boot_listen: SocketAddr,
     #[command(flatten)]
     agents: agents::AgentOptions,
+    /// How hosts are provisioned
+    #[command(flatten)]
+    metal: metal::MetalArgs,
 }
 
 /// An address that only this machine reaches.

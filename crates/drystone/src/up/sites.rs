@@ -14,6 +14,7 @@ use drystone_api::{
     SiteGateway, SiteSpec,
 };
 use drystone_emulator::endpoints::{Endpoints, Service};
+use drystone_metal::rotation::ROTATED_ANNOTATION;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client, ResourceExt as _,
@@ -189,14 +190,29 @@ pub(crate) async fn declare(
     }
     let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let known = sites.get_opt(&site.name).await?;
-    if known.is_some_and(|known| known.labels().contains_key(GLOBAL_LABEL)) {
-        // Which hosts the site has, and what they are for, is for its global controller to say.
-        return Ok(());
+    if let Some(known) = known {
+        let is_global = known.labels().contains_key(GLOBAL_LABEL);
+        if is_global || known.spec.cluster.is_some() {
+            spec.bmcs = readdressed(&known.spec.bmcs, &spec.bmcs);
+        }
+        if is_global && spec.bmcs == known.spec.bmcs {
+            return Ok(());
+        }
     }
     let mut object = Site::new(&site.name, spec);
     object.metadata.namespace = Some(SYSTEM_NAMESPACE.to_owned());
     sites.patch(&site.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await?;
     Ok(())
+}
+
+/// A list that somebody has edited stays as it is, but for what the emulator knows better: where its management controllers listen.
+fn readdressed(list: &[SiteBmc], emulated: &[SiteBmc]) -> Vec<SiteBmc> {
+    let addressed = list.iter().map(|bmc| {
+        let found = emulated.iter().find(|other| other.name == bmc.name);
+        let address = found.map_or(&bmc.address, |other| &other.address).clone();
+        SiteBmc { address, ..bmc.clone() }
+    });
+    addressed.collect()
 }
 
 /// Names of objects are lower case; those of fabrics need not be.
@@ -236,6 +252,12 @@ async fn credentials(
         ..Default::default()
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    // The emulator tells the password that the site began with, not one that was set by Redfish.
+    if let Some(present) = secrets.get_opt(name).await?
+        && present.annotations().contains_key(ROTATED_ANNOTATION)
+    {
+        return Ok(());
+    }
     secrets.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await?;
     Ok(())
 }
@@ -248,5 +270,28 @@ pub(crate) fn leftovers(file: &Path, data: &Path) -> Vec<String> {
             drystone_emulator::netns::inspect_leftovers(&site, &state)
         }
         Err(error) => vec![format!("{}: {error}", file.display())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::SiteHostRole;
+
+    use super::*;
+
+    #[test]
+    fn an_edited_list_keeps_its_hosts_and_their_roles() {
+        let bmc = |name: &str, address: &str, role| SiteBmc {
+            name: name.into(),
+            address: address.into(),
+            role,
+            ..SiteBmc::default()
+        };
+        let list =
+            [bmc("a", "old", SiteHostRole::ControlPlane), bmc("elsewhere", "kept", SiteHostRole::Worker)];
+        let emulated =
+            [bmc("a", "new", SiteHostRole::Worker), bmc("off-the-list", "x", SiteHostRole::Worker)];
+        let expected = [bmc("a", "new", SiteHostRole::ControlPlane), list[1].clone()];
+        assert_eq!(readdressed(&list, &emulated), expected);
     }
 }

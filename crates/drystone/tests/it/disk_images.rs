@@ -19,8 +19,7 @@ const NAMESPACE: &str = "drystone-system";
 /// A server of one image, which may break off its first answers in the middle.
 pub(crate) struct ImageServer {
     pub(crate) address: SocketAddr,
-    /// How many requests came, and how many of them asked for a range.
-    pub(crate) requests: Arc<AtomicUsize>,
+    /// How many requests asked for a range.
     pub(crate) ranges: Arc<AtomicUsize>,
 }
 
@@ -30,14 +29,14 @@ impl ImageServer {
         let listener = TcpListener::bind(listen).unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, ranges) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let counters = (Arc::clone(&requests), Arc::clone(&ranges));
+        let counters = (requests, Arc::clone(&ranges));
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 let (image, counters) = (Arc::clone(&image), counters.clone());
                 std::thread::spawn(move || serve(connection, &image, breaks, &counters));
             }
         });
-        Self { address, requests, ranges }
+        Self { address, ranges }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Secrets at rest: nothing of them is in clear on the disk, wherever they were put in; wrong keys, damage and old stores.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -56,6 +56,11 @@ fn secret(name: &str, key: &str, value: &Marked) -> Value {
         "stringData": {key: value.text}})
 }
 
+fn config_map(value: &Marked) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"value": value.text},
+        "metadata": {"name": "open", "namespace": "drystone-system"}})
+}
+
 fn value_of(kubeconfig: &Path, name: &str, key: &str) -> String {
     let path = format!("jsonpath={{.data.{key}}}");
     kubectl(kubeconfig, &["get", "secret", name, "-n", "drystone-system", "-o", &path]).unwrap()
@@ -68,6 +73,42 @@ fn has_no_kubectl() -> bool {
         assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI: kubectl is not installed");
     }
     missing
+}
+
+/// Puts a Redfish account with that password there, and a session of it.
+fn plant_account(drystone: &Drystone, password: &Marked) {
+    let service = "/redfish/v1/AccountService/Accounts";
+    let account = json!({"UserName": "jane", "Password": password.text, "RoleId": "Operator"});
+    let made = drystone.redfish("POST", service, &account, &[]);
+    assert_eq!(made.status, 201, "{made:?}");
+    let login = json!({"UserName": "jane", "Password": password.text});
+    let logged_in = drystone.redfish("POST", "/redfish/v1/SessionService/Sessions", &login, &[]);
+    assert_eq!(logged_in.status, 201, "{logged_in:?}");
+}
+
+/// Boots a host with the user data of the Secret `boot`.
+fn boot_one(drystone: &Drystone) {
+    let host = drystone.wait_for("an available host", || {
+        let hosts = drystone.items(&["get", "baremetalhosts", "-n", "drystone-system"]);
+        let ready = |host: &&Value| host.pointer("/status/provisioning/state") == Some(&"available".into());
+        hosts.iter().find(ready).map(|host| host["metadata"]["name"].as_str().unwrap().to_owned())
+    });
+    let patch = json!({"spec": {"online": true, "image": {"url": "medium:///", "format": "live-iso"},
+        "userData": {"name": "boot"}}});
+    let namespace = ["-n", "drystone-system"];
+    let arguments = ["patch", "baremetalhost", &host, "--type=merge", "-p", &patch.to_string()];
+    drystone.must(&[&arguments[..], &namespace].concat());
+    drystone.wait_for("the host to boot", || {
+        let host = drystone.json(&["get", "baremetalhost", &host, "-n", "drystone-system"]);
+        (host.pointer("/status/provisioning/state") == Some(&"provisioned".into())).then_some(())
+    });
+}
+
+/// That secrets are nowhere but, for the one of the management controllers, with the hardware.
+fn assert_hidden(data: &Path, secrets: &[Marked], bmc: &Marked) {
+    let is_wrong = |(name, path): &(String, PathBuf)| *name != bmc.name || !is_hardware(path);
+    let found: Vec<_> = files(data, secrets).into_iter().filter(is_wrong).collect();
+    assert_eq!(found, [], "secrets are in clear");
 }
 
 #[test]
@@ -84,85 +125,41 @@ fn nothing_of_a_secret_is_in_clear_on_the_disk() {
     });
     drystone.debug = true;
     drystone.start();
-    let kubeconfig = drystone.kubeconfig();
+    let (kubeconfig, data) = (drystone.kubeconfig(), drystone.data.clone());
     // A secret wherever a user may put one.
     apply(&kubeconfig, &secret("plain", "value", &plain));
     apply(&kubeconfig, &secret("plain", "value", &updated));
     apply(&kubeconfig, &secret("boot", "userData", &user_data));
-    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"value": open.text},
-        "metadata": {"name": "open", "namespace": "drystone-system"}});
-    apply(&kubeconfig, &config_map);
-    let made = drystone.redfish(
-        "POST",
-        "/redfish/v1/AccountService/Accounts",
-        &json!({"UserName": "jane", "Password": account.text, "RoleId": "Operator"}),
-        &[],
-    );
-    assert_eq!(made.status, 201, "{made:?}");
-    let logged_in = drystone.redfish(
-        "POST",
-        "/redfish/v1/SessionService/Sessions",
-        &json!({"UserName": "jane", "Password": account.text}),
-        &[],
-    );
-    assert_eq!(logged_in.status, 201, "{logged_in:?}");
-    let host = drystone.wait_for("an available host", || {
-        let hosts = drystone.items(&["get", "baremetalhosts", "-n", "drystone-system"]);
-        let ready = |host: &&Value| host.pointer("/status/provisioning/state") == Some(&"available".into());
-        hosts.iter().find(ready).map(|host| host["metadata"]["name"].as_str().unwrap().to_owned())
-    });
-    let patch = json!({"spec": {"online": true, "image": {"url": "medium:///", "format": "live-iso"},
-        "userData": {"name": "boot"}}});
-    drystone.must(&[
-        "patch",
-        "baremetalhost",
-        &host,
-        "-n",
-        "drystone-system",
-        "--type=merge",
-        "-p",
-        &patch.to_string(),
-    ]);
-    drystone.wait_for("the host to boot", || {
-        let host = drystone.json(&["get", "baremetalhost", &host, "-n", "drystone-system"]);
-        (host.pointer("/status/provisioning/state") == Some(&"provisioned".into())).then_some(())
-    });
+    apply(&kubeconfig, &config_map(&open));
+    plant_account(&drystone, &account);
+    boot_one(&drystone);
     let rotated = drystone.drystone(&["secrets", "rotate"]);
     assert!(rotated.status.success(), "{}", text(&rotated));
-    let sealing_key = Marked::new(
-        "sealing key",
-        &text(&drystone.drystone(&["secrets", "export-key", "--data", drystone.data.to_str().unwrap()])),
-    );
+    let exported = drystone.drystone(&["secrets", "export-key", "--data", data.to_str().unwrap()]);
+    let sealing_key = Marked::new("sealing key", &text(&exported));
 
     let secrets = [bmc.clone(), plain, updated.clone(), user_data, account, sealing_key];
-    assert_it_finds(&drystone.data, &updated);
-    let found = files(&drystone.data, std::slice::from_ref(&open));
+    assert_it_finds(&data, &updated);
+    let found = files(&data, std::slice::from_ref(&open));
     assert!(
         found.iter().any(|(_, path)| path.ends_with("store/drystone.redb")),
         "what is no secret is in the store in clear, or this search sees nothing of it: {found:?}"
     );
-    let is_wrong = |(name, path): &(String, std::path::PathBuf)| *name != bmc.name || !is_hardware(path);
-    let data = drystone.data.clone();
-    let check = |secrets: &[Marked]| {
-        let found: Vec<_> = files(&data, secrets).into_iter().filter(is_wrong).collect();
-        assert_eq!(found, [], "secrets are in clear");
-    };
-    check(&secrets);
-    assert_eq!(processes(&drystone.data, &secrets), [], "secrets are in arguments or environments");
+    assert_hidden(&data, &secrets, &bmc);
+    assert_eq!(processes(&data, &secrets), [], "secrets are in arguments or environments");
     let keys = Marked::new("private key", "-----BEGIN PRIVATE KEY-----");
-    let admin = drystone.data.join("kubeconfig");
-    let found: Vec<_> =
-        files(&drystone.data, &[keys]).into_iter().filter(|(_, path)| *path != admin).collect();
+    let admin = data.join("kubeconfig");
+    let found: Vec<_> = files(&data, &[keys]).into_iter().filter(|(_, path)| *path != admin).collect();
     assert_eq!(found, [], "private keys are in clear");
     assert_eq!(value_of(&kubeconfig, "plain", "value"), updated.base64(), "and users read it as it is");
 
     // It is the same after a crash.
     drystone.kill();
     drystone.start();
-    check(&secrets);
+    assert_hidden(&data, &secrets, &bmc);
     assert_eq!(value_of(&kubeconfig, "plain", "value"), updated.base64());
     drystone.stop();
-    check(&secrets);
+    assert_hidden(&data, &secrets, &bmc);
 }
 
 /// Another sealing key, a lost one, and damaged values: it does not start, says why, and goes on once that is put right.
@@ -297,9 +294,7 @@ fn etcd_holds_nothing_in_clear() {
     let up = Up::start(directory.path(), &["--store", &format!("etcd={}", etcd.url)]);
     let kubeconfig = up.data.join("kubeconfig");
     apply(&kubeconfig, &secret("one", "value", &marked));
-    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"value": open.text},
-        "metadata": {"name": "open", "namespace": "drystone-system"}});
-    apply(&kubeconfig, &config_map);
+    apply(&kubeconfig, &config_map(&open));
     let rotated = text(&drystone(&["secrets", "rotate"], Some(&kubeconfig), ""));
     assert!(rotated.contains("retired"), "{rotated}");
     assert_eq!(value_of(&kubeconfig, "one", "value"), marked.base64());
@@ -312,4 +307,94 @@ fn etcd_holds_nothing_in_clear() {
     assert_eq!(files(directory.path(), std::slice::from_ref(&marked)), []);
     up.stop();
     assert_eq!(files(directory.path(), &[marked]), []);
+}
+
+/// The password of a host's management controller that is kept, and whether the controller takes it.
+fn bmc_password(drystone: &Drystone, host: &str) -> (String, bool) {
+    let object = drystone.json(&["get", "baremetalhost", host, "-n", "drystone-system"]);
+    let bmc = &object["spec"]["bmc"];
+    let name = bmc["credentialsName"].as_str().unwrap();
+    let data = drystone.json(&["get", "secret", name, "-n", "drystone-system"])["data"].clone();
+    assert!(data.get("nextPassword").is_none(), "nothing is begun");
+    let decode = |key: &str| {
+        let bytes =
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data[key].as_str().unwrap());
+        String::from_utf8(bytes.unwrap()).unwrap()
+    };
+    let address = bmc["address"].as_str().unwrap().split_once('+').unwrap().1.to_owned();
+    let base = address.split("/redfish").next().unwrap().trim_end_matches('/').to_owned();
+    let mut command = Command::new("curl");
+    command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--noproxy", "*", "-u"]);
+    command.arg(format!("{}:{}", decode("username"), decode("password")));
+    let output = command.arg(format!("{base}/redfish/v1/Systems")).output().unwrap();
+    (decode("password"), output.stdout == b"200")
+}
+
+#[test]
+fn management_controllers_get_new_passwords_and_crashes_lock_nobody_out() {
+    if has_no_kubectl() {
+        return;
+    }
+    let first = Marked::random("first password");
+    let with_password = format!("credentials: {{user: admin, password: {}}}", first.text);
+    let mut drystone = Drystone::new("sim", |site| {
+        site.replace("scale: 1.0", "scale: 0.05").replace("credentials: {user: admin}", &with_password)
+    });
+    drystone.start();
+    let names = drystone.wait_for("all hosts", || {
+        let hosts = drystone.items(&["get", "baremetalhosts", "-n", "drystone-system"]);
+        let ready = |host: &Value| host.pointer("/status/hardware").is_some();
+        let name = |host: &Value| host["metadata"]["name"].as_str().unwrap().to_owned();
+        (hosts.len() == 12 && hosts.iter().all(ready)).then(|| hosts.iter().map(name).collect::<Vec<_>>())
+    });
+    let site = drystone.items(&["get", "sites", "-n", "drystone-system"])[0]["metadata"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let rotated = drystone.drystone(&["site", "rotate-bmc-passwords", &site]);
+    assert!(rotated.status.success(), "{}", text(&rotated));
+    let mut passwords: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let (password, taken) = bmc_password(&drystone, name);
+            assert!(taken && password != first.text, "{name}");
+            password
+        })
+        .collect();
+    passwords.sort();
+    passwords.dedup();
+    assert_eq!(passwords.len(), names.len(), "each has its own");
+    let marked: Vec<Marked> =
+        passwords.iter().map(|password| Marked::new("new password", password)).collect();
+    assert_eq!(files(&drystone.data, &marked), [], "not even the emulated hardware keeps them in clear");
+
+    // Killed in the middle, again and again: in the end every one has a new one, and hosts are reached all the time.
+    for pause in [0, 40, 80, 160, 320] {
+        drystone.must(&[
+            "annotate",
+            "baremetalhosts",
+            "--all",
+            "-n",
+            "drystone-system",
+            "--overwrite",
+            "drystone.dev/rotate-bmc-password=now",
+        ]);
+        std::thread::sleep(Duration::from_millis(pause));
+        drystone.kill();
+        drystone.start();
+    }
+    drystone.wait_for("all new passwords", || {
+        let hosts = drystone.items(&["get", "baremetalhosts", "-n", "drystone-system"]);
+        let waits = |host: &Value| {
+            let annotations = &host["metadata"]["annotations"];
+            assert!(annotations.get("drystone.dev/bmc-password-error").is_none(), "{annotations}");
+            annotations.get("drystone.dev/rotate-bmc-password").is_some()
+        };
+        (!hosts.iter().any(waits)).then_some(())
+    });
+    for name in &names {
+        let (password, taken) = bmc_password(&drystone, name);
+        assert!(taken && !passwords.contains(&password), "{name}");
+    }
+    drystone.stop();
 }

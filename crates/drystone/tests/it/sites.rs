@@ -1,6 +1,7 @@
 //! Three sites, each with a local controller of its own, under a global one of two replicas: real processes on loopback.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     process::{Command, Output},
     time::{Duration, Instant},
@@ -18,6 +19,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(300);
 
 const SITES: &str = "/apis/drystone.dev/v1alpha1/namespaces/drystone-system/sites";
+
+const SECRETS: &str = "/api/v1/namespaces/drystone-system/secrets";
 
 /// Runs the program against one that runs.
 fn command(up: &Up, arguments: &[&str]) -> Output {
@@ -90,40 +93,55 @@ fn register(global: &Up, local: &Up, name: &str) {
     must(global, &["site", "register", name, "--site-kubeconfig", kubeconfig.to_str().expect("UTF-8")]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_sites_under_two_replicas() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let Some(etcd) = Etcd::start(directory.path()) else { return };
-    let store = format!("etcd={}", etcd.url);
+/// Two replicas over one etcd: the second one has fetched the keys of the first.
+fn replicas(directory: &Path, store: &str) -> (Up, Up) {
     let place = |name: &str| {
-        let place = directory.path().join(name);
+        let place = directory.join(name);
         std::fs::create_dir_all(&place).expect("a directory");
         place
     };
-    let first = Up::start(&place("first"), &["--store", &store]);
+    let first = Up::start(&place("first"), &["--store", store]);
     let url = format!("https://{}", first.address("https").expect("an address"));
     let token = must(&first, &["join-token"]).trim().to_owned();
-    let join = ["--store", store.as_str(), "--join", url.as_str(), "--token", token.as_str()];
+    let join = ["--store", store, "--join", url.as_str(), "--token", token.as_str()];
     let second = Up::start(&place("second"), &join);
     for file in ["ca.crt", "pki/ca.key", "pki/service-account.key", "pki/boot-secret", "admin-password"] {
         let content = |up: &Up| std::fs::read(up.data.join(file)).expect(file);
         assert_eq!(content(&first), content(&second), "{file}");
     }
-    // The token was good once, and no token is good for somebody in between.
+    // The token was good once.
     let again = [&join[..], &["--listen", "127.0.0.1:0"]].concat();
-    let refused = up_that_fails(&directory.path().join("third"), &again);
+    let refused = up_that_fails(&directory.join("third"), &again);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("was used, or has expired"), "{said}");
-    assert!(!directory.path().join("third/pki/ca.key").exists());
+    assert!(!directory.join("third/pki/ca.key").exists());
+    (first, second)
+}
 
+/// From the list to a cluster: roles are given globally, the site installs its hosts. The spare waits.
+async fn install_west(global: &Up, user: &User, west: &User) {
+    must(global, &["site", "set-role", "west", "west-01=control-plane", "west-04=spare"]);
+    let cluster = json!({"spec": {"cluster": {"namespace": "edge"}, "controller": {"pollInterval": "1s"}}});
+    patch(user, &format!("{SITES}/west"), &cluster).await;
+    awaited(user, "west", "installed", |site| site["status"]["hostsByState"]["provisioned"] == 3).await;
+    let made =
+        west.send(Method::GET, "/apis/drystone.dev/v1alpha1/namespaces/edge/clusters/west", None).await;
+    assert_eq!(made["spec"]["controlPlane"]["onlyHosts"], json!(["west-01"]), "{made}");
+    assert_eq!(made["spec"]["workers"][0]["onlyHosts"], json!(["west-02", "west-03"]), "{made}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_sites_under_two_replicas() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(etcd) = Etcd::start(directory.path()) else { return };
+    let (first, second) = replicas(directory.path(), &format!("etcd={}", etcd.url));
     let names = ["east", "west", "south"];
     let mut locals: Vec<Up> = names.iter().map(|name| local(directory.path(), name)).collect();
     for (name, local) in names.iter().zip(&locals) {
         register(&first, local, name);
     }
-    // Through the replica that does not lead, everything is to be seen as well.
+    // Through either replica everything is to be seen.
     let (one, two) = (User::of(&first), User::of(&second));
-    let leads = one.leader().await;
     for name in names {
         let seen = awaited(&two, name, "connected", |site| {
             is_synchronized(site) && site["status"]["hostsByState"]["available"] == 4
@@ -133,25 +151,21 @@ async fn three_sites_under_two_replicas() {
     }
     let table = must(&second, &["site", "list"]);
     assert_eq!(table.matches("Connected").count(), 3, "{table}");
-
-    // From the list to a cluster: roles are given globally, the site installs its hosts. The spare waits.
-    must(&first, &["site", "set-role", "west", "west-01=control-plane", "west-04=spare"]);
-    let cluster = json!({"spec": {"cluster": {"namespace": "edge"}, "controller": {"pollInterval": "1s"}}});
-    patch(&one, &format!("{SITES}/west"), &cluster).await;
-    let installed = |count: u64| move |site: &Value| site["status"]["hostsByState"]["provisioned"] == count;
-    awaited(&two, "west", "installed", installed(3)).await;
     let west = User::of(&locals[1]);
-    let made =
-        west.send(Method::GET, "/apis/drystone.dev/v1alpha1/namespaces/edge/clusters/west", None).await;
-    assert_eq!(made["spec"]["controlPlane"]["onlyHosts"], json!(["west-01"]), "{made}");
-    assert_eq!(made["spec"]["workers"][0]["onlyHosts"], json!(["west-02", "west-03"]), "{made}");
+    install_west(&first, &one, &west).await;
 
     // Cut off, and the leader is killed in the middle of it.
     let before = site(&west, "west").await["metadata"]["generation"].as_i64().expect("a number");
     locals[1].pause();
+    let leader = one.leader().await;
     let (survivor, dead, user) =
-        if is_led_by(&first, &leads) { (second, first, &two) } else { (first, second, &one) };
-    dead.kill();
+        if is_led_by(&first, &leader) { (second, first, &two) } else { (first, second, &one) };
+    // The leader is killed while others write; what was acknowledged is not lost.
+    let killed = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        dead.kill();
+    };
+    let (written, ()) = tokio::join!(write_for_east(user, 40), killed);
     for role in ["worker", "spare", "worker"] {
         must(&survivor, &["site", "set-role", "west", &format!("west-04={role}")]);
     }
@@ -159,23 +173,50 @@ async fn three_sites_under_two_replicas() {
     // Nobody else is held up.
     must(&survivor, &["site", "set-role", "east", "east-01=control-plane"]);
     awaited(user, "east", "the change", is_synchronized).await;
+    let east = User::of(&locals[0]);
+    eventually("all that was written for east", || async {
+        let there = secrets(&east).await;
+        written.iter().all(|name| there.contains(name)).then_some(())
+    })
+    .await;
     locals[1].resume();
     awaited(user, "west", "caught up", is_synchronized).await;
     let after = site(&west, "west").await;
     assert_eq!(after["metadata"]["generation"].as_i64(), Some(before + 1), "three changes, one write");
     assert_eq!(after["spec"]["bmcs"][3]["role"], "Worker");
 
-    // A site that is killed and comes back goes on where it was.
-    let killed = locals.remove(2);
-    killed.kill();
+    // A local controller that is killed and comes back finds the site as its global one declared it.
+    must(&survivor, &["site", "remove-host", "south", "south-04"]);
+    awaited(user, "south", "one host less", |site| is_synchronized(site) && site["status"]["hosts"] == 3)
+        .await;
+    locals.remove(2).kill();
     locals.push(local(directory.path(), "south"));
+    register(&survivor, &locals[2], "south");
+    awaited(user, "south", "back", |site| is_synchronized(site) && site["status"]["hosts"] == 3).await;
     for local in &locals {
         assert!(!local.log().contains(local.password().trim()), "a password in a log");
     }
-    for up in locals {
-        up.stop();
+    locals.into_iter().chain([survivor]).for_each(|up| drop(up.stop()));
+}
+
+/// Writes Secrets for a site, one after the other; the names of those that were acknowledged.
+async fn write_for_east(user: &User, count: usize) -> Vec<String> {
+    let mut written = Vec::new();
+    for number in 0..count {
+        let name = format!("load-{number}");
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"a": "b"},
+            "metadata": {"name": name, "labels": {"drystone.dev/site": "east"}}});
+        user.send(Method::POST, SECRETS, Some(secret)).await;
+        written.push(name);
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    survivor.stop();
+    written
+}
+
+async fn secrets(user: &User) -> BTreeSet<String> {
+    let list = user.send(Method::GET, SECRETS, None).await;
+    let items = list["items"].as_array().expect("items").iter();
+    items.map(|item| item["metadata"]["name"].as_str().expect("a name").to_owned()).collect()
 }
 
 /// Whether a replica says that it leads under this identity.

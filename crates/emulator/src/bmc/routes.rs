@@ -2,9 +2,7 @@
 
 use std::sync::OnceLock;
 
-use drystone_redfish::server::{
-    AccountService, EventService, Privilege, Route, RouteTable, ServiceDocuments, SessionStore,
-};
+use drystone_redfish::server::{EventService, Privilege, Route, RouteTable, ServiceDocuments, SessionStore};
 
 use crate::faults::Faults;
 
@@ -46,7 +44,7 @@ fn build() -> RouteTable {
     RouteTable::new(own)
         .with(ServiceDocuments::routes())
         .with(SessionStore::routes())
-        .with(AccountService::routes())
+        .with(super::account::routes())
         .with(EventService::routes())
         .with(Faults::routes())
 }

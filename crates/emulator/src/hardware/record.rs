@@ -3,6 +3,8 @@
 use drystone_redfish::{server::SavedSubscription, types::ResetType};
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::KeptPassword;
+
 /// What is kept of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -23,6 +25,8 @@ pub struct HostRecord {
     pub verify_certificate: bool,
     /// Name given to the system.
     pub host_name: Option<String>,
+    /// The password that the BMC was given, instead of the site's; as a digest.
+    pub password: Option<KeptPassword>,
     /// Event subscriptions of the BMC.
     pub subscriptions: Vec<SavedSubscription>,
 }

@@ -28,6 +28,7 @@ const LINGER: Linger = Linger { bytes: 64 * 1024 * 1024, time: Duration::from_se
 const LINGER_FOR_STRANGERS: Linger = Linger { bytes: 1024 * 1024, time: Duration::from_secs(2) };
 
 /// How long a refused request is listened to.
+#[derive(Clone, Copy)]
 struct Linger {
     bytes: usize,
     time: Duration,

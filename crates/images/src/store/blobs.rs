@@ -30,8 +30,13 @@ impl Blobs {
             fs::read_dir(&directory).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?;
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let used = format!("sha256:{name}").parse().is_ok_and(|digest| users.contains_key(&digest));
-            if !used {
+            let digest = format!("sha256:{name}").parse::<Digest>().ok();
+            let file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let Some(digest) = digest.filter(|_| file) else {
+                tracing::warn!("{}: not of the image store, and left alone", entry.path().display());
+                continue;
+            };
+            if !users.contains_key(&digest) {
                 tracing::info!(name, "a file that belongs to no image is removed");
                 files::remove(&entry.path())?;
             }

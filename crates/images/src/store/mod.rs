@@ -130,7 +130,12 @@ impl Store {
         let mut users: HashMap<Digest, HashSet<UploadId>> = HashMap::new();
         let entries = fs::read_dir(&uploads_directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         for entry in entries.map_err(StoreError::io("read", &uploads_directory))? {
-            let id = UploadId::new(&entry.file_name().to_string_lossy())?;
+            let directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let id = UploadId::new(&entry.file_name().to_string_lossy()).ok().filter(|_| directory);
+            let Some(id) = id else {
+                tracing::warn!("{}: not of the image store, and left alone", entry.path().display());
+                continue;
+            };
             let record = Record::read(&entry.path().join("record.json"))?;
             let upload = Upload::new(id.clone(), entry.path(), record.unwrap_or_else(|| Record::empty(0)));
             if let Some(finished) = upload.record().finished {
@@ -285,8 +290,9 @@ impl Store {
     /// [`StoreError`]; calling it again goes on.
     pub async fn remove(&self, id: &UploadId) -> Result<(), StoreError> {
         let Some(upload) = self.uploads().get(id).cloned() else { return Ok(()) };
-        let place = self.wait_for(&upload, &upload.take_over()).await;
-        let place = match place {
+        upload.take_over();
+        // Whoever comes now waits, and finds it gone: a deletion gives way to nobody.
+        let place = match self.wait_for(&upload, &CancellationToken::new()).await {
             Err(StoreError::Gone) => return Ok(()),
             place => place?,
         };

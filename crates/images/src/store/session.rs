@@ -1,11 +1,22 @@
 //! An upload that is being added to: bytes first, then the record of them, so that no offset is told that a crash could take back.
 
-use std::{fs::File, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::OwnedMutexGuard;
 
 use super::{StoreError, Upload, files, record::Record};
 use crate::digest::{Digest, Hasher};
+
+/// While more is coming, what was written is made safe when it is much and a little time has passed, or when much time has.
+const MUCH: u64 = 64 * 1024 * 1024;
+const LITTLE_TIME: Duration = Duration::from_secs(2);
+const MUCH_TIME: Duration = Duration::from_secs(10);
 
 /// What is kept in memory between two requests, so that nothing is hashed twice.
 #[derive(Debug)]
@@ -30,6 +41,8 @@ pub(super) struct Session {
     file: File,
     offset: u64,
     hasher: Hasher,
+    /// Since when what is not safe is not.
+    safe: Instant,
 }
 
 impl Session {
@@ -55,7 +68,8 @@ impl Session {
                 Some(hasher).filter(|hasher| hasher.digest() == record.prefix)
             }
         };
-        let mut session = Self { upload, place, file, offset: record.offset, hasher: Hasher::new() };
+        let mut session =
+            Self { upload, place, file, offset: record.offset, hasher: Hasher::new(), safe: Instant::now() };
         if let Some(hasher) = hasher {
             session.hasher = hasher;
             session.truncate(record.offset)?;
@@ -70,9 +84,12 @@ impl Session {
         self.offset
     }
 
-    /// Bytes that are safe.
-    pub(super) fn safe(&self) -> u64 {
-        self.upload.record().offset
+    /// Whether what was added should be made safe before more is. The last bytes are made safe when it is known what they make.
+    pub(super) fn is_due(&self) -> bool {
+        let added = self.offset.saturating_sub(self.upload.record().offset);
+        let time = self.safe.elapsed();
+        let due = (added >= MUCH && time >= LITTLE_TIME) || (added > 0 && time >= MUCH_TIME);
+        due && !self.is_whole()
     }
 
     fn length(&self) -> u64 {
@@ -126,6 +143,7 @@ impl Session {
         if record.offset == self.offset {
             return Ok(());
         }
+        self.safe = Instant::now();
         self.sync()?;
         let safe = self.note(Record { offset: self.offset, prefix: self.hasher.digest(), ..record });
         if safe.is_err() {

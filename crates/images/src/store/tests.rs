@@ -218,11 +218,18 @@ async fn damage_is_found() {
 #[test]
 fn a_store_has_one_process() {
     let root = tempfile::tempdir().unwrap();
+    // What others put there does not matter.
+    for stranger in ["uploads/.hidden", "uploads/file", "blobs/sha256/file", "lost+found"] {
+        let path = root.path().join(stranger);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
     let store = Store::open(root.path()).unwrap();
     assert!(matches!(Store::open(root.path()), Err(StoreError::InUse(_))));
     let identity = store.identity().to_owned();
     drop(store);
     assert_eq!(Store::open(root.path()).unwrap().identity(), identity);
+    assert!(root.path().join("uploads/file").exists() && root.path().join("blobs/sha256/file").exists());
 }
 
 /// Copies a directory.
@@ -313,7 +320,17 @@ fn a_crash_at_any_instant_keeps_what_was_acknowledged() {
         );
         let finished = match snapshot.and_then(|snapshot| snapshot.finished) {
             Some(finished) => finished,
-            None => runtime.block_on(upload(&store, "a", &bytes)).unwrap().1.unwrap(),
+            None => {
+                // Not only the record says so: the bytes are there.
+                let writer = runtime.block_on(store.begin(&id("a"), 5_000)).unwrap();
+                assert!(
+                    writer.offset() >= *told,
+                    "instant {number}: {} after {told} was told",
+                    writer.offset()
+                );
+                drop(writer);
+                runtime.block_on(upload(&store, "a", &bytes)).unwrap().1.unwrap()
+            }
         };
         assert_eq!(finished.digest, Digest::of(&bytes), "instant {number}");
         assert_eq!(fs::read(root.join("blobs/sha256").join(finished.digest.hex())).unwrap(), bytes);

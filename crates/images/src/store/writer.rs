@@ -10,9 +10,6 @@ use super::{
 };
 use crate::digest::Digest;
 
-/// Bytes after which what was written is made safe, also when more is coming.
-const SAFE_EVERY: u64 = 64 * 1024 * 1024;
-
 /// Adds to one upload. Nothing that is added is safe before [`Writer::checkpoint`] or [`Writer::finish`] says so.
 #[derive(Debug)]
 pub struct Writer {
@@ -75,7 +72,7 @@ impl Writer {
                     return Err(error);
                 }
             }
-            if !session.is_whole() && session.offset().saturating_sub(session.safe()) >= SAFE_EVERY {
+            if session.is_due() {
                 session.checkpoint()?;
             }
             Ok(session)

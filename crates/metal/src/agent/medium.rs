@@ -88,6 +88,17 @@ impl AgentDesk {
         Ok(gateway.map_or_else(|| self.settings.url.clone(), |address| format!("https://{address}")))
     }
 
+    /// A URL as a host uses it: what Drystone itself serves, images among it, hosts reach by the way that they have to Drystone.
+    ///
+    /// # Errors
+    /// [`MediumError`].
+    pub async fn as_seen_by(&self, host: &BareMetalHost, url: &str) -> Result<String, MediumError> {
+        match url.strip_prefix(&self.settings.own_url).filter(|rest| rest.starts_with('/')) {
+            Some(rest) => Ok(format!("{}{rest}", self.url_for(host).await?)),
+            None => Ok(url.to_owned()),
+        }
+    }
+
     /// Network data of the agent: its own, else those of the operating system.
     async fn network_data(&self, host: &BareMetalHost, otherwise: &[u8]) -> Result<String, MediumError> {
         let bytes = match &host.spec.preprovisioning_network_data_name {

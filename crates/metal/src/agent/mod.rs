@@ -1,7 +1,7 @@
 //! Drystone's side of the agents on hosts: who may ask what, orders, and what came of them.
 //!
 //! Rooms: [`http`] (the protocol, on the HTTPS port), [`order`] (what a host's specification means for its agent), [`medium`]
-//! (what an agent boots from). The protocol itself is [`drystone_agent::protocol`].
+//! (what an agent boots from), [`inventory`] (what it found). The protocol itself is [`drystone_agent::protocol`].
 //!
 //! A *seat* is a host that is expected to be at work as an agent. It is made by whoever provisions the host, each time that
 //! host is looked at, and so is there again after a restart. Of the token only a digest is kept; the token follows from a
@@ -10,9 +10,13 @@
 //! that it was heard.
 
 mod http;
+mod inventory;
 mod medium;
 mod order;
+#[cfg(test)]
+mod tests;
 
+pub use inventory::lay_over;
 pub use medium::{MediumError, medium_key};
 pub use order::{OrderError, deployment};
 
@@ -46,6 +50,8 @@ pub const WRITTEN: &str = "drystone.dev/image-written";
 pub struct AgentSettings {
     /// Where hosts reach Drystone, unless their Site's gateway says: `https://192.0.2.1:6443`.
     pub url: String,
+    /// What Drystone calls itself, in URLs of images that it serves: `https://127.0.0.1:6443`.
+    pub own_url: String,
     /// Drystone's certificate authority (PEM).
     pub ca: String,
     /// Makes tokens: at least 32 bytes, kept over restarts.

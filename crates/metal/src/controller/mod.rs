@@ -6,7 +6,7 @@ mod site;
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_api::BareMetalHost;
+use drystone_api::{BareMetalHost, HostFirmwareSettings};
 use drystone_engine::{
     events::EventSink,
     harness::{Controller, ControllerConfig},
@@ -51,6 +51,12 @@ pub async fn run(client: Client, config: MetalConfig, shutdown: CancellationToke
             objects.keys_where(|host: &BareMetalHost| {
                 host.namespace().as_deref() == Some(namespace.as_str()) && host::mentions(host, &name)
             })
+        },
+    );
+    let hosts = hosts.watches::<HostFirmwareSettings>(
+        watcher::Config::default(),
+        |settings: &HostFirmwareSettings, _| {
+            vec![ObjectKey::new(settings.namespace().unwrap_or_default(), settings.name_any())]
         },
     );
     let sites = site::SiteReconciler { client: client.clone() };

@@ -3,10 +3,11 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use drystone_api::BootMode;
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
-    model::{BmcAddress, Inventory},
+    model::{BmcAddress, FirmwareReading, Inventory},
     plan::conditions::Health,
 };
 
@@ -147,6 +148,12 @@ pub trait HostDriver: Send + Sync {
 
     /// Ejects whatever is inserted.
     fn eject(&self) -> Answer<'_, ()>;
+
+    /// Reads the settings of the firmware; `None` if the controller publishes none.
+    fn firmware(&self) -> Answer<'_, Option<FirmwareReading>>;
+
+    /// Asks for other settings of the firmware, which takes them when the host starts next.
+    fn set_firmware<'a>(&'a self, settings: &'a Map<String, Value>) -> Answer<'a, ()>;
 
     /// Erases the host's drives, as far as their controller offers it; the host is off. Returns how many were erased.
     fn erase_drives(&self) -> Answer<'_, usize>;

@@ -4,10 +4,12 @@
 pub mod admission;
 pub mod annotations;
 pub mod bmc_address;
+pub mod firmware;
 pub mod inventory;
 mod unknown_fields;
 
 pub use admission::Problem;
 pub use annotations::Annotations;
 pub use bmc_address::{BmcAddress, BmcAddressError, BootVia, Protocol};
+pub use firmware::FirmwareReading;
 pub use inventory::Inventory;

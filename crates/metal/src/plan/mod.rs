@@ -232,11 +232,9 @@ fn next_when_available(
     enter_slot(State::Provisioning, around)
 }
 
-/// How often what is wanted now could not be provisioned.
+/// How often what is wanted now could not be provisioned. An image whose checksum was corrected is another one.
 pub fn failures_with(spec: &BareMetalHostSpec, status: &BareMetalHostStatus) -> u32 {
-    let url = |image: &Option<HostImage>| image.as_ref().map(|image| image.url.clone());
-    let same = url(&spec.image) == url(&status.last_attempted_image);
-    if same { status.provisioning_fail_count } else { 0 }
+    if spec.image == status.last_attempted_image { status.provisioning_fail_count } else { 0 }
 }
 
 /// Whether disks or firmware are to be set up otherwise than they are.

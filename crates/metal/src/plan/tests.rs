@@ -139,6 +139,9 @@ fn what_failed_is_tried_again_later_and_not_for_ever() {
         Next::Enter(State::Provisioning),
         "another image"
     );
+    let mut corrected = spec(true, Some("a"));
+    corrected.image.as_mut().unwrap().checksum = "right".to_owned();
+    assert_eq!(next(&corrected, &host, &AROUND), Next::Enter(State::Provisioning));
     host.provisioning_fail_count = 5;
     let later = Surroundings { since_deprovisioned: Duration::from_secs(1 << 30), ..AROUND };
     assert_eq!(next(&spec(true, Some("a")), &host, &later), Next::Rest(Pacing::METAL3.steady));

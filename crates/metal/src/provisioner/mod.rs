@@ -23,10 +23,11 @@ use serde_json::{Map, Value};
 use crate::{
     driver::{Credentials, DriverError},
     medium::Seed,
-    model::{BmcAddress, Inventory},
+    model::{BmcAddress, FirmwareReading, Inventory},
     plan::conditions::Health,
 };
 
+pub mod ironic;
 pub mod redfish;
 
 /// One host, and what a way needs to know to work on it.
@@ -165,6 +166,11 @@ pub trait Provisioner: Send + Sync + 'static {
 
     /// Reads what the host is made of.
     async fn inspect(&self, job: &Job<'_>) -> Step<Inspected>;
+
+    /// Reads the settings of the firmware; `None` if they are not published.
+    async fn firmware(&self, _job: &Job<'_>) -> Result<Option<FirmwareReading>, DriverError> {
+        Ok(None)
+    }
 
     /// Sets up disks and firmware.
     async fn prepare(&self, job: &Job<'_>, preparation: &Preparation) -> Step<()>;

@@ -110,6 +110,8 @@ async fn log_in(transport: &Transport, user: &str, password: &str) -> Result<Sta
             None => Ok(State::Basic),
         },
         Err(RedfishError::Status { code, .. }) if no_sessions(code) => Ok(State::Basic),
+        // Services without sessions may ask for credentials before they say so: the request itself tells.
+        Err(RedfishError::Unauthorized { .. }) => Ok(State::Basic),
         Err(error) if error.says("SessionLimitExceeded") => Ok(State::Basic),
         Err(other) => Err(other),
     }

@@ -43,7 +43,7 @@ pub(super) enum Lost {
 
 impl Lost {
     fn of(doing: &str, error: &kube::Error) -> Self {
-        let text = format!("{doing}: {}", describe_kube_error(error));
+        let text = format!("{doing}: {}", causes(error));
         match error {
             kube::Error::Api(status) if matches!(status.code, 401 | 403) => Self::Refused(text),
             _ => Self::Unreachable(text),
@@ -117,7 +117,7 @@ impl Courier {
             }
             if let Some(other) = holder.filter(|_| !take_over) {
                 return Err(Lost::Refused(format!(
-                    "another global controller ({other}) has the site; let it go there, or set spec.controller.takeOver"
+                    "it is the site of another global controller, or of another Site, already ({other}): let it go there, or set spec.controller.takeOver"
                 )));
             }
             let spec = LeaseSpec { holder_identity: Some(owner.to_owned()), ..LeaseSpec::default() };
@@ -146,9 +146,7 @@ impl Courier {
         let holder = present.and_then(|lease| lease.spec?.holder_identity);
         match holder {
             Some(holder) if holder == owner => Ok(()),
-            Some(other) => {
-                Err(Lost::Refused(format!("another global controller ({other}) has taken the site")))
-            }
+            Some(other) => Err(Lost::Refused(format!("somebody else has taken the site over: {other}"))),
             None => self.claim(owner, false).await,
         }
     }
@@ -273,6 +271,20 @@ impl Courier {
             Err(error) => Ok(Outcome::Refused(describe_kube_error(&error))),
         }
     }
+}
+
+/// An error with what lies below it: that a connection failed says nothing without the reason.
+fn causes(error: &kube::Error) -> String {
+    let mut text = describe_kube_error(error);
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause.filter(|_| !matches!(error, kube::Error::Api(_))) {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// Fields of a conflict that others than Drystone's own controllers have changed, and who.

@@ -114,8 +114,8 @@ impl Declared {
                 uses.extend(sets);
                 keys.extend(uses.iter().cloned());
             }
-            // Another site is nobody's business.
-            keys.retain(|other| other.kind != kind);
+            // Another site is nobody's business; and who may write in another namespace has no say at sites.
+            keys.retain(|other| other.kind != kind && other.namespace == site.namespace);
             keys.insert(key);
             for key in keys {
                 let Some(entry) = state.objects.get(&key) else { continue };

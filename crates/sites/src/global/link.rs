@@ -88,6 +88,8 @@ impl Link {
     fn look(&mut self) {
         let name = self.way().controller.kubeconfig_secret_name;
         self.known.wanted = self.declared.wanted(&self.key, &name);
+        let site = self.site.borrow().clone();
+        self.reporter.note(&site, &self.known);
     }
 
     async fn report(&mut self) {
@@ -117,7 +119,8 @@ impl Link {
     /// Connects and stays connected as long as that lasts.
     async fn connected(&mut self, way: &Way) -> Result<std::convert::Infallible, Lost> {
         let client = self.dial(&way.controller).await?;
-        let owner = self.declared.owner().to_owned();
+        // Two sites behind one local controller would each take away what the other brings.
+        let owner = format!("{}/{}", self.declared.owner(), self.key);
         let mut session =
             Session::open(client, self.config.deadline, &owner, way.controller.take_over).await?;
         self.known.reconnect();

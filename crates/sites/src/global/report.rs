@@ -40,6 +40,20 @@ impl Reporter {
         }
     }
 
+    /// Something is declared that is not there yet, as of now; or all of it is.
+    pub(super) fn note(&mut self, site: &Site, known: &Known) -> u32 {
+        let pending = known.pending();
+        if pending == 0 {
+            self.behind_since = None;
+        } else if self.behind_since.is_none() {
+            // A replica that has just begun to lead goes on from what the one before it said.
+            let before = site.status.as_ref().and_then(|status| status.synchronization.as_ref());
+            let before = before.and_then(|synchronization| synchronization.behind_since.clone());
+            self.behind_since = Some(before.unwrap_or_else(|| Time(Timestamp::now())));
+        }
+        pending
+    }
+
     /// When the next write may be.
     pub(super) fn due_at(&self) -> Instant {
         self.last.map_or_else(Instant::now, |last| last + self.interval)
@@ -64,15 +78,7 @@ impl Reporter {
 
     /// Writes the status if that may be now. What cannot be written is tried again at the next occasion.
     pub(super) async fn write(&mut self, site: &Site, known: &Known) {
-        let pending = known.pending();
-        if pending == 0 {
-            self.behind_since = None;
-        } else if self.behind_since.is_none() {
-            // A replica that has just begun to lead goes on from what the one before it said.
-            let before = site.status.as_ref().and_then(|status| status.synchronization.as_ref());
-            let before = before.and_then(|synchronization| synchronization.behind_since.clone());
-            self.behind_since = Some(before.unwrap_or_else(|| Time(Timestamp::now())));
-        }
+        let pending = self.note(site, known);
         self.last = Some(Instant::now());
         self.is_due = false;
         let sites: Api<Site> = Api::namespaced(self.client.clone(), &site.namespace().unwrap_or_default());

@@ -28,6 +28,9 @@ use crate::plan::cluster::{ClusterPlan, ListedHost, look, plan};
 /// Who the local controller is to the API.
 const MANAGER: &str = "drystone-site";
 
+/// Label on a Cluster that was made for a Site, with the Site's name. What a user labels for other purposes is not meant.
+pub(super) const MADE_FOR_LABEL: &str = "drystone.dev/made-for-site";
+
 /// Keeps a Site until its cluster is gone, so that its hosts are not taken from under it.
 const FINALIZER: &str = "drystone.dev/site-cluster";
 
@@ -110,7 +113,7 @@ impl SiteReconciler {
     /// The cluster that was made for the site, wherever it is.
     async fn cluster_of(&self, site: &Site) -> Result<Option<Cluster>, SiteError> {
         let clusters: Api<Cluster> = Api::all(self.client.clone());
-        let selector = ListParams::default().labels(&format!("{SITE_LABEL}={}", site.name_any()));
+        let selector = ListParams::default().labels(&format!("{MADE_FOR_LABEL}={}", site.name_any()));
         let found = clusters.list(&selector).await.map_err(api_error("listing Clusters"))?;
         Ok(found.items.into_iter().next())
     }
@@ -156,7 +159,7 @@ impl SiteReconciler {
             .iter()
             .map(|bmc| {
                 let host = hosts.iter().find(|host| host.name_any() == bmc.name);
-                look(bmc, host, cluster, now, patience)
+                look(site, bmc, host, cluster, now, patience)
             })
             .collect();
         let waits = listed.iter().any(|host| host.state == crate::plan::cluster::HostState::Unsettled);
@@ -181,7 +184,9 @@ impl SiteReconciler {
         cluster.metadata = ObjectMeta {
             name: Some(name.clone()),
             namespace: Some(wanted.namespace.clone()),
-            labels: Some([(SITE_LABEL.to_owned(), site.name_any())].into()),
+            labels: Some(
+                [SITE_LABEL, MADE_FOR_LABEL].map(|label| (label.to_owned(), site.name_any())).into(),
+            ),
             ..ObjectMeta::default()
         };
         let clusters: Api<Cluster> = Api::namespaced(self.client.clone(), &wanted.namespace);

@@ -69,7 +69,7 @@ pub async fn run(client: Client, config: LocalConfig, shutdown: CancellationToke
             site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()
         })
         .watches::<Cluster>(watcher::Config::default(), |cluster: &Cluster, sites| {
-            let Some(name) = cluster.labels().get(SITE_LABEL) else { return Vec::new() };
+            let Some(name) = cluster.labels().get(controller::MADE_FOR_LABEL) else { return Vec::new() };
             sites.keys_where(|site| site.name_any() == *name)
         })
         .run(shutdown)

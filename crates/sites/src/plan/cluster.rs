@@ -59,6 +59,7 @@ pub enum ClusterPlan {
 ///
 /// One that has not been inspected counts as failed when that has taken longer than `patience` seconds: the others do not wait for it.
 pub fn look(
+    site: &Site,
     bmc: &SiteBmc,
     host: Option<&BareMetalHost>,
     cluster: Option<&Cluster>,
@@ -67,7 +68,8 @@ pub fn look(
 ) -> ListedHost {
     let state = match host {
         Some(host) => state(host, cluster, now, patience),
-        None => HostState::Unsettled,
+        // It is about to be made, unless a host of that name belongs to another site.
+        None => waiting(site.creation_timestamp().map(|created| created.0), now, patience),
     };
     ListedHost { name: bmc.name.clone(), role: bmc.role, state }
 }
@@ -89,18 +91,20 @@ fn state(host: &BareMetalHost, cluster: Option<&Cluster>, now: Timestamp, patien
         });
         return if ours { HostState::Member } else { HostState::Taken };
     }
-    let Some(status) = &host.status else { return waiting(host, now, patience) };
+    let created = host.creation_timestamp().map(|created| created.0);
+    let Some(status) = &host.status else { return waiting(created, now, patience) };
     if !status.error_type.is_empty() {
         return HostState::Failed;
     }
     match status.provisioning.state {
         ProvisioningState::Available if status.hardware.is_some() => HostState::Usable,
-        _ => waiting(host, now, patience),
+        _ => waiting(status.last_updated.as_ref().map(|updated| updated.0).or(created), now, patience),
     }
 }
 
-fn waiting(host: &BareMetalHost, now: Timestamp, patience: i64) -> HostState {
-    let since = host.creation_timestamp().map_or(now, |created| created.0);
+/// Nothing has happened since then.
+fn waiting(since: Option<Timestamp>, now: Timestamp, patience: i64) -> HostState {
+    let since = since.unwrap_or(now);
     if now.duration_since(since).as_secs() > patience { HostState::Failed } else { HostState::Unsettled }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drystone_api::{SITE_LABEL, Site};
+use drystone_api::{SITE_LABEL, SYSTEM_NAMESPACE, Site};
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Namespace, Secret},
@@ -139,8 +139,9 @@ impl World {
             .await;
             let claim = self.sites[index].all::<Lease>().get("drystone-global").await.unwrap();
             let namespaces: kube::Api<Namespace> = kube::Api::all(self.global.client.clone());
-            let owner = namespaces.get(drystone_api::SYSTEM_NAMESPACE).await.unwrap().metadata.uid;
-            assert_eq!(claim.spec.unwrap().holder_identity, owner);
+            let owner = namespaces.get(SYSTEM_NAMESPACE).await.unwrap().metadata.uid.unwrap();
+            let holder = claim.spec.unwrap().holder_identity;
+            assert_eq!(holder, Some(format!("{owner}/{SYSTEM_NAMESPACE}/{name}")));
         }
     }
 }

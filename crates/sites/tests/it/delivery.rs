@@ -162,6 +162,11 @@ async fn a_site_has_one_global_controller() {
     assert!(told["connection"]["message"].as_str().unwrap().contains("another global controller"), "{told}");
     assert_eq!(local.site("east").await.unwrap().spec.bmcs[0].name, "h1");
 
+    // The same controller under another name is somebody else too.
+    cables.plug("alias", &local);
+    declare(&first, "alias", json!({"bmcs": [host("h9")]})).await;
+    status(&first, "alias", "refused", |status| status["connection"]["state"] == "Refused").await;
+
     // Only who says so takes it over, and the one before lets go.
     second.patch_site("east", "user", json!({"spec": {"controller": {"takeOver": true}}})).await;
     status(&second, "east", "taken over", is_synchronized).await;

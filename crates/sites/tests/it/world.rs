@@ -186,6 +186,10 @@ impl Global {
             poll_interval: Duration::from_millis(200),
             report_interval: Duration::from_millis(20),
         };
+        Self::start_with(server, config)
+    }
+
+    pub(crate) fn start_with(server: &Server, config: GlobalConfig) -> Self {
         let stop = CancellationToken::new();
         let task = tokio::spawn(global::run(server.client.clone(), config, stop.clone()));
         Self { stop, task }

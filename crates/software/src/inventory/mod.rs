@@ -79,3 +79,8 @@ impl Inventory {
 pub fn same_image(a: &HostImage, b: &HostImage) -> bool {
     a.url == b.url && (a.checksum.is_empty() || b.checksum.is_empty() || a.checksum == b.checksum)
 }
+
+/// A text, if it is a digest in the form in which they are written here: `sha256:` and 64 hexadecimal digits in lower case.
+pub fn parse_digest(text: &str) -> Option<String> {
+    is_digest(text).then(|| text.to_owned())
+}

@@ -177,10 +177,11 @@ impl Reader {
     /// `NAME-EPOCH:VERSION-RELEASE.*`
     fn version_lock(&mut self, line: &str) {
         let before_release = line.trim().rsplit_once('-').map(|(name, _)| name);
-        if let Some((name, _)) = before_release.and_then(|rest| rest.rsplit_once('-')) {
-            if is_short(name) && self.inventory.held.len() < MOST {
-                self.inventory.held.push(name.to_owned());
-            }
+        if let Some((name, _)) = before_release.and_then(|rest| rest.rsplit_once('-'))
+            && is_short(name)
+            && self.inventory.held.len() < MOST
+        {
+            self.inventory.held.push(name.to_owned());
         }
     }
 

@@ -19,7 +19,7 @@ elif command -v rpm >/dev/null 2>&1; then
   echo '@@ rpm'; rpm -qa --qf '%{NAME}\t%{EPOCHNUM}\t%{VERSION}-%{RELEASE}\t%{ARCH}\n'
   if command -v dnf >/dev/null 2>&1; then echo '@@ versionlock'; dnf -q versionlock list 2>/dev/null; fi
 fi
-if command -v ctr >/dev/null 2>&1; then echo '@@ images'; ctr -n k8s.io images ls 2>/dev/null; fi
+if [ -S /run/containerd/containerd.sock ] && command -v ctr >/dev/null 2>&1; then echo '@@ images'; ctr --connect-timeout 3s -n k8s.io images ls 2>/dev/null; fi
 if [ -e /run/reboot-required ] || [ -e /var/run/reboot-required ]; then echo '@@ reboot-required'; fi
 "#;
 

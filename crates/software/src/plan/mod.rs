@@ -50,6 +50,12 @@ impl Default for Timing {
     }
 }
 
+/// Why a host needs nothing that has all that it should have.
+pub const HAS_EVERYTHING: &str = "it has everything already";
+
+/// Why a host needs nothing that is not in use.
+pub const NOT_PROVISIONED: &str = "no operating system is on it";
+
 /// What a plan is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanInput<'a> {
@@ -156,7 +162,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<RolloutPlan, Vec<Refusal>> {
 /// What a host needs of the sets that select it, or why it needs nothing.
 fn needed(sets: &[&PinnedSet], host: &HostFacts, input: &PlanInput<'_>) -> Result<PlannedHost, String> {
     if !host.provisioned {
-        return Err("no operating system is on it".to_owned());
+        return Err(NOT_PROVISIONED.to_owned());
     }
     let mut all = ChangeSet::default();
     for set in sets {
@@ -169,8 +175,15 @@ fn needed(sets: &[&PinnedSet], host: &HostFacts, input: &PlanInput<'_>) -> Resul
         all.drain |= found.drain;
         all.reboot |= found.reboot;
     }
+    let image = all.changes.iter().any(|change| matches!(change, Change::Image { .. }));
+    if image && host.role == Some(MemberRole::ControlPlane) {
+        let cluster = &host.cluster;
+        return Err(format!(
+            "its disk holds the control plane of {cluster}, which another image would wipe; replace the host"
+        ));
+    }
     if all.changes.is_empty() {
-        return Err("it has everything already".to_owned());
+        return Err(HAS_EVERYTHING.to_owned());
     }
     all.changes.sort();
     all.reboot &= input.strategy.reboot == RebootPolicy::Auto;

@@ -41,7 +41,7 @@ impl Action for Apply {
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<Applied, StepError> {
         let prepared: Prepared = context.input("prepare")?;
-        let mut scene = Scene::find(context, &parameters.host).await?;
+        let mut scene = Scene::find(context, &self.0, &parameters.host).await?;
         let Some(access) = scene.wanted.access.clone() else { return Ok(Applied::default()) };
         let failed = |error| step_error(context, error);
         let way = scene.open(context, &self.0, &access).await.map_err(failed)?;
@@ -49,7 +49,7 @@ impl Action for Apply {
         let found = changes(&scene.wanted, &scene.host).map_err(StepError::permanent)?;
         let mut reboot = found.reboot || scene.entry.reboot;
         if !found.changes.is_empty() {
-            bring(context, &self.0, &scene.wanted, inventory.manager, &*way).await?;
+            bring(context, &self.0, &scene, inventory.manager, &*way).await?;
             let mut work = work(context, &scene.wanted, &found.changes, &inventory, &*way).await?;
             work.backup.clone_from(&prepared.former.backup);
             context.progress(40, "changing packages, images and files");
@@ -88,7 +88,7 @@ impl Action for Apply {
     async fn undo(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
         let prepared: Prepared = context.input("prepare")?;
         let applied = context.output::<Applied>();
-        revert(context, &self.0, &parameters.host, &prepared.former, applied.as_ref()).await
+        Box::pin(revert(context, &self.0, &parameters.host, &prepared.former, applied.as_ref())).await
     }
 }
 

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use drystone_api::{PackageArtifact, PackageManager, PinnedSet, SoftwarePackage};
 use drystone_engine::action::{StepContext, StepError};
 
-use super::{StepDependencies, scene::step_error};
+use super::{
+    StepDependencies,
+    scene::{Scene, step_error},
+};
 use crate::{
     access::{AccessError, HostAccess, Source},
     artifacts::ArtifactCache,
@@ -23,7 +26,11 @@ const UPLOAD: Duration = Duration::from_secs(3_600);
 const QUESTION: Duration = Duration::from_secs(60);
 
 /// Checks all signatures. Nothing is fetched before.
-pub(super) fn check_signatures(set: &PinnedSet) -> Result<(), StepError> {
+pub(super) fn check_signatures(sets: &[PinnedSet]) -> Result<(), StepError> {
+    sets.iter().try_for_each(check_set)
+}
+
+fn check_set(set: &PinnedSet) -> Result<(), StepError> {
     let Some(trust) = &set.trust else { return Ok(()) };
     let check = |what: &str, text: &str, signature: &str| {
         verify(what, text.as_bytes(), signature, &trust.public_keys).map_err(StepError::permanent)
@@ -43,8 +50,9 @@ pub(super) fn check_signatures(set: &PinnedSet) -> Result<(), StepError> {
 }
 
 /// Fetches everything that is to be brought to the host, so that nothing begins with something missing.
-pub(super) async fn fetch(cache: &ArtifactCache, set: &PinnedSet) -> Result<(), StepError> {
-    check_signatures(set)?;
+pub(super) async fn fetch(cache: &ArtifactCache, scene: &Scene) -> Result<(), StepError> {
+    check_signatures(&scene.sets)?;
+    let set = &scene.wanted;
     let artifacts = set.packages.iter().filter_map(|package| package.artifact.as_ref());
     let packages = artifacts.map(|artifact| (&artifact.url, &artifact.digest));
     let files = set.files.iter().filter(|file| file.content.is_none()).map(|file| (&file.url, &file.digest));
@@ -64,11 +72,12 @@ async fn get(cache: &ArtifactCache, url: &str, digest: &str) -> Result<std::path
 pub(super) async fn bring(
     context: &StepContext,
     dependencies: &StepDependencies,
-    set: &PinnedSet,
+    scene: &Scene,
     manager: PackageManager,
     access: &dyn HostAccess,
 ) -> Result<(), StepError> {
-    check_signatures(set)?;
+    check_signatures(&scene.sets)?;
+    let set = &scene.wanted;
     let mut wanted: BTreeMap<String, (String, Source)> = BTreeMap::new();
     for package in &set.packages {
         let Some(artifact) = &package.artifact else { continue };

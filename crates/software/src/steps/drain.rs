@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{HostParameters, scene::Scene};
+use super::{HostParameters, StepDependencies, scene::Scene};
 
 /// Annotation of a Node that a rollout has cordoned: it is let go by it only, and not if it was cordoned before.
 const CORDONED: &str = "drystone.dev/cordoned-by-rollout";
@@ -24,10 +24,10 @@ const CORDONED: &str = "drystone.dev/cordoned-by-rollout";
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Moves pods away.
-pub struct Drain;
+pub struct Drain(pub(super) StepDependencies);
 
 /// Lets pods back.
-pub struct Uncordon;
+pub struct Uncordon(pub(super) StepDependencies);
 
 /// A client of the cluster that the host belongs to; `None` if it belongs to none.
 pub(super) async fn cluster_of(context: &StepContext, scene: &Scene) -> Result<Option<Client>, StepError> {
@@ -51,14 +51,11 @@ impl Action for Drain {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
-        let scene = Scene::find(context, &parameters.host).await?;
-        let Some(client) = cluster_of(context, &scene).await? else { return Ok(()) };
-        cordon(&client, &parameters.host).await?;
-        let pods: Api<Pod> = Api::all(client.clone());
+        let scene = Scene::find(context, &self.0, &parameters.host).await?;
         let emptied = async {
             let mut why = String::new();
             loop {
-                match evict_all(&client, &pods, &parameters.host, &mut why).await {
+                match empty(context, &scene, &mut why).await {
                     Ok(0) => return,
                     Ok(left) => context.progress(50, format!("{left} pods are to go{why}")),
                     Err(error) => context.progress(50, error.to_string()),
@@ -71,7 +68,7 @@ impl Action for Drain {
     }
 
     async fn undo(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
-        uncordon(context, &parameters.host).await
+        uncordon(context, &self.0, &parameters.host).await
     }
 }
 
@@ -81,8 +78,17 @@ impl Action for Uncordon {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
-        uncordon(context, &parameters.host).await
+        uncordon(context, &self.0, &parameters.host).await
     }
+}
+
+/// Cordons the Node and asks its pods to go; tells how many are left.
+async fn empty(context: &StepContext, scene: &Scene, why: &mut String) -> Result<usize, StepError> {
+    let Some(client) = cluster_of(context, scene).await? else { return Ok(0) };
+    cordon(&client, &scene.host.name).await?;
+    evict_all(&client, &scene.host.name, why)
+        .await
+        .map_err(|error| StepError::from_kube("moving pods away", &error))
 }
 
 async fn cordon(client: &Client, host: &str) -> Result<(), StepError> {
@@ -97,8 +103,12 @@ async fn cordon(client: &Client, host: &str) -> Result<(), StepError> {
     patched.map(drop).map_err(|error| StepError::from_kube("cordoning the Node", &error))
 }
 
-async fn uncordon(context: &StepContext, host: &str) -> Result<(), StepError> {
-    let scene = Scene::find(context, host).await?;
+async fn uncordon(
+    context: &StepContext,
+    dependencies: &StepDependencies,
+    host: &str,
+) -> Result<(), StepError> {
+    let scene = Scene::find(context, dependencies, host).await?;
     let Some(client) = cluster_of(context, &scene).await? else { return Ok(()) };
     let nodes: Api<Node> = Api::all(client);
     let node = nodes.get_opt(host).await.map_err(|error| StepError::from_kube("reading the Node", &error))?;
@@ -111,12 +121,8 @@ async fn uncordon(context: &StepContext, host: &str) -> Result<(), StepError> {
 }
 
 /// Asks every pod that can go to go; tells how many are left.
-async fn evict_all(
-    client: &Client,
-    pods: &Api<Pod>,
-    host: &str,
-    why: &mut String,
-) -> Result<usize, kube::Error> {
+async fn evict_all(client: &Client, host: &str, why: &mut String) -> Result<usize, kube::Error> {
+    let pods: Api<Pod> = Api::all(client.clone());
     let on_host = ListParams::default().fields(&format!("spec.nodeName={host}"));
     let listed = pods.list(&on_host).await?;
     let left: Vec<Pod> = listed.items.into_iter().filter(must_go).collect();

@@ -24,7 +24,7 @@ impl Action for Health {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
-        let scene = Scene::find(context, &parameters.host).await?;
+        let scene = Scene::find(context, &self.0, &parameters.host).await?;
         let well = async {
             self.node_is_ready(context, &scene).await?;
             self.command_succeeds(context, &scene).await

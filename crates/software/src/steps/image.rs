@@ -9,11 +9,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{HostParameters, Prepared, scene::Scene};
+use super::{HostParameters, Prepared, StepDependencies, scene::Scene};
 use crate::{inventory::same_image, records};
 
 /// Provisions a host with another image.
-pub struct ChangeImage;
+pub struct ChangeImage(pub(super) StepDependencies);
 
 impl Action for ChangeImage {
     const NAME: &'static str = "software.change-image";
@@ -21,9 +21,9 @@ impl Action for ChangeImage {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
-        let scene = Scene::find(context, &parameters.host).await?;
+        let scene = Scene::find(context, &self.0, &parameters.host).await?;
         let Some(wanted) = &scene.wanted.os_image else { return Ok(()) };
-        super::bring::check_signatures(&scene.wanted)?;
+        super::bring::check_signatures(&scene.sets)?;
         provision(context, &parameters.host, &wanted.host_image()).await?;
         forget_keys(context, &scene).await
     }
@@ -31,7 +31,7 @@ impl Action for ChangeImage {
     async fn undo(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
         let prepared: Prepared = context.input("prepare")?;
         let Some(former) = &prepared.former.os_image else { return Ok(()) };
-        let scene = Scene::find(context, &parameters.host).await?;
+        let scene = Scene::find(context, &self.0, &parameters.host).await?;
         provision(context, &parameters.host, former).await?;
         forget_keys(context, &scene).await
     }
@@ -51,6 +51,14 @@ async fn forget_keys(context: &StepContext, scene: &Scene) -> Result<(), StepErr
 /// Declares the image and waits until the host runs it.
 pub(super) async fn provision(context: &StepContext, host: &str, image: &HostImage) -> Result<(), StepError> {
     let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &context.subject().namespace);
+    let before = hosts
+        .get(host)
+        .await
+        .map_err(|error| StepError::from_kube("reading the host", &error))?
+        .status
+        .unwrap_or_default();
+    // Failures with the image that it had say nothing of this one.
+    let failures = if before.is_hopeless() { before.error_count } else { 0 };
     // Fields that the new image has not must not stay.
     let mut wanted = json!({"checksum": null, "checksumType": null, "format": null});
     if let (Some(wanted), Ok(serde_json::Value::Object(given))) =
@@ -64,23 +72,27 @@ pub(super) async fn provision(context: &StepContext, host: &str, image: &HostIma
         .await
         .map_err(|error| StepError::from_kube("declaring the image of the host", &error))?;
     context.progress(10, "waiting for the host to be provisioned");
-    let settled = |host: Option<&BareMetalHost>| judge(host, image).is_some();
+    let settled = |host: Option<&BareMetalHost>| judge(host, image, failures).is_some();
     let waited = context.wait_for(Box::pin(await_condition(hosts, host, settled))).await?;
     let found = waited.map_err(|error| StepError::transient(format!("waiting for {host}: {error}")))?;
-    match judge(found.as_ref(), image) {
+    match judge(found.as_ref(), image, failures) {
         Some(Ok(())) => Ok(()),
         Some(Err(why)) => Err(StepError::permanent(format!("host {host}: {why}"))),
         None => Err(StepError::transient(format!("{host} changed while it was looked at"))),
     }
 }
 
-/// Whether the host runs the image, or never will; `None` while that is open.
-fn judge(host: Option<&BareMetalHost>, image: &HostImage) -> Option<Result<(), String>> {
+/// Failures in a row, after those that were there before, by which a host is given up.
+const HOPELESS: u32 = 3;
+
+/// Whether the host runs the image, or never will; `None` while that is open. It had failed so often before.
+fn judge(host: Option<&BareMetalHost>, image: &HostImage, failures: u32) -> Option<Result<(), String>> {
     let Some(host) = host else { return Some(Err("was deleted".to_owned())) };
     let status = host.status.as_ref()?;
     let runs = status.provisioning.image.as_ref().is_some_and(|present| same_image(present, image));
     if status.provisioning.state == ProvisioningState::Provisioned && status.powered_on && runs {
         return Some(Ok(()));
     }
-    status.is_hopeless().then(|| Err(format!("{}: {}", status.error_type, status.error_message)))
+    let again = status.error_count < failures || status.error_count >= failures.saturating_add(HOPELESS);
+    (status.is_hopeless() && again).then(|| Err(format!("{}: {}", status.error_type, status.error_message)))
 }

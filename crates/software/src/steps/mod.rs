@@ -15,11 +15,11 @@ use std::{sync::Arc, time::Duration};
 pub use apply::{Applied, Apply};
 pub use drain::{Drain, Uncordon};
 use drystone_api::{
-    FailurePolicy, FormerSoftware, ObjectReference, OperationSpec, RebootPolicy, RollBackScope,
-    RolloutStrategy,
+    FailurePolicy, HostRollout, ObjectReference, OperationSpec, RebootPolicy, RollBackScope, RolloutStrategy,
 };
 use drystone_engine::{
     action::{ActionRegistry, RegistryError},
+    harness::Caches,
     plan::{PlanBuilder, PlanError},
 };
 pub use health::Health;
@@ -29,12 +29,7 @@ pub use reboot::Reboot;
 pub use revert::{Revert, RevertParameters};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    access::HostDoor,
-    artifacts::ArtifactCache,
-    change::Change,
-    plan::{PlannedHost, Timing},
-};
+use crate::{access::HostDoor, artifacts::ArtifactCache, plan::Timing};
 
 /// What the actions need beside the API.
 #[derive(Clone)]
@@ -43,6 +38,8 @@ pub struct StepDependencies {
     pub door: Arc<dyn HostDoor>,
     /// Files that are brought to hosts.
     pub artifacts: ArtifactCache,
+    /// Copies of what is asked for again and again.
+    pub caches: Caches,
 }
 
 /// The host that a step is about.
@@ -58,12 +55,12 @@ pub struct HostParameters {
 /// [`RegistryError`] when a name is taken.
 pub fn register(registry: &mut ActionRegistry, dependencies: &StepDependencies) -> Result<(), RegistryError> {
     registry.register(Prepare(dependencies.clone()))?;
-    registry.register(Drain)?;
-    registry.register(ChangeImage)?;
+    registry.register(Drain(dependencies.clone()))?;
+    registry.register(ChangeImage(dependencies.clone()))?;
     registry.register(Apply(dependencies.clone()))?;
     registry.register(Reboot(dependencies.clone()))?;
     registry.register(Health(dependencies.clone()))?;
-    registry.register(Uncordon)?;
+    registry.register(Uncordon(dependencies.clone()))?;
     registry.register(Revert(dependencies.clone()))
 }
 
@@ -88,25 +85,25 @@ const DEFAULT_SECONDS: u32 = 600;
 /// [`PlanError`], which would be a defect here.
 pub fn update(
     rollout: ObjectReference,
-    host: &str,
-    planned: &PlannedHost,
+    entry: &HostRollout,
     strategy: &RolloutStrategy,
     timing: Timing,
 ) -> Result<OperationSpec, PlanError> {
+    let host = &entry.host;
     let mut plan = PlanBuilder::new(format!("Update software of {host}"), rollout);
     plan.on_failure(match strategy.roll_back.scope {
         RollBackScope::None => FailurePolicy::Stop,
         RollBackScope::FailedHosts | RollBackScope::Everything => FailurePolicy::Undo,
     });
-    let parameters = HostParameters { host: host.to_owned() };
+    let parameters = HostParameters { host: host.clone() };
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     plan.action::<Prepare>("prepare", &parameters)
         .title(format!("Prepare {host}"))
         .estimate(seconds(timing.prepare))
         .timeout(APPLY)
-        .max_attempts(3);
+        .max_attempts(5);
     let mut before = vec!["prepare"];
-    if planned.changes.drain {
+    if entry.drain {
         let limit = strategy.drain_timeout_seconds.unwrap_or(DEFAULT_SECONDS);
         plan.action::<Drain>("drain", &parameters)
             .title(format!("Move pods away from {host}"))
@@ -116,8 +113,7 @@ pub fn update(
             .max_attempts(1);
         before.push("drain");
     }
-    let image = planned.changes.changes.iter().any(|change| matches!(change, Change::Image { .. }));
-    if image {
+    if entry.changes_image {
         plan.action::<ChangeImage>("image", &parameters)
             .title(format!("Provision {host} with the other image"))
             .after_all(before.clone())
@@ -126,7 +122,7 @@ pub fn update(
             .max_attempts(3);
         before.push("image");
     }
-    if planned.changes.changes.iter().any(|change| !matches!(change, Change::Image { .. })) {
+    if entry.changes_software {
         plan.action::<Apply>("apply", &parameters)
             .title(format!("Change software of {host}"))
             .after_all(before.clone())
@@ -141,7 +137,7 @@ pub fn update(
                 .after_all(before.clone())
                 .timeout(REBOOT)
                 .max_attempts(3);
-            if planned.changes.reboot {
+            if entry.reboot {
                 reboot.estimate(seconds(timing.reboot));
             }
             before.push("reboot");
@@ -154,7 +150,7 @@ pub fn update(
         .estimate(seconds(strategy.health.node_ready_seconds.unwrap_or(0)))
         .timeout(seconds(limit))
         .max_attempts(1);
-    if planned.changes.drain {
+    if entry.drain {
         plan.action::<Uncordon>("uncordon", &parameters)
             .title(format!("Let pods onto {host} again"))
             .after_all(["drain", "health"])
@@ -169,15 +165,14 @@ pub fn update(
 /// [`PlanError`], which would be a defect here.
 pub fn roll_back(
     rollout: ObjectReference,
-    host: &str,
-    drain: bool,
-    former: &FormerSoftware,
+    entry: &HostRollout,
     strategy: &RolloutStrategy,
     timing: Timing,
 ) -> Result<OperationSpec, PlanError> {
+    let (host, drain) = (&entry.host, entry.drain);
     let mut plan = PlanBuilder::new(format!("Return {host} to its former software"), rollout);
     plan.on_failure(FailurePolicy::Stop);
-    let parameters = HostParameters { host: host.to_owned() };
+    let parameters = HostParameters { host: host.clone() };
     let mut before = Vec::new();
     if drain {
         let limit = strategy.drain_timeout_seconds.unwrap_or(DEFAULT_SECONDS);
@@ -188,7 +183,7 @@ pub fn roll_back(
             .max_attempts(1);
         before.push("drain");
     }
-    let revert = RevertParameters { host: host.to_owned(), former: former.clone() };
+    let revert = RevertParameters { host: host.clone(), former: entry.former.clone().unwrap_or_default() };
     plan.action::<Revert>("revert", &revert)
         .title(format!("Return {host} to what was there"))
         .after_all(before.clone())

@@ -30,8 +30,8 @@ impl Action for Prepare {
     type Output = Prepared;
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<Prepared, StepError> {
-        let mut scene = Scene::find(context, &parameters.host).await?;
-        fetch(&self.0.artifacts, &scene.wanted).await?;
+        let mut scene = Scene::find(context, &self.0, &parameters.host).await?;
+        fetch(&self.0.artifacts, &scene).await?;
         if let Some(access) = scene.wanted.access.clone() {
             context.progress(10, "reading what is on the host");
             let way =
@@ -41,7 +41,7 @@ impl Action for Prepare {
             let found = changes(&scene.wanted, &scene.host).map_err(StepError::permanent)?;
             // With another operating system, what is brought now would be lost.
             if !found.changes.iter().any(|change| matches!(change, Change::Image { .. })) {
-                bring(context, &self.0, &scene.wanted, inventory.manager, &*way).await?;
+                bring(context, &self.0, &scene, inventory.manager, &*way).await?;
             }
         }
         let found = changes(&scene.wanted, &scene.host).map_err(StepError::permanent)?;

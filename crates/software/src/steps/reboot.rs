@@ -35,7 +35,7 @@ impl Action for Reboot {
         if !applied.reboot {
             return Ok(());
         }
-        let scene = Scene::find(context, &parameters.host).await?;
+        let scene = Scene::find(context, &self.0, &parameters.host).await?;
         let Some(access) = scene.wanted.access.clone() else { return Ok(()) };
         // A host that cannot be reached may be on its way down already.
         if let Ok(way) = scene.open(context, &self.0, &access).await {

@@ -39,7 +39,7 @@ impl Action for Revert {
         if let Some(former) = &former.os_image {
             return image::provision(context, &host, former).await;
         }
-        revert(context, &self.0, &host, &former, None).await
+        Box::pin(revert(context, &self.0, &host, &former, None)).await
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn revert(
     former: &FormerSoftware,
     applied: Option<&Applied>,
 ) -> Result<(), StepError> {
-    let mut scene = Scene::find(context, host).await?;
+    let mut scene = Scene::find(context, dependencies, host).await?;
     let Some(access) = scene.wanted.access.clone() else { return Ok(()) };
     // Before a former image is put back, packages of the other one need not be changed back.
     if former.os_image.is_some() {

@@ -1,8 +1,11 @@
 //! What a step finds: the rollout, the host, and what the one wants of the other.
 
-use drystone_api::{HostRollout, PinnedSet, Rollout, RolloutStrategy, SoftwareAccess};
-use drystone_engine::action::{StepContext, StepError};
-use kube::Api;
+use drystone_api::{HostRollout, PinnedSet, Rollout, RolloutStatus, RolloutStrategy, SoftwareAccess};
+use drystone_engine::{
+    action::{StepContext, StepError},
+    reference::ObjectKey,
+};
+use kube::{Api, ResourceExt as _};
 
 use super::StepDependencies;
 use crate::{
@@ -22,6 +25,8 @@ pub(super) struct Scene {
     pub(super) host: HostFacts,
     /// Everything that the rollout wants of the host, as one set.
     pub(super) wanted: PinnedSet,
+    /// The sets that this comes from.
+    pub(super) sets: Vec<PinnedSet>,
     pub(super) strategy: RolloutStrategy,
     /// What the rollout says of the host.
     pub(super) entry: HostRollout,
@@ -29,25 +34,26 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Looks.
-    pub(super) async fn find(context: &StepContext, host: &str) -> Result<Self, StepError> {
+    pub(super) async fn find(
+        context: &StepContext,
+        dependencies: &StepDependencies,
+        host: &str,
+    ) -> Result<Self, StepError> {
         let subject = context.subject();
-        let rollouts: Api<Rollout> = Api::namespaced(context.client().clone(), &subject.namespace);
-        let rollout = rollouts
-            .get(&subject.name)
-            .await
-            .map_err(|error| StepError::from_kube("reading the Rollout", &error))?;
-        let status = rollout.status.unwrap_or_default();
-        let snapshot = facts::gather(context.client(), &subject.namespace, &status.sets)
+        let (status, entry) = rollout(context, dependencies, host).await?;
+        let clusters = dependencies.caches.of();
+        let found = facts::of(context.client(), &clusters, &subject.namespace, host, &status.sets)
             .await
             .map_err(StepError::transient)?;
-        let found = snapshot.hosts.into_iter().find(|facts| facts.name == host);
         let found = found.ok_or_else(|| StepError::permanent(format!("BareMetalHost {host} was deleted")))?;
-        let wanted = together(status.sets.iter().filter(|set| selects(&set.selector, &found)));
+        let selecting = status.sets.iter().filter(|set| selects(&set.selector, &found));
+        let sets: Vec<PinnedSet> = selecting.cloned().collect();
         Ok(Self {
             namespace: subject.namespace.clone(),
-            wanted,
-            strategy: rollout.spec.strategy.unwrap_or_default(),
-            entry: status.hosts.into_iter().find(|entry| entry.host == host).unwrap_or_default(),
+            wanted: together(&sets),
+            sets,
+            strategy: status.strategy.clone().unwrap_or_default(),
+            entry,
             host: found,
         })
     }
@@ -78,8 +84,43 @@ impl Scene {
     }
 }
 
-/// Several sets as one. They do not contradict each other: such a rollout is not planned.
-fn together<'a>(sets: impl Iterator<Item = &'a PinnedSet>) -> PinnedSet {
+/// What the rollout says, and of this host. It is large and does not change in what is read here once the host is begun, so that a copy
+/// will do that has the host as begun.
+async fn rollout(
+    context: &StepContext,
+    dependencies: &StepDependencies,
+    host: &str,
+) -> Result<(RolloutStatus, HostRollout), StepError> {
+    let subject = context.subject();
+    let pick = |rollout: &Rollout| {
+        let status = rollout.status.as_ref()?;
+        let entry =
+            status.hosts.iter().find(|entry| entry.host == host && entry.phase.is_under_way())?.clone();
+        let kept = RolloutStatus {
+            sets: status.sets.clone(),
+            strategy: status.strategy.clone(),
+            ..RolloutStatus::default()
+        };
+        Some((kept, entry))
+    };
+    let copies = dependencies.caches.of::<Rollout>();
+    let copy =
+        copies.get(&ObjectKey::from(subject)).filter(|copy| copy.uid().as_deref() == Some(&subject.uid));
+    if let Some(found) = copy.as_deref().and_then(pick) {
+        return Ok(found);
+    }
+    let rollouts: Api<Rollout> = Api::namespaced(context.client().clone(), &subject.namespace);
+    let rollout = rollouts
+        .get(&subject.name)
+        .await
+        .map_err(|error| StepError::from_kube("reading the Rollout", &error))?;
+    let entry = pick(&rollout).map(|(_, entry)| entry).unwrap_or_default();
+    Ok((rollout.status.unwrap_or_default(), entry))
+}
+
+/// Several sets as one, without their keys: each set's signatures are checked against its own. Sets do not contradict each other:
+/// such a rollout is not planned.
+fn together(sets: &[PinnedSet]) -> PinnedSet {
     let mut all = PinnedSet::default();
     for set in sets {
         for package in &set.packages {
@@ -100,10 +141,6 @@ fn together<'a>(sets: impl Iterator<Item = &'a PinnedSet>) -> PinnedSet {
         all.os_image = all.os_image.or_else(|| set.os_image.clone());
         all.access = all.access.or_else(|| set.access.clone());
         all.allow_downgrade |= set.allow_downgrade;
-        // What one set's keys have signed, no other set's keys need sign.
-        if let Some(trust) = &set.trust {
-            all.trust.get_or_insert_default().public_keys.extend(trust.public_keys.iter().cloned());
-        }
     }
     all
 }

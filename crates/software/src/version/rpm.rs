@@ -87,6 +87,16 @@ fn take_letters(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(end)
 }
 
+/// What decides before any segment does: `~`, the end, `^`, everything else.
+fn rank(rest: &[u8]) -> u8 {
+    match rest.first() {
+        Some(b'~') => 0,
+        None => 1,
+        Some(b'^') => 2,
+        Some(_) => 3,
+    }
+}
+
 /// Segment by segment: numbers by value, letters by their codes, a number after letters. `~` sorts before everything, even
 /// the end; `^` after the end, but before anything else.
 fn compare_part(a: &str, b: &str) -> Ordering {
@@ -94,18 +104,12 @@ fn compare_part(a: &str, b: &str) -> Ordering {
     loop {
         a = skip_separators(a);
         b = skip_separators(b);
+        if rank(a) != rank(b) {
+            return rank(a).cmp(&rank(b));
+        }
         match (a.first(), b.first()) {
-            (Some(b'~'), Some(b'~')) | (Some(b'^'), Some(b'^')) => {
-                (a, b) = (&a[1..], &b[1..]);
-                continue;
-            }
-            (Some(b'~'), _) => return Ordering::Less,
-            (_, Some(b'~')) => return Ordering::Greater,
-            (None, None) => return Ordering::Equal,
-            (None, Some(_)) => return Ordering::Less,
-            (Some(_), None) => return Ordering::Greater,
-            (Some(b'^'), Some(_)) => return Ordering::Less,
-            (Some(_), Some(b'^')) => return Ordering::Greater,
+            // Of the same rank, so that it is the same sign.
+            (Some(b'~' | b'^'), Some(_)) => (a, b) = (&a[1..], &b[1..]),
             (Some(first_a), Some(first_b)) => {
                 let numbers = (first_a.is_ascii_digit(), first_b.is_ascii_digit());
                 if numbers.0 != numbers.1 {
@@ -121,6 +125,7 @@ fn compare_part(a: &str, b: &str) -> Ordering {
                 }
                 (a, b) = (rest_a, rest_b);
             }
+            _ => return Ordering::Equal,
         }
     }
 }

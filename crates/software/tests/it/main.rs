@@ -1,3 +1,9 @@
 //! Against the real thing: dpkg, rpm, an SSH server, the API server.
 
+// Test code as a whole, which clippy sees only function by function.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod images;
+mod machine;
+mod stage;
 mod versions;

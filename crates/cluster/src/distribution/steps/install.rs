@@ -2,7 +2,7 @@
 
 use std::{io::Cursor, net::IpAddr, time::Duration};
 
-use drystone_api::{Cluster, Distribution, MemberRole, ScriptRuns};
+use drystone_api::{Cluster, ClusterSpec, Distribution, MemberRole, ScriptRuns};
 use drystone_engine::action::{Action, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
 use rand::Rng as _;
@@ -49,7 +49,8 @@ impl Action for InstallFirst {
         let places = facts::places(context, &cluster, &names).await?;
         let about = facts::host_facts(&cluster, &places, &parameters.host, host.address);
         let token = new_token();
-        let configuration = kubeadm::init_configuration(&cluster.spec, &names.cluster, &about, &token);
+        let spec = with_version(context, &cluster, &parameters, &host).await?;
+        let configuration = kubeadm::init_configuration(&spec, &names.cluster, &about, &token);
         let redaction = Redaction::new(host.secrets.iter().cloned().chain([token]));
         Program::new(format!("kubeadm init on {}", parameters.host), kubeadm::init())
             .environment("DRYSTONE_CLUSTER_UID", uid(&cluster))
@@ -58,6 +59,27 @@ impl Action for InstallFirst {
             .await?;
         Ok(())
     }
+}
+
+/// The specification with the version that kubeadm itself has, if none is given: otherwise kubeadm would ask the internet.
+async fn with_version(
+    context: &StepContext,
+    cluster: &Cluster,
+    parameters: &InstallParameters,
+    host: &Reached,
+) -> Result<ClusterSpec, StepError> {
+    let mut spec = cluster.spec.clone();
+    let mut settings = spec.kubeadm.take().unwrap_or_default();
+    if settings.version.is_empty() {
+        let asked =
+            Program::new(format!("asking kubeadm on {}", parameters.host), "kubeadm version -o short")
+                .limit(Duration::from_secs(60))
+                .run(context, host, &Redaction::new(host.secrets.clone()))
+                .await?;
+        settings.version = asked.stdout.text();
+    }
+    spec.kubeadm = Some(settings);
+    Ok(spec)
 }
 
 /// A bootstrap token: `[a-z0-9]{6}.[a-z0-9]{16}`.
@@ -231,8 +253,9 @@ impl Work<'_> {
         Ok(program)
     }
 
-    /// Brings the program and what it is told onto the host.
+    /// Brings the program and what it is told onto the host, unless that is another cluster's.
     async fn deliver(&self, host: &Reached, parameters: &InstallParameters) -> Result<(), StepError> {
+        self.check_owner(host, parameters).await?;
         let places = facts::places(self.context, self.cluster, self.names).await?;
         let first =
             places.iter().find(|place| place.role == MemberRole::ControlPlane && place.state == "wanted");
@@ -256,6 +279,20 @@ impl Work<'_> {
                 fetch.run(self.context, host, &Redaction::new(host.secrets.clone())).await.map(drop)
             }
         }
+    }
+
+    /// Whether the host is free or ours; permanent if it is another cluster's.
+    pub(super) async fn check_owner(
+        &self,
+        host: &Reached,
+        parameters: &InstallParameters,
+    ) -> Result<(), StepError> {
+        Program::new(format!("looking at {}", parameters.host), script::look_at_owner())
+            .environment("DRYSTONE_CLUSTER_UID", uid(self.cluster))
+            .limit(Duration::from_secs(60))
+            .run(self.context, host, &Redaction::new(host.secrets.clone()))
+            .await
+            .map(drop)
     }
 
     async fn write(&self, host: &Reached, name: &str, mode: u32, bytes: Vec<u8>) -> Result<(), StepError> {

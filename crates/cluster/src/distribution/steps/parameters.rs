@@ -17,4 +17,7 @@ pub struct InstallParameters {
     /// Whether the host may be gone for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead: bool,
+    /// Whether the host is switched off and wiped afterwards anyway, so that nothing depends on this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expendable: bool,
 }

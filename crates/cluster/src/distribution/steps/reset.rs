@@ -28,18 +28,35 @@ impl Action for ResetHost {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: InstallParameters) -> Result<(), StepError> {
+        match self.reset(context, &parameters).await {
+            Err(error) if parameters.expendable && error != StepError::Cancelled => {
+                context.log(format!("left to its being switched off: {error}"));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+impl ResetHost {
+    async fn reset(&self, context: &StepContext, parameters: &InstallParameters) -> Result<(), StepError> {
         let (cluster, names) = subject(context).await?;
         let host = match reach::connect(context, &cluster, &names, &parameters.host, PATIENCE).await {
             Ok(host) => host,
             Err(error) if parameters.dead && !matches!(error, StepError::Cancelled) => {
                 context.log(format!("host {} was not ready and is left as it is: {error}", parameters.host));
-                return forget(context, &cluster, &names, &parameters).await;
+                return forget(context, &cluster, &names, parameters).await;
             }
             Err(error) => return Err(error),
         };
         if cluster.spec.distribution == Distribution::Script {
             let work = Work { dependencies: &self.0, context, cluster: &cluster, names: &names, once: false };
-            return work.run(&host, &parameters, ScriptAction::Remove, None).await;
+            if let Err(StepError::Permanent(why)) = work.check_owner(&host, parameters).await {
+                // Not ours any more: nothing to take off.
+                context.log(why);
+                return Ok(());
+            }
+            return work.run(&host, parameters, ScriptAction::Remove, None).await;
         }
         Program::new(format!("kubeadm reset on {}", parameters.host), kubeadm::reset())
             .environment("DRYSTONE_CLUSTER_UID", uid(&cluster))

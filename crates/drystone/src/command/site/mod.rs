@@ -3,6 +3,7 @@
 mod hosts;
 mod init;
 mod register;
+mod rotate;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -53,6 +54,11 @@ enum SiteCommand {
         #[arg(required = true, value_parser = hosts::role)]
         roles: Vec<(String, drystone_api::SiteHostRole)>,
     },
+    /// Give every management controller of a site a new random password
+    RotateBmcPasswords {
+        /// Name of the site
+        site: String,
+    },
     /// Print the URL of a site's gateway proxy, with its password: for `curl --proxy "$(drystone site proxy NAME)"`
     Proxy {
         /// Name of the site
@@ -84,6 +90,7 @@ pub(crate) async fn run(args: SiteArgs) -> Result<(), Failure> {
         SiteCommand::AddHost(args) => hosts::add(&client, &sites, args).await,
         SiteCommand::RemoveHost { site, host } => hosts::remove(&sites, &site, &host).await,
         SiteCommand::SetRole { site, roles } => hosts::set_roles(&sites, &site, &roles).await,
+        SiteCommand::RotateBmcPasswords { site } => rotate::run(&client, &site).await,
         SiteCommand::Proxy { name } => {
             println!("{}", proxy(&client, &site(&sites, &name).await?).await?);
             Ok(())

@@ -103,7 +103,7 @@ pub(super) fn status(site: &Site) -> Result<(), Failure> {
         lines.push(("Condition", text.trim_end().to_owned()));
     }
     for (title, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
-        println!("{title:<11}{text}");
+        println!("{title:<12}{text}");
     }
     Ok(())
 }

@@ -28,6 +28,21 @@ pub(super) async fn clusters(stage: &Stage, report: &mut Report) -> Result<(), F
         let namespace = text(&cluster, "/metadata/namespace");
         report.line(&stage.kubectl(["delete", &name, "-n", namespace, TIMEOUT]).await?);
     }
+    check(stage).await?;
+    report.line(&stage.kubectl(["get", "baremetalhosts", "-n", "drystone-system"]).await?);
+    report.end("give back", began, "no zone, no lease, no host in use");
+    Ok(())
+}
+
+/// At the end of everything.
+pub(super) async fn nothing_left(stage: &Stage, report: &mut Report) -> Result<(), Failure> {
+    let began = report.begin("Nothing is in use any more");
+    check(stage).await?;
+    report.end("the end", began, "no zone, no lease, no host in use");
+    Ok(())
+}
+
+async fn check(stage: &Stage) -> Result<(), Failure> {
     let hosts = items(&json(stage, &["get", "baremetalhosts", "-n", "drystone-system"]).await?);
     let claimed = hosts.iter().filter(|host| !text(host, "/spec/consumerRef/name").is_empty()).count();
     let zones = items(&json(stage, &["get", "zones", "-A"]).await?).len();
@@ -37,7 +52,5 @@ pub(super) async fn clusters(stage: &Stage, report: &mut Report) -> Result<(), F
     if claimed + zones + leases > 0 {
         return Err(format!("not given back: {claimed} hosts, {zones} zones, {leases} leases").into());
     }
-    report.line(&stage.kubectl(["get", "baremetalhosts", "-n", "drystone-system"]).await?);
-    report.end("give back", began, "no zone, no lease, no host in use");
     Ok(())
 }

@@ -3,6 +3,8 @@
 mod apart;
 mod compose;
 mod give_back;
+mod list;
+mod patch;
 mod run;
 mod site;
 
@@ -42,7 +44,13 @@ pub(super) async fn all(stage: &mut Stage, report: &mut Report) -> Result<(), Fa
         run::grow(stage, report, &cluster).await?;
         give_back::workload(stage, report, &cluster).await?;
     }
-    give_back::clusters(stage, report).await
+    give_back::clusters(stage, report).await?;
+    if stage.simulated.is_none() {
+        list::site_cluster(stage, report).await?;
+        patch::package(stage, report).await?;
+        list::dissolve(stage, report).await?;
+    }
+    give_back::nothing_left(stage, report).await
 }
 
 /// A cluster and how to speak to it.

@@ -2,11 +2,15 @@
 
 mod control_plane;
 mod demo;
+mod disk_image;
 mod fabric;
 mod guides;
 mod kill;
+mod kubeadm;
 mod redfish;
 mod replacement;
+mod script;
 mod secrets;
+mod sites;
 mod virtual_machine;
 mod workloads;

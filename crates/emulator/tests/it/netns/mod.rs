@@ -7,3 +7,4 @@ mod isolation;
 mod rack;
 mod restart;
 mod site;
+mod virtual_machine;

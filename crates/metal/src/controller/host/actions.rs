@@ -149,6 +149,9 @@ impl Pass<'_> {
         self.write_hardware_data(&inspected.details).await?;
         let recorded = blocks::record(&self.reconciler.client, &self.host, &inspected.inventory).await;
         recorded.map_err(HostError::from)?;
+        if let Some(reading) = way.provisioner.firmware(&self.job(&way)).await? {
+            self.record_firmware(&reading).await?;
+        }
         self.take_as_found(inspected.powered_on).await?;
         if self.annotations.inspection_requested {
             self.remove_annotation(INSPECT).await?;
@@ -187,9 +190,12 @@ impl Pass<'_> {
             raid: raid_to_apply(&self.host.spec, &status).cloned(),
             firmware_settings: self.firmware_to_apply.clone(),
         };
-        if !preparation.is_empty() {
-            let way = self.way()?;
-            done!(way.provisioner.prepare(&self.job(&way), &preparation).await?);
+        let way = self.way()?;
+        done!(way.provisioner.prepare(&self.job(&way), &preparation).await?);
+        if !preparation.firmware_settings.is_empty()
+            && let Some(reading) = way.provisioner.firmware(&self.job(&way)).await?
+        {
+            self.record_firmware(&reading).await?;
         }
         let (hints, raid) = (self.host.spec.root_device_hints.clone(), preparation.raid);
         let change = move |status: &mut BareMetalHostStatus| {

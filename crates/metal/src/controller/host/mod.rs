@@ -1,9 +1,11 @@
 //! One pass over a BareMetalHost: asks the state machine what to do next, does it, writes what came of it.
 //!
 //! Rooms: [`actions`] (what each decision does, through a way of provisioning), [`report`] (errors, and what a success
-//! clears), [`seed`] (what a host is booted with), [`hardware`] (HardwareData and what annotations bring), [`slots`].
+//! clears), [`seed`] (what a host is booted with), [`hardware`] (HardwareData and what annotations bring),
+//! [`firmware`] (HostFirmwareSettings), [`slots`].
 
 mod actions;
+mod firmware;
 mod hardware;
 mod report;
 mod seed;
@@ -138,7 +140,7 @@ impl Reconciler for HostReconciler {
         let seed = seed::gather(&self.client, &host).await.map_err(api_error("reading boot data"))?;
         let (annotations, mut problems) = Annotations::read(host.annotations());
         problems.extend(admission::check(&host, &annotations));
-        let pass = Pass {
+        let mut pass = Pass {
             reconciler: self,
             api,
             host,
@@ -149,6 +151,9 @@ impl Reconciler for HostReconciler {
             firmware_to_apply: Map::new(),
             began: Timestamp::now(),
         };
+        if pass.may_act() {
+            pass.firmware_to_apply = pass.firmware_to_apply().await?;
+        }
         Box::pin(pass.run()).await
     }
 }
@@ -188,13 +193,16 @@ impl Pass<'_> {
             .is_none_or(|address| address.is_ok_and(|address| address.scheme.boot == BootVia::VirtualMedia))
     }
 
+    /// Whether the host is to be worked on.
+    fn may_act(&self) -> bool {
+        !self.annotations.paused && !is_deleted(&self.host) && self.problems.is_empty()
+    }
+
     /// Decides, acts, writes.
     async fn run(&self) -> Result<Requeue, HostError> {
         let host = &self.host;
         let deleting = is_deleted(host);
-        if !self.annotations.paused
-            && !deleting
-            && self.problems.is_empty()
+        if self.may_act()
             && let Some(requeue) = self.take_over().await?
         {
             return Ok(requeue);

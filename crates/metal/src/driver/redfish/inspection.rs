@@ -17,14 +17,21 @@ const CONCURRENCY: usize = 16;
 /// Most members of one collection that are read: no host has more parts of a kind.
 const MOST_PARTS: usize = 4096;
 
-/// Reads all members of a collection.
+/// Reads all members of a collection. One that is linked and not there has none.
 async fn members<T: DeserializeOwned>(
     client: &Client,
     collection: Option<&Link>,
 ) -> Result<Vec<T>, RedfishError> {
     let Some(collection) = collection else { return Ok(Vec::new()) };
-    let uris = client.members(&collection.odata_id).await?;
-    read_all(client, uris).await
+    match client.members(&collection.odata_id).await {
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        uris => read_all(client, uris?).await,
+    }
+}
+
+/// Whether a controller says that it has no such thing, though it links to it.
+fn is_absent(error: &RedfishError) -> bool {
+    matches!(error.status(), Some(404 | 405 | 501))
 }
 
 async fn read_all<T: DeserializeOwned>(client: &Client, uris: Vec<String>) -> Result<Vec<T>, RedfishError> {
@@ -39,16 +46,31 @@ pub(super) async fn drives(client: &Client, system: &ComputerSystem) -> Result<V
     read_all(client, links.map(|link| link.odata_id).collect()).await
 }
 
+/// The same for an inventory: a controller that fails over its drives has an inventory without them. Who is to erase drives
+/// must know them.
+async fn drives_if_told(client: &Client, system: &ComputerSystem) -> Result<Vec<Drive>, RedfishError> {
+    match drives(client, system).await {
+        Err(error) if error.status() == Some(500) => {
+            tracing::warn!(%error, "the drives of a host are left out of its inventory");
+            Ok(Vec::new())
+        }
+        drives => drives,
+    }
+}
+
 /// Reads the hardware.
 pub(super) async fn read(client: &Client, system: &ComputerSystem) -> Result<Inventory, RedfishError> {
     let (processors, dimms, interfaces, drives) = futures::try_join!(
         members::<Processor>(client, system.processors.as_ref()),
         members::<Dimm>(client, system.memory.as_ref()),
         members::<EthernetInterface>(client, system.ethernet_interfaces.as_ref()),
-        drives(client, system),
+        drives_if_told(client, system),
     )?;
     let chassis = match system.links.chassis.first() {
-        Some(link) => client.get_as::<Chassis>(&link.odata_id).await?.value,
+        Some(link) => match client.get_as::<Chassis>(&link.odata_id).await {
+            Err(error) if is_absent(&error) => Chassis::default(),
+            chassis => chassis?.value,
+        },
         None => Chassis::default(),
     };
     let mut inventory = Inventory {
@@ -64,6 +86,7 @@ pub(super) async fn read(client: &Client, system: &ComputerSystem) -> Result<Inv
     add_processors(&mut inventory, &processors);
     inventory.memory = Memory::from_mebibytes(total(dimms.iter().filter_map(|dimm| dimm.capacity_mib)));
     inventory.drives = drives.into_iter().map(drive).collect();
+    add_summaries(&mut inventory, system);
     inventory.nics = interfaces.iter().filter_map(nic).collect();
     inventory.nics.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(inventory)
@@ -72,6 +95,26 @@ pub(super) async fn read(client: &Client, system: &ComputerSystem) -> Result<Inv
 /// A sum of what a management controller says, which may be anything.
 fn total(amounts: impl Iterator<Item = u64>) -> u64 {
     amounts.fold(0, u64::saturating_add)
+}
+
+/// What a system says in short, where it does not list its parts.
+fn add_summaries(inventory: &mut Inventory, system: &ComputerSystem) {
+    let processors = &system.processor_summary;
+    if inventory.threads == 0 {
+        let cores = processors.core_count.or(processors.count).unwrap_or_default();
+        inventory.cores = cores;
+        inventory.threads = processors.logical_processor_count.unwrap_or(cores);
+        inventory.processor_model = processors.model.clone().unwrap_or_default();
+    }
+    if inventory.memory == Memory::default() {
+        let gib = system.memory_summary.total_system_memory_gib.unwrap_or_default();
+        inventory.memory = Memory::from_mebibytes(mebibytes(gib));
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded before")]
+fn mebibytes(gib: f64) -> u64 {
+    (gib.clamp(0.0, 1e9) * 1024.0) as u64
 }
 
 fn add_processors(inventory: &mut Inventory, processors: &[Processor]) {
@@ -183,6 +226,26 @@ mod tests {
             }
             let _ = (inventory.hardware_details("h"), inventory.block_drives(), inventory.gpu_count());
         }
+    }
+
+    #[test]
+    fn summaries_stand_in_for_parts_that_are_not_listed() {
+        let system: ComputerSystem =
+            from_body(json!({"@odata.id": "/s", "MemorySummary": {"TotalSystemMemoryGiB": 1.5},
+            "ProcessorSummary": {"Count": 2, "CoreCount": 32, "LogicalProcessorCount": 64, "Model": "EPYC"}}))
+            .expect("a system");
+        let mut inventory = Inventory::default();
+        add_summaries(&mut inventory, &system);
+        assert_eq!(
+            (inventory.cores, inventory.threads, inventory.processor_model.as_str()),
+            (32, 64, "EPYC")
+        );
+        assert_eq!(inventory.memory, Memory::from_mebibytes(1536));
+        let listed = Inventory { threads: 8, memory: Memory::from_mebibytes(1), ..Inventory::default() };
+        let mut inventory = listed.clone();
+        add_summaries(&mut inventory, &system);
+        assert_eq!(inventory, listed);
+        assert_eq!((mebibytes(f64::NAN), mebibytes(-1.0)), (0, 0));
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! over the years: eject before inserting, take a refusal in the wanted state as success, go through the system's
 //! virtual media and then its managers'. What only some makers do is in a table ([`quirks`]).
 //!
-//! Rooms: [`power`], [`media`], [`boot`], [`inspection`].
+//! Rooms: [`power`], [`media`], [`boot`], [`firmware`], [`inspection`].
 
 mod boot;
+mod firmware;
 mod inspection;
 mod media;
 mod power;
@@ -26,7 +27,7 @@ use url::Url;
 use self::quirks::Quirks;
 use super::{Answer, BootOrder, BootProgress, Credentials, DriverError, Drivers, HostDriver, HostState};
 use crate::{
-    model::{BmcAddress, BootVia, Inventory, Protocol},
+    model::{BmcAddress, BootVia, FirmwareReading, Inventory, Protocol},
     plan::conditions::Health,
 };
 
@@ -273,6 +274,14 @@ impl HostDriver for RedfishHost {
             }
             Ok(())
         })
+    }
+
+    fn firmware(&self) -> Answer<'_, Option<FirmwareReading>> {
+        Box::pin(self.read_firmware())
+    }
+
+    fn set_firmware<'a>(&'a self, settings: &'a Map<String, Value>) -> Answer<'a, ()> {
+        Box::pin(self.write_firmware(settings))
     }
 
     fn erase_drives(&self) -> Answer<'_, usize> {

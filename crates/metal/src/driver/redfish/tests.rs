@@ -391,3 +391,33 @@ async fn power_that_does_not_follow_is_noticed() {
     let error = controller.start().await.power_on().await.unwrap_err();
     assert!(matches!(&error, DriverError::Stuck { what, .. } if what == "power stayed off"), "{error}");
 }
+
+#[tokio::test]
+async fn firmware_settings_are_read_and_written_where_they_are_taken_from() {
+    let controller = Controller::new("Contoso", &["CD1"], SYSTEM);
+    let host = controller.start().await;
+    assert_eq!(host.firmware().await.unwrap(), None);
+    let bios = format!("{SYSTEM}/Bios");
+    let put = |uri: &str, body: Value| controller.resources.lock().unwrap().insert(uri.to_owned(), body);
+    put(
+        &bios,
+        json!({"@odata.id": bios, "AttributeRegistry": "BiosRegistry.v1_0_0", "Attributes": {"Boost": "On", "Delay": 5, "Fast": true},
+            "@Redfish.Settings": {"SettingsObject": {"@odata.id": format!("{bios}/Settings")}}}),
+    );
+    put(&format!("{bios}/Settings"), json!({"@odata.id": format!("{bios}/Settings"), "Attributes": {}}));
+    put("/redfish/v1/Registries", json!({"Members": [{"@odata.id": "/redfish/v1/Registries/BiosRegistry"}]}));
+    put(
+        "/redfish/v1/Registries/BiosRegistry",
+        json!({"@odata.id": "/r", "Location": [{"Language": "en", "Uri": "/redfish/v1/bios.json"}]}),
+    );
+    let entry = json!({"AttributeName": "Delay", "Type": "Integer", "UpperBound": 10});
+    put("/redfish/v1/bios.json", json!({"@odata.id": "/b", "RegistryEntries": {"Attributes": [entry]}}));
+    controller.change(SYSTEM, |system| system["Bios"] = json!({"@odata.id": bios}));
+    let reading = host.firmware().await.unwrap().expect("published");
+    assert_eq!((reading.settings["Delay"].as_str(), reading.settings["Fast"].as_str()), ("5", "true"));
+    assert_eq!(reading.limits["Delay"].upper_bound, Some(10));
+    let wanted = Map::from_iter([("Delay".to_owned(), reading.typed("Delay", "7"))]);
+    host.set_firmware(&wanted).await.unwrap();
+    assert_eq!(controller.writes_to("Bios"), [json!({"Attributes": {"Delay": 7}})]);
+    assert_eq!(controller.read(&format!("{bios}/Settings"))["Attributes"]["Delay"], 7);
+}

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// For what an agent that cleans is booted.
-const PURPOSE: &str = "clean";
+pub(super) const PURPOSE: &str = "clean";
 
 impl RedfishProvisioner {
     /// The desk of the agent that is to clean the host: one that a disk image was written to, unless

@@ -50,19 +50,32 @@ impl RedfishProvisioner {
         persistence: Persistence,
         is_ours: impl Fn(&str) -> bool + Send,
     ) -> Step<HostState> {
-        let state = driver.state().await?;
+        let (uid, state) = (job.uid(), driver.state().await?);
         let runs = state.powered_on == Some(true);
         if runs && driver.medium().await?.as_deref().is_some_and(is_ours) {
-            return Ok(match state.progress {
-                // Where nobody tells how far it is, power is all there is to know.
-                BootProgress::Unknown | BootProgress::OperatingSystemRunning => Progress::Done(state),
-                _ => Progress::again(BOOT_POLL),
-            });
+            // Where nobody tells how far it is, power is all there is to know.
+            if matches!(state.progress, BootProgress::Unknown | BootProgress::OperatingSystemRunning) {
+                self.starting.end(&uid);
+                return Ok(Progress::Done(state));
+            }
+            // It may have booted something else, or nothing.
+            let waited = self.starting.since(&uid);
+            if waited > self.timing.boot {
+                self.starting.end(&uid);
+                return Err(DriverError::Stuck {
+                    host: job.address.base.to_string(),
+                    what: "the operating system on the medium did not start".to_owned(),
+                    after: waited,
+                });
+            }
+            return Ok(Progress::again(BOOT_POLL));
         }
         let mode = job.host.spec.boot_mode.unwrap_or(BootMode::UEFI);
         driver.power_off().await?;
         driver.boot_medium(medium, BootOrder { persistence, mode }).await?;
         driver.power_on().await?;
+        self.starting.end(&uid);
+        self.starting.since(&uid);
         job.tell(drystone_engine::events::EventKind::Normal, "PowerOn", "Host booting from its medium");
         Ok(Progress::again(BOOT_POLL))
     }

@@ -1,13 +1,14 @@
 //! The in-house way: everything through the host's management controller, nothing between.
 //!
 //! Rooms: [`deployment`] (what to boot for which image, each kind in a file of its own), [`hosts`] (drivers, kept while
-//! they are in use), [`power`], [`agents`] (what needs a program on the host itself), [`cleaning`].
+//! they are in use), [`power`], [`preparation`], [`agents`] (what needs a program on the host itself), [`cleaning`].
 
 mod agents;
 mod cleaning;
 mod deployment;
 mod hosts;
 mod power;
+mod preparation;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,9 +18,9 @@ use self::{deployment::Deployment, hosts::OpenHosts};
 use super::{Inspected, Job, Power, Powered, Preparation, Progress, Provisioner, Registered, Step, Waits};
 use crate::{
     agent::{AgentDesk, medium_key},
-    driver::Drivers,
+    driver::{DriverError, Drivers},
     http::BootMedia,
-    model::{BmcAddress, BootVia, Protocol},
+    model::{BmcAddress, BootVia, FirmwareReading, Protocol},
 };
 
 /// How often a booting host is looked at.
@@ -31,6 +32,10 @@ pub struct RedfishProvisioner {
     media: BootMedia,
     /// Hosts whose operating system was asked to end.
     ending: Waits,
+    /// Hosts whose firmware was given new settings.
+    firmware: Waits,
+    /// Hosts that were started from a medium.
+    starting: Waits,
     /// Where agents report; without it no disk images are written.
     agents: Option<AgentDesk>,
     /// Hosts that boot their agent or their disk.
@@ -43,11 +48,19 @@ pub struct RedfishProvisioner {
 pub struct Timing {
     /// How long an operating system gets to end by itself before its host is switched off (Metal3: 180 s).
     pub soft_off: Duration,
+    /// How long firmware may take to take new settings.
+    pub firmware: Duration,
+    /// How long a host may take until the operating system on its medium runs (Ironic: 1800 s).
+    pub boot: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { soft_off: Duration::from_secs(180) }
+        Self {
+            soft_off: Duration::from_secs(180),
+            firmware: Duration::from_secs(1800),
+            boot: Duration::from_secs(1800),
+        }
     }
 }
 
@@ -58,6 +71,8 @@ impl RedfishProvisioner {
             hosts: OpenHosts::new(drivers),
             media,
             ending: Waits::default(),
+            firmware: Waits::default(),
+            starting: Waits::default(),
             agents: None,
             booting: Waits::default(),
             timing: Timing::default(),
@@ -88,7 +103,9 @@ impl RedfishProvisioner {
             self.media.withdraw(&job.uid(), &instance);
             self.media.withdraw(&job.uid(), &medium_key(&instance));
         }
-        self.media.withdraw(&job.uid(), &medium_key("clean"));
+        for purpose in [cleaning::PURPOSE, agents::INSPECTION] {
+            self.media.withdraw(&job.uid(), &medium_key(purpose));
+        }
     }
 }
 
@@ -109,17 +126,25 @@ impl Provisioner for RedfishProvisioner {
 
     async fn inspect(&self, job: &Job<'_>) -> Step<Inspected> {
         let driver = self.hosts.open(job)?;
+        let found = match self.inspect_by_agent(job, driver.as_ref()).await? {
+            Progress::Working { again, note } => return Ok(Progress::Working { again, note }),
+            Progress::Done(found) => found,
+        };
         let inventory = driver.inspect().await?;
         let powered_on = driver.state().await?.powered_on == Some(true);
-        let details = inventory.hardware_details(&kube::ResourceExt::name_any(job.host));
+        let mut details = inventory.hardware_details(&kube::ResourceExt::name_any(job.host));
+        if let Some(found) = found {
+            crate::agent::lay_over(&mut details, &found);
+        }
         Ok(Progress::Done(Inspected { details, inventory, powered_on }))
     }
 
+    async fn firmware(&self, job: &Job<'_>) -> Result<Option<FirmwareReading>, DriverError> {
+        self.hosts.open(job)?.firmware().await
+    }
+
     async fn prepare(&self, job: &Job<'_>, preparation: &Preparation) -> Step<()> {
-        if preparation.is_empty() {
-            return Ok(Progress::Done(()));
-        }
-        Err(job.refused("preparing", "RAID and firmware settings cannot be set through Redfish yet"))
+        self.set_up(job, preparation).await
     }
 
     async fn provision(&self, job: &Job<'_>) -> Step<()> {
@@ -132,6 +157,7 @@ impl Provisioner for RedfishProvisioner {
 
     async fn deprovision(&self, job: &Job<'_>) -> Step<()> {
         let driver = self.hosts.open(job)?;
+        self.starting.end(&job.uid());
         let by_agent = self.cleaned_by_agent(job);
         if let Some(desk) = by_agent
             && let Progress::Working { again, note } = self.clean_by_agent(job, desk, driver.as_ref()).await?
@@ -163,8 +189,9 @@ impl Provisioner for RedfishProvisioner {
         if let Some(desk) = &self.agents {
             desk.dismiss(&job.uid());
         }
-        self.ending.end(&job.uid());
-        self.booting.end(&job.uid());
+        for waits in [&self.ending, &self.firmware, &self.starting, &self.booting] {
+            waits.end(&job.uid());
+        }
         self.hosts.close(&job.uid());
         Ok(Progress::Done(()))
     }

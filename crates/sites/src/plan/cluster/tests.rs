@@ -120,6 +120,52 @@ fn two_control_planes_are_not_possible() {
     assert_eq!(why, "2 of 3 control planes can be used: c2, c3 have failed, and no spare is left");
 }
 
+#[test]
+fn how_a_host_is_decides_when_it_is_waited_for() {
+    let now: Timestamp = "2027-01-01T00:10:00Z".parse().expect("a time");
+    let object = |metadata: serde_json::Value, status: serde_json::Value| -> BareMetalHost {
+        serde_json::from_value(
+            serde_json::json!({"metadata": metadata, "spec": {"online": false}, "status": status}),
+        )
+        .expect("a host")
+    };
+    let status = |state: &str, error: &str, updated: &str| {
+        serde_json::json!({"operationalStatus": "OK", "errorMessage": "", "errorCount": 0, "poweredOn": false,
+            "errorType": error, "lastUpdated": updated, "provisioning": {"state": state, "ID": ""}})
+    };
+    let old = serde_json::json!({"name": "w1", "creationTimestamp": "2027-01-01T00:00:00Z"});
+    let bmc = SiteBmc { name: "w1".into(), ..SiteBmc::default() };
+    let state = |host: Option<&BareMetalHost>, cluster: Option<&Cluster>| {
+        look(&site(), &bmc, host, cluster, now, 300).state
+    };
+    let (late, recent) = ("2027-01-01T00:02:00Z", "2027-01-01T00:09:00Z");
+    for (host, expected) in [
+        (status("inspecting", "", recent), Unsettled),
+        (status("inspecting", "", late), Failed),
+        (status("deprovisioning", "", recent), Unsettled),
+        (status("available", "inspection error", recent), Failed),
+    ] {
+        assert_eq!(state(Some(&object(old.clone(), host.clone())), None), expected, "{host}");
+    }
+    let mut claimed = object(old, status("available", "power management error", recent));
+    let mut cluster = cluster(&["c1"], &[], &[]);
+    cluster.metadata.namespace = Some("edge".into());
+    claimed.spec.consumer_ref = Some(drystone_api::ObjectReference {
+        kind: "Composition".into(),
+        namespace: "edge".into(),
+        name: "east".into(),
+        ..Default::default()
+    });
+    assert_eq!(
+        state(Some(&claimed), Some(&cluster)),
+        Member,
+        "on its way in: its errors are the cluster's business"
+    );
+    assert_eq!(state(Some(&claimed), None), Taken);
+    cluster.status.as_mut().expect("has one").excluded_hosts = vec!["w1".into()];
+    assert_eq!(state(Some(&claimed), Some(&cluster)), Failed);
+}
+
 proptest! {
     /// Whatever the list and the cluster look like: a majority of a control plane of three that is alive stays, no host has two places,
     /// and no host is named that is neither listed nor a member of the control plane.

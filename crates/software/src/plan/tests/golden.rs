@@ -124,3 +124,21 @@ fn a_kernel_and_an_image() {
     let input = PlanInput { sets: &[set], hosts: &hosts, strategy: &strategy, timing: Timing::default() };
     assert_golden("a-kernel-and-an-image", &told(&plan(&input).expect("a plan"), &hosts));
 }
+
+#[test]
+fn a_hundred_sites_of_ten_are_patched_in_less_than_five_minutes() {
+    let hosts: Vec<HostFacts> = (0..1_000)
+        .map(|number| host(&format!("h{number:04}"), &format!("s{:02}", number / 10), "1.0"))
+        .collect();
+    let strategy = RolloutStrategy {
+        max_unavailable: Some(IntOrString::String("10%".to_owned())),
+        max_unavailable_per_site: Some(IntOrString::Int(1)),
+        ..RolloutStrategy::default()
+    };
+    let began = std::time::Instant::now();
+    let plan = made(&hosts, &strategy);
+    let expected = forecast(&plan, &control_planes(&hosts), &std::collections::BTreeMap::new());
+    println!("planned and forecast in {:?}", began.elapsed());
+    // The canary, then ten after each other at every site.
+    assert_eq!((expected.seconds, plan.hosts.len()), (275, 1_000));
+}

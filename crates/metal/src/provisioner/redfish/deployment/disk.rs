@@ -28,8 +28,12 @@ impl RedfishProvisioner {
         let instance = seed.instance_id();
         let driver = self.hosts.open(job)?;
         if !AgentDesk::has_written(job.host, &instance) {
-            let order =
+            let mut order =
                 order_for(job.host, &image, seed).map_err(|error| job.refused(doing(), error.to_string()))?;
+            for url in [&mut order.image.url, &mut order.image.checksum] {
+                let seen = desk.as_seen_by(job.host, url).await;
+                *url = seen.map_err(|error| job.refused(doing(), error.to_string()))?;
+            }
             let order = Order::Deploy(Box::new(order));
             let worked = self.run_agent(job, desk, driver.as_ref(), &instance, order).await?;
             if let Progress::Working { again, note } = worked {

@@ -1,0 +1,6 @@
+//! The programs that run on hosts, run by a real shell in a mount namespace, against a stand-in for kubeadm that checks what it is told.
+
+// Test code as a whole, which clippy sees only function by function.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod machine;

@@ -1,0 +1,125 @@
+//! Watches sets, hosts and roll-outs. Level-triggered: each pass looks at what is, does the next thing, and writes down what it saw.
+
+mod drive;
+mod hosts;
+mod icn;
+mod next;
+mod rollouts;
+mod sets;
+
+use std::sync::Arc;
+
+use drystone_api::{
+    Artifact, BareMetalHost, Cluster, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
+};
+use drystone_engine::{
+    events::EventSink,
+    harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject},
+    reference::ObjectKey,
+};
+use kube::{Client, ResourceExt as _, runtime::watcher};
+use tokio_util::sync::CancellationToken;
+
+use crate::{facts::Known, plan::Timing, steps::StepDependencies};
+
+/// Label of a Rollout: the SoftwareSet that it was made for.
+pub const SET_LABEL: &str = "drystone.dev/software-set";
+
+/// Label of a Rollout: the revision of the set.
+pub const REVISION_LABEL: &str = "drystone.dev/revision";
+
+/// Keeps a Rollout until no host is under way.
+pub const FINALIZER: &str = "drystone.dev/rollout";
+
+/// What the controllers need.
+#[derive(Clone)]
+pub struct SoftwareConfig {
+    /// What the steps need.
+    pub dependencies: StepDependencies,
+    /// How long things are expected to take.
+    pub timing: Timing,
+    /// Who is told.
+    pub events: Arc<dyn EventSink>,
+}
+
+/// Runs the controllers until `shutdown`.
+pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationToken) {
+    let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
+    let everything = watcher::Config::default;
+    let caches = &config.dependencies.caches;
+    let artifacts: Cache<Artifact> = caches.of();
+    let operations: Cache<Operation> = caches.of();
+    let known = Known::of(caches);
+
+    let sets = sets::SetReconciler {
+        client: client.clone(),
+        config: config.clone(),
+        artifacts: artifacts.clone(),
+        known: known.clone(),
+    };
+    let sets = Controller::new(client.clone(), sets, settings.clone())
+        .owns::<Rollout>()
+        .watches_cache(&known.hosts, same_namespace)
+        .watches_cache(&known.software, same_namespace)
+        .watches_cache(&artifacts, |_, sets: &Objects<SoftwareSet>| sets.keys());
+
+    let hosts = hosts::HostReconciler {
+        client: client.clone(),
+        config: config.clone(),
+        artifacts: artifacts.clone(),
+        clusters: known.clusters.clone(),
+    };
+    let hosts = Controller::new(client.clone(), hosts, settings.clone())
+        .watches::<SoftwareSet>(everything(), same_namespace);
+
+    let provisionings = icn::ProvisioningReconciler { client: client.clone() };
+    let provisionings = Controller::new(client.clone(), provisionings, settings.clone())
+        .owns::<Cluster>()
+        .watches::<BareMetalHost>(everything(), same_namespace);
+    let softwares = icn::SoftwareReconciler { client: client.clone() };
+    let softwares = Controller::new(client.clone(), softwares, settings.clone()).owns::<SoftwareSet>();
+
+    // One at a time: what one begins with, the others must see.
+    let one = ControllerConfig { concurrency: 1, ..settings };
+    let rollouts = rollouts::RolloutReconciler {
+        client: client.clone(),
+        config,
+        operations: operations.clone(),
+        artifacts,
+        known: known.clone(),
+    };
+    let rollouts = Controller::new(client, rollouts, one)
+        .watches_cache(&operations, |operation: &Operation, _| {
+            let subject = &operation.spec.subject;
+            let ours = subject.kind == "Rollout";
+            ours.then(|| ObjectKey::new(&subject.namespace, &subject.name)).into_iter().collect()
+        })
+        .watches_cache(&known.software, active_in_namespace)
+        .watches_cache(&known.clusters, |_: &Cluster, rollouts| active(rollouts, SYSTEM_NAMESPACE))
+        .watches_cache(&known.sites, |_: &Site, rollouts| active(rollouts, SYSTEM_NAMESPACE));
+    tokio::join!(
+        sets.run(shutdown.clone()),
+        hosts.run(shutdown.clone()),
+        provisionings.run(shutdown.clone()),
+        softwares.run(shutdown.clone()),
+        rollouts.run(shutdown)
+    );
+}
+
+/// All objects of the namespace that the other one is in.
+fn same_namespace<O: WatchedObject, K: WatchedObject>(other: &O, objects: &Objects<K>) -> Vec<ObjectKey> {
+    let namespace = other.namespace().unwrap_or_default();
+    objects.keys().into_iter().filter(|key| key.namespace == namespace).collect()
+}
+
+fn active_in_namespace<O: WatchedObject>(other: &O, rollouts: &Objects<Rollout>) -> Vec<ObjectKey> {
+    active(rollouts, &other.namespace().unwrap_or_default())
+}
+
+/// Rollouts of a namespace of which something may still come.
+fn active(rollouts: &Objects<Rollout>, namespace: &str) -> Vec<ObjectKey> {
+    rollouts.keys_where(|rollout| {
+        let ended = rollout.status.as_ref().is_some_and(|status| status.phase.is_final());
+        rollout.namespace().as_deref() == Some(namespace) && !ended
+    })
+}
