@@ -236,7 +236,8 @@ impl RedfishService for Ofmf {
             },
             _ => match self.agents_of(request.target.uri) {
                 Some(agents) => agents::forward(agents, request).await,
-                None => self.writes.write(request).await,
+                // On the heap: the largest of all writes would make every request as large.
+                None => Box::pin(self.writes.write(request)).await,
             },
         }
     }

@@ -51,7 +51,7 @@ pub fn aggregate(aggregate: &ConfigMap, exists: &dyn Fn(&str) -> bool) -> Vec<It
         &display_name(aggregate),
         json!({
             "Description": text(aggregate.annotations().get(DESCRIPTION).map_or("", String::as_str)),
-            "ElementsCount": elements.len(), "Elements": links(elements), "Status": status("Enabled", "OK"),
+            "ElementsCount": elements.len(), "Elements": links(elements),
             "Actions": {
                 "#Aggregate.AddElements": {"target": target("AddElements")},
                 "#Aggregate.RemoveElements": {"target": target("RemoveElements")},

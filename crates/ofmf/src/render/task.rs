@@ -88,7 +88,8 @@ fn steps(operation: &Operation, journal: &[StepStatus], id: &str) -> Vec<Item> {
         let percent = if done { 100 } else { found.map_or(0, |found| found.progress_percent.min(100)) };
         let time = |time: Option<&Time>| time.map(|time| format!("{:.0}", time.0));
         items.push(resource(
-            &format!("{collection}/{}", segment(&step.id)),
+            // A part of a URI; nothing else in a step's id needs to be written otherwise.
+            &format!("{collection}/{}", segment(&step.id.replace('/', "~"))),
             "#Task.v1_7_3.Task",
             &step.id,
             json!({

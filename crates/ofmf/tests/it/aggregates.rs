@@ -83,7 +83,8 @@ async fn what_is_wrong_with_a_reset_of_many_is_told_before_any_is_reset() {
     hosts.patch("h2", &PatchParams::default(), &Patch::Merge(&holder)).await.unwrap();
     world
         .eventually("the lock is known", async || {
-            let body = json!({"ResetType": "On", "TargetURIs": systems(&["h2"])});
+            // Carried out as long as the lock is not known: h2 may be on afterwards, and is not looked at.
+            let body = json!({"ResetType": "ForceRestart", "TargetURIs": systems(&["h2"])});
             (world.send("POST", reset, &body).await.told() == ["ResourceInUse"]).then_some(())
         })
         .await;
@@ -104,11 +105,13 @@ async fn what_is_wrong_with_a_reset_of_many_is_told_before_any_is_reset() {
     for (body, status, told) in cases {
         let answer = world.send("POST", reset, &body).await;
         assert_eq!((answer.status.as_u16(), answer.told()), (status, vec![told.to_owned()]), "{body}");
-        assert_eq!(online(&world).await, [""; 0], "{body}");
+        let others = online(&world).await.into_iter().filter(|name| name != "h2");
+        assert_eq!(others.collect::<Vec<_>>(), [""; 0], "{body}");
     }
     let good = json!({"ResetType": "On", "TargetURIs": systems(&["h1", "h3"])});
     assert_eq!(world.send("POST", reset, &good).await.status, 200);
-    assert_eq!(online(&world).await, ["h1", "h3"]);
+    let others = online(&world).await.into_iter().filter(|name| name != "h2");
+    assert_eq!(others.collect::<Vec<_>>(), ["h1", "h3"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,4 +146,5 @@ async fn the_steps_of_an_operation_are_tasks_below_its_task() {
         [(&is("a/b"), &is("Running"), &is("Warning")), (&is("first"), &is("Completed"), &is("OK"))]
     );
     assert_eq!(list[0]["Messages"][0]["Message"], "the switch is away");
+    assert_eq!(list[0]["@odata.id"], format!("{}/a~b", below.as_str().unwrap()));
 }

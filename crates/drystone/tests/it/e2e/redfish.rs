@@ -138,6 +138,8 @@ fn last_lines(text: &str) -> String {
 /// Makes one of everything that a client can make, so that it is validated too.
 fn fill(rack: &Rack) {
     let link = |path: &str| json!({"@odata.id": format!("/redfish/v1/Fabrics/HSN/{path}")});
+    let below = |room: &str, id: &str| json!({"@odata.id": format!("/redfish/v1/{room}/{id}")});
+    let blocks = ["gpu-03", "gpu-04"].map(|host| below("CompositionService/ResourceBlocks", host));
     let range = json!({"Lower": "10.9.0.0", "Upper": "10.9.0.99"});
     let vlans = json!({"Lower": 100, "Upper": 199});
     for (room, body) in [
@@ -163,6 +165,11 @@ fn fill(rack: &Rack) {
             "Fabrics/HSN/Connections",
             json!({"Id": "c1", "Links": {"InitiatorEndpointGroups": [link("EndpointGroups/g1")],
                 "TargetEndpoints": [link("Endpoints/gpu-02-hsn0")]}}),
+        ),
+        ("Systems", json!({"Id": "pair", "Name": "Pair", "Links": {"ResourceBlocks": blocks}})),
+        (
+            "AggregationService/Aggregates",
+            json!({"Id": "some", "Name": "Some", "Elements": [below("Systems", "gpu-01"), below("Systems", "pair")]}),
         ),
         (
             "EventService/Subscriptions",
