@@ -103,7 +103,7 @@ impl Exchange<'_> {
             Some(next) => (kept, next),
             None => {
                 // Nothing is begun with credentials that are wrong already.
-                self.account.log_in(&kept.credentials).await.map_err(failed)?;
+                self.account.log_in(&kept.credentials).await.map_err(|error| failed(&error))?;
                 let next = password();
                 let begun = Kept { next: Some(next.clone()), ..kept };
                 (self.vault.write(&begun).await?, next)
@@ -111,8 +111,8 @@ impl Exchange<'_> {
         };
         let new = Credentials { password: next.clone(), ..kept.credentials.clone() };
         if matches!(self.taken(&kept.credentials, &new).await?, Taken::Present) {
-            self.account.change(&kept.credentials, &next).await.map_err(failed)?;
-            self.account.log_in(&new).await.map_err(failed)?;
+            self.account.change(&kept.credentials, &next).await.map_err(|error| failed(&error))?;
+            self.account.log_in(&new).await.map_err(|error| failed(&error))?;
         }
         self.vault.write(&Kept { credentials: new, next: None, ..kept }).await?;
         Ok(())
@@ -123,15 +123,14 @@ impl Exchange<'_> {
         match self.account.log_in(present).await {
             Ok(()) => return Ok(Taken::Present),
             Err(DriverError::Unauthorized { .. }) => {}
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(&error)),
         }
-        self.account.log_in(next).await.map_err(failed)?;
+        self.account.log_in(next).await.map_err(|error| failed(&error))?;
         Ok(Taken::Next)
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
-fn failed(error: DriverError) -> ExchangeError {
+fn failed(error: &DriverError) -> ExchangeError {
     match error {
         DriverError::Unauthorized { .. } | DriverError::Refused { .. } => {
             ExchangeError::Refused(error.to_string())

@@ -35,7 +35,16 @@ fn the_disk_boots_with_the_user_data_that_came_with_the_image() {
 
     for online in [false, true] {
         let patch = json!({"spec": {"online": online}}).to_string();
-        drystone.must(&["patch", "baremetalhost", HOST, "-n", "drystone-system", "--type=merge", "-p", &patch]);
+        drystone.must(&[
+            "patch",
+            "baremetalhost",
+            HOST,
+            "-n",
+            "drystone-system",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]);
         drystone.wait_for("power", || {
             let host = drystone.json(&["get", "baremetalhost", HOST, "-n", "drystone-system"]);
             (host["status"]["poweredOn"] == online).then_some(())
