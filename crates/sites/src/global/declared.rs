@@ -40,6 +40,8 @@ pub(super) struct Wanted {
     pub(super) parcels: BTreeMap<Key, Arc<Parcel>>,
     /// Generation of the Site.
     pub(super) generation: Option<i64>,
+    /// Whether the Site itself is declared. Without it nothing is known of what the site is to have.
+    pub(super) has_site: bool,
 }
 
 #[derive(Default)]
@@ -107,6 +109,7 @@ impl Declared {
             keys.extend(state.for_site.get(&site.name).into_iter().flatten().cloned());
             if let Some(entry) = state.objects.get(&key) {
                 wanted.generation = entry.generation;
+                wanted.has_site = true;
                 let sets = position("softwaresets").into_iter().flat_map(|kind| {
                     let names = entry.software.iter();
                     names.map(move |name| Key { kind, namespace: site.namespace.clone(), name: name.clone() })

@@ -87,7 +87,11 @@ impl Link {
     /// Sees what is declared now.
     fn look(&mut self) {
         let name = self.way().controller.kubeconfig_secret_name;
-        self.known.wanted = self.declared.wanted(&self.key, &name);
+        let wanted = self.declared.wanted(&self.key, &name);
+        // A Site that is not declared any more is forgotten, not emptied; this link is about to end.
+        if wanted.has_site {
+            self.known.wanted = wanted;
+        }
         let site = self.site.borrow().clone();
         self.reporter.note(&site, &self.known);
     }

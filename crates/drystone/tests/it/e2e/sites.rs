@@ -15,14 +15,22 @@ fn entry(all: &[Value], name: &str, role: &str) -> Value {
     entry
 }
 
+/// The only site.
+fn site(drystone: &Drystone) -> Value {
+    let mut sites = drystone.items(&[&["get", "sites"], &SYSTEM[..]].concat());
+    sites.pop().unwrap_or_else(|| panic!("no site"))
+}
+
 fn relist(drystone: &Drystone, list: &[Value], cluster: &Value) {
     let patch = json!({"spec": {"bmcs": list, "cluster": cluster}}).to_string();
-    drystone.must(&[&["patch", "site", "rack", "--type", "merge", "-p", &patch], &SYSTEM[..]].concat());
+    let site = site(drystone);
+    let name = site["metadata"]["name"].as_str().unwrap();
+    drystone.must(&[&["patch", "site", name, "--type", "merge", "-p", &patch], &SYSTEM[..]].concat());
 }
 
 fn wait_for_nodes(drystone: &Drystone, nodes: u64) {
     drystone.wait_for(&format!("{nodes} nodes"), || {
-        let site = drystone.json(&[&["get", "site", "rack"], &SYSTEM[..]].concat());
+        let site = site(drystone);
         let cluster = &site["status"]["cluster"];
         (cluster["phase"] == "Ready" && cluster["readyNodes"] == nodes).then_some(())
     });
@@ -35,8 +43,7 @@ fn a_cluster_follows_its_list() {
     }
     let mut drystone = Drystone::new("netns", |site| site);
     drystone.start();
-    let site = drystone.json(&[&["get", "site", "rack"], &SYSTEM[..]].concat());
-    let all = site["spec"]["bmcs"].as_array().cloned().unwrap();
+    let all = site(&drystone)["spec"]["bmcs"].as_array().cloned().unwrap();
     let of = |name: &str, role: &str| entry(&all, name, role);
     let cluster = json!({"name": "edge", "namespace": "edge"});
     let mut list = vec![of("control-01", "ControlPlane"), of("compute-01", "Worker")];
