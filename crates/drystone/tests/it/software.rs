@@ -27,7 +27,8 @@ fn hosts_in_use_get_another_image_and_a_kill_in_between_changes_nothing() {
     drystone.start();
     let bytes: Arc<Vec<u8>> = Arc::new(vec![7; 300_000]);
     let server = ImageServer::start("127.0.0.1:0", Arc::clone(&bytes), 0);
-    let (old, new) = (format!("http://{}/os-1.raw", server.address), format!("http://{}/os-2.raw", server.address));
+    let (old, new) =
+        (format!("http://{}/os-1.raw", server.address), format!("http://{}/os-2.raw", server.address));
     let hosts = ["gpu-01", "gpu-02", "gpu-03", "gpu-04"];
     for host in hosts {
         await_state(&drystone, host, "available");
@@ -90,7 +91,8 @@ fn bundles_are_made_checked_and_unpacked() {
     let (good, public, _) = run(&["key", "-o", "key.pem"]);
     assert!(good && public.len() == 44, "{public}");
     assert!(!run(&["key", "-o", "key.pem"]).0, "an existing key is not written over");
-    let made = run(&["bundle", "create", "--key", "key.pem", "--title", "October", "-o", "b", "agent_1.2_all.deb"]);
+    let made =
+        run(&["bundle", "create", "--key", "key.pem", "--title", "October", "-o", "b", "agent_1.2_all.deb"]);
     assert!(made.0, "{}", made.2);
     let (good, shown, _) = run(&["bundle", "verify", "--trust", &public, "b"]);
     assert!(good && shown.contains("agent_1.2_all.deb") && shown.contains(&sha256(b"package")), "{shown}");
