@@ -1,5 +1,6 @@
 //! What is done inside the composed cluster: waiting for its API and its nodes, removing nodes.
 
+use drystone_api::Distribution;
 use drystone_engine::action::{Action, StepContext, StepError};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, api::DeleteParams};
@@ -87,13 +88,18 @@ impl Action for AwaitNode {
 
     async fn run(&self, context: &StepContext, parameters: NodeParameters) -> Result<(), StepError> {
         let nodes: Api<Node> = Api::all(inside(context).await?);
-        admit(context, &parameters.node).await?;
+        // Installers of others invite their hosts themselves.
+        let (cluster, _) = subject(context).await?;
+        let invites = cluster.spec.distribution == Distribution::Embedded;
+        if invites {
+            admit(context, &parameters.node).await?;
+        }
         wait_until(context, nodes, &parameters.node, |node: Option<&Node>| match node {
             Some(node) if is_ready(node) => Verdict::Done(()),
             _ => Verdict::Wait,
         })
         .await?;
-        withdraw(context, &parameters.node).await
+        if invites { withdraw(context, &parameters.node).await } else { Ok(()) }
     }
 }
 
