@@ -109,6 +109,7 @@ async fn wait_for(bmc: &Client, wanted: &str) {
 async fn hosts_boot_through_their_bmcs_and_meet_where_the_switch_lets_them() {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: needs root");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
         return;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -19,6 +19,7 @@ fn view(kubeconfig: &Kubeconfig) -> Option<Value> {
     command.args(["config", "view", "--raw", "-o", "json", "--kubeconfig"]).arg(file.path());
     let Ok(output) = command.output() else {
         println!("skipped: there is no kubectl");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
         return None;
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -15,6 +15,7 @@ fn openssl(directory: &Path, arguments: &str) -> Option<String> {
     let mut command = Command::new("openssl");
     let Ok(output) = command.args(arguments.split(' ')).current_dir(directory).output() else {
         println!("skipped: there is no openssl");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
         return None;
     };
     let text =
