@@ -124,7 +124,7 @@ fn patch_host(drystone: &Drystone, host: &str, patch: &Value) {
 fn an_image_is_written_by_the_agent_of_a_simulated_host() {
     let mut drystone = Drystone::new("sim", |site| site.replace("scale: 1.0", "scale: 0.05"));
     drystone.start();
-    let image: Arc<Vec<u8>> = Arc::new((0..3_000_000_u32).flat_map(|n| n.to_le_bytes()).collect());
+    let image: Arc<Vec<u8>> = Arc::new((0..3_000_000_u32).flat_map(u32::to_le_bytes).collect());
     let server = ImageServer::start("127.0.0.1:0", Arc::clone(&image), 2);
     let url = format!("http://{}/disk.raw", server.address);
     let good = json!({"url": url, "checksum": sha256(&image), "checksumType": "sha256", "format": "raw"});

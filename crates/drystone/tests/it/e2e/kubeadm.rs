@@ -133,8 +133,11 @@ impl Rack {
         let role = if host.name.starts_with("cp") { "ControlPlane" } else { "Worker" };
         let file = self.path(&host.name).join("host_key.pub");
         let shown = run("ssh-keygen", &["-lf", file.to_str().unwrap()]);
-        let keys =
-            if number % 2 == 0 { vec![shown.split_whitespace().nth(1).unwrap().to_owned()] } else { vec![] };
+        let keys = if number.is_multiple_of(2) {
+            vec![shown.split_whitespace().nth(1).unwrap().to_owned()]
+        } else {
+            vec![]
+        };
         json!({"name": host.name, "address": host.address, "role": role, "hostKeys": keys})
     }
 
