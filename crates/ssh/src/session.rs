@@ -1,6 +1,6 @@
 //! A connection to a host, on which commands run.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use drystone_identity::Secret;
 use russh::client;
@@ -16,6 +16,10 @@ use crate::{
 /// Commands that run at the same time on one connection. OpenSSH allows ten sessions (`MaxSessions`); what is left is for ending
 /// commands.
 const MAX_COMMANDS: usize = 8;
+
+/// How often a session is asked for, and the first pause between; each is twice as long as the one before, three seconds in all.
+const OPENINGS: u32 = 7;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to a host. Clones are the same connection; it is closed with the last of them.
 #[derive(Clone)]
@@ -90,8 +94,21 @@ impl Inner {
         Arc::clone(&self.places).acquire_owned().await.map_err(|_| self.lost())
     }
 
-    /// Opens a channel for a command.
+    /// Opens a channel for a command. A host that has cleared away no session of a command that ended yet may refuse one more; it is
+    /// asked again for a while, as nothing has been started.
     pub(crate) async fn channel(&self) -> Result<russh::Channel<client::Msg>, SshError> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..OPENINGS {
+            match self.open_channel().await {
+                Err(SshError::NotStarted { .. }) => tokio::time::sleep(pause).await,
+                result => return result,
+            }
+            pause *= 2;
+        }
+        self.open_channel().await
+    }
+
+    async fn open_channel(&self) -> Result<russh::Channel<client::Msg>, SshError> {
         if self.handle.is_closed() {
             return Err(self.lost());
         }

@@ -307,7 +307,9 @@ fn image(directory: &Path) -> Image {
 /// A statically linked busybox.
 pub(super) fn busybox() -> Option<Vec<u8>> {
     let program = fs::read("/bin/busybox").ok()?;
-    let dynamic = program.windows(9).any(|window| window == b"ld-linux-");
+    // What loads it is named near its beginning; further on, also static programs know such names.
+    let head = program.get(..4096)?;
+    let dynamic = head.windows(9).any(|window| window == b"ld-linux-");
     (!dynamic).then_some(program)
 }
 
