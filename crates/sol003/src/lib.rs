@@ -1,6 +1,14 @@
 //! Types and protocol of ETSI NFV-SOL003 (VNF life cycle management, edition 3.3.1): what any VNF manager needs. No I/O.
 //!
 //! [`types`] has the data types under the names and with the members of the specification, in the shape of version 2 of the API; what
-//! version 1 says otherwise is translated at the border.
+//! version 1 says otherwise is translated at the border ([`version1`]). [`filter`], [`selector`] and [`paging`] are the language of queries
+//! (ETSI NFV-SOL013), [`version`] the header `Version`, [`secrets`] what of a request is never told again.
 
+pub mod filter;
+pub mod paging;
+pub mod path;
+pub mod secrets;
+pub mod selector;
 pub mod types;
+pub mod version;
+pub mod version1;
