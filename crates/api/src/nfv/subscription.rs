@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use drystone_sol003::types::{
     LccnVerbosity, LifecycleChangeNotificationsFilter, SubscriptionAuthenticationType,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,11 @@ pub struct VnfSubscriptionSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VnfSubscriptionStatus {
-    /// By uid of an operation, or of an instance: the number of the last change that was delivered. Entries end with what they are about.
+    /// Everything that happened until then has been delivered, or is older than the subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_until: Option<MicroTime>,
+    /// By uid of an operation, or of an instance: the number of the last change that was delivered, of what happened later than
+    /// `deliveredUntil`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub delivered: BTreeMap<String, u32>,
     /// How many notifications wait.
