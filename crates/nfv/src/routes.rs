@@ -375,9 +375,9 @@ fn vims(table: &mut Table) {
 mod tests {
     use super::*;
 
-    fn found(method: Method, path: &str) -> Option<(Endpoint, Vec<String>)> {
+    fn found(method: &Method, path: &str) -> Option<(Endpoint, Vec<String>)> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        match RouteTable::default().find(&method, &parts) {
+        match RouteTable::default().find(method, &parts) {
             Found::Route(route, open) => Some((route.endpoint, open)),
             _ => None,
         }
@@ -387,15 +387,15 @@ mod tests {
     fn paths_find_their_endpoints() {
         let one = |text: &str| vec![text.to_owned()];
         assert_eq!(
-            found(Method::GET, "/vnflcm/v1/vnf_instances/a"),
+            found(&Method::GET, "/vnflcm/v1/vnf_instances/a"),
             Some((Endpoint::Instance(ApiVersion::V1), one("a")))
         );
-        assert_eq!(found(Method::GET, "/v1.0/vims/a.json"), Some((Endpoint::Vim, one("a"))));
-        assert_eq!(found(Method::HEAD, "/v1.0/vims/a"), Some((Endpoint::Vim, one("a"))));
-        let artifact = found(Method::GET, "/vnfpkgm/v1/vnf_packages/p/artifacts/Files/x/y.yaml");
+        assert_eq!(found(&Method::GET, "/v1.0/vims/a.json"), Some((Endpoint::Vim, one("a"))));
+        assert_eq!(found(&Method::HEAD, "/v1.0/vims/a"), Some((Endpoint::Vim, one("a"))));
+        let artifact = found(&Method::GET, "/vnfpkgm/v1/vnf_packages/p/artifacts/Files/x/y.yaml");
         assert_eq!(artifact, Some((Endpoint::Artifact, vec!["p".to_owned(), "Files/x/y.yaml".to_owned()])));
-        assert_eq!(found(Method::GET, "/vnfpkgm/v1/vnf_packages/p/artifacts"), None);
-        assert_eq!(found(Method::POST, "/vnflcm/v1/vnf_instances/a/change_vnfpkg"), None);
+        assert_eq!(found(&Method::GET, "/vnfpkgm/v1/vnf_packages/p/artifacts"), None);
+        assert_eq!(found(&Method::POST, "/vnflcm/v1/vnf_instances/a/change_vnfpkg"), None);
         let methods = RouteTable::default();
         let Found::OtherMethods(methods) = methods.find(&Method::PUT, &["vnflcm", "v2", "vnf_instances"])
         else {

@@ -127,7 +127,7 @@ async fn vims(client: &Client<'_>) {
     assert_eq!(list.as_array().unwrap().len(), 2, "{list}");
     let shown = client.ok("vim show VIM1 -f json").await;
     assert!(shown.to_string().contains("nfv_user"), "{shown}");
-    client.file("changed.yaml", "username: nfv_user\npassword: newer\n");
+    client.file("changed.yaml", "username: nfv_user\npassword: newer\nproject_name: nfv\n");
     client.ok("vim set --config-file changed.yaml --description y VIM1 -f json").await;
     let twice = client.fails("vim register --config-file vim.yaml VIM1").await;
     assert!(twice.contains("VIM1"), "{twice}");

@@ -93,7 +93,7 @@ async fn lists_are_filtered_selected_and_paged() {
     );
     assert_eq!(found("(eq,instantiatedVnfInfo/vnfcResourceInfo/id,res-30-b)").await, ["vnf-30"]);
     assert_eq!(found("(gte,metadata/number,248)").await, ["vnf-248", "vnf-249"]);
-    assert_eq!(found("(cont,vnfInstanceName,24);(neq,instantiationState,INSTANTIATED)").await.len(), 11);
+    assert_eq!(found("(cont,vnfInstanceName,24);(neq,instantiationState,INSTANTIATED)").await.len(), 12);
     assert_eq!(found("(eq,unknown,1)").await, Vec::<String>::new());
     assert_eq!(list("filter=(like,id,a)").await.status, 400);
     assert_eq!(list("filter=eq,id,a").await.status, 400);

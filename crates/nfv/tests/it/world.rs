@@ -76,7 +76,7 @@ pub(crate) struct World {
     pub(crate) nfv: Nfv,
     pub(crate) client: Client,
     pub(crate) library: Library,
-    pub(crate) server: ApiServer,
+    _server: ApiServer,
     stop: CancellationToken,
     notifier: Option<CancellationToken>,
 }
@@ -139,7 +139,7 @@ impl World {
         let caches = Caches::new(client.clone(), stop.clone());
         let nfv = Nfv::start(client.clone(), &caches, config, &stop);
         assert!(nfv.ready().await);
-        let mut world = Self { nfv, client, library, server, stop, notifier: None };
+        let mut world = Self { nfv, client, library, _server: server, stop, notifier: None };
         world.restart_notifier();
         world
     }
