@@ -2,77 +2,21 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use drystone_sol003::types::LcmOperationType;
 
-/// An operation of the life cycle (SOL003, LcmOperationType).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum LifecycleOperation {
-    /// Instantiate VNF.
-    Instantiate,
-    /// Scale VNF by steps.
-    Scale,
-    /// Scale VNF to a level.
-    ScaleToLevel,
-    /// Heal VNF.
-    Heal,
-    /// Terminate VNF.
-    Terminate,
-    /// Change external VNF connectivity.
-    ChangeExtConn,
-    /// Change current VNF package.
-    ChangeVnfpkg,
-    /// Modify VNF information.
-    ModifyInfo,
-}
-
-impl LifecycleOperation {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Instantiate,
-        Self::Scale,
-        Self::ScaleToLevel,
-        Self::Heal,
-        Self::Terminate,
-        Self::ChangeExtConn,
-        Self::ChangeVnfpkg,
-        Self::ModifyInfo,
-    ];
-
-    /// What the hooks of the operation are called before `_start` and `_end` (SOL001, interface Vnflcm).
-    pub const fn hook_stem(self) -> &'static str {
-        match self {
-            Self::Instantiate => "instantiate",
-            Self::Scale => "scale",
-            Self::ScaleToLevel => "scale_to_level",
-            Self::Heal => "heal",
-            Self::Terminate => "terminate",
-            Self::ChangeExtConn => "change_external_connectivity",
-            Self::ChangeVnfpkg => "change_current_package",
-            Self::ModifyInfo => "modify_information",
-        }
-    }
-
-    /// The name of SOL003: `CHANGE_EXT_CONN`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Instantiate => "INSTANTIATE",
-            Self::Scale => "SCALE",
-            Self::ScaleToLevel => "SCALE_TO_LEVEL",
-            Self::Heal => "HEAL",
-            Self::Terminate => "TERMINATE",
-            Self::ChangeExtConn => "CHANGE_EXT_CONN",
-            Self::ChangeVnfpkg => "CHANGE_VNFPKG",
-            Self::ModifyInfo => "MODIFY_INFO",
-        }
-    }
-}
-
-impl fmt::Display for LifecycleOperation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+/// What the hooks of an operation are called before `_start` and `_end` (SOL001, interface Vnflcm).
+const STEMS: [(LcmOperationType, &str); 10] = [
+    (LcmOperationType::Instantiate, "instantiate"),
+    (LcmOperationType::Scale, "scale"),
+    (LcmOperationType::ScaleToLevel, "scale_to_level"),
+    (LcmOperationType::ChangeFlavour, "change_flavour"),
+    (LcmOperationType::Terminate, "terminate"),
+    (LcmOperationType::Heal, "heal"),
+    (LcmOperationType::Operate, "operate"),
+    (LcmOperationType::ChangeExtConn, "change_external_connectivity"),
+    (LcmOperationType::ModifyInfo, "modify_information"),
+    (LcmOperationType::ChangeVnfPackage, "change_current_package"),
+];
 
 /// Where in an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,19 +45,19 @@ impl HookPoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hook {
     /// Of which operation.
-    pub operation: LifecycleOperation,
+    pub operation: LcmOperationType,
     /// Where in it.
     pub point: HookPoint,
 }
 
 impl Hook {
     /// The hook at the beginning of an operation.
-    pub const fn start(operation: LifecycleOperation) -> Self {
+    pub const fn start(operation: LcmOperationType) -> Self {
         Self { operation, point: HookPoint::Start }
     }
 
     /// The hook at the end of an operation.
-    pub const fn end(operation: LifecycleOperation) -> Self {
+    pub const fn end(operation: LcmOperationType) -> Self {
         Self { operation, point: HookPoint::End }
     }
 
@@ -122,8 +66,7 @@ impl Hook {
         let (point, stem) = HookPoint::ALL
             .into_iter()
             .find_map(|(point, ending)| name.strip_suffix(ending).map(|stem| (point, stem)))?;
-        let operation =
-            LifecycleOperation::ALL.into_iter().find(|operation| operation.hook_stem() == stem)?;
+        let (operation, _) = STEMS.into_iter().find(|(_, known)| *known == stem)?;
         Some(Self { operation, point })
     }
 }
@@ -131,7 +74,8 @@ impl Hook {
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ending = HookPoint::ALL.into_iter().find(|(point, _)| *point == self.point);
-        write!(f, "{}{}", self.operation.hook_stem(), ending.map_or("", |(_, ending)| ending))
+        let stem = STEMS.into_iter().find(|(operation, _)| *operation == self.operation);
+        write!(f, "{}{}", stem.map_or("", |(_, stem)| stem), ending.map_or("", |(_, ending)| ending))
     }
 }
 
@@ -141,7 +85,7 @@ mod tests {
 
     #[test]
     fn names_and_hooks_are_the_same_thing() {
-        for operation in LifecycleOperation::ALL {
+        for (operation, _) in STEMS {
             for (point, _) in HookPoint::ALL {
                 let hook = Hook { operation, point };
                 assert_eq!(Hook::from_name(&hook.to_string()), Some(hook));

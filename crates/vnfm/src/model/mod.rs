@@ -6,8 +6,9 @@ mod problem;
 mod situation;
 mod topology;
 
-pub use hook::{Hook, HookPoint, LifecycleOperation};
+pub use drystone_sol003::types::{ApiVersion, LcmOperationType};
+pub use hook::{Hook, HookPoint};
 pub use inventory::{Address, Inventory, Port, Server, Volume};
 pub use problem::{Problem, ProblemKind};
-pub use situation::{ApiVersion, Member, SecretNames, Situation, Vnfc};
+pub use situation::{Member, SecretNames, Situation, Vnfc};
 pub use topology::{ConnectionPoint, Topology};

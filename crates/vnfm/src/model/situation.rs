@@ -3,20 +3,11 @@
 use std::collections::BTreeMap;
 
 use drystone_api::ObjectReference;
+use drystone_sol003::types::{ApiVersion, LcmOperationType};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{LifecycleOperation, Topology};
-
-/// Which major version of the interface an operation was asked for by: some defaults differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ApiVersion {
-    /// `/vnflcm/v1`.
-    V1,
-    /// `/vnflcm/v2`.
-    #[default]
-    V2,
-}
+use super::Topology;
 
 /// A place in the VNF: an instance of a VDU, whichever server is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,7 +51,7 @@ pub struct Situation {
     /// The VnfLcmOperation; the subject of the plan.
     pub occurrence: ObjectReference,
     /// Which operation.
-    pub operation: Option<LifecycleOperation>,
+    pub operation: LcmOperationType,
     /// Version of the interface.
     pub api_version: ApiVersion,
     /// Uid of the VnfPackage whose files the driver may want: key of the package library.
