@@ -27,7 +27,9 @@ pub enum OpenStackError {
         reason: String,
     },
     /// Keystone does not let the user in, or a service does not accept a token just issued.
-    #[error("{call}: the cloud refuses the credentials ({reason}); check user, password, domains and project")]
+    #[error(
+        "{call}: the cloud refuses the credentials ({reason}); check user, password, domains and project"
+    )]
     Unauthorized {
         /// What was called.
         call: String,
@@ -85,7 +87,9 @@ pub enum OpenStackError {
         reason: String,
     },
     /// The name is that of a stack that somebody else made.
-    #[error("a stack {stack} is there already, and was not made for {owner}; delete it, or choose another name")]
+    #[error(
+        "a stack {stack} is there already, and was not made for {owner}; delete it, or choose another name"
+    )]
     Taken {
         /// The stack that is there.
         stack: StackRef,

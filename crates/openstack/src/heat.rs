@@ -85,7 +85,9 @@ impl Heat {
         let mut attempt = 1;
         loop {
             let error = match self.keystone.send(SERVICE, method, &extend, body).await {
-                Ok(answer) if answer.status.is_success() || also.contains(&answer.status) => return Ok(answer),
+                Ok(answer) if answer.status.is_success() || also.contains(&answer.status) => {
+                    return Ok(answer);
+                }
                 Ok(answer) => self.keystone.error(&answer).await,
                 Err(error) => error,
             };

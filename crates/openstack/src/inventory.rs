@@ -229,7 +229,9 @@ impl Inventory {
     /// A server's port by connection point.
     pub fn port_of(&self, server: &Server, connection_point: &str) -> Option<&Port> {
         self.ports.iter().find(|port| {
-            port.name == connection_point && port.server.as_deref() == Some(&server.id) && !server.id.is_empty()
+            port.name == connection_point
+                && port.server.as_deref() == Some(&server.id)
+                && !server.id.is_empty()
         })
     }
 
@@ -249,7 +251,11 @@ impl Inventory {
             id: server.id.clone(),
             vdu: server.vdu.clone(),
             index: server.index,
-            parent_resource: server.parent.as_ref().filter(|parent| parent.in_group).map(|parent| parent.resource.clone()),
+            parent_resource: server
+                .parent
+                .as_ref()
+                .filter(|parent| parent.in_group)
+                .map(|parent| parent.resource.clone()),
         });
         known.collect()
     }

@@ -194,7 +194,10 @@ mod tests {
 
     #[test]
     fn errors_say_what_the_service_says() {
-        assert_eq!(explanation(HEAT.as_bytes()), ("StackExists".into(), "The Stack (a) already exists.".into()));
+        assert_eq!(
+            explanation(HEAT.as_bytes()),
+            ("StackExists".into(), "The Stack (a) already exists.".into())
+        );
         assert_eq!(explanation(KEYSTONE.as_bytes()).1, "The request you have made requires authentication.");
         assert_eq!(explanation(b"<html>"), (String::new(), "<html>".into()));
         assert_eq!(explanation(b"").1, "no reason given");
@@ -203,7 +206,10 @@ mod tests {
 
     #[test]
     fn secrets_are_blacked_out() {
-        assert_eq!(black_out("user u with\n hunter2 is wrong", &["hunter2", "u"]), "user u with [redacted] is wrong");
+        assert_eq!(
+            black_out("user u with\n hunter2 is wrong", &["hunter2", "u"]),
+            "user u with [redacted] is wrong"
+        );
     }
 
     proptest! {

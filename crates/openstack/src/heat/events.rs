@@ -42,7 +42,8 @@ impl Heat {
     /// What failed in a stack, in those nested in it too: the latest first, each resource once. Events outlive the resources that a
     /// roll-back takes away.
     pub(super) async fn failures(&self, stack: &StackRef) -> Result<Vec<ResourceFailure>, OpenStackError> {
-        let query = [("resource_status", "FAILED"), ("sort_dir", "desc"), ("limit", "50"), ("nested_depth", "5")];
+        let query =
+            [("resource_status", "FAILED"), ("sort_dir", "desc"), ("limit", "50"), ("nested_depth", "5")];
         let mut failures: Vec<ResourceFailure> = Vec::new();
         for event in self.read_events(stack, &query).await? {
             let known = failures.iter().any(|failure| failure.resource == event.resource);

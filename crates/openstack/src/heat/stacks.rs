@@ -6,10 +6,7 @@ use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{
-    Action, Heat, NewStack, Repeat, Stack, StackChange, StackRef,
-    types::RawStack,
-};
+use super::{Action, Heat, NewStack, Repeat, Stack, StackChange, StackRef, types::RawStack};
 use crate::{OpenStackError, transport::Answer};
 
 /// Most pages of a list; Heat's pages have up to 1000 entries.
@@ -65,47 +62,50 @@ impl Heat {
         if !(error.status() == Some(409) || error.is_transient()) {
             return Err(error);
         }
-        let found = match self.find(&stack.name).await {
-            Ok(found) => found,
-            // What went wrong first says more.
-            Err(_) => return Err(error),
-        };
-        match found {
-            None => Err(error),
-            Some(found) if found.action == Action::Delete => {
+        // If that cannot be found out, what went wrong first says more.
+        let Ok(Some(found)) = self.named(&stack.name).await else { return Err(error) };
+        match self.stack(&found).await {
+            Ok(found) if found.action == Action::Delete => {
                 Err(OpenStackError::BeingDeleted { stack: found.reference })
             }
-            Some(found) if found.tags.iter().any(|tag| tag == owner) => {
+            Ok(found) if found.tags.iter().any(|tag| tag == owner) => {
                 Ok(Created { stack: found.reference, adopted: true })
             }
-            Some(found) => Err(OpenStackError::Taken { stack: found.reference, owner: owner.to_owned() }),
+            Ok(found) => Err(OpenStackError::Taken { stack: found.reference, owner: owner.to_owned() }),
+            Err(_) => Err(error),
         }
     }
 
-    /// The stack that has this name now, or had this id.
+    /// The stack that has this name now.
     ///
     /// # Errors
     /// See [`OpenStackError`].
     pub async fn find(&self, name: &str) -> Result<Option<Stack>, OpenStackError> {
+        let Some(reference) = self.named(name).await? else { return Ok(None) };
+        match self.stack(&reference).await {
+            Ok(stack) if stack.is_gone() => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Which stack a name leads to. For a moment it may be one that is deleted already.
+    pub(super) async fn named(&self, name: &str) -> Result<Option<StackRef>, OpenStackError> {
         let also = [StatusCode::NOT_FOUND, StatusCode::FOUND, StatusCode::MOVED_PERMANENTLY];
         let query = [("resolve_outputs", "false")];
-        let answer =
-            self.send(&Method::GET, &["stacks", name], &query, None, (Repeat::Safe, &also)).await?;
+        let answer = self.send(&Method::GET, &["stacks", name], &query, None, (Repeat::Safe, &also)).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         if answer.status.is_success() {
-            return understood(&answer).map(Some);
+            return understood(&answer).map(|stack| Some(stack.reference));
         }
         // Heat leads on to the URL with name and id. Only these two are taken from there: the token goes nowhere else.
         let location = answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
         let reference = location.and_then(StackRef::of_url);
         let reference = reference
             .ok_or_else(|| OpenStackError::malformed(&answer.call, "the redirection leads to no stack"))?;
-        match self.stack(&reference).await {
-            Err(error) if error.is_not_found() => Ok(None),
-            other => other.map(Some),
-        }
+        Ok(Some(reference))
     }
 
     /// A stack. One that was deleted may be shown for a while, as `DELETE_COMPLETE`.
@@ -136,7 +136,8 @@ impl Heat {
             }
             for stack in page {
                 stacks.push(
-                    Stack::try_from(stack).map_err(|reason| OpenStackError::malformed(&answer.call, reason))?,
+                    Stack::try_from(stack)
+                        .map_err(|reason| OpenStackError::malformed(&answer.call, reason))?,
                 );
             }
         }

@@ -47,11 +47,17 @@ fn parameters_are_not_shown() {
 
 #[test]
 fn what_is_not_sent_may_always_be_sent_again() {
-    let lost = |not_sent| OpenStackError::Unreachable { call: String::new(), reason: String::new(), not_sent };
+    let lost =
+        |not_sent| OpenStackError::Unreachable { call: String::new(), reason: String::new(), not_sent };
     assert!(may_repeat(&lost(true), Repeat::Unsafe));
     assert!(!may_repeat(&lost(false), Repeat::Unsafe));
     assert!(may_repeat(&lost(false), Repeat::Safe));
-    let status = |code| OpenStackError::Status { call: String::new(), code, kind: String::new(), reason: String::new() };
+    let status = |code| OpenStackError::Status {
+        call: String::new(),
+        code,
+        kind: String::new(),
+        reason: String::new(),
+    };
     assert!(!may_repeat(&status(409), Repeat::Safe));
     assert!(may_repeat(&status(503), Repeat::Safe) && !may_repeat(&status(503), Repeat::Unsafe));
 }

@@ -97,11 +97,8 @@ pub enum State {
 
 /// Splits `CREATE_IN_PROGRESS` and the like.
 pub(crate) fn split(status: &str) -> Option<(Action, State)> {
-    let states = [
-        ("_IN_PROGRESS", State::InProgress),
-        ("_COMPLETE", State::Complete),
-        ("_FAILED", State::Failed),
-    ];
+    let states =
+        [("_IN_PROGRESS", State::InProgress), ("_COMPLETE", State::Complete), ("_FAILED", State::Failed)];
     let (action, state) = states
         .into_iter()
         .chain([("_SCHEDULED", State::Init)])
@@ -205,6 +202,11 @@ impl fmt::Debug for Stack {
 }
 
 impl Stack {
+    /// Whether it is one that was deleted, and is only remembered.
+    pub fn is_gone(&self) -> bool {
+        self.action == Action::Delete && self.state == State::Complete
+    }
+
     /// The value of a JSON parameter: Heat shows it as a text.
     pub fn json_parameter(&self, name: &str) -> Option<Value> {
         match self.parameters.get(name)? {

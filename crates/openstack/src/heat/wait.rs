@@ -93,7 +93,13 @@ impl Heat {
             // A request may take long; the deadline holds all the same.
             match tokio::time::timeout_at(end.max(Instant::now() + SHORTEST_PAUSE), self.stack(stack)).await {
                 Ok(Ok(found)) => match judge(&found, &action) {
-                    Verdict::Done if action == Action::Delete => return Ok(None),
+                    Verdict::Done if action == Action::Delete => {
+                        // Its name is free a moment later, and is wanted for the next stack.
+                        if self.named(&stack.name).await.is_ok_and(|other| other.as_ref() != Some(stack)) {
+                            return Ok(None);
+                        }
+                        "it is deleted, but its name is not free yet".clone_into(&mut last);
+                    }
                     Verdict::Done => return Ok(Some(found)),
                     Verdict::Failed => return Err(self.failed(&found).await),
                     Verdict::Later => {
@@ -105,7 +111,11 @@ impl Heat {
                 Ok(Err(error)) if !error.is_transient() => return Err(error),
                 Ok(Err(error)) => {
                     last = error.to_string();
-                    progress(Progress { status: String::new(), events: Vec::new(), trouble: Some(last.clone()) });
+                    progress(Progress {
+                        status: String::new(),
+                        events: Vec::new(),
+                        trouble: Some(last.clone()),
+                    });
                 }
                 Err(_) => {}
             }

@@ -125,7 +125,12 @@ fn counted<'a>(tree: &Tree<'a>, kind: &'static str, naming: &Naming) -> Vec<Coun
         counted.place.parent.as_ref().map(|parent| parent.resource.clone()).unwrap_or_default()
     };
     all.sort_by_cached_key(|counted| {
-        (counted.name.clone(), counted.resource.creation_time.clone(), member(counted), counted.resource.name.clone())
+        (
+            counted.name.clone(),
+            counted.resource.creation_time.clone(),
+            member(counted),
+            counted.resource.name.clone(),
+        )
     });
     all
 }
@@ -156,8 +161,7 @@ pub(crate) fn build(top: &StackRef, resources: &[Resource], naming: &Naming) -> 
     let volumes = volumes(&tree, naming, &servers);
     for server in servers.iter_mut().filter(|server| !server.id.is_empty()) {
         let mine = |other: &Option<String>| other.as_deref() == Some(&server.id);
-        server.ports =
-            ports.iter().filter(|port| mine(&port.server)).map(|port| port.id.clone()).collect();
+        server.ports = ports.iter().filter(|port| mine(&port.server)).map(|port| port.id.clone()).collect();
         server.volumes =
             volumes.iter().filter(|volume| mine(&volume.server)).map(|volume| volume.id.clone()).collect();
     }
@@ -167,7 +171,14 @@ pub(crate) fn build(top: &StackRef, resources: &[Resource], naming: &Naming) -> 
         name: network.name.clone(),
         stack: network.stack.clone(),
     });
-    Inventory { stack: top.clone(), servers, ports, volumes, networks: networks.collect(), groups: groups(&tree) }
+    Inventory {
+        stack: top.clone(),
+        servers,
+        ports,
+        volumes,
+        networks: networks.collect(),
+        groups: groups(&tree),
+    }
 }
 
 fn servers(tree: &Tree<'_>, naming: &Naming) -> Vec<Server> {
@@ -175,9 +186,11 @@ fn servers(tree: &Tree<'_>, naming: &Naming) -> Vec<Server> {
     number(&mut counted, &|one| {
         let of_vdu = || naming.known.iter().filter(|known| known.vdu == one.name);
         let by_id = of_vdu().find(|known| !known.id.is_empty() && known.id == one.resource.physical_id);
-        let member = one.place.parent.as_ref().filter(|parent| parent.in_group).map(|parent| &parent.resource);
-        let by_member =
-            || member.and_then(|member| of_vdu().find(|known| known.parent_resource.as_ref() == Some(member)));
+        let member =
+            one.place.parent.as_ref().filter(|parent| parent.in_group).map(|parent| &parent.resource);
+        let by_member = || {
+            member.and_then(|member| of_vdu().find(|known| known.parent_resource.as_ref() == Some(member)))
+        };
         by_id.or_else(by_member).map(|known| known.index)
     });
     let mut servers: Vec<Server> = counted

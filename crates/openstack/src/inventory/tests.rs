@@ -32,15 +32,39 @@ fn resource(stack: &str, name: &str, kind: &str, id: &str, more: Value) -> Resou
 fn cluster(members: &[(&str, &str, &str)]) -> Vec<Resource> {
     let mut all = vec![
         resource(TOP, "workers", "OS::Heat::AutoScalingGroup", "g", json!({"nested": "g"})),
-        resource(TOP, "storage", "OS::Nova::Server", "s", json!({"attributes": {"name": "vnf-1-storage",
+        resource(
+            TOP,
+            "storage",
+            "OS::Nova::Server",
+            "s",
+            json!({"attributes": {"name": "vnf-1-storage",
             "OS-EXT-SRV-ATTR:host": "compute-2", "OS-EXT-AZ:availability_zone": "nova", "status": "ACTIVE",
-            "addresses": {"mgmt": [{"addr": "10.0.0.9", "OS-EXT-IPS:type": "fixed"}, {"addr": "not an address"}]}}})),
-        resource(TOP, "storage_volume", "OS::Cinder::Volume", "v", json!({"required_by": ["storage"], "attributes":
-            {"attachments": [{"server_id": "s", "device": "/dev/vdb"}]}})),
+            "addresses": {"mgmt": [{"addr": "10.0.0.9", "OS-EXT-IPS:type": "fixed"}, {"addr": "not an address"}]}}}),
+        ),
+        resource(
+            TOP,
+            "storage_volume",
+            "OS::Cinder::Volume",
+            "v",
+            json!({"required_by": ["storage"], "attributes":
+            {"attachments": [{"server_id": "s", "device": "/dev/vdb"}]}}),
+        ),
         resource(TOP, "storage_CP", "OS::Neutron::Port", "sp", json!({"required_by": ["storage"]})),
-        resource(TOP, "vip_CP", "OS::Neutron::Port", "vip", json!({"required_by": ["vip_FIP"], "attributes":
-            {"fixed_ips": [{"ip_address": "10.0.0.100", "subnet_id": "sub"}], "network_id": "n", "mac_address": "fa:16:3e:00:00:01"}})),
-        resource(TOP, "vip_FIP", "OS::Neutron::FloatingIP", "f", json!({"attributes": {"floating_ip_address": "192.0.2.7"}})),
+        resource(
+            TOP,
+            "vip_CP",
+            "OS::Neutron::Port",
+            "vip",
+            json!({"required_by": ["vip_FIP"], "attributes":
+            {"fixed_ips": [{"ip_address": "10.0.0.100", "subnet_id": "sub"}], "network_id": "n", "mac_address": "fa:16:3e:00:00:01"}}),
+        ),
+        resource(
+            TOP,
+            "vip_FIP",
+            "OS::Neutron::FloatingIP",
+            "f",
+            json!({"attributes": {"floating_ip_address": "192.0.2.7"}}),
+        ),
         resource(TOP, "internal", "OS::Neutron::Net", "n", json!({})),
     ];
     for (member, id, time) in members {
@@ -48,8 +72,14 @@ fn cluster(members: &[(&str, &str, &str)]) -> Vec<Resource> {
         let port = format!("port-of-{id}");
         all.push(resource("g", member, "worker.yaml", &stack, json!({"nested": stack, "time": time})));
         all.push(resource(&stack, "worker_node", "OS::Nova::Server", id, json!({"time": time})));
-        all.push(resource(&stack, "worker_CP", "OS::Neutron::Port", &port, json!({"required_by": ["worker_node"],
-            "attributes": {"device_id": id, "fixed_ips": [{"ip_address": "10.0.0.1"}]}})));
+        all.push(resource(
+            &stack,
+            "worker_CP",
+            "OS::Neutron::Port",
+            &port,
+            json!({"required_by": ["worker_node"],
+            "attributes": {"device_id": id, "fixed_ips": [{"ip_address": "10.0.0.1"}]}}),
+        ));
     }
     all
 }
@@ -59,7 +89,11 @@ const LATER: &str = "2026-11-29T12:30:00Z";
 
 #[test]
 fn members_of_groups_are_numbered_and_linked() {
-    let inventory = build(&top(), &cluster(&[("b", "w2", NOON), ("a", "w1", NOON), ("0", "w3", LATER)]), &Naming::default());
+    let inventory = build(
+        &top(),
+        &cluster(&[("b", "w2", NOON), ("a", "w1", NOON), ("0", "w3", LATER)]),
+        &Naming::default(),
+    );
     let numbers: Vec<(u32, &str)> =
         inventory.servers_of("worker_node").map(|server| (server.index, server.id.as_str())).collect();
     assert_eq!(numbers, [(0, "w1"), (1, "w2"), (2, "w3")], "by age, then by member");
@@ -67,7 +101,10 @@ fn members_of_groups_are_numbered_and_linked() {
     let server = inventory.server("worker_node", 1).unwrap();
     assert_eq!(server.group.as_deref(), Some("workers"));
     let parent = server.parent.clone().unwrap();
-    assert_eq!((parent.stack.to_string().as_str(), parent.resource.as_str(), parent.in_group), ("name-of-g/g", "b", true));
+    assert_eq!(
+        (parent.stack.to_string().as_str(), parent.resource.as_str(), parent.in_group),
+        ("name-of-g/g", "b", true)
+    );
     let port = inventory.port_of(server, "worker_CP").unwrap();
     assert_eq!((port.id.as_str(), port.index), ("port-of-w2", 1));
     assert_eq!(server.ports, ["port-of-w2"]);
@@ -80,12 +117,19 @@ fn what_stands_alone_is_found_too() {
     let inventory = build(&top(), &cluster(&[]), &Naming::default());
     let server = inventory.server("storage", 0).unwrap();
     assert_eq!((server.host.as_deref(), server.zone.as_deref()), (Some("compute-2"), Some("nova")));
-    assert_eq!(server.addresses, [Address { network: "mgmt".into(), address: "10.0.0.9".parse().unwrap(), floating: false }]);
+    assert_eq!(
+        server.addresses,
+        [Address { network: "mgmt".into(), address: "10.0.0.9".parse().unwrap(), floating: false }]
+    );
     assert_eq!((server.parent.as_ref(), server.group.as_ref()), (None, None));
     let volume = inventory.volumes_of("storage_volume").next().unwrap();
     assert_eq!((volume.server.as_deref(), volume.device.as_deref()), (Some("s"), Some("/dev/vdb")));
     assert_eq!(server.volumes, ["v"]);
-    assert_eq!(inventory.port_of(server, "storage_CP").unwrap().id, "sp", "by who needs it: nobody names the server");
+    assert_eq!(
+        inventory.port_of(server, "storage_CP").unwrap().id,
+        "sp",
+        "by who needs it: nobody names the server"
+    );
     let vip = inventory.port("vip_CP").unwrap();
     assert_eq!(vip.server, None);
     assert_eq!(vip.address(), Some("192.0.2.7".parse().unwrap()));
@@ -95,10 +139,15 @@ fn what_stands_alone_is_found_too() {
 
 #[test]
 fn who_has_a_number_keeps_it_and_who_takes_its_place_gets_it() {
-    let before = build(&top(), &cluster(&[("a", "w1", NOON), ("b", "w2", NOON), ("c", "w3", NOON)]), &Naming::default());
+    let before = build(
+        &top(),
+        &cluster(&[("a", "w1", NOON), ("b", "w2", NOON), ("c", "w3", NOON)]),
+        &Naming::default(),
+    );
     let naming = Naming { known: before.known(), ..Naming::default() };
     // `a` was healed: another server, younger. `b` is gone, `d` is new.
-    let after = build(&top(), &cluster(&[("a", "w9", LATER), ("c", "w3", NOON), ("d", "w4", LATER)]), &naming);
+    let after =
+        build(&top(), &cluster(&[("a", "w9", LATER), ("c", "w3", NOON), ("d", "w4", LATER)]), &naming);
     let numbers: BTreeMap<&str, u32> =
         after.servers_of("worker_node").map(|server| (server.id.as_str(), server.index)).collect();
     assert_eq!(numbers, BTreeMap::from([("w9", 0), ("w3", 2), ("w4", 1)]));
@@ -111,7 +160,13 @@ fn numbers_in_names_are_read_only_where_the_vnfd_has_the_name() {
     for number in [1, 0] {
         let (server, port) = (format!("VDU1-{number}"), format!("CP1-{number}"));
         all.push(resource(TOP, &server, "OS::Nova::Server", &format!("s{number}"), json!({})));
-        all.push(resource(TOP, &port, "OS::Neutron::Port", &format!("p{number}"), json!({"required_by": [server]})));
+        all.push(resource(
+            TOP,
+            &port,
+            "OS::Neutron::Port",
+            &format!("p{number}"),
+            json!({"required_by": [server]}),
+        ));
     }
     all.push(resource(TOP, "db-7", "OS::Nova::Server", "db", json!({})));
     let naming = Naming { names: ["VDU1", "CP1", "db-7"].map(str::to_owned).into(), known: Vec::new() };

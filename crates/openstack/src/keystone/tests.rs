@@ -9,17 +9,19 @@ use super::{
 use crate::Interface;
 
 fn body() -> Value {
-    let endpoint = |interface: &str, region: &str, port: u16| json!({"id": "e", "interface": interface, "region": region,
-        "region_id": region, "url": format!("http://10.0.0.1:{port}/v1/p1")});
+    let endpoint = |interface: &str, region: &str, port: u16| {
+        json!({"id": "e", "interface": interface, "region": region,
+        "region_id": region, "url": format!("http://10.0.0.1:{port}/v1/p1")})
+    };
     json!({"token": {
-        "issued_at": "2026-11-29T02:00:00.000000Z", "expires_at": "2026-11-29T03:00:00.000000Z",
-        "project": {"id": "p1", "name": "nfv", "domain": {"id": "default", "name": "Default"}},
-        "user": {"id": "u1", "name": "nfv_user", "domain": {"id": "default", "name": "Default"}},
-        "catalog": [
-            {"type": "identity", "id": "1", "name": "keystone", "endpoints": []},
-            {"type": "orchestration", "id": "2", "name": "heat", "endpoints": [
-                endpoint("internal", "one", 1), endpoint("public", "one", 2), endpoint("public", "two", 3)]},
-        ]}})
+    "issued_at": "2026-11-29T02:00:00.000000Z", "expires_at": "2026-11-29T03:00:00.000000Z",
+    "project": {"id": "p1", "name": "nfv", "domain": {"id": "default", "name": "Default"}},
+    "user": {"id": "u1", "name": "nfv_user", "domain": {"id": "default", "name": "Default"}},
+    "catalog": [
+        {"type": "identity", "id": "1", "name": "keystone", "endpoints": []},
+        {"type": "orchestration", "id": "2", "name": "heat", "endpoints": [
+            endpoint("internal", "one", 1), endpoint("public", "one", 2), endpoint("public", "two", 3)]},
+    ]}})
 }
 
 fn catalog() -> Catalog {
@@ -29,9 +31,8 @@ fn catalog() -> Catalog {
 #[test]
 fn endpoints_are_chosen_by_interface_and_region() {
     let catalog = catalog();
-    let port = |interface, region| {
-        catalog.endpoint("orchestration", interface, region).unwrap().port().unwrap()
-    };
+    let port =
+        |interface, region| catalog.endpoint("orchestration", interface, region).unwrap().port().unwrap();
     assert_eq!(port(Interface::Public, None), 2);
     assert_eq!(port(Interface::Public, Some("two")), 3);
     assert_eq!(port(Interface::Internal, None), 1);

@@ -8,14 +8,14 @@ import time
 import uuid
 
 from heat.common import exception
-from heat.engine import attributes, function, properties, resource
+from heat.engine import function, properties, resource
 
 
 class Thing(resource.Resource):
     """Something with an id."""
 
     properties_schema = {}
-    attributes_schema = {"show": attributes.Schema("All of it.", type=attributes.Schema.MAP)}
+    attributes_schema = {}
 
     def wanted(self):
         """Its properties in the template, resolved."""
@@ -43,8 +43,8 @@ class Thing(resource.Resource):
     def needs_replace_with_prop_diff(self, changed, after, before):
         return False
 
-    def _resolve_attribute(self, name):
-        return self.show() if name == "show" and self.resource_id else None
+    def _show_resource(self):
+        return self.show()
 
     def byte(self, place):
         """A number from the id."""

@@ -1,4 +1,4 @@
-"""A Heat, API and engine in one process: heat_server.py DIRECTORY PORT KEYSTONE_PORT DATABASE_URL
+"""A Heat, API and engine in one process: heat_server.py DIRECTORY PORT KEYSTONE_PORT DATABASE_URL CHECK_ALWAYS
 
 Servers, ports and volumes are things of `plugins/cloud.py`, which do nothing but have ids and addresses. Prints `ready` when it
 answers.
@@ -20,7 +20,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: E402
 from heat.common import config, messaging  # noqa: E402
 from heat.db import migration  # noqa: E402
 
-directory, port, keystone_port, database = sys.argv[1:5]
+directory, port, keystone_port, database, check_always = sys.argv[1:6]
 folder = os.path.join(directory, "heat")
 os.makedirs(os.path.join(folder, "environment.d"))
 here = os.path.dirname(os.path.abspath(__file__))
@@ -63,6 +63,7 @@ user_domain_id = default
 auth_type = password
 auth_url = {keystone}
 www_authenticate_uri = {keystone}
+token_cache_time = {-1 if check_always == "yes" else 300}
 username = heat
 password = heat-secret
 project_name = service
@@ -85,7 +86,6 @@ from heat.engine import service as engine  # noqa: E402
 from heat.rpc import api as rpc_api  # noqa: E402
 
 server = engine.EngineService(CONF.host, rpc_api.ENGINE_TOPIC)
-server.create_periodic_tasks()
 server.start()
 application = config.load_paste_app("heat-api")
 

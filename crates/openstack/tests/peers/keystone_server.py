@@ -16,6 +16,7 @@ from keystone.common.sql import upgrades
 from keystone.server.flask import core
 
 directory, port, heat_port, token_seconds = sys.argv[1:5]
+del sys.argv[1:]
 folder = os.path.join(directory, "keystone")
 os.makedirs(folder)
 url = f"http://127.0.0.1:{port}/v3"

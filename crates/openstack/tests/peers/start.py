@@ -1,4 +1,4 @@
-"""Keystone and Heat with PostgreSQL, for tests: openstack.py DIRECTORY KEYSTONE_PORT HEAT_PORT TOKEN_SECONDS
+"""Keystone and Heat with PostgreSQL, for tests: start.py DIRECTORY KEYSTONE_PORT HEAT_PORT TOKEN_SECONDS
 
 Everything lies in DIRECTORY; all processes end with this one. Writes the file DIRECTORY/ready when both answer, with how long
 that took; DIRECTORY/*.log say why not.
@@ -69,7 +69,9 @@ keystone = child(arguments, "keystone.log", env=environment)
 postgresql, url = database()
 # Its engine asks for a token as soon as it starts.
 await_line(keystone, "keystone.log", "ready")
-arguments = [sys.executable, f"{here}/heat_server.py", directory, heat_port, keystone_port, url]
+# With short tokens Heat asks about each, so that one that was taken back is noticed at once.
+check_always = "yes" if int(token_seconds) < 300 else "no"
+arguments = [sys.executable, f"{here}/heat_server.py", directory, heat_port, keystone_port, url, check_always]
 heat = child(arguments, "heat.log", env=environment)
 await_line(heat, "heat.log", "ready")
 with open(os.path.join(directory, "ready.new"), "w") as file:
