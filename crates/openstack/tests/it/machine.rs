@@ -251,7 +251,7 @@ async fn what_fails_half_way_is_told_repaired_or_taken_away() {
     assert!(heat.mark_unhealthy(&stack, "none", "").await.unwrap_err().is_not_found());
     assert_eq!(heat.find("vnf-none").await.unwrap(), None);
     let bad = NewStack {
-        template: "heat_template_version: 2021-04-16\nresources: {a: {type: 'OS::No::Such'}}".into(),
+        template: "heat_template_version: 2021-04-16\nparameters: {nfv: {type: json}}\nresources: {a: {type: 'OS::No::Such'}}".into(),
         ..new_stack("vnf-d", &json!({}))
     };
     let failure = heat.create(&bad, "op").await.unwrap_err();
