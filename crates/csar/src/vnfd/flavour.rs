@@ -5,7 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{hooks, load::Document, nodes, policies, types::Types};
-use crate::{archive::Archive, hot::BaseHot, meta::Checksum, problem::Problems, yaml::Node};
+use crate::{
+    archive::Archive,
+    hot::{BaseHot, Group},
+    meta::Checksum,
+    problem::Problems,
+    yaml::Node,
+};
 
 /// A deployment flavour of a VNF.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -36,6 +42,14 @@ pub struct Flavour {
     /// The Heat templates; none for a flavour that no OpenStack is needed for.
     #[serde(skip)]
     pub base_hot: Option<BaseHot>,
+}
+
+impl Flavour {
+    /// Groups of the base HOT whose members are instances of VDUs; a VDU is in one at most.
+    pub fn groups(&self) -> Vec<Group> {
+        let vdus: Vec<&str> = self.vdus.keys().map(String::as_str).collect();
+        self.base_hot.as_ref().map_or_else(Vec::new, |hot| hot.groups(&vdus))
+    }
 }
 
 /// A virtual machine (`tosca.nodes.nfv.Vdu.Compute`).

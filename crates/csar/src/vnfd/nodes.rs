@@ -65,7 +65,11 @@ fn vdu(reading: &mut Reading<'_>, name: &str, template: &Node) -> Vdu {
     let properties = template.get("properties");
     let compute = template.at(&["capabilities", "virtual_compute", "properties"]);
     let of_compute = |path: &[&str]| compute.and_then(|compute| compute.at(path));
-    let flavor = of_compute(&["requested_additional_capabilities", "properties", "requested_additional_capability_name"]);
+    let flavor = of_compute(&[
+        "requested_additional_capabilities",
+        "properties",
+        "requested_additional_capability_name",
+    ]);
     let bound = |key| properties.and_then(|properties| properties.at(&["vdu_profile", key]));
     let bounds = [bound("min_number_of_instances"), bound("max_number_of_instances")];
     for node in bounds.into_iter().flatten() {
@@ -78,7 +82,11 @@ fn vdu(reading: &mut Reading<'_>, name: &str, template: &Node) -> Vdu {
         reading.error(node, format!("at most {high} instances, and at least {low}"), "correct one of them");
     }
     Vdu {
-        name: properties.and_then(|properties| properties.get("name")).and_then(Node::text).unwrap_or(name).to_owned(),
+        name: properties
+            .and_then(|properties| properties.get("name"))
+            .and_then(Node::text)
+            .unwrap_or(name)
+            .to_owned(),
         image: software_image(reading, name, template),
         flavor: flavor.and_then(Node::text).map(str::to_owned),
         processors: of_compute(&["virtual_cpu", "num_virtual_cpu"]).and_then(Node::number),
@@ -107,7 +115,10 @@ fn storage(reading: &mut Reading<'_>, name: &str, template: &Node) -> BlockStora
     {
         reading.error(node, "not a size", "write it as `30 GB`");
     }
-    BlockStorage { size: size.and_then(Node::text).map(str::to_owned), image: software_image(reading, name, template) }
+    BlockStorage {
+        size: size.and_then(Node::text).map(str::to_owned),
+        image: software_image(reading, name, template),
+    }
 }
 
 /// The image of a node that has one.
@@ -129,7 +140,11 @@ fn software_image(reading: &mut Reading<'_>, name: &str, template: &Node) -> Opt
         return None;
     };
     let Some(image_name) = data.get("name").and_then(Node::text) else {
-        reading.error(data, "`sw_image_data` has no `name`", "write the name by which the VIM knows the image");
+        reading.error(
+            data,
+            "`sw_image_data` has no `name`",
+            "write the name by which the VIM knows the image",
+        );
         return None;
     };
     let text = |key: &str| data.get(key).and_then(Node::text);
@@ -220,14 +235,19 @@ fn requirements(reading: &mut Reading<'_>, name: &str, template: &Node) {
             _ => continue,
         };
         if !found {
-            let message = format!("`{name}` requires `{target}` as its {}, which the flavour does not have", entry.key);
+            let message =
+                format!("`{name}` requires `{target}` as its {}, which the flavour does not have", entry.key);
             reading.error(node, message, "add the node, or name another one");
         }
     }
     if kind == Kind::ConnectionPoint
         && reading.flavour.connection_points.get(name).is_some_and(|point| point.vdu.is_none())
     {
-        reading.error(template, format!("the port `{name}` belongs to no VDU"), "add `requirements: [{virtual_binding: VDU}]`");
+        reading.error(
+            template,
+            format!("the port `{name}` belongs to no VDU"),
+            "add `requirements: [{virtual_binding: VDU}]`",
+        );
     }
 }
 
