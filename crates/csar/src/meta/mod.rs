@@ -67,7 +67,7 @@ impl Meta {
     /// Reads the metadata of a package; `None` if they are not good enough to go on.
     pub fn read(archive: &Archive, text_limit: u64, problems: &mut Problems) -> Option<Self> {
         if !archive.has(TOSCA_META) {
-            let advice = "add it: `TOSCA-Meta-File-Version: 1.0`, `CSAR-Version: 1.1`, `Created-by: …` and `Entry-Definitions: Definitions/…` (`drystone vnf package` writes it)";
+            let advice = "add it: `TOSCA-Meta-File-Version: 1.0`, `CSAR-Version: 1.1`, `Created-by: …` and `Entry-Definitions: Definitions/…`";
             problems.error(TOSCA_META, Mark::FILE, "the package has no metadata", advice);
             return None;
         }

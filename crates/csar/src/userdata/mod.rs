@@ -8,6 +8,7 @@
 
 mod choice;
 mod default;
+mod grant;
 mod kubernetes;
 mod links;
 mod nfv;
@@ -23,6 +24,7 @@ pub use choice::{
     CLASS_PARAMETER, Choice, DEFAULT_CLASS, SCRIPT_PARAMETER, built_in, built_in_names, choose,
 };
 pub use default::DefaultUserData;
+pub use grant::grant_request;
 pub use kubernetes::KubernetesClusterUserData;
 pub use nfv::merge_patch;
 pub use standard::StandardUserData;

@@ -27,6 +27,8 @@ pub struct Flavour {
     pub storages: BTreeMap<String, BlockStorage>,
     /// Ports of virtual machines by the name of their node.
     pub connection_points: BTreeMap<String, ConnectionPoint>,
+    /// Connection points to the outside that stand for others (`tosca.nodes.nfv.VnfExtCp`).
+    pub external_points: BTreeSet<String>,
     /// Networks inside of the VNF by the name of their node.
     pub virtual_links: BTreeMap<String, VirtualLink>,
     /// What can be scaled, by name.
@@ -239,7 +241,8 @@ pub(super) fn read(
     if let Some(hot) = &flavour.base_hot {
         let storages = flavour.storages.keys();
         let machines: BTreeSet<&str> = flavour.vdus.keys().chain(storages).map(String::as_str).collect();
-        let ports: BTreeSet<&str> = flavour.connection_points.keys().map(String::as_str).collect();
+        let ports = flavour.connection_points.keys().chain(&flavour.external_points);
+        let ports: BTreeSet<&str> = ports.map(String::as_str).collect();
         hot.check_against(&machines, &ports, problems);
     }
     flavour.placement.sort_by(|a, b| a.name.cmp(&b.name));

@@ -41,6 +41,7 @@ pub(super) fn read(reading: &mut Reading<'_>) {
                 let link = VirtualLink { description: description.map(str::to_owned) };
                 reading.flavour.virtual_links.insert(name.clone(), link);
             }
+            Kind::ExternalPoint => drop(reading.flavour.external_points.insert(name.clone())),
             Kind::Other => {}
             Kind::Unknown => unknown(reading, name, template),
         }
@@ -254,8 +255,8 @@ fn requirements(reading: &mut Reading<'_>, name: &str, template: &Node) {
 /// A size of TOSCA (`30 GB`, `512 MiB`) in bytes.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let at = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..at].parse().ok()?;
+    let at = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (whole, fraction) = text[..at].split_once('.').unwrap_or((&text[..at], ""));
     let unit: u64 = match text[at..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "kb" => 1_000,
@@ -268,7 +269,15 @@ fn bytes(text: &str) -> Option<u64> {
         "tib" => 1 << 40,
         _ => return None,
     };
-    number.checked_mul(unit)
+    let bytes = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    if fraction.is_empty() {
+        return Some(bytes);
+    }
+    // Digits beyond the sixth are less than a millionth of the unit.
+    let digits = fraction.get(..fraction.len().min(6))?;
+    let scale = 10_u64.pow(u32::try_from(digits.len()).ok()?);
+    let part = u128::from(digits.parse::<u64>().ok()?) * u128::from(unit) / u128::from(scale);
+    bytes.checked_add(u64::try_from(part).ok()?)
 }
 
 #[cfg(test)]
@@ -280,7 +289,8 @@ mod tests {
         assert_eq!(bytes("2 GB"), Some(2_000_000_000));
         assert_eq!(bytes("512MiB"), Some(512 << 20));
         assert_eq!(bytes("0"), Some(0));
-        for wrong in ["", "GB", "1 XB", "-1 GB", "99999999999999999999", "20000000 TB"] {
+        assert_eq!(bytes("1.75 GiB"), Some(7 << 28));
+        for wrong in ["", "GB", "1.2.3 GB", ".5 GB", "1 XB", "-1 GB", "99999999999999999999", "20000000 TB"] {
             assert_eq!(bytes(wrong), None, "{wrong}");
         }
     }

@@ -13,6 +13,7 @@ pub(super) enum Kind {
     BlockStorage,
     ConnectionPoint,
     VirtualLink,
+    ExternalPoint,
     /// Known, and not used here.
     Other,
     /// Of a type that nothing is known of.
@@ -34,16 +35,17 @@ pub(super) enum Policy {
 }
 
 /// Types of nodes that are told apart.
-const NODES: [(&str, Kind); 5] = [
+const NODES: [(&str, Kind); 6] = [
     ("tosca.nodes.nfv.VNF", Kind::Vnf),
     ("tosca.nodes.nfv.Vdu.Compute", Kind::Compute),
     ("tosca.nodes.nfv.Vdu.VirtualBlockStorage", Kind::BlockStorage),
     ("tosca.nodes.nfv.VduCp", Kind::ConnectionPoint),
     ("tosca.nodes.nfv.VnfVirtualLink", Kind::VirtualLink),
+    ("tosca.nodes.nfv.VnfExtCp", Kind::ExternalPoint),
 ];
 
 /// Other types of nodes of SOL001 and of TOSCA's simple profile.
-const OTHER_NODES: [&str; 28] = [
+const OTHER_NODES: [&str; 27] = [
     "tosca.nodes.Root",
     "tosca.nodes.Abstract.Compute",
     "tosca.nodes.Abstract.Storage",
@@ -71,7 +73,6 @@ const OTHER_NODES: [&str; 28] = [
     "tosca.nodes.nfv.VduSubCp",
     "tosca.nodes.nfv.VipCp",
     "tosca.nodes.nfv.VirtualCp",
-    "tosca.nodes.nfv.VnfExtCp",
 ];
 
 /// Types of policies that are told apart.

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use drystone_csar::{Direction, Limits, Package, archive, vnfd::Scope};
+use drystone_csar::{
+    BuildError, Direction, Library, LibraryError, Limits, Package, archive, build, vnfd::Scope,
+};
 
 /// The Kubernetes cluster of `examples/vnf`.
 pub(crate) fn example() -> PathBuf {
@@ -45,8 +47,7 @@ pub(crate) fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Packs files as a zip archive.
 pub(crate) fn pack(files: &BTreeMap<String, Vec<u8>>) -> tempfile::NamedTempFile {
     let contents = files.iter().map(|(name, content)| {
-        let content: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>> =
-            Box::new(move |sink| sink.write_all(content));
+        let content: archive::Content<'_> = Box::new(move |sink| sink.write_all(content));
         (name.clone(), content)
     });
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -133,4 +134,53 @@ fn types_are_followed_and_defaults_found() {
     assert_eq!(flavour.placement[0].targets, ["VDU1", "VDU2"], "members of the group");
     assert!(flavour.hooks.is_empty(), "operations with nothing to do");
     assert_eq!(flavour.description.as_deref(), Some("for groups"));
+}
+
+#[test]
+fn a_directory_becomes_an_archive_with_hashes() {
+    let place = tempfile::tempdir().unwrap();
+    let output = place.path().join("cluster.csar");
+    let package = build(&example(), &output, &Limits::default()).unwrap();
+    assert_eq!(package.vnfd(), good(&example()).vnfd());
+    assert!(package.meta().files.iter().all(|file| file.checksum.is_some()), "{:?}", package.meta());
+    let first = fs::read(&output).unwrap();
+    build(&example(), &output, &Limits::default()).unwrap();
+    assert!(first == fs::read(&output).unwrap(), "the same files make the same archive");
+    // Anything that is changed afterwards is noticed.
+    let mut all = files(&example());
+    all.insert("TOSCA-Metadata/TOSCA.meta".to_owned(), package.file("TOSCA-Metadata/TOSCA.meta").unwrap());
+    all.insert("Scripts/install_k8s_cluster.sh".to_owned(), b"rm -rf /".to_vec());
+    let problems = Package::open(pack(&all).path(), &Limits::default()).unwrap_err().to_string();
+    assert!(problems.contains("`Scripts/install_k8s_cluster.sh` has the SHA-256"), "{problems}");
+}
+
+#[test]
+fn a_bad_directory_leaves_what_was_there() {
+    let place = tempfile::tempdir().unwrap();
+    let (bad, output) = (place.path().join("bad"), place.path().join("out.csar"));
+    fs::create_dir(&bad).unwrap();
+    fs::write(bad.join("x.yaml"), "a: b").unwrap();
+    fs::write(&output, "as it was").unwrap();
+    assert!(matches!(build(&bad, &output, &Limits::default()), Err(BuildError::Problems(_))));
+    assert_eq!(fs::read_to_string(&output).unwrap(), "as it was");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn the_library_gives_the_same_package_to_all() {
+    let root = tempfile::tempdir().unwrap();
+    let library = Library::open(root.path(), Limits::default(), 1 << 20).unwrap();
+    let archive = pack(&files(&two_flavours()));
+    let put = |uid: &str| {
+        let mut incoming = library.incoming(uid, None).unwrap();
+        incoming.append(&fs::read(archive.path()).unwrap()).unwrap();
+        incoming.commit().unwrap();
+    };
+    put("a");
+    let first = library.package("a").unwrap();
+    assert!(Arc::ptr_eq(&first, &library.package("a").unwrap()));
+    put("a");
+    assert!(!Arc::ptr_eq(&first, &library.package("a").unwrap()), "other content is read anew");
+    library.remove("a").unwrap();
+    assert!(matches!(library.package("a"), Err(LibraryError::Missing(_))));
 }
