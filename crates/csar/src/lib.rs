@@ -9,6 +9,7 @@
 //! | [`hot`] | base HOTs: the Heat templates of a flavour |
 //! | [`Package`] | all of it together |
 //! | [`userdata`] | stack requests of life-cycle operations, as Tacker's user-data classes make them |
+//! | [`preview`] | what a request would do |
 //! | [`Library`] | packages on disk |
 //! | [`build()`] | makes a CSAR out of a directory |
 //!
@@ -20,6 +21,7 @@ pub mod hot;
 mod library;
 pub mod meta;
 mod package;
+pub mod preview;
 mod problem;
 pub mod userdata;
 pub mod vnfd;

@@ -5,4 +5,5 @@
 
 mod broken;
 mod packages;
+mod previews;
 mod requests;

@@ -61,7 +61,7 @@ fn computes(machines: &[(&str, &str)]) -> Value {
     machines.iter().map(|(id, vdu)| json!({"id": id, "type": "COMPUTE", "resourceTemplateId": vdu})).collect()
 }
 
-fn seed_request() -> Value {
+pub(crate) fn seed_request() -> Value {
     let path = example().join("../requests/instantiate-simple.json");
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
