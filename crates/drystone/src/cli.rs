@@ -32,6 +32,8 @@ enum Command {
     Site(command::site::SiteArgs),
     /// Sign software: keys, signatures, bundles
     Software(command::software::SoftwareArgs),
+    /// VNF packages: check them, pack them, see what a request would do
+    Vnf(command::vnf::VnfArgs),
     /// Show and change how secrets are encrypted
     Secrets(command::secrets::SecretsArgs),
     /// Print the administrator's kubeconfig of a cluster
@@ -114,6 +116,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
         Command::JoinToken(args) => personality::block_on(command::join_token::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
+        Command::Vnf(args) => command::vnf::run(&args),
         Command::Secrets(args) => personality::block_on(command::secrets::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
