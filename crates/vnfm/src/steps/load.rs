@@ -76,10 +76,10 @@ impl Loader {
         let instance: VnfInstance = reader.get(&occurrence.spec.instance).await?;
         let status = instance.status.clone().unwrap_or_default();
         let mut operation = occurrence.spec.clone();
-        if let Some(secret) = &occurrence.spec.secret {
-            if let Some(full) = reader.secret_json(secret, PARAMETERS_KEY).await? {
-                operation.parameters = full;
-            }
+        if let Some(secret) = &occurrence.spec.secret
+            && let Some(full) = reader.secret_json(secret, PARAMETERS_KEY).await?
+        {
+            operation.parameters = full;
         }
         let kept = match &status.credentials {
             Some(secret) => reader.secret_json(secret, PARAMETERS_KEY).await?,
