@@ -101,9 +101,11 @@ impl BlockDevice {
     fn has_serial(&self, serial: &str) -> bool {
         let start: String = serial.chars().take(VIRTIO_SERIAL).collect();
         let matches = |own: &str| own == serial || (own == start && start.len() == VIRTIO_SERIAL);
-        let in_name = |name: &String| name.strip_suffix(serial).or(name.strip_suffix(&start));
-        matches(&self.serial)
-            || self.names.iter().any(|name| in_name(name).is_some_and(|before| before.ends_with(['-', '_'])))
+        let in_name = |name: &String| {
+            let before = name.strip_suffix(serial).or_else(|| name.strip_suffix(&start));
+            before.is_some_and(|before| before.ends_with(['-', '_']))
+        };
+        matches(&self.serial) || self.names.iter().any(in_name)
     }
 
     /// Whether nobody has it for anything.
@@ -152,7 +154,9 @@ pub enum NoDevice {
 /// Lists block devices, mounts and swap, as [`parse_devices`] reads them.
 pub(crate) const LIST_DEVICES: &str = r#"set -eu
 export LC_ALL=C
-find /dev -maxdepth 2 -type b 2>/dev/null | sort | while IFS= read -r path; do
+# Not by find: a device that is bound over a file looks like a file to it.
+for path in /dev/* /dev/*/*; do
+  if [ ! -b "$path" ] || [ -L "$path" ]; then continue; fi
   number=$(stat -c '%t %T' -- "$path") || continue
   number=$((0x${number% *})):$((0x${number#* }))
   bytes=$(blockdev --getsize64 "$path" 2>/dev/null) || continue
@@ -248,10 +252,7 @@ pub fn choose<'a>(devices: &'a [BlockDevice], hint: &DeviceHint) -> Result<&'a B
     }
     let mut found: Vec<&BlockDevice> = whole()
         .filter(|device| {
-            hint.bytes.is_some()
-                && fits(device)
-                && nameless(device)
-                && (device.is_idle() || named(device))
+            hint.bytes.is_some() && fits(device) && nameless(device) && (device.is_idle() || named(device))
         })
         .collect();
     found.dedup_by(|a, b| a.number == b.number);
@@ -313,13 +314,11 @@ mod tests {
 
     #[test]
     fn a_serial_number_counts_more_than_a_name() {
-        let lying = DeviceHint {
-            attachment: Some("/dev/vdc".into()),
-            serial: Some(VOLUME.into()),
-            bytes: Some(GIB),
-        };
+        let lying =
+            DeviceHint { attachment: Some("/dev/vdc".into()), serial: Some(VOLUME.into()), bytes: Some(GIB) };
         assert_eq!(chosen(&lying).as_deref(), Ok("/dev/vdb"));
-        let by_link = DeviceHint { serial: Some(VOLUME.replacen("2b3f1c55", "11111111", 1)), ..lying.clone() };
+        let by_link =
+            DeviceHint { serial: Some(VOLUME.replacen("2b3f1c55", "11111111", 1)), ..lying.clone() };
         assert_eq!(chosen(&by_link).as_deref(), Ok("/dev/sda"));
         // The named device says that it is another volume.
         let other = DeviceHint {
@@ -338,7 +337,11 @@ mod tests {
             bytes,
         };
         assert_eq!(chosen(&hint(Some("/dev/vdb"), None)).as_deref(), Ok("/dev/vdb"));
-        assert_eq!(chosen(&hint(Some("/dev/vdb"), Some(3 * GIB))).as_deref(), Ok("/dev/sda"), "the name lies");
+        assert_eq!(
+            chosen(&hint(Some("/dev/vdb"), Some(3 * GIB))).as_deref(),
+            Ok("/dev/sda"),
+            "the name lies"
+        );
         assert!(chosen(&hint(None, Some(2 * GIB))).is_err(), "what is mounted is not taken for its size");
         assert_eq!(chosen(&hint(Some("/dev/vdc"), Some(2 * GIB))).as_deref(), Ok("/dev/vdc"));
         assert!(chosen(&hint(None, None)).is_err());

@@ -60,7 +60,8 @@ pub fn check_path(path: &str) -> Result<(), String> {
 pub fn parse_network(text: &str) -> Result<IpNet, String> {
     let shown: String = text.chars().take(60).filter(|c| !c.is_control()).collect();
     let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let network = network.ok_or_else(|| format!("`{shown}` is no network; write it as 10.10.0.0/24"))?.trunc();
+    let network =
+        network.ok_or_else(|| format!("`{shown}` is no network; write it as 10.10.0.0/24"))?.trunc();
     if network.prefix_len() == 0 {
         return Err(format!("`{shown}` is everybody; name the network of the nodes"));
     }
@@ -165,10 +166,14 @@ pub fn parse_exports(text: &str) -> Vec<(String, String)> {
 pub fn missing<'a>(exports: &'a [Export], has: &[(String, String)]) -> Vec<&'a Export> {
     let same = |export: &Export, network: &str| {
         // A single address is shown without the length of its prefix.
-        network.parse::<IpNet>().or_else(|_| network.parse::<IpAddr>().map(IpNet::from)).is_ok_and(|n| n == export.clients)
+        network
+            .parse::<IpNet>()
+            .or_else(|_| network.parse::<IpAddr>().map(IpNet::from))
+            .is_ok_and(|n| n == export.clients)
     };
-    let is_there =
-        |export: &&Export| has.iter().any(|(directory, network)| *directory == export.directory && same(export, network));
+    let is_there = |export: &&Export| {
+        has.iter().any(|(directory, network)| *directory == export.directory && same(export, network))
+    };
     exports.iter().filter(|export| !is_there(export)).collect()
 }
 
@@ -178,7 +183,9 @@ fn export_ids<'a>(directories: impl Iterator<Item = &'a str>) -> BTreeMap<&'a st
     let mut ids: BTreeMap<&str, u16> = BTreeMap::new();
     for directory in directories {
         // FNV-1a, 32 bits.
-        let hash = directory.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash = directory
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let mut id = u16::try_from(hash % 65_000).unwrap_or(0) + 1;
         while ids.values().any(|taken| *taken == id) {
             id = id % 65_000 + 1;
@@ -201,7 +208,9 @@ pub fn ganesha_config(exports: &[Export], recovery: &str) -> String {
     );
     for (directory, networks) in &directories {
         let clients: Vec<String> = networks.iter().map(ToString::to_string).collect();
-        let squash = format!("Squash = All_Squash; Anonymous_Uid = {NOBODY}; Anonymous_Gid = {NOBODY}; PrivilegedPort = false;");
+        let squash = format!(
+            "Squash = All_Squash; Anonymous_Uid = {NOBODY}; Anonymous_Gid = {NOBODY}; PrivilegedPort = false;"
+        );
         let _ = writeln!(
             text,
             "EXPORT {{\n  Export_Id = {};\n  Path = \"{directory}\";\n  Pseudo = \"{directory}\";\n  {squash}\n  FSAL {{ Name = VFS; }}\n  \
@@ -227,12 +236,18 @@ mod tests {
     fn exports_lie_on_volumes_and_are_there_once() {
         let mounts = ["/volume".to_owned(), "/volume/fast".to_owned()];
         let problem = |list: &[(&str, &str)]| validate(&mounts, &exports(list)).unwrap_err();
-        let good = exports(&[("/volume", "10.0.0.0/8"), ("/volume/nfs/pv1", "10.10.0.0/24"), ("/volume/nfs/pv1", "10.11.0.0/24")]);
+        let good = exports(&[
+            ("/volume", "10.0.0.0/8"),
+            ("/volume/nfs/pv1", "10.10.0.0/24"),
+            ("/volume/nfs/pv1", "10.11.0.0/24"),
+        ]);
         assert_eq!(validate(&mounts, &good), Ok(()));
         let outside = problem(&[("/volume", "10.0.0.0/8"), ("/volumes/pv1", "10.0.0.0/8")]);
         assert_eq!((outside.index, outside.field), (1, "export_dir"));
         assert!(outside.why.contains("/volumes/pv1 does not lie on a volume"), "{outside}");
-        assert!(problem(&[("/volume/a", "10.10.0.1/24"), ("/volume/a", "10.10.0.0/24")]).why.contains("twice"));
+        assert!(
+            problem(&[("/volume/a", "10.10.0.1/24"), ("/volume/a", "10.10.0.0/24")]).why.contains("twice")
+        );
         assert_eq!(mount_of("/volume/fast/x", &mounts), Some("/volume/fast"));
         assert_eq!(mount_of("/volume/faster", &mounts), Some("/volume"));
         for (directory, clients, field) in [
@@ -253,24 +268,37 @@ mod tests {
 
     #[test]
     fn what_is_written_for_the_kernel_is_what_it_then_has() {
-        let list = exports(&[("/volume/b", "10.10.0.0/24"), ("/volume/a", "10.10.0.0/24"), ("/volume/a", "fd00::/64")]);
+        let list = exports(&[
+            ("/volume/b", "10.10.0.0/24"),
+            ("/volume/a", "10.10.0.0/24"),
+            ("/volume/a", "fd00::/64"),
+        ]);
         let text = kernel_exports(&["/volume".to_owned()], &list);
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("/volume/b 10.10.0.0/24(rw,sync,") && text.contains(",mp=/volume)"), "{text}");
         assert!(missing(&list, &parse_exports(&text)).is_empty());
         let shown = "/volume/a  10.10.0.0/24(sync,wdelay,hide,no_subtree_check,sec=sys,rw,insecure,root_squash,all_squash)\n";
-        let left: Vec<String> = missing(&list, &parse_exports(shown)).iter().map(|e| e.clients.to_string()).collect();
+        let left: Vec<String> =
+            missing(&list, &parse_exports(shown)).iter().map(|e| e.clients.to_string()).collect();
         assert_eq!(left, ["10.10.0.0/24", "fd00::/64"]);
     }
 
     #[test]
     fn file_handles_outlive_changes_of_the_list() {
         let id = |text: &str, directory: &str| {
-            let block = text.split("EXPORT {").find(|block| block.contains(&format!("Path = \"{directory}\""))).unwrap().to_owned();
-            block.lines().find_map(|line| line.trim().strip_prefix("Export_Id = ").map(ToOwned::to_owned)).unwrap()
+            let block = text
+                .split("EXPORT {")
+                .find(|block| block.contains(&format!("Path = \"{directory}\"")))
+                .unwrap()
+                .to_owned();
+            block
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("Export_Id = ").map(ToOwned::to_owned))
+                .unwrap()
         };
         let one = ganesha_config(&exports(&[("/volume/pv1", "10.10.0.0/24")]), "/r");
-        let two = ganesha_config(&exports(&[("/volume/a", "10.0.0.0/8"), ("/volume/pv1", "10.10.0.0/24")]), "/r");
+        let two =
+            ganesha_config(&exports(&[("/volume/a", "10.0.0.0/8"), ("/volume/pv1", "10.10.0.0/24")]), "/r");
         assert_eq!(id(&one, "/volume/pv1"), id(&two, "/volume/pv1"));
         assert_ne!(id(&two, "/volume/a"), id(&two, "/volume/pv1"));
     }
@@ -287,7 +315,8 @@ mod tests {
         #[test]
         fn whatever_is_accepted_needs_no_quoting(path in ".{0,40}") {
             if check_path(&path).is_ok() {
-                prop_assert!(!path.contains([' ', '"', '\\', '#', '\'', '\n', '{', ';', '$', '(']));
+                let special = [' ', '"', '\\', '#', '\'', '\n', '{', ';', '$', '('];
+                prop_assert!(!path.contains(special));
             }
         }
     }

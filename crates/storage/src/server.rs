@@ -91,14 +91,15 @@ exportfs -ra >&2
 exportfs -s
 "#;
 
-/// Replaces Ganesha's configuration, starts it or lets it read that, and waits until it listens. Prints nothing of its own.
+/// Replaces Ganesha's configuration, starts it, anew if something changed, and waits until it listens. Prints nothing of its own.
 const GANESHA_EXPORT: &str = r#"set -eu
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 folder=/etc/drystone/nfs state=/var/lib/drystone/nfs pid=/run/drystone-nfs.pid log=/var/log/drystone-nfs.log
 mkdir -p -- "$folder" "$state/recovery"
 changed=
 cat >"$folder/ganesha.conf.new"
-cmp -s -- "$folder/ganesha.conf.new" "$folder/ganesha.conf" || changed=yes
+# What the server has read last, for whoever was to tell it of a change may not have come to that.
+cmp -s -- "$folder/ganesha.conf.new" "$folder/ganesha.conf.read" || changed=yes
 mv -f -- "$folder/ganesha.conf.new" "$folder/ganesha.conf"
 running() { [ -s "$pid" ] && [ "$(cat "/proc/$(cat -- "$pid")/comm" 2>/dev/null)" = ganesha.nfsd ]; }
 listening() { grep -qE '^ *[0-9]+: [0-9A-F]+:0801 [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; }
@@ -117,12 +118,19 @@ if systemctl daemon-reload >/dev/null 2>&1; then
   mv -f -- "$unit.new" "$unit"
   systemctl daemon-reload
   systemctl enable drystone-nfs.service >&2
-  if running; then [ -z "$changed" ] || kill -HUP "$(cat -- "$pid")"; else systemctl start drystone-nfs.service; fi
-elif running; then
-  [ -z "$changed" ] || kill -HUP "$(cat -- "$pid")"
+  if running && [ -n "$changed" ]; then systemctl restart drystone-nfs.service; else systemctl start drystone-nfs.service; fi
 else
-  rm -f -- "$pid"
-  "$program" -f "$folder/ganesha.conf" -L "$log" -p "$pid"
+  # Told to read its configuration anew, it is known to die of an export that is gone.
+  if running && [ -n "$changed" ]; then
+    old=$(cat -- "$pid") i=0
+    kill -TERM "$old"
+    while running && [ "$i" -lt 200 ]; do sleep 0.1; i=$((i + 1)); done
+    if running; then kill -KILL "$old"; fi
+  fi
+  if ! running; then
+    rm -f -- "$pid"
+    "$program" -f "$folder/ganesha.conf" -L "$log" -p "$pid"
+  fi
 fi
 i=0
 while ! { running && listening; }; do
@@ -134,6 +142,7 @@ while ! { running && listening; }; do
   fi
   sleep 0.1
 done
+cp -- "$folder/ganesha.conf" "$folder/ganesha.conf.read"
 "#;
 
 /// Exports folders, and nothing else of ours; folders are made where they are missing. Repeated, it changes nothing.
@@ -150,7 +159,9 @@ pub async fn export(
     export::validate(mounts, exports).map_err(|problem| StorageError::refused(doing, problem.to_string()))?;
     let lines: Vec<String> = exports
         .iter()
-        .filter_map(|export| Some(format!("{}\t{}\n", mount_of(&export.directory, mounts)?, export.directory)))
+        .filter_map(|export| {
+            Some(format!("{}\t{}\n", mount_of(&export.directory, mounts)?, export.directory))
+        })
         .collect();
     let program = Program::new("making folders for exports", MAKE_DIRECTORIES)
         .environment("nobody", format!("{NOBODY}:{NOBODY}"))
@@ -182,7 +193,10 @@ async fn by_kernel(
     let has = host.ask(program).await?;
     let missing = export::missing(exports, &export::parse_exports(&has));
     if let Some(first) = missing.first() {
-        let why = format!("the server does not export {} to {}, though it was told to", first.directory, first.clients);
+        let why = format!(
+            "the server does not export {} to {}, though it was told to",
+            first.directory, first.clients
+        );
         return Err(StorageError::unexpected(doing, why));
     }
     Ok(())

@@ -85,7 +85,11 @@ mod tests {
     fn only_what_is_empty_may_be_formatted() {
         let content = |text: &str| parse_content(text).unwrap();
         assert_eq!(content("STATUS=2\nWRITTEN=0\n"), Content::Nothing);
-        assert_eq!(content("STATUS=2\nWRITTEN=1\nBEGUN=1\n"), Content::Nothing, "a format that was cut short");
+        assert_eq!(
+            content("STATUS=2\nWRITTEN=1\nBEGUN=1\n"),
+            Content::Nothing,
+            "a format that was cut short"
+        );
         let kept = "DEVNAME=/dev/vdb\nUUID=6ad2a4a5-17a0-4c63-9b36-bb24bbd0e4a4\nVERSION=1.0\nTYPE=ext4\nUSAGE=filesystem\nSTATUS=0\n";
         assert!(matches!(content(kept), Content::FileSystem { kind, .. } if kind == "ext4"));
         for (text, why) in [

@@ -19,8 +19,8 @@ const MARKER: &str = "/var/lib/drystone/storage/format-begun";
 
 /// Folders that a volume may not be mounted at: the host would lose what it needs.
 const SYSTEM: [&str; 18] = [
-    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp",
-    "/usr", "/var", "/var/lib", "/var/log",
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin",
+    "/sys", "/tmp", "/usr", "/var", "/var/lib", "/var/log",
 ];
 
 /// How long formatting or checking a file system may take.
@@ -56,8 +56,14 @@ pub struct Prepared {
 /// The problem, and what to write instead.
 pub fn check_mount_place(place: &str) -> Result<(), String> {
     check_path(place)?;
-    if SYSTEM.contains(&place) || place.starts_with("/proc/") || place.starts_with("/sys/") || place.starts_with("/dev/") {
-        return Err(format!("{place} is needed by the system; mount the volume at a folder of its own, such as /volume"));
+    if SYSTEM.contains(&place)
+        || place.starts_with("/proc/")
+        || place.starts_with("/sys/")
+        || place.starts_with("/dev/")
+    {
+        return Err(format!(
+            "{place} is needed by the system; mount the volume at a folder of its own, such as /volume"
+        ));
     }
     Ok(())
 }
@@ -83,7 +89,12 @@ pub async fn prepare(host: &Host<'_>, volume: &Volume) -> Result<Prepared, Stora
             format(host, &device).await?;
             match look(host, &device, &doing).await? {
                 Content::FileSystem { kind, uuid } => (kind, uuid, true),
-                _ => return Err(StorageError::unexpected(doing, "no file system is found where one was just made")),
+                _ => {
+                    return Err(StorageError::unexpected(
+                        doing,
+                        "no file system is found where one was just made",
+                    ));
+                }
             }
         }
         Content::Foreign { what } => return Err(StorageError::refused(doing, format!("{device}: {what}"))),
