@@ -108,14 +108,14 @@ impl Parameters {
     /// A [`Problem`] that names the attribute.
     pub fn of(situation: &Situation) -> Result<Self, Problem> {
         let value = situation.parameter(PARAMETER).ok_or_else(|| Problem::bad(PATH, "is missing"))?;
-        Self::parse(value, &situation.topology)
+        Self::parse(value, Some(&situation.topology))
     }
 
-    /// Reads them.
+    /// Reads them. Without a topology, VDUs stay empty, and what needs them is not checked.
     ///
     /// # Errors
     /// A [`Problem`] that names the attribute.
-    pub fn parse(value: &Value, topology: &Topology) -> Result<Self, Problem> {
+    pub fn parse(value: &Value, topology: Option<&Topology>) -> Result<Self, Problem> {
         let fields = Fields::at(PATH, value)?;
         let master = fields.required_object("master_node")?;
         let worker = fields.required_object("worker_node")?;
@@ -149,7 +149,9 @@ impl Parameters {
             storage,
         };
         parameters.check_networks(&master)?;
-        parameters.check_groups(&fields)?;
+        if topology.is_some() {
+            parameters.check_groups(&fields)?;
+        }
         Ok(parameters)
     }
 
@@ -251,7 +253,8 @@ fn installer(fields: &Fields<'_>) -> Result<Installer, Problem> {
 }
 
 /// The VDU of a kind of node: named (`vdu_id`), scaled by an aspect, or what a connection point is bound to.
-fn vdu_of(fields: &Fields<'_>, topology: &Topology) -> Result<String, Problem> {
+fn vdu_of(fields: &Fields<'_>, topology: Option<&Topology>) -> Result<String, Problem> {
+    let Some(topology) = topology else { return Ok(String::new()) };
     let known = |name: &str, vdu: &str| {
         if topology.vdus.contains_key(vdu) {
             return Ok(vdu.to_owned());
@@ -288,7 +291,7 @@ fn vdu_of(fields: &Fields<'_>, topology: &Topology) -> Result<String, Problem> {
     known("ssh_cp_name", vdu)
 }
 
-fn node_group(fields: &Fields<'_>, topology: &Topology) -> Result<NodeGroup, Problem> {
+fn node_group(fields: &Fields<'_>, topology: Option<&Topology>) -> Result<NodeGroup, Problem> {
     let ssh_cp = fields.required_text("ssh_cp_name")?.to_owned();
     let username = fields.required_text("username")?;
     if username.starts_with('-') || !username.chars().all(|c| c.is_ascii_alphanumeric() || "._-@".contains(c)) {
@@ -302,9 +305,9 @@ fn node_group(fields: &Fields<'_>, topology: &Topology) -> Result<NodeGroup, Pro
     })
 }
 
-fn storage_server(fields: &Fields<'_>, topology: &Topology) -> Result<StorageServer, Problem> {
+fn storage_server(fields: &Fields<'_>, topology: Option<&Topology>) -> Result<StorageServer, Problem> {
     let node = node_group(fields, topology)?;
-    let storages = topology.vdus.get(&node.vdu).cloned().unwrap_or_default();
+    let storages = topology.and_then(|topology| topology.vdus.get(&node.vdu)).cloned().unwrap_or_default();
     let mut volumes: Vec<(String, String)> = Vec::new();
     for volume in fields.required_objects("cinder_volume_setup_params")? {
         let resource = volume.required_text("volume_resource_id")?;
@@ -370,7 +373,7 @@ mod tests {
     fn parsed(change: impl FnOnce(&mut Value)) -> Result<Parameters, String> {
         let mut value = seed_parameters();
         change(&mut value);
-        Parameters::parse(&value, &topology()).map_err(|problem| problem.to_string())
+        Parameters::parse(&value, Some(&topology())).map_err(|problem| problem.to_string())
     }
 
     #[test]
@@ -478,7 +481,7 @@ mod tests {
         #[test]
         fn damaged_requests_are_read_or_refused(text in drystone_hostile::damaged_text([seed_parameters().to_string()])) {
             if let Ok(value) = serde_json::from_str::<Value>(&text) {
-                if let Ok(parameters) = Parameters::parse(&value, &topology()) {
+                if let Ok(parameters) = Parameters::parse(&value, Some(&topology())) {
                     if let Some(storage) = &parameters.storage {
                         prop_assert_eq!(export::validate(&storage.mounts(), &storage.exports), Ok(()));
                     }
