@@ -48,7 +48,8 @@ impl Reconciler for Occurrences {
         if is_deleted(occurrence.as_ref()) {
             return Ok(Requeue::OnChange);
         }
-        let key = ObjectKey::new(occurrence.namespace().unwrap_or_default(), engine_name(&occurrence, "carry-out"));
+        let key =
+            ObjectKey::new(occurrence.namespace().unwrap_or_default(), engine_name(&occurrence, "carry-out"));
         let engine = self.world.operations.get(&key);
         let engine = engine.as_deref();
         match state::next(&occurrence, engine) {
@@ -121,7 +122,11 @@ impl Occurrences {
     }
 
     /// It is being carried out, by the engine's Operation of that name, or by nobody as there is nothing to do.
-    pub(super) async fn begun(&self, occurrence: &VnfLcmOperation, engine: Option<&str>) -> Result<(), Failure> {
+    pub(super) async fn begun(
+        &self,
+        occurrence: &VnfLcmOperation,
+        engine: Option<&str>,
+    ) -> Result<(), Failure> {
         let now = Timestamp::now();
         let starts = state::first_states(occurrence.spec.operation).contains(&LcmOperationState::Starting);
         self.write(occurrence, |status| {
@@ -148,7 +153,8 @@ impl Occurrences {
         let now = Timestamp::now();
         let from = state_of(occurrence);
         self.write(occurrence, |status| {
-            let began = status.operation_state == LcmOperationState::Starting && status.transitions.is_empty();
+            let began =
+                status.operation_state == LcmOperationState::Starting && status.transitions.is_empty();
             if began && from == LcmOperationState::Starting {
                 state::record(status, LcmOperationState::Starting, None, now);
             }
@@ -178,11 +184,14 @@ impl Occurrences {
         engine: Option<&Operation>,
     ) -> Result<Requeue, Failure> {
         let now = Timestamp::now();
-        let Some(told) = engine.and_then(|engine| state::progress(engine, now)) else { return Ok(Requeue::OnChange) };
+        let Some(told) = engine.and_then(|engine| state::progress(engine, now)) else {
+            return Ok(Requeue::OnChange);
+        };
         let status = occurrence.status.as_ref();
         let last = status.and_then(|status| status.progress.as_ref());
         let same = last.is_some_and(|last| {
-            (last.percent, &last.message, last.remaining_seconds) == (told.percent, &told.message, told.remaining_seconds)
+            (last.percent, &last.message, last.remaining_seconds)
+                == (told.percent, &told.message, told.remaining_seconds)
         });
         if same {
             return Ok(Requeue::OnChange);
@@ -203,7 +212,12 @@ impl Occurrences {
         Ok(Requeue::OnChange)
     }
 
-    async fn cancel(&self, occurrence: &VnfLcmOperation, engine: &ObjectKey, mode: CancelMode) -> Result<(), Failure> {
+    async fn cancel(
+        &self,
+        occurrence: &VnfLcmOperation,
+        engine: &ObjectKey,
+        mode: CancelMode,
+    ) -> Result<(), Failure> {
         match mode {
             CancelMode::Graceful => operations::halt(self.client.clone(), engine).await?,
             CancelMode::Forceful => operations::cancel(self.client.clone(), engine).await?,
@@ -226,14 +240,26 @@ impl Occurrences {
         self.enter(occurrence, LcmOperationState::FailedTemp, Some(problem), |_| {}).await
     }
 
-    async fn go_on(&self, occurrence: &VnfLcmOperation, engine: &ObjectKey, times: u32) -> Result<(), Failure> {
+    async fn go_on(
+        &self,
+        occurrence: &VnfLcmOperation,
+        engine: &ObjectKey,
+        times: u32,
+    ) -> Result<(), Failure> {
         operations::go_on(self.client.clone(), engine, times).await?;
-        self.resumed(occurrence, LcmOperationState::Processing, |status| status.observed_retries = times).await
+        self.resumed(occurrence, LcmOperationState::Processing, |status| status.observed_retries = times)
+            .await
     }
 
-    async fn roll_back(&self, occurrence: &VnfLcmOperation, engine: &ObjectKey, times: u32) -> Result<(), Failure> {
+    async fn roll_back(
+        &self,
+        occurrence: &VnfLcmOperation,
+        engine: &ObjectKey,
+        times: u32,
+    ) -> Result<(), Failure> {
         operations::roll_back(self.client.clone(), engine, times).await?;
-        self.resumed(occurrence, LcmOperationState::RollingBack, |status| status.observed_rollbacks = times).await
+        self.resumed(occurrence, LcmOperationState::RollingBack, |status| status.observed_rollbacks = times)
+            .await
     }
 
     async fn resumed(
@@ -262,7 +288,9 @@ impl Occurrences {
                 let problem = ProblemDetails {
                     title: Some("Lost".to_owned()),
                     status: 500,
-                    detail: format!("the Operation {engine} that carried it out was deleted; give it up, and heal or terminate the instance"),
+                    detail: format!(
+                        "the Operation {engine} that carried it out was deleted; give it up, and heal or terminate the instance"
+                    ),
                     ..ProblemDetails::default()
                 };
                 self.enter(occurrence, LcmOperationState::FailedTemp, Some(problem), |_| {}).await?;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use drystone_api::nfv::{PARAMETERS_KEY, VIM_CONNECTION_KEY, Vim, VnfInstance, VnfInstanceStatus, VnfLcmOperation, VnfLcmOperationSpec, VnfPackage};
+use drystone_api::nfv::{
+    PARAMETERS_KEY, VIM_CONNECTION_KEY, Vim, VnfInstance, VnfInstanceStatus, VnfLcmOperation,
+    VnfLcmOperationSpec, VnfPackage,
+};
 use drystone_engine::action::{StepContext, StepError};
 use drystone_sol003::types::{KeyValuePairs, LcmOperationType, VimConnectionInfo};
 use k8s_openapi::api::core::v1::Secret;
@@ -60,7 +63,10 @@ pub struct Loaded {
 
 impl Loader {
     /// What the step of this context works on, and the way to its VIM.
-    pub(super) async fn load(&self, context: &StepContext) -> Result<(Loaded, Box<dyn VimSession>), StepError> {
+    pub(super) async fn load(
+        &self,
+        context: &StepContext,
+    ) -> Result<(Loaded, Box<dyn VimSession>), StepError> {
         let namespace = &context.subject().namespace;
         let reader = Reader { client: context.client(), namespace };
         let occurrence: VnfLcmOperation = reader.get(&context.subject().name).await?;
@@ -217,6 +223,7 @@ impl Reader<'_> {
 pub fn secret_values(secret: &Secret) -> KeyValuePairs {
     let text = |bytes: &[u8]| Value::String(String::from_utf8_lossy(bytes).into_owned());
     let data = secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), text(&bytes.0)));
-    let plain = secret.string_data.iter().flatten().map(|(key, value)| (key.clone(), Value::String(value.clone())));
+    let plain =
+        secret.string_data.iter().flatten().map(|(key, value)| (key.clone(), Value::String(value.clone())));
     data.chain(plain).collect()
 }

@@ -42,12 +42,15 @@ fn cloud_access(access: &Access) -> Result<openstack::Access, VimError> {
     };
     let needed = |name: &str| {
         text(name).filter(|value| !value.is_empty()).ok_or_else(|| {
-            VimError::Permanent(format!("the connection to the VIM has no {name}; complete it in vimConnectionInfo or in the Vim"))
+            VimError::Permanent(format!(
+                "the connection to the VIM has no {name}; complete it in vimConnectionInfo or in the Vim"
+            ))
         })
     };
     let domain = |names: [&str; 2]| names.into_iter().find_map(text).unwrap_or_else(|| "Default".to_owned());
     let skip = access.info.interface_info.get("skipCertificateVerification");
-    let skip = skip.is_some_and(|skip| skip == &Value::Bool(true) || skip == &Value::String("true".to_owned()));
+    let skip =
+        skip.is_some_and(|skip| skip == &Value::Bool(true) || skip == &Value::String("true".to_owned()));
     let certificates = match (skip, &access.certificate_authority) {
         (true, _) => CertificateCheck::Disabled,
         (false, Some(authority)) => CertificateCheck::Authorities(authority.clone()),
@@ -64,7 +67,11 @@ fn cloud_access(access: &Access) -> Result<openstack::Access, VimError> {
 }
 
 fn refused(error: OpenStackError) -> VimError {
-    if error.is_transient() { VimError::Transient(error.to_string()) } else { VimError::Permanent(error.to_string()) }
+    if error.is_transient() {
+        VimError::Transient(error.to_string())
+    } else {
+        VimError::Permanent(error.to_string())
+    }
 }
 
 fn reference(stack: &str) -> Result<StackRef, VimError> {
@@ -78,7 +85,13 @@ impl OpenStack {
     }
 
     /// Completes a stack that was made before, by this attempt or an earlier one.
-    async fn complete(&self, stack: &StackRef, owner: &str, request: &StackRequest, told: Told<'_>) -> Result<(), VimError> {
+    async fn complete(
+        &self,
+        stack: &StackRef,
+        owner: &str,
+        request: &StackRequest,
+        told: Told<'_>,
+    ) -> Result<(), VimError> {
         let found = self.heat.stack(stack).await.map_err(refused)?;
         match found.state {
             State::Complete => Ok(()),
@@ -99,7 +112,8 @@ impl OpenStack {
 
     /// A change on top of what the stack has.
     async fn onto(&self, stack: &StackRef, request: &StackRequest) -> Result<StackChange, VimError> {
-        let nothing_to_merge = request.template.is_none() && request.parameters.get("nfv").is_none_or(is_empty_object);
+        let nothing_to_merge =
+            request.template.is_none() && request.parameters.get("nfv").is_none_or(is_empty_object);
         if nothing_to_merge {
             return Ok(StackChange::default());
         }
@@ -111,7 +125,8 @@ impl OpenStack {
         };
         let shown = self.heat.stack(stack).await.map_err(refused)?.parameters;
         // What Heat adds of itself (`OS::stack_id`) is nothing that it takes.
-        let shown: Map<String, Value> = shown.into_iter().filter(|(name, _)| !name.starts_with("OS::")).collect();
+        let shown: Map<String, Value> =
+            shown.into_iter().filter(|(name, _)| !name.starts_with("OS::")).collect();
         let (template, files) = match &request.template {
             None => (String::new(), BTreeMap::new()),
             Some(_) => {
@@ -134,7 +149,13 @@ fn is_empty_object(value: &Value) -> bool {
 
 #[async_trait]
 impl VimSession for OpenStack {
-    async fn create(&self, name: &str, owner: &str, request: &StackRequest, told: Told<'_>) -> Result<String, VimError> {
+    async fn create(
+        &self,
+        name: &str,
+        owner: &str,
+        request: &StackRequest,
+        told: Told<'_>,
+    ) -> Result<String, VimError> {
         let stack = NewStack {
             name: name.to_owned(),
             template: request.template.clone().unwrap_or_default(),
@@ -151,7 +172,13 @@ impl VimSession for OpenStack {
         Ok(made.stack.to_string())
     }
 
-    async fn update(&self, stack: &str, owner: &str, request: &StackRequest, told: Told<'_>) -> Result<(), VimError> {
+    async fn update(
+        &self,
+        stack: &str,
+        owner: &str,
+        request: &StackRequest,
+        told: Told<'_>,
+    ) -> Result<(), VimError> {
         let stack = reference(stack)?;
         let change = if request.existing {
             self.onto(&stack, request).await?
@@ -217,8 +244,16 @@ fn inventory(found: openstack::Inventory) -> Inventory {
         created: server.creation_time.clone(),
         stack: server.stack.to_string(),
         resource: server.resource.clone(),
-        parent_stack: server.parent.as_ref().filter(|parent| parent.in_group).map(|parent| parent.stack.to_string()),
-        parent_resource: server.parent.as_ref().filter(|parent| parent.in_group).map(|parent| parent.resource.clone()),
+        parent_stack: server
+            .parent
+            .as_ref()
+            .filter(|parent| parent.in_group)
+            .map(|parent| parent.stack.to_string()),
+        parent_resource: server
+            .parent
+            .as_ref()
+            .filter(|parent| parent.in_group)
+            .map(|parent| parent.resource.clone()),
         ports: found.ports.iter().filter(|it| of_server(it, &server.id)).map(port).collect(),
         volumes: server.volumes.clone(),
     });

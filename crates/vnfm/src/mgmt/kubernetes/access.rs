@@ -12,8 +12,8 @@ use drystone_api::{
 use drystone_engine::action::{StepContext, StepError};
 use drystone_identity::Secret as Hidden;
 use drystone_ssh::{
-    Credentials, HostKeys, HttpConnectProxy, PinnedKey, PrivateKey, Privilege, ProgramError, Redaction, Session,
-    SshError, Target, Timeouts,
+    Credentials, HostKeys, HttpConnectProxy, PinnedKey, PrivateKey, Privilege, ProgramError, Redaction,
+    Session, SshError, Target, Timeouts,
 };
 use drystone_storage::StorageError;
 use k8s_openapi::api::core::v1::Secret;
@@ -168,7 +168,8 @@ impl Cluster {
     /// The floating address that leads to a connection point, if there is one.
     pub fn floating(&self, name: &str, nodes: &[NodeRef]) -> Option<IpAddr> {
         let alone = self.inventory.port(name).and_then(|port| port.floating.as_deref());
-        let of_node = || nodes.iter().find_map(|node| self.server(node).ok()?.port(name)?.floating.as_deref());
+        let of_node =
+            || nodes.iter().find_map(|node| self.server(node).ok()?.port(name)?.floating.as_deref());
         alone.or_else(of_node)?.parse().ok()
     }
 
@@ -210,7 +211,8 @@ impl Cluster {
     /// What is reached without proxies: what the client says, the cluster's networks and nodes, and every address of the nodes' network if
     /// it is not large, for not all programs understand networks.
     fn not_proxied(&self, given: Option<&str>, nodes: &[NodeRef]) -> Vec<String> {
-        let mut all: Vec<String> = given.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
+        let mut all: Vec<String> =
+            given.into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
         all.extend(["127.0.0.1".to_owned(), "localhost".to_owned()]);
         all.extend([self.parameters.pod_cidr.to_string(), self.parameters.service_cidr.to_string()]);
         all.extend(self.cluster_address(nodes).ok().map(|address| address.to_string()));
@@ -233,12 +235,15 @@ impl Cluster {
         let credentials = match (self.member(role, "private_key"), &password) {
             (Some(key), _) => {
                 let key = PrivateKey::from_text(&key, passphrase.as_ref());
-                let read = key.map_err(|error| StepError::permanent(format!("private_key of the {}: {error}", role.name())))?;
+                let read = key.map_err(|error| {
+                    StepError::permanent(format!("private_key of the {}: {error}", role.name()))
+                })?;
                 Credentials::Key(read)
             }
             (None, Some(password)) => Credentials::Password(password.clone()),
             (None, None) => {
-                let why = format!("the request has neither a password nor a private_key for {} nodes", role.name());
+                let why =
+                    format!("the request has neither a password nor a private_key for {} nodes", role.name());
                 return Err(StepError::permanent(why));
             }
         };
@@ -277,7 +282,8 @@ impl Cluster {
                 Err(error) => error,
             };
             // A password that is not accepted may be one that cloud-init has yet to set.
-            let passes = !error.is_permanent() || (learns && matches!(error, SshError::Authentication { .. }));
+            let passes =
+                !error.is_permanent() || (learns && matches!(error, SshError::Authentication { .. }));
             if !passes || tokio::time::Instant::now() + pause >= end {
                 return Err(ssh_failure(&error));
             }
@@ -292,7 +298,8 @@ impl Cluster {
     /// What nodes of a role must not be seen to say.
     pub fn secrets(&self, role: Role, nodes: &[NodeRef]) -> Vec<Hidden> {
         let own = ["password", "sudo_password", "private_key_passphrase"].map(|name| self.member(role, name));
-        let proxies = self.proxies(nodes).into_iter().filter(|(name, _)| *name != "no_proxy").map(|(_, value)| value);
+        let proxies =
+            self.proxies(nodes).into_iter().filter(|(name, _)| *name != "no_proxy").map(|(_, value)| value);
         own.into_iter().flatten().chain(proxies).collect()
     }
 
@@ -319,7 +326,10 @@ impl Cluster {
             if learns {
                 return Ok(HostKeys::LearnFirst);
             }
-            let why = format!("the host key of {} is not known: status.nodes of the VnfInstance does not have {server}", node.name);
+            let why = format!(
+                "the host key of {} is not known: status.nodes of the VnfInstance does not have {server}",
+                node.name
+            );
             return Err(StepError::permanent(why));
         }
         let pinned = keys.iter().map(|key| PinnedKey::parse(key)).collect::<Result<Vec<_>, _>>();
@@ -330,7 +340,11 @@ impl Cluster {
     ///
     /// # Errors
     /// That of the last one.
-    pub async fn connect_to_control_plane(&self, context: &StepContext, task: &Task) -> Result<Reached, StepError> {
+    pub async fn connect_to_control_plane(
+        &self,
+        context: &StepContext,
+        task: &Task,
+    ) -> Result<Reached, StepError> {
         let mut last = StepError::permanent("there is no control plane to ask");
         for node in &task.via {
             match self.connect(context, task, node, Duration::from_secs(20), false).await {
@@ -357,7 +371,8 @@ pub fn prepared(context: &StepContext, node: &NodeRef) -> Option<Prepared> {
 }
 
 fn address(port: &str, text: Option<&str>) -> Result<IpAddr, StepError> {
-    let text = text.ok_or_else(|| StepError::transient(format!("connection point {port} has no address at the VIM")))?;
+    let text = text
+        .ok_or_else(|| StepError::transient(format!("connection point {port} has no address at the VIM")))?;
     text.parse().map_err(|_| StepError::permanent(format!("connection point {port}: `{text}` is no address")))
 }
 
@@ -368,7 +383,8 @@ async fn request(client: &Client, source: &Source) -> Result<Value, StepError> {
     }
     let occurrences: Api<VnfLcmOperation> = Api::namespaced(client.clone(), &source.namespace);
     let occurrence = occurrences.get(&source.occurrence).await;
-    let occurrence = occurrence.map_err(|error| StepError::from_kube("reading the VnfLcmOperation", &error))?;
+    let occurrence =
+        occurrence.map_err(|error| StepError::from_kube("reading the VnfLcmOperation", &error))?;
     serde_json::to_value(&occurrence.spec.parameters).map_err(StepError::permanent)
 }
 
@@ -396,7 +412,9 @@ async fn proxy_of(client: &Client, site: Option<&str>) -> Result<Option<HttpConn
         "" => Default::default(),
         name => secrets.get(name).await.map_err(reading)?.data.unwrap_or_default(),
     };
-    let text = |key: &str| data.get(key).and_then(|bytes| std::str::from_utf8(&bytes.0).ok()).unwrap_or_default();
-    let credentials = (!text("username").is_empty()).then(|| (text("username").to_owned(), Hidden::new(text("password"))));
+    let text =
+        |key: &str| data.get(key).and_then(|bytes| std::str::from_utf8(&bytes.0).ok()).unwrap_or_default();
+    let credentials =
+        (!text("username").is_empty()).then(|| (text("username").to_owned(), Hidden::new(text("password"))));
     HttpConnectProxy::from_url(&gateway.proxy_url, credentials).map(Some).map_err(StepError::permanent)
 }

@@ -23,7 +23,7 @@ fi
 "#;
 
 /// Replaces the block of `/etc/hosts` that is ours by what is read: lines of an address and a name.
-const HOSTS: &str = r#"new=$(mktemp /etc/hosts.XXXXXXXX)
+const HOSTS: &str = r##"new=$(mktemp /etc/hosts.XXXXXXXX)
 trap 'rm -f -- "$new"' EXIT
 trap 'exit 1' HUP INT TERM
 [ -e /etc/hosts ] || : >/etc/hosts
@@ -32,7 +32,7 @@ sed '/^# BEGIN Drystone VNF$/,/^# END Drystone VNF$/d' /etc/hosts >"$new"
 chmod 644 "$new"
 # Where the file is mounted it cannot be replaced, only written.
 mv -f -- "$new" /etc/hosts 2>/dev/null || cat -- "$new" >/etc/hosts
-"#;
+"##;
 
 /// Says whether the server is ours, lets it know the other nodes, which it reads, and tells what it is.
 pub fn prepare() -> String {
@@ -283,7 +283,9 @@ pub struct Administrator {
 /// # Errors
 /// What is missing; never quotes what was printed.
 pub fn read_administrator(printed: &str) -> Result<Administrator, String> {
-    let value = |name: &str| printed.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default();
+    let value = |name: &str| {
+        printed.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
+    };
     let token = value("token:");
     if token.is_empty() {
         return Err("the control plane printed no token".to_owned());
@@ -291,7 +293,8 @@ pub fn read_administrator(printed: &str) -> Result<Administrator, String> {
     let server = value("server:");
     let port = server.rsplit(':').next().and_then(|port| port.trim_end_matches('/').parse().ok());
     let port = port.ok_or_else(|| format!("`{server}` in {ADMIN_CONF} has no port"))?;
-    let begin = printed.find("-----BEGIN CERTIFICATE-----").ok_or("the control plane printed no certificate")?;
+    let begin =
+        printed.find("-----BEGIN CERTIFICATE-----").ok_or("the control plane printed no certificate")?;
     Ok(Administrator {
         token: token.into(),
         port,
@@ -311,7 +314,10 @@ mod tests {
         let hash = "ab".repeat(32);
         let printed = format!("key: {hash}\ntoken: abcdef.0123456789abcdef\nhash: sha256:{hash}\n");
         let invitation = read_invitation(&printed, true).unwrap();
-        assert_eq!((invitation.token.expose(), invitation.authority.as_str()), ("abcdef.0123456789abcdef", hash.as_str()));
+        assert_eq!(
+            (invitation.token.expose(), invitation.authority.as_str()),
+            ("abcdef.0123456789abcdef", hash.as_str())
+        );
         assert!(invitation.certificate_key.is_some());
         assert!(read_invitation(&printed, false).unwrap().certificate_key.is_none());
         let error = read_invitation("token: abcdef.0123456789abcdef\n", false).unwrap_err();

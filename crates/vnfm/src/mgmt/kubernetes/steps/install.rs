@@ -54,7 +54,8 @@ impl Installation<'_> {
     async fn script(&self) -> Result<Vec<u8>, StepError> {
         match &self.cluster.parameters.installer {
             Installer::Script(path) => {
-                package_file(self.context, self.dependencies, &self.task.source.package, path, MAX_SCRIPT).await
+                package_file(self.context, self.dependencies, &self.task.source.package, path, MAX_SCRIPT)
+                    .await
             }
             Installer::Embedded | Installer::Kubeadm => Ok(OWN_SCRIPT.as_bytes().to_vec()),
         }
@@ -68,7 +69,8 @@ impl Installation<'_> {
         }
         let Some(program) = &self.dependencies.program else { return Ok(()) };
         let opened = tokio::fs::File::open(program).await;
-        let unreadable = |error: std::io::Error| StepError::transient(format!("{}: {error}", program.display()));
+        let unreadable =
+            |error: std::io::Error| StepError::transient(format!("{}: {error}", program.display()));
         let file = opened.map_err(unreadable)?;
         let size = file.metadata().await.map_err(unreadable)?.len();
         let text = format!("stat -L -c %s {PATH} 2>/dev/null || echo none");
@@ -101,11 +103,18 @@ impl Installation<'_> {
         let address = self.cluster.cluster_address(&self.task.nodes)?;
         let parameters = &self.cluster.parameters;
         let mut words = match self.node.role {
-            Role::ControlPlane => vec!["-m".to_owned(), word(self.masters()?), "-i".to_owned(), word(address)],
+            Role::ControlPlane => {
+                vec!["-m".to_owned(), word(self.masters()?), "-i".to_owned(), word(address)]
+            }
             _ => vec!["-w".to_owned(), word(self.reached.node_address), "-i".to_owned(), word(address)],
         };
         if self.node.role == Role::ControlPlane {
-            words.extend(["-p".to_owned(), word(parameters.pod_cidr), "-a".to_owned(), word(parameters.service_cidr)]);
+            words.extend([
+                "-p".to_owned(),
+                word(parameters.pod_cidr),
+                "-a".to_owned(),
+                word(parameters.service_cidr),
+            ]);
         }
         Ok(words)
     }
@@ -113,7 +122,8 @@ impl Installation<'_> {
     /// Runs the script, once; with an invitation if the node joins.
     async fn run(&self, invitation: Option<&Invitation>) -> Result<(), StepError> {
         let script = self.script().await?;
-        let by_environment = script.windows(ENVIRONMENT_TOKEN.len()).any(|part| part == ENVIRONMENT_TOKEN.as_bytes());
+        let by_environment =
+            script.windows(ENVIRONMENT_TOKEN.len()).any(|part| part == ENVIRONMENT_TOKEN.as_bytes());
         self.bring_program().await?;
         self.reached.write(self.context, &format!("{DIRECTORY}/install.sh"), 0o700, script).await?;
         let mut words = self.arguments()?;
@@ -141,7 +151,8 @@ impl Installation<'_> {
             Installer::Kubeadm => "kubeadm",
             Installer::Script(_) => "",
         };
-        let floating = self.cluster.parameters.cluster_fip.as_deref().unwrap_or(&self.cluster.parameters.cluster_cp);
+        let floating =
+            self.cluster.parameters.cluster_fip.as_deref().unwrap_or(&self.cluster.parameters.cluster_cp);
         let sans = self.cluster.floating(floating, &self.task.nodes).map(|address| address.to_string());
         let text = programs::install(&words.join(" "));
         let mut program = Program::new(format!("installing Kubernetes on {}", self.node.name), &text)
@@ -207,8 +218,14 @@ impl Action for JoinNode {
         let invitation = programs::read_invitation(&printed, control_plane).map_err(StepError::transient)?;
         let secrets = [Some(invitation.token.clone()), invitation.certificate_key.clone()];
         reached.redaction = cluster.redaction(node.role, &task.nodes, secrets.into_iter().flatten());
-        let installation =
-            Installation { dependencies: &self.0, context, cluster: &cluster, task: &task, node, reached: &reached };
+        let installation = Installation {
+            dependencies: &self.0,
+            context,
+            cluster: &cluster,
+            task: &task,
+            node,
+            reached: &reached,
+        };
         let joined = installation.run(Some(&invitation)).await;
         take_back(context, &via, &invitation).await;
         joined?;
@@ -241,7 +258,8 @@ async fn take_back(context: &StepContext, via: &Reached, invitation: &Invitation
 
 /// Nodes of the cluster as `kubectl` lists them.
 pub(super) async fn list_nodes(context: &StepContext, via: &Reached) -> Result<Vec<Value>, StepError> {
-    let text = format!("export LC_ALL=C KUBECONFIG={}\nexec kubectl get nodes -o json\n", programs::ADMIN_CONF);
+    let text =
+        format!("export LC_ALL=C KUBECONFIG={}\nexec kubectl get nodes -o json\n", programs::ADMIN_CONF);
     let printed = via.ask(context, Program::new("listing nodes", &text).answer(32 * 1024 * 1024)).await?;
     let list: Value = serde_json::from_str(&printed).map_err(StepError::transient)?;
     Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
@@ -250,7 +268,9 @@ pub(super) async fn list_nodes(context: &StepContext, via: &Reached) -> Result<V
 /// The node with that address, and whether it is ready.
 pub(super) fn find_node(nodes: &[Value], address: &str, name: &str) -> Option<(String, bool)> {
     let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_owned);
-    let items = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
+    let items = |value: &Value, path: &str| {
+        value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
     let has_address = |node: &&Value| {
         items(node, "/status/addresses")
             .iter()
@@ -258,7 +278,9 @@ pub(super) fn find_node(nodes: &[Value], address: &str, name: &str) -> Option<(S
     };
     let named = |node: &&Value| text(node, "/metadata/name").as_deref() == Some(name);
     let node = nodes.iter().find(has_address).or_else(|| nodes.iter().find(named))?;
-    let ready = items(node, "/status/conditions").iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+    let ready = items(node, "/status/conditions")
+        .iter()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
     Some((text(node, "/metadata/name")?, ready))
 }
 
@@ -297,7 +319,10 @@ async fn label(
     let server = cluster.server(node)?;
     let valid = |value: &&String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !value.is_empty() && value.len() <= 63 && value.chars().all(plain) && value.starts_with(|c: char| c.is_ascii_alphanumeric())
+        !value.is_empty()
+            && value.len() <= 63
+            && value.chars().all(plain)
+            && value.starts_with(|c: char| c.is_ascii_alphanumeric())
     };
     let host = server.host.as_ref().filter(valid).map(|host| format!("CIS-node={host}"));
     let zone = server.zone.as_ref().filter(valid).map(|zone| format!("kubernetes.io/zone={zone}"));

@@ -139,9 +139,16 @@ impl Reached {
     }
 
     /// Writes a file for root alone.
-    async fn write(&self, context: &StepContext, path: &str, mode: u32, bytes: Vec<u8>) -> Result<(), StepError> {
+    async fn write(
+        &self,
+        context: &StepContext,
+        path: &str,
+        mode: u32,
+        bytes: Vec<u8>,
+    ) -> Result<(), StepError> {
         let limit = Duration::from_secs(300);
-        let upload = self.session.upload(path, mode, std::io::Cursor::new(bytes), self.privilege.clone(), limit);
+        let upload =
+            self.session.upload(path, mode, std::io::Cursor::new(bytes), self.privilege.clone(), limit);
         context.wait_for(upload).await?.map(drop).map_err(|error| super::access::ssh_failure(&error))
     }
 }

@@ -51,7 +51,12 @@ impl Action for PrepareNode {
             return Err(StepError::permanent(why));
         }
         let reached = cluster.connect(context, &task, node, BOOT_PATIENCE, true).await?;
-        context.log(format!("{} at {} is known by {}", node.name, reached.address, reached.session.host_key()));
+        context.log(format!(
+            "{} at {} is known by {}",
+            node.name,
+            reached.address,
+            reached.session.host_key()
+        ));
         let text = programs::prepare();
         let program = Program::new(format!("preparing {}", node.name), &text)
             .environment("DRYSTONE_VNF", task.source.uid.as_str())

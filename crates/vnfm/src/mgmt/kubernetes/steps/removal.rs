@@ -42,7 +42,12 @@ pub(super) async fn remove_node(
 }
 
 /// Lets a node that was taken out come back, if its server is still there.
-async fn come_back(context: &StepContext, cluster: &Cluster, task: &Task, node: &NodeRef) -> Result<(), StepError> {
+async fn come_back(
+    context: &StepContext,
+    cluster: &Cluster,
+    task: &Task,
+    node: &NodeRef,
+) -> Result<(), StepError> {
     let reached = match cluster.connect(context, task, node, PATIENCE, false).await {
         Ok(reached) => reached,
         Err(StepError::Cancelled) => return Err(StepError::Cancelled),

@@ -88,7 +88,11 @@ impl Action for PrepareStorage {
 }
 
 fn storage_of(cluster: &Cluster) -> Result<&StorageServer, StepError> {
-    cluster.parameters.storage.as_ref().ok_or_else(|| StepError::permanent("the request has no storage_server"))
+    cluster
+        .parameters
+        .storage
+        .as_ref()
+        .ok_or_else(|| StepError::permanent("the request has no storage_server"))
 }
 
 /// What the VIM says of a volume of the storage server.
@@ -125,9 +129,14 @@ async fn volumes(
         let text = String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
         let address = cluster.connection_point(&entry.server_cp, &storage_nodes(task))?;
         for volume in manifest::parse(&text).map_err(|problem| wrong(problem.to_string()))? {
-            let exported: Vec<String> = storage.exports.iter().map(|export| export.directory.clone()).collect();
+            let exported: Vec<String> =
+                storage.exports.iter().map(|export| export.directory.clone()).collect();
             if mount_of(volume.path(), &exported).is_none() {
-                let why = format!("{} is at {}, which the storage server does not export", volume.name(), volume.path());
+                let why = format!(
+                    "{} is at {}, which the storage server does not export",
+                    volume.name(),
+                    volume.path()
+                );
                 return Err(wrong(why));
             }
             if all.iter().any(|other| other.name() == volume.name()) {
@@ -190,7 +199,8 @@ impl Action for TakeVolumesBack {
         let via = cluster.connect_to_control_plane(context, &task).await?;
         let tell = teller(context, &via.redaction);
         let kubectl = Kubectl { host: via.host(&tell, Vec::new()), kubeconfig: ADMIN_CONF.to_owned() };
-        let taken = context.wait_for(registration::unregister_unused(&kubectl, &storage, VOLUMES_LIMIT)).await?;
+        let taken =
+            context.wait_for(registration::unregister_unused(&kubectl, &storage, VOLUMES_LIMIT)).await?;
         taken.map_err(|error| storage_failure(&error))
     }
 

@@ -75,7 +75,10 @@ impl Action for RegisterVim {
             interface_info: object(json!({"endpoint": url.text, "ssl_ca_cert": administrator.authority})),
             ..VimConnectionInfo::default()
         };
-        let patch = InstancePatch { vim_connection_info: BTreeMap::from([(name, connection)]), ..InstancePatch::default() };
+        let patch = InstancePatch {
+            vim_connection_info: BTreeMap::from([(name, connection)]),
+            ..InstancePatch::default()
+        };
         Ok(Kept { vnf_instance: patch })
     }
 
@@ -84,9 +87,9 @@ impl Action for RegisterVim {
         let instances: Api<VnfInstance> = Api::namespaced(context.client().clone(), &task.source.namespace);
         let instance = instances.get_opt(&task.source.instance).await;
         let instance = instance.map_err(|error| StepError::from_kube("reading the VnfInstance", &error))?;
-        let stands = instance.and_then(|instance| instance.status).is_some_and(|status| {
-            status.instantiation_state == InstantiationState::Instantiated
-        });
+        let stands = instance
+            .and_then(|instance| instance.status)
+            .is_some_and(|status| status.instantiation_state == InstantiationState::Instantiated);
         if stands { Ok(()) } else { forget(context, &task.source).await }
     }
 }
@@ -113,7 +116,10 @@ fn url(cluster: &Cluster, task: &Task, administrator: &Administrator) -> Result<
     };
     let known = administrator.names.split([',', ' ', ':']).any(|name| name == address.to_string());
     let is_unverified = outside.is_some() && !known;
-    Ok(Url { text: format!("https://{}", std::net::SocketAddr::new(address, administrator.port)), is_unverified })
+    Ok(Url {
+        text: format!("https://{}", std::net::SocketAddr::new(address, administrator.port)),
+        is_unverified,
+    })
 }
 
 /// Nobody else's VIM has that name.
@@ -222,7 +228,8 @@ impl Action for CheckDependants {
         let instances: Api<VnfInstance> = Api::all(client);
         let all = instances.list(&ListParams::default()).await;
         let all = all.map_err(|error| StepError::from_kube("listing VnfInstances", &error))?;
-        let users: Vec<String> = all.items.iter().filter(|vnf| uses(vnf, &uid, &task.source)).map(shown).collect();
+        let users: Vec<String> =
+            all.items.iter().filter(|vnf| uses(vnf, &uid, &task.source)).map(shown).collect();
         if users.is_empty() {
             return Ok(());
         }
