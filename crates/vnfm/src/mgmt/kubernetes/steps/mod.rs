@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use drystone_csar::Library;
 use drystone_engine::action::{ActionRegistry, RegistryError, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
 use drystone_ssh::{Follow, Host, Outcome, Program, ProgramError, Redaction};
@@ -45,6 +46,19 @@ pub trait PackageFiles: Send + Sync {
     /// # Errors
     /// Why it cannot be read, for people.
     fn read(&self, package: &str, path: &str, limit: usize) -> Result<Vec<u8>, String>;
+}
+
+impl PackageFiles for Library {
+    fn read(&self, package: &str, path: &str, limit: usize) -> Result<Vec<u8>, String> {
+        let package = self.package(package).map_err(|error| error.to_string())?;
+        match package.size(path) {
+            None => Err("there is no such file".to_owned()),
+            Some(size) if usize::try_from(size).map_or(true, |size| size > limit) => {
+                Err(format!("it has {size} bytes, more than {limit}"))
+            }
+            Some(_) => package.file(path).map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// What steps need beside the API.
