@@ -51,6 +51,8 @@ enum Command {
     Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
+    /// Make this machine part of a Kubernetes of Drystone's own
+    Kubernetes(command::kubernetes::KubernetesArgs),
     /// Make an image archive out of one static program; upload images to the site's store, and list them
     Image(command::image::ImageArgs),
 }
@@ -126,6 +128,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Agent => personality::block_on(personality::agent::run()),
         Command::Node(args) => personality::block_on(personality::node::run(args)),
         Command::Software(args) => personality::block_on(command::software::run(args)),
+        Command::Kubernetes(args) => personality::block_on(command::kubernetes::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
     };
     match outcome {
