@@ -1,0 +1,1 @@
+//! Container network functions: VNFs whose VIM is a Kubernetes cluster.

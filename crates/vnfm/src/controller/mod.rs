@@ -1,0 +1,1 @@
+//! Operation occurrences, instances and VIMs as objects of the API.

@@ -1,0 +1,14 @@
+//! What an operation of the life cycle is about.
+
+mod hook;
+mod inventory;
+mod problem;
+mod situation;
+mod topology;
+
+pub use drystone_sol003::types::{ApiVersion, LcmOperationType};
+pub use hook::{Hook, HookPoint};
+pub use inventory::{Address, Inventory, Port, Server, Volume};
+pub use problem::{Problem, ProblemKind};
+pub use situation::{Member, SecretNames, Situation, Vnfc};
+pub use topology::{ConnectionPoint, Topology};

@@ -1,0 +1,1 @@
+//! Effects on VIMs, as steps of the engine.
