@@ -29,6 +29,7 @@
 mod command;
 mod connect;
 mod error;
+mod host;
 mod host_key;
 mod output;
 mod private_key;
@@ -42,6 +43,7 @@ mod wrapper;
 
 pub use command::{CommandLine, Exit, Input, Outcome, Privilege, quote};
 pub use error::{CommandFailed, SshError};
+pub use host::{Follow, Host, Program, ProgramError, REFUSED};
 pub use host_key::{HostKey, HostKeys, InvalidPinnedKey, PinnedKey};
 pub use output::{Captured, OutputStream};
 pub use private_key::{InvalidPrivateKey, PrivateKey};

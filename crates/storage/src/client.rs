@@ -1,8 +1,9 @@
 //! What a node needs to mount NFS.
 
+use drystone_ssh::{Host, Program};
+
 use crate::{
     error::StorageError,
-    host::{Host, Program},
     packages::{self, Packages},
 };
 

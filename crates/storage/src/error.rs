@@ -1,6 +1,6 @@
 //! What goes wrong.
 
-use drystone_ssh::{CommandFailed, SshError};
+use drystone_ssh::{ProgramError, SshError};
 
 use crate::in_use::Uses;
 
@@ -10,9 +10,9 @@ pub enum StorageError {
     /// The host was not reached, or the connection was lost.
     #[error(transparent)]
     Ssh(#[from] SshError),
-    /// A program failed; another attempt may help.
+    /// A program on the host did not do what it was to do.
     #[error(transparent)]
-    Failed(#[from] CommandFailed),
+    Program(#[from] ProgramError),
     /// The host is not as it must be; nothing was changed, and trying again is of no use before somebody changes something.
     #[error("{doing}: {why}")]
     Refused {
@@ -57,11 +57,12 @@ impl StorageError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Ssh(error) => error.is_permanent(),
+            Self::Program(error) => error.is_permanent(),
             Self::Refused { .. } | Self::Unexpected { .. } | Self::InUse(_) => true,
             Self::Kubernetes { source, .. } => {
                 matches!(&**source, kube::Error::Api(status) if matches!(status.code, 400 | 401 | 403 | 405 | 422))
             }
-            Self::Failed(_) | Self::Deadline { .. } => false,
+            Self::Deadline { .. } => false,
         }
     }
 

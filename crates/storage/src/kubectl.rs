@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drystone_ssh::{Exit, quote};
+use drystone_ssh::{Exit, Host, Program, ProgramError, quote};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, Client, Resource,
@@ -11,10 +11,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{
-    error::StorageError,
-    host::{Host, Program},
-};
+use crate::error::StorageError;
 
 /// Who writes objects.
 const MANAGER: &str = "drystone-storage";
@@ -145,9 +142,9 @@ impl Cluster for Kubectl<'_> {
         let name = volume.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         let text = self.command("apply -f -");
         let program = Program::new(format!("registering PersistentVolume {name}"), &text)
-            .input(volume.to_string().into_bytes())
+            .input(volume.to_string())
             .limit(LIMIT);
-        self.host.run(program).await.map(drop)
+        Ok(self.host.run(program).await.map(drop)?)
     }
 
     async fn delete(&self, name: &str, _uid: &str) -> Result<(), StorageError> {
@@ -158,6 +155,6 @@ impl Cluster for Kubectl<'_> {
         if outcome.exit == Exit::Status(0) || outcome.stderr.text().contains("NotFound") {
             return Ok(());
         }
-        Ok(outcome.succeeded(&doing).map(drop)?)
+        Ok(outcome.succeeded(&doing).map(drop).map_err(ProgramError::from)?)
     }
 }

@@ -30,7 +30,6 @@ pub mod device;
 pub mod error;
 pub mod export;
 pub mod fstab;
-pub mod host;
 pub mod in_use;
 pub mod kubectl;
 pub mod manifest;
@@ -40,5 +39,5 @@ pub mod server;
 pub mod signature;
 pub mod volume;
 
+pub use drystone_ssh::Host;
 pub use error::StorageError;
-pub use host::Host;

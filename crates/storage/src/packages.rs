@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{
-    error::StorageError,
-    host::{Host, Program},
-};
+use drystone_ssh::{Host, Program};
+
+use crate::error::StorageError;
 
 /// How long installing may take, with waiting for whoever else installs something.
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -71,7 +70,7 @@ pub async fn install(host: &Host<'_>, packages: &Packages) -> Result<(), Storage
     let text = program(packages);
     let mut program = Program::new(format!("installing {}", packages.what), &text).limit(LIMIT);
     for (name, value) in host.proxies() {
-        program = program.environment(name, value.expose());
+        program = program.environment(name, value.clone());
     }
-    host.run(program).await.map(drop)
+    Ok(host.run(program).await.map(drop)?)
 }

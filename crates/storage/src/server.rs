@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use drystone_ssh::{Host, Program};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::StorageError,
     export::{self, Export, NOBODY, ganesha_config, kernel_exports, mount_of},
-    host::{Host, Program},
     packages::{self, Packages},
 };
 
@@ -170,7 +170,7 @@ pub async fn export(
         .collect();
     let program = Program::new("making folders for exports", MAKE_DIRECTORIES)
         .environment("nobody", format!("{NOBODY}:{NOBODY}"))
-        .input(lines.concat().into_bytes());
+        .input(lines.concat());
     host.run(program).await?;
     match kind {
         ServerKind::Kernel => by_kernel(host, mounts, exports, doing).await,
@@ -178,9 +178,9 @@ pub async fn export(
             let config = ganesha_config(exports, "/var/lib/drystone/nfs/recovery");
             let program = Program::new(doing, GANESHA_EXPORT)
                 .environment("mounts", mounts.join(" "))
-                .input(config.into_bytes())
+                .input(config)
                 .limit(Duration::from_secs(120));
-            host.run(program).await.map(drop)
+            Ok(host.run(program).await.map(drop)?)
         }
     }
 }
@@ -192,7 +192,7 @@ async fn by_kernel(
     doing: &str,
 ) -> Result<(), StorageError> {
     let program = Program::new(doing, KERNEL_EXPORT)
-        .input(kernel_exports(mounts, exports).into_bytes())
+        .input(kernel_exports(mounts, exports))
         .answer(256 * 1024)
         .limit(Duration::from_secs(120));
     let has = host.ask(program).await?;

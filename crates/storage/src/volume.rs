@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drystone_ssh::quote;
+use drystone_ssh::{Host, Program, quote};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -10,7 +10,6 @@ use crate::{
     error::StorageError,
     export::check_path,
     fstab,
-    host::{Host, Program},
     signature::{self, Content, LOOK},
 };
 
@@ -155,7 +154,7 @@ async fn find(
 
 async fn look(host: &Host<'_>, device: &BlockDevice, doing: &str) -> Result<Content, StorageError> {
     let program = Program::new(format!("looking at {}", device.path), LOOK)
-        .environment("device", &device.path)
+        .environment("device", device.path.as_str())
         .environment("identity", device.identity())
         .environment("marker", MARKER)
         .answer(16 * 1024);
@@ -179,11 +178,11 @@ rm -f -- "$marker"
 
 async fn format(host: &Host<'_>, device: &BlockDevice) -> Result<(), StorageError> {
     let program = Program::new(format!("formatting {}", device.path), FORMAT)
-        .environment("device", &device.path)
+        .environment("device", device.path.as_str())
         .environment("identity", device.identity())
         .environment("marker", MARKER)
         .limit(FORMAT_LIMIT);
-    host.run(program).await.map(drop)
+    Ok(host.run(program).await.map(drop)?)
 }
 
 /// Checks the file system and mounts it, at an empty folder only: what is in there would vanish from sight.
@@ -210,11 +209,11 @@ mount -t "$kind" -- "$device" "$place"
 
 async fn mount(host: &Host<'_>, device: &BlockDevice, place: &str, kind: &str) -> Result<(), StorageError> {
     let program = Program::new(format!("mounting {} at {place}", device.path), MOUNT)
-        .environment("device", &device.path)
+        .environment("device", device.path.as_str())
         .environment("place", place)
         .environment("kind", kind)
         .limit(FORMAT_LIMIT);
-    host.run(program).await.map(drop)
+    Ok(host.run(program).await.map(drop)?)
 }
 
 async fn keep_mounted(host: &Host<'_>, entry: &fstab::Entry) -> Result<(), StorageError> {
@@ -230,7 +229,7 @@ async fn keep_mounted(host: &Host<'_>, entry: &fstab::Entry) -> Result<(), Stora
     host.session().upload(fstab::PATH, 0o644, bytes, host.privilege(), limit).await?;
     // systemd has made a unit of the old line.
     let reload = "systemctl daemon-reload >/dev/null 2>&1 || :";
-    host.run(Program::new("telling the system of /etc/fstab", reload)).await.map(drop)
+    Ok(host.run(Program::new("telling the system of /etc/fstab", reload)).await.map(drop)?)
 }
 
 /// Unmounts a volume and takes its line out of `/etc/fstab`; its content stays. A success if it is not mounted.
@@ -246,7 +245,7 @@ pub async fn release(host: &Host<'_>, place: &str) -> Result<(), StorageError> {
          if [ -e /etc/fstab ]; then awk -v p={place} '$2 != p || /^[ \\t]*#/' /etc/fstab >/etc/fstab.drystone\n\
          cmp -s /etc/fstab.drystone /etc/fstab || cat /etc/fstab.drystone >/etc/fstab\nrm -f /etc/fstab.drystone; fi\n"
     );
-    host.run(Program::new(doing, &text)).await.map(drop)
+    Ok(host.run(Program::new(doing, &text)).await.map(drop)?)
 }
 
 #[cfg(test)]

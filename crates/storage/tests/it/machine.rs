@@ -4,6 +4,7 @@ mod nfs;
 
 use std::{fs, process::Command, time::Duration};
 
+use drystone_ssh::ProgramError;
 use drystone_storage::{
     StorageError, client,
     device::DeviceHint,
@@ -167,7 +168,10 @@ fn a_connection_that_is_lost_leaves_what_can_be_gone_on_from() {
         };
         let (result, ()) = tokio::time::timeout(LONG, async { tokio::join!(preparing, cut) }).await.unwrap();
         let error = result.unwrap_err();
-        assert!(matches!(error, StorageError::Ssh(_)) && !error.is_permanent(), "{error}");
+        assert!(
+            matches!(error, StorageError::Program(ProgramError::Ssh(_))) && !error.is_permanent(),
+            "{error}"
+        );
         fs::remove_file("/usr/local/bin/mkfs.ext4").unwrap();
         let session = machine.connect().await;
         let host = crate::host::host(&session, &|_| {});

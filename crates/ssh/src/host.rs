@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use drystone_identity::Secret;
-use drystone_ssh::{CommandLine, Exit, Input, Outcome, OutputStream, Privilege, Session};
 
-use crate::error::StorageError;
+use crate::{
+    command::{CommandLine, Exit, Input, Outcome, Privilege},
+    error::{CommandFailed, SshError},
+    output::OutputStream,
+    session::Session,
+};
 
 /// Status by which a program says that trying again is of no use; its last words say why.
-pub(crate) const REFUSED: u32 = 77;
+pub const REFUSED: u32 = 77;
 
 /// Longest line that is told, in bytes.
 const MAX_LINE: usize = 1000;
@@ -16,7 +20,45 @@ const MAX_LINE: usize = 1000;
 /// Whom lines of output are told to.
 pub type Follow<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
-/// A host that was reached.
+/// A program that did not do what it was to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// The host was not reached, or the connection was lost.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// It failed; another attempt may help.
+    #[error(transparent)]
+    Failed(#[from] CommandFailed),
+    /// It says that another attempt is of no use before somebody changes something ([`REFUSED`]).
+    #[error("{doing}: {why}")]
+    Refused {
+        /// What it was to do.
+        doing: String,
+        /// Why not.
+        why: String,
+    },
+    /// Its answer makes no sense.
+    #[error("{doing}: the answer is not understood: {why}")]
+    Unexpected {
+        /// What was asked.
+        doing: String,
+        /// What is wrong with the answer.
+        why: String,
+    },
+}
+
+impl ProgramError {
+    /// Whether another attempt would fail as well, until somebody changes something.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Ssh(error) => error.is_permanent(),
+            Self::Failed(_) => false,
+            Self::Refused { .. } | Self::Unexpected { .. } => true,
+        }
+    }
+}
+
+/// A host that was reached, and on which programs run as root.
 #[derive(Clone)]
 pub struct Host<'a> {
     session: &'a Session,
@@ -32,27 +74,27 @@ impl std::fmt::Debug for Host<'_> {
 }
 
 /// A program that runs as root.
-#[derive(Debug)]
-pub(crate) struct Program<'a> {
+#[derive(Debug, Clone)]
+pub struct Program<'a> {
     /// What it does, for people: `formatting /dev/vdb`.
-    pub(crate) doing: String,
+    pub doing: String,
     /// Its text, for a POSIX shell.
-    pub(crate) text: &'a str,
+    pub text: &'a str,
     /// Environment variables.
-    pub(crate) environment: Vec<(&'a str, String)>,
+    pub environment: Vec<(&'a str, Secret)>,
     /// What it reads.
-    pub(crate) input: Option<Vec<u8>>,
+    pub input: Option<Secret>,
     /// Whether its standard output is an answer, and not told.
-    pub(crate) quiet: bool,
+    pub quiet: bool,
     /// How many bytes of its output are kept.
-    pub(crate) output_limit: usize,
+    pub output_limit: usize,
     /// How long it may take.
-    pub(crate) limit: Duration,
+    pub limit: Duration,
 }
 
 impl<'a> Program<'a> {
     /// A program that may take a minute.
-    pub(crate) fn new(doing: impl Into<String>, text: &'a str) -> Self {
+    pub fn new(doing: impl Into<String>, text: &'a str) -> Self {
         Self {
             doing: doing.into(),
             text,
@@ -64,24 +106,31 @@ impl<'a> Program<'a> {
         }
     }
 
-    pub(crate) fn environment(mut self, name: &'a str, value: impl Into<String>) -> Self {
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn environment(mut self, name: &'a str, value: impl Into<Secret>) -> Self {
         self.environment.push((name, value.into()));
         self
     }
 
-    pub(crate) fn input(mut self, input: Vec<u8>) -> Self {
-        self.input = Some(input);
+    /// What it reads.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Secret>) -> Self {
+        self.input = Some(input.into());
         self
     }
 
-    /// Its output is an answer of at most so many bytes.
-    pub(crate) fn answer(mut self, bytes: usize) -> Self {
+    /// Its output is an answer of at most so many bytes, and not told.
+    #[must_use]
+    pub fn answer(mut self, bytes: usize) -> Self {
         self.quiet = true;
         self.output_limit = bytes.saturating_mul(2);
         self
     }
 
-    pub(crate) fn limit(mut self, limit: Duration) -> Self {
+    /// How long it may take.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
@@ -107,7 +156,8 @@ impl<'a> Host<'a> {
         self
     }
 
-    pub(crate) fn proxies(&self) -> &[(&'static str, Secret)] {
+    /// The same, as it was set.
+    pub fn proxies(&self) -> &[(&'static str, Secret)] {
         &self.proxies
     }
 
@@ -122,44 +172,53 @@ impl<'a> Host<'a> {
     }
 
     /// Tells a line.
-    pub(crate) fn tell(&self, line: impl AsRef<str>) {
+    pub fn tell(&self, line: impl AsRef<str>) {
         if let Some(follow) = self.follow {
             follow(line.as_ref());
         }
     }
 
     /// Runs a program to its end; anything but status 0 is an error.
-    pub(crate) async fn run(&self, program: Program<'_>) -> Result<Outcome, StorageError> {
+    ///
+    /// # Errors
+    /// [`ProgramError`].
+    pub async fn run(&self, program: Program<'_>) -> Result<Outcome, ProgramError> {
         let doing = program.doing.clone();
         let outcome = self.attempt(program).await?;
         if outcome.exit == Exit::Status(REFUSED) {
             let words = outcome.stderr.last_lines(3);
-            return Err(StorageError::refused(doing, words));
+            return Err(ProgramError::Refused { doing, why: words });
         }
         Ok(outcome.succeeded(&doing)?)
     }
 
     /// The same, and what the program wrote to its standard output.
-    pub(crate) async fn ask(&self, program: Program<'_>) -> Result<String, StorageError> {
+    ///
+    /// # Errors
+    /// [`ProgramError`].
+    pub async fn ask(&self, program: Program<'_>) -> Result<String, ProgramError> {
         let doing = program.doing.clone();
         let outcome = self.run(program).await?;
         if outcome.stdout.omitted() > 0 {
-            return Err(StorageError::unexpected(doing, "it is too long"));
+            return Err(ProgramError::Unexpected { doing, why: "it is too long".to_owned() });
         }
         String::from_utf8(outcome.stdout.bytes())
-            .map_err(|_| StorageError::unexpected(doing, "it is not UTF-8"))
+            .map_err(|_| ProgramError::Unexpected { doing, why: "it is not UTF-8".to_owned() })
     }
 
     /// Runs a program to its end, whatever that is.
-    pub(crate) async fn attempt(&self, program: Program<'_>) -> Result<Outcome, StorageError> {
+    ///
+    /// # Errors
+    /// [`ProgramError::Ssh`].
+    pub async fn attempt(&self, program: Program<'_>) -> Result<Outcome, ProgramError> {
         let mut command = CommandLine::new(program.text)
             .privilege(self.privilege.clone())
             .output_limit(program.output_limit);
         for (name, value) in program.environment {
-            command = command.environment(name, Secret::new(value));
+            command = command.environment(name, value);
         }
         if let Some(input) = program.input {
-            command = command.input(Input::Bytes(input.into()));
+            command = command.input(Input::Bytes(input.expose().as_bytes().to_vec().into()));
         }
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let run = self.session.run(command, program.limit, |stream, bytes| match stream {
