@@ -67,19 +67,21 @@ pub async fn register(
         cluster.apply(volume.object()).await?;
     }
     let names: Vec<String> = volumes.iter().map(|volume| volume.name().to_owned()).collect();
-    let what = format!("{} can be claimed", names.join(", "));
-    poll(&what, limit, async || {
+    let mut patience = Patience::new(format!("{} can be claimed", names.join(", ")), limit);
+    loop {
         let there = by_name(cluster).await?;
         let waiting: Vec<String> = names
             .iter()
             .filter_map(|name| {
-                let phase = there.get(name).map_or("missing", |object| phase(object));
+                let phase = there.get(name).map_or("missing", phase);
                 (!matches!(phase, "Available" | "Bound")).then(|| format!("{name} is {phase}"))
             })
             .collect();
-        Ok(waiting)
-    })
-    .await
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        patience.pause(&waiting).await?;
+    }
 }
 
 fn phase(volume: &Value) -> &str {
@@ -106,14 +108,18 @@ pub async fn unregister(
     for (name, uid) in &meant {
         cluster.delete(name, uid).await?;
     }
-    poll("PersistentVolumes are gone", limit, async || {
+    let mut patience = Patience::new("PersistentVolumes are gone".to_owned(), limit);
+    loop {
         let there = by_name(cluster).await?;
         let left = meant
             .iter()
             .filter(|(name, meant)| there.get(**name).is_some_and(|object| uid(object) == **meant));
-        Ok(left.map(|(name, _)| format!("{name} is still there")).collect())
-    })
-    .await
+        let waiting: Vec<String> = left.map(|(name, _)| format!("{name} is still there")).collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        patience.pause(&waiting).await?;
+    }
 }
 
 /// Deletes PersistentVolumes if nobody uses the storage, and waits until they are gone.
@@ -146,28 +152,31 @@ async fn by_name(cluster: &impl Cluster) -> Result<BTreeMap<String, Value>, Stor
     Ok(listed.into_iter().filter_map(|object| Some((name(&object)?, object))).collect())
 }
 
-/// Asks until nothing is waited for any more.
-async fn poll(
-    what: &str,
+/// How long something is waited for.
+struct Patience {
+    what: String,
     limit: Duration,
-    mut ask: impl AsyncFnMut() -> Result<Vec<String>, StorageError>,
-) -> Result<(), StorageError> {
-    let end = tokio::time::Instant::now() + limit;
-    let mut pause = PAUSE.0;
-    loop {
-        let waiting = ask().await?;
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        if tokio::time::Instant::now() + pause >= end {
+    end: tokio::time::Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new(what: String, limit: Duration) -> Self {
+        Self { what, limit, end: tokio::time::Instant::now() + limit, pause: PAUSE.0 }
+    }
+
+    /// Pauses before the next question, unless there is no time for it.
+    async fn pause(&mut self, waiting: &[String]) -> Result<(), StorageError> {
+        if tokio::time::Instant::now() + self.pause >= self.end {
             return Err(StorageError::Deadline {
-                what: what.to_owned(),
-                seconds: limit.as_secs(),
+                what: self.what.clone(),
+                seconds: self.limit.as_secs(),
                 state: waiting.join(", "),
             });
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        Ok(())
     }
 }
 

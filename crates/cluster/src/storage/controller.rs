@@ -273,7 +273,7 @@ impl Pass<'_> {
         let is_there =
             model::place(&server.spec, &self.members()).is_some_and(|place| place.host == status.host);
         let mounts = is_there.then(|| status.mounts.clone());
-        let plan = plan::dissolve(&reference_to(server), registered, mounts)?;
+        let plan = plan::dissolve(&reference_to(server), &registered, mounts)?;
         let operation = self.begin(server, plan, "delete").await?;
         update_status(&self.servers, server, |status: &mut StorageServerStatus| {
             status.phase = StorageServerPhase::Deleting;

@@ -87,13 +87,13 @@ pub fn converge(subject: &ObjectReference, change: &Change) -> Result<OperationS
 /// [`PlanError`] when the plan would not be valid, which is a mistake of this module.
 pub fn dissolve(
     subject: &ObjectReference,
-    registered: UnregisterParameters,
+    registered: &UnregisterParameters,
     mounts: Option<Vec<String>>,
 ) -> Result<OperationSpec, PlanError> {
     let name = format!("{}/{}", subject.namespace, subject.name);
     let mut plan = PlanBuilder::new(format!("Take storage server {name} apart"), subject.clone());
     plan.on_failure(FailurePolicy::Continue);
-    plan.action::<UnregisterVolumes>("unregister", &registered)
+    plan.action::<UnregisterVolumes>("unregister", registered)
         .title("Take PersistentVolumes back that nobody uses")
         .estimate(SECOND)
         .timeout(Duration::from_secs(300));
@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn it_is_taken_apart_in_reverse() {
         let registered = UnregisterParameters { names: vec!["pv1".into()], servers: vec!["10.0.0.1".into()] };
-        let plan = dissolve(&subject(), registered.clone(), Some(vec!["/volume".into()])).unwrap();
+        let plan = dissolve(&subject(), &registered, Some(vec!["/volume".into()])).unwrap();
         assert_eq!(outline(&plan), ["unregister <- ", "release <- unregister"]);
-        assert_eq!(outline(&dissolve(&subject(), registered, None).unwrap()), ["unregister <- "]);
+        assert_eq!(outline(&dissolve(&subject(), &registered, None).unwrap()), ["unregister <- "]);
     }
 }
