@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Inventory {
-    /// Id of the stack.
+    /// The stack: `NAME/ID`.
     pub stack: String,
     /// Servers, ordered by VDU and index.
     pub servers: Vec<Server>,
@@ -43,11 +43,11 @@ pub struct Server {
     /// When it was made, as the VIM writes it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub created: String,
-    /// Id of the stack that it is directly in: the one of a member of a group, or the VNF's.
+    /// The stack (`NAME/ID`) that it is directly in: the one of a member of a group, or the VNF's.
     pub stack: String,
     /// Name of the resource in that stack.
     pub resource: String,
-    /// For members of a group: id of the group's stack.
+    /// For members of a group whose size can be changed: the group's stack (`NAME/ID`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_stack: Option<String>,
     /// For members of a group: their name in the group.
@@ -55,7 +55,7 @@ pub struct Server {
     pub parent_resource: Option<String>,
     /// Its ports.
     pub ports: Vec<Port>,
-    /// Names of the volumes attached to it.
+    /// Ids of the volumes attached to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
 }
@@ -94,6 +94,12 @@ pub struct Volume {
     pub name: String,
     /// Id at the VIM.
     pub id: String,
+    /// The stack (`NAME/ID`) whose template has it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stack: String,
+    /// Name of the resource in that stack.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource: String,
     /// The server that it is attached to: id at the VIM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,

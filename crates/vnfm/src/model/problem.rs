@@ -1,5 +1,7 @@
 //! What is wrong with a request.
 
+use drystone_sol003::types::ProblemDetails;
+
 /// What is wrong with a request, so that it is refused before anything is done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{detail}", attribute.as_ref().map(|attribute| format!("{attribute}: ")).unwrap_or_default())]
@@ -17,6 +19,8 @@ pub struct Problem {
 pub enum ProblemKind {
     /// The request is malformed or contradicts itself (400).
     BadRequest,
+    /// Something that it names does not exist (404).
+    NotFound,
     /// The state of the instance, or of what depends on it, does not permit it (409).
     Conflict,
     /// Well-formed, but impossible with this package or VIM (422).
@@ -28,6 +32,7 @@ impl ProblemKind {
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
+            Self::NotFound => 404,
             Self::Conflict => 409,
             Self::Unprocessable => 422,
         }
@@ -38,6 +43,27 @@ impl Problem {
     /// An attribute is wrong.
     pub fn bad(attribute: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { kind: ProblemKind::BadRequest, attribute: Some(attribute.into()), detail: detail.into() }
+    }
+
+    /// Something that an attribute names does not exist.
+    pub fn not_found(attribute: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { kind: ProblemKind::NotFound, attribute: Some(attribute.into()), detail: detail.into() }
+    }
+
+    /// As SOL003 shows it.
+    pub fn details(&self) -> ProblemDetails {
+        let title = match self.kind {
+            ProblemKind::BadRequest => "Bad request",
+            ProblemKind::NotFound => "Not found",
+            ProblemKind::Conflict => "Conflict",
+            ProblemKind::Unprocessable => "Not possible",
+        };
+        ProblemDetails {
+            title: Some(title.to_owned()),
+            status: self.kind.status(),
+            detail: self.to_string(),
+            ..ProblemDetails::default()
+        }
     }
 
     /// The state does not permit it.

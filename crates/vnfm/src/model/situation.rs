@@ -27,18 +27,30 @@ pub struct Vnfc {
     pub member: Member,
     /// Id of the server at the VIM; also `vnfcResourceInfo.id`.
     pub server: String,
-    /// For members of a group: id of the group's stack and their name in the group; else id of the stack and name of the resource.
+    /// The stack (`NAME/ID`) whose template has it, and the name of the resource there.
     pub resource: (String, String),
+    /// For members of a group whose size can be changed: the group's stack (`NAME/ID`), and the name of the member there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<(String, String)>,
+    /// When it was made, as the VIM writes it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub created: String,
+    /// Its volumes: storage in the VNFD, and id at the VIM.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<(String, String)>,
+    /// Its connection points: ids of `vnfcCpInfo`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connection_points: Vec<String>,
 }
 
 /// Names of the Secrets, in the namespace of the instance, that have what requests and registrations held of secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SecretNames {
-    /// That of the operation: key `parameters.json` has the request in full.
+    /// That of the operation: key `parameters.json` has the body of the request in full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
-    /// That of the instance: what later operations need.
+    /// That of the instance, once it is instantiated: key `parameters.json` has `additionalParams` of the instantiation in full.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
 }
@@ -126,7 +138,7 @@ mod tests {
     }
 
     fn vnfc(vdu: &str, index: u32) -> Vnfc {
-        Vnfc { member: member(vdu, index), server: format!("{vdu}-{index}"), resource: Default::default() }
+        Vnfc { member: member(vdu, index), server: format!("{vdu}-{index}"), ..Vnfc::default() }
     }
 
     #[test]
