@@ -9,6 +9,7 @@ mod vim;
 
 pub use library::{CsarBlueprint, LibraryBlueprints};
 pub use openstack::OpenStackDriver;
+pub(crate) use load::OnKubernetes;
 pub use load::{BlueprintError, Blueprints, Loaded, secret_values};
 pub use parameters::{
     InventoryParameters, MarkUnhealthyParameters, StackCreateParameters, StackDeleteParameters, StackOutput,
