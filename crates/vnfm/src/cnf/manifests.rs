@@ -320,9 +320,9 @@ metadata: {name: shop}
         assert!(problem("").contains("no objects"));
         let twice = "{apiVersion: v1, kind: Pod, metadata: {name: a}}\n---\n{apiVersion: v1, kind: Pod, metadata: {name: a}}";
         assert!(problem(twice).contains("object 2: Pod/a is there twice"));
-        let mixed = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: x}}\n---\n{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: y}}";
+        let mixed = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: one}}\n---\n{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: two}}";
         let all = resources(&["a".to_owned()], &read(mixed)).unwrap();
-        assert!(namespace(&all, None).unwrap_err().to_string().contains("x, y"));
+        assert!(namespace(&all, None).unwrap_err().to_string().contains("one, two"));
         assert!(files(None).is_err() && files(Some(&serde_json::json!([1]))).is_err());
     }
 }
