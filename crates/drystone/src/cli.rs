@@ -51,8 +51,13 @@ enum Command {
     Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
+<<<<<<< HEAD
     /// Make this machine part of a Kubernetes of Drystone's own
     Kubernetes(command::kubernetes::KubernetesArgs),
+=======
+    /// Mount a directory of an NFS server, on a host whose kernel has no NFS client, and serve it until it is unmounted
+    NfsMount(personality::nfs_mount::NfsMountArgs),
+>>>>>>> w-volumes
     /// Make an image archive out of one static program; upload images to the site's store, and list them
     Image(command::image::ImageArgs),
 }
@@ -100,6 +105,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             | Command::Etcd(_)
             | Command::Agent
             | Command::Node(_)
+            | Command::NfsMount(_)
     ) || matches!(&cli.command, Command::Site(site) if site.is_long_running());
     personality::start_logging(if long_running {
         "info,audit=warn,kube_client::client::builder=off"
@@ -127,6 +133,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Etcd(args) => personality::block_on(personality::etcd::run(args)),
         Command::Agent => personality::block_on(personality::agent::run()),
         Command::Node(args) => personality::block_on(personality::node::run(args)),
+        Command::NfsMount(args) => personality::nfs_mount::run(&args),
         Command::Software(args) => personality::block_on(command::software::run(args)),
         Command::Kubernetes(args) => personality::block_on(command::kubernetes::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
