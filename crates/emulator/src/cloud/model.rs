@@ -316,6 +316,11 @@ impl Resource {
         self.status == Status::Failed
     }
 
+    /// Whether it is to be replaced. A stack inside is, if somebody marked it; else only what failed in it.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_unhealthy() && (!self.nested || self.action == Action::Check)
+    }
+
     /// The text of a property.
     pub(super) fn text(&self, property: &str) -> Option<&str> {
         self.properties.get(property).and_then(Value::as_str)

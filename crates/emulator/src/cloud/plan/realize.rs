@@ -299,7 +299,7 @@ impl Planner<'_> {
         let kind = self.registry.get(&definition.kind).unwrap_or(&definition.kind).clone();
         let old = self.world.previous.get(&place.stack.id).and_then(|stack| stack.resources.get(place.name));
         // Another type, or something broken, is replaced.
-        let kept = old.filter(|old| old.kind == definition.kind && !old.is_unhealthy()).cloned();
+        let kept = old.filter(|old| old.kind == definition.kind && !old.is_broken()).cloned();
         if let Some(old) = old.filter(|_| kept.is_none()).cloned() {
             self.leave(place.stack.id, &old);
         }

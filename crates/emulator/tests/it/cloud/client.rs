@@ -32,7 +32,7 @@ cloud:
 pub(super) struct TestCloud {
     emulator: Option<Emulator>,
     config: EmulatorConfig,
-    pub(super) directory: TempDir,
+    _directory: TempDir,
     pub(super) http: reqwest::Client,
 }
 
@@ -57,7 +57,7 @@ impl TestCloud {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        Self { emulator, config, directory, http }
+        Self { emulator, config, _directory: directory, http }
     }
 
     pub(super) fn emulator(&self) -> &Emulator {
