@@ -39,7 +39,7 @@ impl Record {
                 Leaving { stack: *id, resource }
             }));
         }
-        self.leaving.sort_by(|one, other| other.resource.level.cmp(&one.resource.level));
+        self.leaving.sort_by_key(|leaving| std::cmp::Reverse(leaving.resource.level));
     }
 }
 
@@ -111,7 +111,7 @@ impl Cloud {
                     () = self.shutdown.cancelled() => return,
                 };
                 let Some((task, outcome)) = outcome else { break };
-                self.note(id, &task, outcome);
+                self.note(id, &task, &outcome);
             }
             drop(outcomes);
             if !self.is_instant() {
@@ -155,9 +155,9 @@ impl Cloud {
     }
 
     /// Notes how a task ended.
-    fn note(&self, id: Uuid, task: &Task, outcome: Result<(), String>) {
+    fn note(&self, id: Uuid, task: &Task, outcome: &Result<(), String>) {
         let mut state = self.lock();
-        if let (Task::Remove(_, resource), Ok(())) = (task, &outcome) {
+        if let (Task::Remove(_, resource), Ok(())) = (task, outcome) {
             state.release(resource);
         }
         let Some(record) = state.records.get_mut(&id) else { return };

@@ -45,18 +45,18 @@ fn convert(kind: &str, value: &Value) -> Result<Value, String> {
         ("string", Value::Array(_) | Value::Object(_)) => Err(wrong()),
         ("string", Value::Bool(truth)) => Ok(json!(if *truth { "True" } else { "False" })),
         ("string", other) => Ok(Value::String(text_of(other))),
-        ("number", Value::Number(_)) => Ok(value.clone()),
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) | ("json", Value::Object(_) | Value::Array(_)) => {
+            Ok(value.clone())
+        }
         ("number", Value::String(text)) => {
             let number = serde_json::from_str::<Value>(text.trim()).ok().filter(Value::is_number);
             number.ok_or_else(wrong)
         }
-        ("boolean", Value::Bool(_)) => Ok(value.clone()),
         ("boolean", other) => match text_of(other).to_ascii_lowercase().as_str() {
             "true" | "t" | "yes" | "y" | "on" | "1" => Ok(json!(true)),
             "false" | "f" | "no" | "n" | "off" | "0" => Ok(json!(false)),
             _ => Err(wrong()),
         },
-        ("json", Value::Object(_) | Value::Array(_)) => Ok(value.clone()),
         ("json", Value::String(text)) if text.trim().is_empty() => Ok(json!({})),
         ("json", Value::String(text)) => {
             let parsed = serde_json::from_str::<Value>(text).ok();

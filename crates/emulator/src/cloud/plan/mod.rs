@@ -8,6 +8,8 @@
 mod catalogue;
 mod groups;
 mod realize;
+mod scope;
+mod servers;
 mod settle;
 mod types;
 mod waves;

@@ -1,7 +1,6 @@
 //! A template becomes a tree of stacks.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
@@ -93,14 +92,14 @@ pub(in crate::cloud) fn realize<'a>(
     planner.remember_groups();
     let frame = Frame { id, name: name.to_owned(), parent: None, depth: 0, base: 0 };
     let planned = hot::resolve(&template.parameters, &given)
-        .and_then(|parameters| planner.stack(frame, &template, parameters));
+        .and_then(|parameters| planner.stack(&frame, &template, &parameters));
     if let Err(error) = planned {
         planner.give_back();
         return Err(error);
     }
     let (mut stacks, mut leaving) = (planner.stacks, planner.leaving);
     super::settle::link(&mut stacks);
-    leaving.sort_by(|one, other| other.resource.level.cmp(&one.resource.level));
+    leaving.sort_by_key(|leaving| std::cmp::Reverse(leaving.resource.level));
     Ok(Realized { stacks, leaving })
 }
 
@@ -209,16 +208,16 @@ impl Planner<'_> {
     /// Plans a stack; returns the highest level in it.
     fn stack(
         &mut self,
-        frame: Frame,
+        frame: &Frame,
         template: &Template,
-        parameters: BTreeMap<String, Value>,
+        parameters: &BTreeMap<String, Value>,
     ) -> Result<u32, HotError> {
         if frame.depth > DEEPEST {
             return Err(HotError::new("", format!("stacks are nested deeper than {DEEPEST} levels")));
         }
         let before = self.world.previous;
         let previous = before.get(&frame.id);
-        let mut stack = blank(&frame, template, &parameters, self.world.project, self.world.now);
+        let mut stack = blank(frame, template, parameters, self.world.project, self.world.now);
         if let Some(previous) = previous {
             (stack.created, stack.updated) = (previous.created, previous.updated);
             (stack.action, stack.status) = (previous.action, previous.status);
@@ -228,7 +227,7 @@ impl Planner<'_> {
         for name in template.order()? {
             let path = format!("resources.{name}");
             let Some(definition) = template.resources.get(&name) else { continue };
-            let scope = StackScope::new(self, &stack, template, &parameters);
+            let scope = StackScope::new(self, &stack, template, parameters);
             if let Some(condition) = &definition.condition
                 && !hot::holds(condition, &scope).map_err(|error| error.within(&path))?
             {
@@ -242,14 +241,14 @@ impl Planner<'_> {
                 .collect();
             let below = needs.iter().filter_map(|needed| stack.resources.get(needed)).map(|one| one.level);
             let level = below.max().unwrap_or(frame.base) + 1;
-            let place = Place { stack: &frame, name: &name, level };
+            let place = Place { stack: frame, name: &name, level };
             let mut resource =
                 self.resource(&place, definition, evaluated).map_err(|error| error.within(&path))?;
             resource.needs = needs;
             highest = highest.max(resource.level);
             stack.resources.insert(name, resource);
         }
-        stack.outputs = self.outputs(template, &stack, &parameters)?;
+        stack.outputs = self.outputs(template, &stack, parameters)?;
         for (name, resource) in previous.iter().flat_map(|previous| &previous.resources) {
             if !stack.resources.contains_key(name) {
                 self.leave(frame.id, resource);
@@ -386,7 +385,7 @@ impl Planner<'_> {
             depth: place.stack.depth + 1,
             base: place.level,
         };
-        resource.level = self.stack(frame, &template, parameters)?;
+        resource.level = self.stack(&frame, &template, &parameters)?;
         resource.properties = Value::Object(properties.clone());
         resource.nested = true;
         resource.attributes = json!({});
@@ -475,92 +474,3 @@ fn unknown_type(kind: &str) -> String {
     }
 }
 
-/// A stack's template looks things up here.
-struct StackScope<'a, 'w> {
-    planner: &'a Planner<'w>,
-    stack: &'a Stack,
-    template: &'a Template,
-    parameters: &'a BTreeMap<String, Value>,
-    /// How many conditions are being looked at, each for the sake of the one before.
-    conditions: Cell<usize>,
-}
-
-impl<'a, 'w> StackScope<'a, 'w> {
-    fn new(
-        planner: &'a Planner<'w>,
-        stack: &'a Stack,
-        template: &'a Template,
-        parameters: &'a BTreeMap<String, Value>,
-    ) -> Self {
-        Self { planner, stack, template, parameters, conditions: Cell::new(0) }
-    }
-}
-
-impl Scope for StackScope<'_, '_> {
-    fn parameter(&self, name: &str) -> Option<Value> {
-        self.parameters
-            .get(name)
-            .or_else(|| self.stack.parameters.get(name).filter(|_| name.starts_with("OS::")))
-            .cloned()
-    }
-
-    fn resource(&self, name: &str) -> Result<Value, String> {
-        match self.stack.resources.get(name) {
-            Some(resource) => Ok(json!(resource.physical)),
-            // Its condition does not hold.
-            None => Ok(Value::Null),
-        }
-    }
-
-    fn attribute(&self, resource: &str, attribute: &str) -> Result<Value, String> {
-        let Some(found) = self.stack.resources.get(resource) else { return Ok(Value::Null) };
-        let value = if found.nested {
-            let inside = self.planner.stacks.get(&found.physical);
-            inside.and_then(|inside| self.of_stack(inside, &found.kind, attribute))
-        } else {
-            super::settle::attribute(found, attribute)
-        };
-        value.ok_or_else(|| format!("The Referenced Attribute ({resource} {attribute}) is incorrect."))
-    }
-
-    fn file(&self, name: &str) -> Option<String> {
-        self.planner.files.get(name).cloned()
-    }
-
-    fn condition(&self, name: &str) -> Result<bool, HotError> {
-        let condition = self.template.conditions.get(name);
-        let condition =
-            condition.ok_or_else(|| HotError::new("", format!("there is no condition {name:?}")))?;
-        let path = format!("conditions.{name}");
-        // More than there are can only be a circle.
-        self.conditions.set(self.conditions.get() + 1);
-        if self.conditions.get() > self.template.conditions.len() {
-            return Err(HotError::new(path, "refers to itself"));
-        }
-        let holds = hot::holds(condition, self).map_err(|error| error.within(&path));
-        self.conditions.set(self.conditions.get() - 1);
-        holds
-    }
-}
-
-impl StackScope<'_, '_> {
-    fn of_stack(&self, inside: &Stack, kind: &str, attribute: &str) -> Option<Value> {
-        if let Some(name) = attribute.strip_prefix("resource.") {
-            return inside.resources.get(name).map(|member| json!(member.physical));
-        }
-        let outputs = |stack: &Stack| -> Value {
-            Value::Object(
-                stack.outputs.iter().map(|(name, output)| (name.clone(), output.value.clone())).collect(),
-            )
-        };
-        if is_group(kind) {
-            let nested = |id: Uuid| self.planner.stacks.get(&id).map(outputs);
-            return groups::attribute(inside, nested, attribute);
-        }
-        match attribute {
-            "outputs" => Some(outputs(inside)),
-            "OS::stack_id" => Some(json!(inside.id)),
-            other => inside.outputs.get(other).map(|output| output.value.clone()),
-        }
-    }
-}

@@ -58,7 +58,7 @@ fn subject<'a>(record: &'a mut Record, task: &Task) -> Option<&'a mut Resource> 
 pub(in crate::cloud) fn finish(
     record: &mut Record,
     task: &Task,
-    outcome: Option<Result<(), String>>,
+    outcome: Option<&Result<(), String>>,
     now: Timestamp,
 ) {
     let (action, stack) = match task {
@@ -66,7 +66,7 @@ pub(in crate::cloud) fn finish(
         Task::Make(Pending::Update | Pending::Rebuild, stack, _) => (Action::Update, *stack),
         Task::Remove(stack, _) => (Action::Delete, *stack),
     };
-    let (status, reason) = match &outcome {
+    let (status, reason) = match outcome {
         None => (Status::InProgress, "state changed".to_owned()),
         Some(Ok(())) => (Status::Complete, "state changed".to_owned()),
         Some(Err(reason)) => (Status::Failed, reason.clone()),
