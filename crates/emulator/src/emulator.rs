@@ -26,7 +26,7 @@ use crate::{
     fabric::{FabricLinks, FabricService, FabricSetup, Hosts},
     hardware::{Hardware, HardwareError, HardwareFiles, HostRecord},
     listener::{self, Emulated, Ports, Serving},
-    netns::{NetnsBackend, NetnsConfig},
+    netns::{NetnsBackend, NetnsBodies, NetnsConfig},
     qemu::{QemuBackend, QemuConfig},
     sim::{SimBackend, SimHostState},
     site::{BackendKind, FabricServices, HostSpec, SiteError, SiteFile, is_core},
@@ -213,8 +213,8 @@ impl Emulator {
             detours: detours(&site, config.controller),
         };
         let records = load_records(&site, &files)?;
-        let backend = make_backend(&config, &site, &state, &records)?;
-        let bodies = make_bodies(&config, &site);
+        let (backend, network) = make_backend(&config, &site, &state, &records)?;
+        let bodies = make_bodies(&site, network)?;
 
         let mut ports: Ports = state::read_json(&state.path().join(PORTS))?.unwrap_or_default();
         let proxy_listen = ports.get(PROXY).copied().filter(|address| address.ip().is_loopback());
@@ -328,7 +328,7 @@ fn make_backend(
     site: &SiteFile,
     state: &StateDirectory,
     records: &HashMap<String, HostRecord>,
-) -> Result<Arc<dyn Backend>, BackendError> {
+) -> Result<(Arc<dyn Backend>, Option<NetnsBackend>), BackendError> {
     match config.backend.unwrap_or(site.backend) {
         BackendKind::Sim => {
             let known = records.iter().map(|(name, record)| SimHostState {
@@ -336,21 +336,44 @@ fn make_backend(
                 on: record.is_settled_on(),
                 installed: record.installed,
             });
-            Ok(Arc::new(SimBackend::new(known)))
+            Ok((Arc::new(SimBackend::new(known)), None))
         }
-        BackendKind::Netns => Ok(Arc::new(make_namespaces(config, state, false)?)),
+        BackendKind::Netns => {
+            let namespaces = make_namespaces(config, state, false)?;
+            Ok((Arc::new(namespaces.clone()), Some(namespaces)))
+        }
         BackendKind::Qemu => {
             // Namespaces need root, and hosts a way to Drystone; else they are behind QEMU's own address translation.
             let root = nix::unistd::geteuid().is_root() && site.gateway.is_some();
             let network = root.then(|| make_namespaces(config, state, true)).transpose()?;
-            Ok(Arc::new(QemuBackend::new(QemuConfig { state_directory: state.path().to_owned(), network })))
+            let state_directory = state.path().to_owned();
+            let backend = QemuBackend::new(QemuConfig { state_directory, network: network.clone() });
+            Ok((Arc::new(backend), network))
         }
     }
 }
 
 /// What gives the virtual machines of the site's cloud a body.
-fn make_bodies(_config: &EmulatorConfig, _site: &SiteFile) -> Arc<dyn Bodies> {
-    Arc::new(SimBodies)
+fn make_bodies(site: &SiteFile, network: Option<NetnsBackend>) -> Result<Arc<dyn Bodies>, BackendError> {
+    let what = || format!("cloud of site {}", site.name);
+    let wanted = site.cloud.as_ref().and_then(|cloud| cloud.bodies);
+    match (wanted, network) {
+        (Some(BackendKind::Sim), _) | (None, None) => Ok(Arc::new(SimBodies)),
+        (Some(BackendKind::Qemu), _) => Err(BackendError {
+            what: what(),
+            reason: "cloud.bodies: qemu is not among what machines can be; use netns or sim".to_owned(),
+        }),
+        (None, Some(_)) if site.cloud.is_none() => Ok(Arc::new(SimBodies)),
+        (Some(BackendKind::Netns) | None, Some(network)) => {
+            Ok(Arc::new(NetnsBodies::new(network, &site.name)?))
+        }
+        (Some(BackendKind::Netns), None) => Err(BackendError {
+            what: what(),
+            reason:
+                "cloud.bodies: netns needs the site's gateway to be one of namespaces; use backend netns, too"
+                    .to_owned(),
+        }),
+    }
 }
 
 fn make_namespaces(
@@ -542,8 +565,11 @@ impl Builder {
             shutdown: self.serving.shutdown.clone(),
             tasks: self.serving.tasks.clone(),
         })?;
-        let (machines, volumes) = cloud.present();
-        bodies.start(&spec.networks, machines, volumes).await?;
+        let present = cloud.present();
+        bodies.start(&spec.networks, present.machines, present.volumes).await?;
+        for (floating, to) in present.floating {
+            bodies.lead(floating, to).await?;
+        }
         if let Some(listen) = spec.listen {
             self.ports.insert(CLOUD.to_owned(), listen);
         }

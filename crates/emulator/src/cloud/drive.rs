@@ -350,7 +350,7 @@ fn attachment(resource: &Resource) -> Option<(Uuid, Uuid, String)> {
 }
 
 /// A floating address and where it leads.
-fn floating(resource: &Resource) -> Option<(std::net::IpAddr, Option<std::net::IpAddr>)> {
+pub(super) fn floating(resource: &Resource) -> Option<(std::net::IpAddr, Option<std::net::IpAddr>)> {
     let address = resource.nics.first()?.addresses.first()?;
     let to = resource.attributes.get("fixed_ip_address").and_then(Value::as_str);
     Some((*address, to.and_then(|to| to.parse().ok())))

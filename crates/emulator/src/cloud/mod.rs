@@ -54,6 +54,7 @@ use model::{Record, Status};
 use plan::{Addresses, Catalogue, Hosts};
 
 pub use identity::CloudAccount;
+pub(crate) use plan::router;
 
 /// Stacks that are gone and still told of, when somebody asks by their id.
 const MOST_GONE: usize = 512;
@@ -110,6 +111,17 @@ pub(crate) struct CloudSetup<'a> {
     pub(crate) tasks: TaskTracker,
 }
 
+/// What a cloud has that is there.
+#[derive(Debug, Default)]
+pub(crate) struct Present {
+    /// Machines.
+    pub(crate) machines: Vec<bodies::MachineSpec>,
+    /// Volumes with their GiB.
+    pub(crate) volumes: BTreeMap<Uuid, u64>,
+    /// Floating addresses and where they lead.
+    pub(crate) floating: Vec<(std::net::IpAddr, Option<std::net::IpAddr>)>,
+}
+
 impl Cloud {
     /// A cloud with the stacks that were written down. Nothing is done to them before [`Cloud::resume`].
     ///
@@ -158,25 +170,26 @@ impl Cloud {
         }
     }
 
-    /// Machines and volumes (with their GiB) that are there and are to run.
-    pub(crate) fn present(&self) -> (Vec<bodies::MachineSpec>, BTreeMap<Uuid, u64>) {
+    /// What is there, and is to run.
+    pub(crate) fn present(&self) -> Present {
         let state = self.lock();
-        let (mut machines, mut volumes) = (Vec::new(), BTreeMap::new());
+        let mut present = Present::default();
         for (_, resource) in state.records.values().flat_map(Record::resources) {
             // What is to be made, or made anew, is when it is its turn.
             if resource.pending.is_some() {
                 continue;
             }
             match resource.kind.as_str() {
-                "OS::Nova::Server" => machines.push(self.machine(resource)),
+                "OS::Nova::Server" => present.machines.push(self.machine(resource)),
                 "OS::Cinder::Volume" => {
                     let gib = resource.attributes.get("size").and_then(serde_json::Value::as_u64);
-                    volumes.insert(resource.physical, gib.unwrap_or(1));
+                    present.volumes.insert(resource.physical, gib.unwrap_or(1));
                 }
+                "OS::Neutron::FloatingIP" => present.floating.extend(drive::floating(resource)),
                 _ => {}
             }
         }
-        (machines, volumes)
+        present
     }
 
     /// Who may use it.

@@ -45,9 +45,9 @@ fn convert(kind: &str, value: &Value) -> Result<Value, String> {
         ("string", Value::Array(_) | Value::Object(_)) => Err(wrong()),
         ("string", Value::Bool(truth)) => Ok(json!(if *truth { "True" } else { "False" })),
         ("string", other) => Ok(Value::String(text_of(other))),
-        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) | ("json", Value::Object(_) | Value::Array(_)) => {
-            Ok(value.clone())
-        }
+        ("number", Value::Number(_))
+        | ("boolean", Value::Bool(_))
+        | ("json", Value::Object(_) | Value::Array(_)) => Ok(value.clone()),
         ("number", Value::String(text)) => {
             let number = serde_json::from_str::<Value>(text.trim()).ok().filter(Value::is_number);
             number.ok_or_else(wrong)

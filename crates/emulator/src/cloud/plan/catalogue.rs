@@ -102,7 +102,7 @@ impl Addresses {
 }
 
 /// The router's address in a network: the first one.
-pub(in crate::cloud) fn router(cidr: IpNet) -> Option<IpAddr> {
+pub(crate) fn router(cidr: IpNet) -> Option<IpAddr> {
     address(number(cidr.network()) + 1, cidr)
 }
 

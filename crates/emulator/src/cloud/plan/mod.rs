@@ -14,6 +14,7 @@ mod settle;
 mod types;
 mod waves;
 
+pub(crate) use catalogue::router;
 pub(super) use catalogue::{Addresses, Catalogue, Hosts};
 pub(super) use groups::{adjusted, is_group};
 pub(super) use realize::{Realized, World, realize};

@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use super::{
     Addresses, Catalogue, Hosts, groups, is_group,
+    scope::StackScope,
     types::{self, Change},
 };
 use crate::{
     cloud::{
-        hot::{self, Definition, HotError, Scope, Template},
+        hot::{self, Definition, HotError, Template},
         model::{Action, Inputs, Leaving, Nic, Output, Pending, Resource, Stack, Status},
     },
     site::CloudNetwork,
@@ -165,7 +166,7 @@ struct Place<'a> {
 
 pub(super) struct Planner<'a> {
     pub(super) world: World<'a>,
-    files: &'a BTreeMap<String, String>,
+    pub(super) files: &'a BTreeMap<String, String>,
     registry: BTreeMap<String, String>,
     pub(super) stacks: BTreeMap<Uuid, Stack>,
     leaving: Vec<Leaving>,
@@ -473,4 +474,3 @@ fn unknown_type(kind: &str) -> String {
         )
     }
 }
-

@@ -215,4 +215,3 @@ impl Planner<'_> {
         Ok((zone.name, host))
     }
 }
-

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{catalogue, realize::Planner};
@@ -11,7 +11,7 @@ use crate::{
         hot::{HotError, text_of},
         model::{Nic, Resource, Stack},
     },
-    site::{CloudNetwork, CloudZone},
+    site::CloudNetwork,
 };
 
 /// A property's text; an empty one is none.
@@ -92,7 +92,11 @@ impl Planner<'_> {
     }
 
     /// A network, of the cloud or of the stack, by name or id; with addresses if it has a subnet.
-    pub(super) fn network(&self, named: &str, property: &str) -> Result<(Uuid, Option<CloudNetwork>), HotError> {
+    pub(super) fn network(
+        &self,
+        named: &str,
+        property: &str,
+    ) -> Result<(Uuid, Option<CloudNetwork>), HotError> {
         if let Some(network) = self.world.catalogue.network(named) {
             return Ok((network.id, Some(network.clone())));
         }
