@@ -51,13 +51,10 @@ enum Command {
     Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
-<<<<<<< HEAD
     /// Make this machine part of a Kubernetes of Drystone's own
     Kubernetes(command::kubernetes::KubernetesArgs),
-=======
     /// Mount a directory of an NFS server, on a host whose kernel has no NFS client, and serve it until it is unmounted
     NfsMount(personality::nfs_mount::NfsMountArgs),
->>>>>>> w-volumes
     /// Make an image archive out of one static program; upload images to the site's store, and list them
     Image(command::image::ImageArgs),
 }

@@ -67,25 +67,7 @@ pub async fn register(
         cluster.apply(volume.object()).await?;
     }
     let names: Vec<String> = volumes.iter().map(|volume| volume.name().to_owned()).collect();
-<<<<<<< HEAD
     await_goal(cluster, &Goal::Claimable(names), limit).await
-=======
-    let mut patience = Patience::new(format!("{} can be claimed", names.join(", ")), limit);
-    loop {
-        let there = by_name(cluster).await?;
-        let waiting: Vec<String> = names
-            .iter()
-            .filter_map(|name| {
-                let phase = there.get(name).map_or("missing", phase);
-                (!matches!(phase, "Available" | "Bound")).then(|| format!("{name} is {phase}"))
-            })
-            .collect();
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        patience.pause(&waiting).await?;
-    }
->>>>>>> w-volumes
 }
 
 fn phase(volume: &Value) -> &str {
@@ -112,22 +94,7 @@ pub async fn unregister(
     for (name, uid) in &meant {
         cluster.delete(name, uid).await?;
     }
-<<<<<<< HEAD
     await_goal(cluster, &Goal::Gone(meant), limit).await
-=======
-    let mut patience = Patience::new("PersistentVolumes are gone".to_owned(), limit);
-    loop {
-        let there = by_name(cluster).await?;
-        let left = meant
-            .iter()
-            .filter(|(name, meant)| there.get(**name).is_some_and(|object| uid(object) == **meant));
-        let waiting: Vec<String> = left.map(|(name, _)| format!("{name} is still there")).collect();
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        patience.pause(&waiting).await?;
-    }
->>>>>>> w-volumes
 }
 
 /// Deletes PersistentVolumes if nobody uses the storage, and waits until they are gone.
@@ -160,7 +127,6 @@ async fn by_name(cluster: &impl Cluster) -> Result<BTreeMap<String, Value>, Stor
     Ok(listed.into_iter().filter_map(|object| Some((name(&object)?, object))).collect())
 }
 
-<<<<<<< HEAD
 /// What is waited for.
 enum Goal {
     /// These can be claimed, or have been.
@@ -209,33 +175,11 @@ async fn await_goal(cluster: &impl Cluster, goal: &Goal, limit: Duration) -> Res
             return Err(StorageError::Deadline {
                 what: goal.what(),
                 seconds: limit.as_secs(),
-=======
-/// How long something is waited for.
-struct Patience {
-    what: String,
-    limit: Duration,
-    end: tokio::time::Instant,
-    pause: Duration,
-}
-
-impl Patience {
-    fn new(what: String, limit: Duration) -> Self {
-        Self { what, limit, end: tokio::time::Instant::now() + limit, pause: PAUSE.0 }
-    }
-
-    /// Pauses before the next question, unless there is no time for it.
-    async fn pause(&mut self, waiting: &[String]) -> Result<(), StorageError> {
-        if tokio::time::Instant::now() + self.pause >= self.end {
-            return Err(StorageError::Deadline {
-                what: self.what.clone(),
-                seconds: self.limit.as_secs(),
->>>>>>> w-volumes
                 state: waiting.join(", "),
             });
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE.1);
-        Ok(())
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
     }
 }
 

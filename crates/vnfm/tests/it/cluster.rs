@@ -6,7 +6,10 @@ use std::{path::Path, process::Command, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use drystone_api::{
     custom_resource_definitions,
-    nfv::{PackageOnboardingState, Vim, VimSpec, VimType, VnfInstance, VnfInstanceSpec, VnfLcmOperation, VnfLcmOperationSpec, VnfPackage, VnfPackageSpec},
+    nfv::{
+        PackageOnboardingState, Vim, VimSpec, VimType, VnfInstance, VnfInstanceSpec, VnfLcmOperation,
+        VnfLcmOperationSpec, VnfPackage, VnfPackageSpec,
+    },
 };
 use drystone_apiserver::{ApiServer, Config, Profile, ServiceNetwork};
 use drystone_csar::{Library, Limits};
@@ -92,7 +95,8 @@ impl Lab {
         let tokens = Arc::new(StaticTokens::new());
         let token = StaticTokens::generate();
         tokens.insert(TokenDigest::of(&token), UserInfo::new("vnfm", [MASTERS]));
-        let mut config = Config::new(Profile::Cluster, Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap()));
+        let mut config =
+            Config::new(Profile::Cluster, Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap()));
         config.authentication = config.authentication.clone().with(tokens);
         config.services = Some(ServiceNetwork {
             cidrs: vec!["10.43.0.0/16".parse().unwrap()],
@@ -129,11 +133,19 @@ impl Lab {
     /// Makes an instance.
     pub(crate) async fn instance(&self, name: &str) {
         let spec = VnfInstanceSpec { vnfd_id: VNFD.to_owned(), ..VnfInstanceSpec::default() };
-        self.api::<VnfInstance>().create(&PostParams::default(), &VnfInstance::new(name, spec)).await.unwrap();
+        self.api::<VnfInstance>()
+            .create(&PostParams::default(), &VnfInstance::new(name, spec))
+            .await
+            .unwrap();
     }
 
     /// Does an operation and waits until it ends, or fails for the time being.
-    pub(crate) async fn operate(&self, instance: &str, operation: LcmOperationType, parameters: Value) -> VnfLcmOperation {
+    pub(crate) async fn operate(
+        &self,
+        instance: &str,
+        operation: LcmOperationType,
+        parameters: Value,
+    ) -> VnfLcmOperation {
         let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("op-{number}");
         let spec = VnfLcmOperationSpec {

@@ -78,7 +78,11 @@ fn enter(process: &str) -> Command {
 
 fn mounts_of(process: &str, server: &str) -> usize {
     let output = enter(process).args(["cat", "/proc/self/mounts"]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().lines().filter(|line| line.starts_with(&format!("{server}:/"))).count()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .filter(|line| line.starts_with(&format!("{server}:/")))
+        .count()
 }
 
 #[test]
@@ -86,7 +90,9 @@ fn what_pods_write_outlives_them_on_a_host_and_on_a_server() {
     if is_skipped() {
         return;
     }
-    let has = |program: &str| Command::new("which").arg(program).stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+    let has = |program: &str| {
+        Command::new("which").arg(program).stdout(Stdio::null()).status().is_ok_and(|s| s.success())
+    };
     if !has("ganesha.nfsd") || !has("rpcbind") {
         println!("skipped: nfs-ganesha or rpcbind is not installed");
         assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
@@ -104,8 +110,11 @@ fn what_pods_write_outlives_them_on_a_host_and_on_a_server() {
         these.map(|member| (text(member, "host"), text(member, "address"))).collect()
     };
     let ((server_host, server), workers) = (of("ControlPlane").remove(0), of("Worker"));
-    let mut daemon =
-        enter(&process_of(&drystone, &server_host)).args(["sh", "-c", SERVER]).stdin(Stdio::null()).spawn().unwrap();
+    let mut daemon = enter(&process_of(&drystone, &server_host))
+        .args(["sh", "-c", SERVER])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
 
     let inside = Inside { drystone: &drystone, kubeconfig: drystone.cluster_kubeconfig("research", "mlops") };
     let (node, other) = (&workers[0].0, &workers[1].0);
@@ -117,8 +126,12 @@ fn what_pods_write_outlives_them_on_a_host_and_on_a_server() {
     assert_eq!(inside.must(&["get", "pod", "disk-writer", "-o", "jsonpath={.spec.nodeName}"]), *node);
     inside.must(&["delete", "pod", "disk-writer", "share-writer", "--timeout=120s"]);
     assert_eq!(inside.read("disk-reader", "disk", "/data/deep/er/file"), "kept on a disk\n");
-    assert_eq!(inside.must(&["exec", "share-holder", "--", "/hello", "cat", "/data/file"]), "kept on a server\n");
-    let refused = kubectl(&inside.kubeconfig, &["exec", "share-holder", "--", "/hello", "append", "/data/file", "x"]);
+    assert_eq!(
+        inside.must(&["exec", "share-holder", "--", "/hello", "cat", "/data/file"]),
+        "kept on a server\n"
+    );
+    let refused =
+        kubectl(&inside.kubeconfig, &["exec", "share-holder", "--", "/hello", "append", "/data/file", "x"]);
     assert!(refused.is_err_and(|error| error.contains("Read-only")), "the claim is mounted read-only");
 
     // Its claim is protected while a pod has it; the mount goes with the pod, the data stays.
