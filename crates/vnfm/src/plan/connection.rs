@@ -78,7 +78,8 @@ pub fn resolve(
         (true, named) => Ok(Connection {
             key: key.clone(),
             info: info.clone(),
-            vim: None,
+            // What is secret may be only there: an instance keeps how its VIM is reached, and not as whom.
+            vim: named.map(|vim| vim.name_any()),
             gateway: named.and_then(|vim| vim.spec.gateway.clone()),
         }),
         (false, Some(vim)) => {
@@ -205,6 +206,10 @@ mod tests {
         }}));
         let connection = resolve(&asked, &[vim("a", true)]).expect("complete");
         assert_eq!((connection.vim, connection.gateway), (None, None));
+        // As an instance keeps it.
+        let kept = resolve(&BTreeMap::new(), &[vim("b", true)]).expect("the default one");
+        let again = resolve(&BTreeMap::from([(kept.key.clone(), kept.info.clone())]), &[vim("b", false)]);
+        assert_eq!(again, Ok(kept), "its credentials are still those of the registered one");
     }
 
     #[test]
