@@ -140,6 +140,11 @@ impl Machine {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// The key that root may log in with.
+    pub(crate) fn login_key(&self) -> &PrivateKey {
+        &self.key
+    }
+
     pub(crate) async fn connect(&self) -> Session {
         let target = Target {
             address: ([127, 0, 0, 1], 22).into(),
