@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use drystone_api::{
     custom_resource_definitions,
-    nfv::{PackageOnboardingState, Vim, VimSpec, VimType, VnfInstance, VnfInstanceSpec, VnfLcmOperation, VnfLcmOperationSpec, VnfPackage, VnfPackageSpec},
+    nfv::{Vim, VimSpec, VimType, VnfInstance, VnfInstanceSpec, VnfLcmOperation, VnfLcmOperationSpec, VnfPackage, VnfPackageSpec},
 };
 use drystone_apiserver::{ApiServer, Config, Profile, ServiceNetwork};
 use drystone_csar::{Library, Limits};
@@ -23,7 +23,7 @@ use drystone_identity::{
     tls::{self, ServerIdentity},
     user::MASTERS,
 };
-use drystone_sol003::types::{LcmOperationState, LcmOperationType};
+use drystone_sol003::types::{LcmOperationState, LcmOperationType, PackageOnboardingState};
 use drystone_store::embedded::{EmbeddedStore, Options};
 use drystone_vnfm::{
     cnf,

@@ -168,6 +168,8 @@ fn what_pods_write_outlives_them_on_a_host_and_on_a_server() {
     inside.must(&["wait", "pv/share", "--for=jsonpath={.status.phase}=Released", "--timeout=120s"]);
 
     assert!(Command::new("kill").args(["-9", &ganesha]).status().unwrap().success());
+    // It was stopped together with what it started.
+    let _ = daemon.kill();
     let _ = daemon.wait();
     drystone.must(&["delete", "cluster/mlops", "-n", "research", "--timeout=300s"]);
     drystone.assert_all_given_back();
