@@ -6,7 +6,10 @@ use std::{path::Path, process::Command, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use drystone_api::{
     custom_resource_definitions,
-    nfv::{Vim, VimSpec, VimType, VnfInstance, VnfInstanceSpec, VnfLcmOperation, VnfLcmOperationSpec, VnfPackage, VnfPackageSpec},
+    nfv::{
+        Vim, VimSpec, VimType, VnfInstance, VnfInstanceSpec, VnfLcmOperation, VnfLcmOperationSpec,
+        VnfPackage, VnfPackageSpec,
+    },
 };
 use drystone_apiserver::{ApiServer, Config, Profile, ServiceNetwork};
 use drystone_csar::{Library, Limits};
@@ -92,7 +95,8 @@ impl Lab {
         let tokens = Arc::new(StaticTokens::new());
         let token = StaticTokens::generate();
         tokens.insert(TokenDigest::of(&token), UserInfo::new("vnfm", [MASTERS]));
-        let mut config = Config::new(Profile::Cluster, Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap()));
+        let mut config =
+            Config::new(Profile::Cluster, Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap()));
         config.authentication = config.authentication.clone().with(tokens);
         config.services = Some(ServiceNetwork {
             cidrs: vec!["10.43.0.0/16".parse().unwrap()],
@@ -129,11 +133,19 @@ impl Lab {
     /// Makes an instance.
     pub(crate) async fn instance(&self, name: &str) {
         let spec = VnfInstanceSpec { vnfd_id: VNFD.to_owned(), ..VnfInstanceSpec::default() };
-        self.api::<VnfInstance>().create(&PostParams::default(), &VnfInstance::new(name, spec)).await.unwrap();
+        self.api::<VnfInstance>()
+            .create(&PostParams::default(), &VnfInstance::new(name, spec))
+            .await
+            .unwrap();
     }
 
     /// Does an operation and waits until it ends, or fails for the time being.
-    pub(crate) async fn operate(&self, instance: &str, operation: LcmOperationType, parameters: Value) -> VnfLcmOperation {
+    pub(crate) async fn operate(
+        &self,
+        instance: &str,
+        operation: LcmOperationType,
+        parameters: Value,
+    ) -> VnfLcmOperation {
         let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("op-{number}");
         let spec = VnfLcmOperationSpec {
@@ -144,6 +156,9 @@ impl Lab {
         };
         let operations = self.api::<VnfLcmOperation>();
         operations.create(&PostParams::default(), &VnfLcmOperation::new(&name, spec)).await.unwrap();
+        // As front ends do it: whoever asks takes the instance.
+        let taken = Patch::Merge(json!({"status": {"operation": name}}));
+        self.api::<VnfInstance>().patch_status(instance, &PatchParams::default(), &taken).await.unwrap();
         eventually(&format!("the end of {operation:?}"), async || {
             let now = operations.get(&name).await.unwrap();
             let state = now.status.as_ref().map(|status| status.operation_state);
@@ -155,7 +170,9 @@ impl Lab {
 
     /// The same, and it must succeed.
     pub(crate) async fn must(&self, instance: &str, operation: LcmOperationType, parameters: Value) {
+        let begin = std::time::Instant::now();
         let done = self.operate(instance, operation, parameters).await;
+        println!("{operation:?}: {:.2} s", begin.elapsed().as_secs_f64());
         let status = done.status.unwrap();
         assert_eq!(status.operation_state, LcmOperationState::Completed, "{operation:?}: {:?}", status.error);
     }

@@ -46,7 +46,10 @@ async fn a_function_is_made_scaled_healed_and_ended() {
     let scale = |kind: &str| json!({"type": kind, "aspectId": "web_servers", "numberOfSteps": 1});
     lab.must("web", LcmOperationType::Scale, scale("SCALE_OUT")).await;
     assert_eq!(lab.pods().await.len(), 3);
-    assert!(pods.iter().all(|pod| futures::executor::block_on(lab.pods()).contains(pod)), "those before stay");
+    assert!(
+        pods.iter().all(|pod| futures::executor::block_on(lab.pods()).contains(pod)),
+        "those before stay"
+    );
     lab.must("web", LcmOperationType::Scale, scale("SCALE_IN")).await;
     assert_eq!(lab.pods().await.len(), 2);
 
@@ -70,7 +73,8 @@ async fn what_belongs_to_others_is_left_alone_and_a_roll_back_leaves_nothing() {
     volume(&lab).await;
     // Somebody has a Service of that name.
     let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 1}]}});
-    let service = lab.api::<Service>().create(&PostParams::default(), &serde_json::from_value(service).unwrap()).await;
+    let service =
+        lab.api::<Service>().create(&PostParams::default(), &serde_json::from_value(service).unwrap()).await;
     let theirs = service.unwrap().uid();
     lab.instance("web").await;
     let failed = lab.operate("web", LcmOperationType::Instantiate, instantiation()).await;
