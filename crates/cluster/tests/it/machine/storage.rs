@@ -181,8 +181,14 @@ impl Lab {
 
     /// Waits for a phase.
     async fn reaches(&self, phase: StorageServerPhase) -> StorageServerStatus {
+        let mut said = String::new();
         eventually(&format!("phase {phase:?}"), async || {
             let status = self.api::<StorageServer>().get("data").await.unwrap().status.unwrap_or_default();
+            let says = format!("{:?}: {}", status.phase, status.message);
+            if says != said {
+                println!("{says}");
+                said = says;
+            }
             let failed = status.phase == StorageServerPhase::Failed && phase != StorageServerPhase::Failed;
             assert!(!failed, "{}", status.message);
             (status.phase == phase).then_some(status)
