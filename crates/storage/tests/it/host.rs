@@ -140,6 +140,11 @@ impl Machine {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// The key that root may log in with.
+    pub(crate) fn login_key(&self) -> &PrivateKey {
+        &self.key
+    }
+
     pub(crate) async fn connect(&self) -> Session {
         let target = Target {
             address: ([127, 0, 0, 1], 22).into(),
@@ -161,8 +166,22 @@ impl Machine {
     }
 }
 
+/// Processes of a name in the network of the calling thread.
+fn here(name: &str) -> Vec<String> {
+    let own = fs::read_link("/proc/thread-self/ns/net").unwrap_or_default();
+    let listed = Command::new("pgrep").args(["-x", name]).output();
+    let listed =
+        listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let is_here =
+        |process: &&str| fs::read_link(format!("/proc/{process}/ns/net")).is_ok_and(|net| net == own);
+    listed.lines().filter(is_here).map(str::to_owned).collect()
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
+        for process in here("rpcbind") {
+            let _ = Command::new("kill").args(["-KILL", &process]).status();
+        }
         if let Ok(pid) = fs::read_to_string("/run/drystone-nfs.pid") {
             let _ = Command::new("kill").args(["-KILL", pid.trim()]).status();
         }

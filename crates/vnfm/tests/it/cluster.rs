@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use drystone_api::{
     custom_resource_definitions,
     nfv::{
-        PackageOnboardingState, Vim, VimSpec, VimType, VnfInstance, VnfInstanceSpec, VnfLcmOperation,
-        VnfLcmOperationSpec, VnfPackage, VnfPackageSpec,
+        Vim, VimSpec, VimType, VnfInstance, VnfInstanceSpec, VnfLcmOperation, VnfLcmOperationSpec,
+        VnfPackage, VnfPackageSpec,
     },
 };
 use drystone_apiserver::{ApiServer, Config, Profile, ServiceNetwork};
@@ -26,7 +26,7 @@ use drystone_identity::{
     tls::{self, ServerIdentity},
     user::MASTERS,
 };
-use drystone_sol003::types::{LcmOperationState, LcmOperationType};
+use drystone_sol003::types::{LcmOperationState, LcmOperationType, PackageOnboardingState};
 use drystone_store::embedded::{EmbeddedStore, Options};
 use drystone_vnfm::{
     cnf,
@@ -156,6 +156,9 @@ impl Lab {
         };
         let operations = self.api::<VnfLcmOperation>();
         operations.create(&PostParams::default(), &VnfLcmOperation::new(&name, spec)).await.unwrap();
+        // As front ends do it: whoever asks takes the instance.
+        let taken = Patch::Merge(json!({"status": {"operation": name}}));
+        self.api::<VnfInstance>().patch_status(instance, &PatchParams::default(), &taken).await.unwrap();
         eventually(&format!("the end of {operation:?}"), async || {
             let now = operations.get(&name).await.unwrap();
             let state = now.status.as_ref().map(|status| status.operation_state);
@@ -167,7 +170,9 @@ impl Lab {
 
     /// The same, and it must succeed.
     pub(crate) async fn must(&self, instance: &str, operation: LcmOperationType, parameters: Value) {
+        let begin = std::time::Instant::now();
         let done = self.operate(instance, operation, parameters).await;
+        println!("{operation:?}: {:.2} s", begin.elapsed().as_secs_f64());
         let status = done.status.unwrap();
         assert_eq!(status.operation_state, LcmOperationState::Completed, "{operation:?}: {:?}", status.error);
     }

@@ -63,11 +63,21 @@ impl Inside<'_> {
     }
 }
 
-/// A process of a host, by which its namespaces are entered.
-fn process_of(drystone: &Drystone, host: &str) -> String {
+/// Processes of a host whose arguments contain a word of their own.
+fn processes(drystone: &Drystone, host: &str, word: &str) -> Vec<String> {
     let output = Command::new("ip").args(["netns", "pids", &drystone.namespace(host)]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().next().unwrap_or_else(|| panic!("nothing runs on {host}")).to_owned()
+    let has = |process: &&str| {
+        let arguments = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        arguments.split('\0').any(|argument| argument == word) && !arguments.starts_with("unshare")
+    };
+    text.lines().filter(has).map(str::to_owned).collect()
+}
+
+/// The first process of a host, by which its namespaces are entered.
+fn process_of(drystone: &Drystone, host: &str) -> String {
+    let found = processes(drystone, host, "guest-init");
+    found.into_iter().next().unwrap_or_else(|| panic!("nothing runs on {host}"))
 }
 
 fn enter(process: &str) -> Command {
@@ -134,15 +144,32 @@ fn what_pods_write_outlives_them_on_a_host_and_on_a_server() {
         kubectl(&inside.kubeconfig, &["exec", "share-holder", "--", "/hello", "append", "/data/file", "x"]);
     assert!(refused.is_err_and(|error| error.contains("Read-only")), "the claim is mounted read-only");
 
-    // Its claim is protected while a pod has it; the mount goes with the pod, the data stays.
+    // An agent that comes back finds the mount, which its pod uses all the time.
     let holder = process_of(&drystone, other);
     assert_ne!(mounts_of(&holder, &server), 0, "the share is mounted");
+    let agent = processes(&drystone, other, "node").remove(0);
+    assert!(Command::new("kill").args(["-9", &agent]).status().unwrap().success());
+    drystone.wait_for("another agent", || {
+        processes(&drystone, other, "node").first().is_some_and(|found| *found != agent).then_some(())
+    });
+    drystone.wait_for("the share under the new agent", || {
+        let read = ["exec", "share-holder", "--", "/hello", "cat", "/data/file"];
+        kubectl(&inside.kubeconfig, &read).is_ok_and(|text| text == "kept on a server\n").then_some(())
+    });
+
+    // Its claim is protected while a pod has it. A server that does not answer keeps no pod; the mount goes with it, the data stays.
     inside.must(&["delete", "pvc", "share", "--wait=false"]);
+    let phase = ["get", "pv", "share", "-o", "jsonpath={.status.phase}"];
+    assert_eq!(inside.must(&phase), "Bound");
+    let ganesha = processes(&drystone, &server_host, "ganesha.nfsd").remove(0);
+    assert!(Command::new("kill").args(["-STOP", &ganesha]).status().unwrap().success());
     inside.must(&["delete", "pod", "share-holder", "disk-reader", "--timeout=120s"]);
     assert_eq!(mounts_of(&holder, &server), 0, "a mount is left");
     inside.must(&["wait", "pv/share", "--for=jsonpath={.status.phase}=Released", "--timeout=120s"]);
 
-    let _ = enter(&process_of(&drystone, &server_host)).args(["pkill", "-F", "/run/ganesha.pid"]).status();
+    assert!(Command::new("kill").args(["-9", &ganesha]).status().unwrap().success());
+    // It was stopped together with what it started.
+    let _ = daemon.kill();
     let _ = daemon.wait();
     drystone.must(&["delete", "cluster/mlops", "-n", "research", "--timeout=300s"]);
     drystone.assert_all_given_back();

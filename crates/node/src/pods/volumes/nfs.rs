@@ -176,7 +176,12 @@ impl ShareMounter {
                 return Ok(());
             }
             if let Ok(Some(_)) = child.try_wait() {
-                return Err(ShareError::Failed { export: name(), reason: last_words(log) });
+                let reason = last_words(log);
+                // What it says of the export itself need not be said twice.
+                let own = format!("mounting {export} by NFSv3: ");
+                let reason =
+                    reason.strip_prefix(&own).map_or(reason.clone(), |rest| format!("by NFSv3: {rest}"));
+                return Err(ShareError::Failed { export: name(), reason });
             }
             if begin.elapsed() >= MOUNT_DEADLINE {
                 let _ = child.kill().await;
