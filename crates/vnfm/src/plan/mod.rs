@@ -9,3 +9,6 @@ pub mod members;
 pub mod operation;
 pub mod outline;
 pub mod state;
+
+#[cfg(test)]
+mod golden;

@@ -206,14 +206,19 @@ impl Planner<'_> {
         Ok(first.into_iter().chain(infrastructure).chain([end]).collect())
     }
 
-    fn script(&self, hook: Hook) -> Result<Option<String>, Problem> {
+    /// A hook that the package has, and its script. Where it has none for scaling to a level, those for scaling stand in: what is to be
+    /// done with members that come and go is the same.
+    fn script(&self, hook: Hook) -> Result<Option<(Hook, String)>, Problem> {
         // A package is changed by the new one's rules.
-        let flavour = self.order.blueprint.flavour(&self.outline.flavour);
-        match flavour {
-            Ok(flavour) => Ok(flavour.hooks().remove(&hook.to_string())),
-            Err(_) if self.outline.flavour.is_empty() => Ok(None),
-            Err(problem) => Err(problem),
-        }
+        let mut hooks = match self.order.blueprint.flavour(&self.outline.flavour) {
+            Ok(flavour) => flavour.hooks(),
+            Err(_) if self.outline.flavour.is_empty() => return Ok(None),
+            Err(problem) => return Err(problem),
+        };
+        let stands_in = (hook.operation == LcmOperationType::ScaleToLevel)
+            .then_some(Hook { operation: LcmOperationType::Scale, ..hook });
+        let mut candidates = [Some(hook), stands_in].into_iter().flatten();
+        Ok(candidates.find_map(|hook| Some((hook, hooks.remove(&hook.to_string())?))))
     }
 
     fn has(&self, hook: Hook) -> Result<bool, Problem> {
@@ -221,7 +226,7 @@ impl Planner<'_> {
     }
 
     fn hook(&self, hook: Hook, situation: &Situation) -> Result<Vec<StepSpec>, Problem> {
-        let Some(script) = self.script(hook)? else { return Ok(Vec::new()) };
+        let Some((hook, script)) = self.script(hook)? else { return Ok(Vec::new()) };
         let driver = self.order.drivers.for_script(&script).ok_or_else(|| {
             let known = self.order.drivers.scripts().collect::<Vec<_>>().join(", ");
             let known =
@@ -281,16 +286,13 @@ impl Planner<'_> {
     }
 
     fn update(&self) -> StepSpec {
+        let scales = matches!(self.operation(), LcmOperationType::Scale | LcmOperationType::ScaleToLevel);
         let adds = self.outline.after.len() + self.outline.affected.len() > self.outline.before.len();
         let known = self.outline.before.iter().map(|vnfc| vnfc.server.clone());
         let parameters = StackUpdateParameters {
             stack: self.stack(),
             owner: self.owner(),
-            known: if adds && !matches!(self.operation(), LcmOperationType::Heal) {
-                known.collect()
-            } else {
-                Vec::new()
-            },
+            known: if scales && adds { known.collect() } else { Vec::new() },
         };
         StepSpec {
             timeout_seconds: STACK_TIMEOUT,
