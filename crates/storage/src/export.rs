@@ -195,15 +195,16 @@ fn export_ids<'a>(directories: impl Iterator<Item = &'a str>) -> BTreeMap<&'a st
     ids
 }
 
-/// Configuration of NFS-Ganesha (ganesha-config(8)): NFSv4 alone, so that no port mapper is needed.
+/// Configuration of NFS-Ganesha (ganesha-config(8)): NFSv4, and NFSv3 for clients in user space, which is what nodes have whose kernel
+/// cannot mount NFS. Version 3 needs a port mapper.
 pub fn ganesha_config(exports: &[Export], recovery: &str) -> String {
     let directories = by_directory(exports);
     let ids = export_ids(directories.keys().copied());
     let mut text = format!(
         "# Written by Drystone; it is replaced as a whole.\n\
-         NFS_CORE_PARAM {{ Protocols = 4; NFS_Port = 2049; Enable_NLM = false; Enable_RQUOTA = false; }}\n\
+         NFS_CORE_PARAM {{ Protocols = 3, 4; NFS_Port = 2049; MNT_Port = 20048; Enable_UDP = false; Enable_NLM = false; Enable_RQUOTA = false; }}\n\
          NFSv4 {{ Minor_Versions = 0, 1, 2; Lease_Lifetime = 15; Grace_Period = 15; Only_Numeric_Owners = true; RecoveryRoot = \"{recovery}\"; }}\n\
-         EXPORT_DEFAULTS {{ SecType = sys; Protocols = 4; Transports = TCP; Access_Type = None; }}\n\
+         EXPORT_DEFAULTS {{ SecType = sys; Protocols = 3, 4; Transports = TCP; Access_Type = None; }}\n\
          LOG {{ Default_Log_Level = EVENT; }}\n"
     );
     for (directory, networks) in &directories {

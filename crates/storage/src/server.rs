@@ -104,6 +104,11 @@ mv -f -- "$folder/ganesha.conf.new" "$folder/ganesha.conf"
 running() { [ -s "$pid" ] && [ "$(cat "/proc/$(cat -- "$pid")/comm" 2>/dev/null)" = ganesha.nfsd ]; }
 listening() { grep -qE '^ *[0-9]+: [0-9A-F]+:0801 [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; }
 program=$(command -v ganesha.nfsd)
+# Without a port mapper the server does not start.
+if ! systemctl start rpcbind.socket rpcbind.service >/dev/null 2>&1 && command -v rpcbind >/dev/null && ! pidof rpcbind >/dev/null; then
+  mkdir -p /run/rpcbind
+  rpcbind >&2
+fi
 if systemctl daemon-reload >/dev/null 2>&1; then
   systemctl disable --now nfs-ganesha.service >/dev/null 2>&1 || :
   unit=/etc/systemd/system/drystone-nfs.service

@@ -11,6 +11,7 @@ pub(crate) mod ops;
 pub(crate) mod secrets;
 pub(crate) mod site;
 pub(crate) mod software;
+pub(crate) mod vnf;
 
 use kube::{
     Client,

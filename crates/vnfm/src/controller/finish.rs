@@ -78,7 +78,7 @@ impl Occurrences {
         };
         match occurrence.spec.operation {
             LcmOperationType::Instantiate => {
-                after.credentials = self.keep_secrets(occurrence, &instance).await?
+                after.credentials = self.keep_secrets(occurrence, &instance).await?;
             }
             LcmOperationType::ModifyInfo => modify_components(occurrence, &mut after),
             _ => {}
@@ -243,10 +243,11 @@ impl Occurrences {
             occurrence.spec.operation,
             LcmOperationType::Instantiate | LcmOperationType::ModifyInfo
         );
-        if changed && state_of(occurrence) == LcmOperationState::RollingBack {
-            if let Some(requeue) = self.refresh(occurrence).await? {
-                return Ok(requeue);
-            }
+        if changed
+            && state_of(occurrence) == LcmOperationState::RollingBack
+            && let Some(requeue) = self.refresh(occurrence).await?
+        {
+            return Ok(requeue);
         }
         let error = occurrence.status.as_ref().and_then(|status| {
             let failed = status.transitions.iter().rev().find(|change| change.error.is_some());

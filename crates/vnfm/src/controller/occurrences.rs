@@ -53,7 +53,7 @@ impl Reconciler for Occurrences {
         let engine = self.world.operations.get(&key);
         let engine = engine.as_deref();
         match state::next(&occurrence, engine) {
-            Next::Wait => {}
+            Next::Wait => self.let_go(&occurrence).await?,
             Next::Prepare => return self.prepare(&occurrence).await,
             Next::Begun => self.begun(&occurrence, Some(&key.name)).await?,
             Next::Withdraw => self.end(&occurrence, LcmOperationState::RolledBack, None).await?,
@@ -142,6 +142,11 @@ impl Occurrences {
         .await
     }
 
+    /// What has ended holds nothing: a kill may have come between the two.
+    async fn let_go(&self, occurrence: &VnfLcmOperation) -> Result<(), Failure> {
+        if state_of(occurrence).is_final() { self.release(occurrence).await } else { Ok(()) }
+    }
+
     /// Ends it without its having changed the instance.
     pub(super) async fn end(
         &self,
@@ -149,6 +154,14 @@ impl Occurrences {
         to: LcmOperationState,
         error: Option<ProblemDetails>,
     ) -> Result<(), Failure> {
+        // By an outdated copy, an instance would be given back that it has begun to work on since.
+        let current = self.api(occurrence).get_opt(&occurrence.name_any()).await?;
+        let same = |current: &VnfLcmOperation| {
+            current.uid() == occurrence.uid() && state_of(current) == state_of(occurrence)
+        };
+        if !current.as_ref().is_some_and(same) {
+            return Ok(());
+        }
         self.release(occurrence).await?;
         let now = Timestamp::now();
         let from = state_of(occurrence);
@@ -165,10 +178,13 @@ impl Occurrences {
 
     /// Gives the instance back.
     pub(super) async fn release(&self, occurrence: &VnfLcmOperation) -> Result<(), Failure> {
-        let Some(instance) = self.instance(occurrence) else { return Ok(()) };
+        let name = occurrence.name_any();
+        let held = |instance: &Arc<VnfInstance>| {
+            instance.status.as_ref().and_then(|status| status.operation.as_deref()) == Some(&name)
+        };
+        let Some(instance) = self.instance(occurrence).filter(held) else { return Ok(()) };
         let api: Api<VnfInstance> =
             Api::namespaced(self.client.clone(), &occurrence.namespace().unwrap_or_default());
-        let name = occurrence.name_any();
         update_status(&api, instance.as_ref(), |status| {
             if status.operation.as_deref() == Some(&name) {
                 status.operation = None;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     mgmt::Drivers,
-    model::{Blueprint, Hook, Problem, SecretNames, Situation},
+    model::{Blueprint, Flavour, Hook, Problem, SecretNames, Situation},
     steps::{
         InventoryParameters, MarkUnhealthy, MarkUnhealthyParameters, ReadInventory, StackCreate,
         StackCreateParameters, StackDelete, StackDeleteParameters, StackUpdate, StackUpdateParameters,
@@ -351,7 +351,7 @@ impl Planner<'_> {
     }
 
     fn inventory(&self, id: &str, stack: Option<String>) -> StepSpec {
-        let topology = self.order.blueprint.flavour(&self.outline.flavour).map(|flavour| flavour.topology());
+        let topology = self.order.blueprint.flavour(&self.outline.flavour).map(Flavour::topology);
         let topology = topology.unwrap_or_default();
         let storages = topology.vdus.values().flatten();
         let names: BTreeSet<String> = topology
@@ -385,7 +385,7 @@ impl Planner<'_> {
             api_version: occurrence.spec.api_version,
             package: package.to_owned(),
             flavour: self.outline.flavour.clone(),
-            topology: flavour.map(|flavour| flavour.topology()).unwrap_or_default(),
+            topology: flavour.map(Flavour::topology).unwrap_or_default(),
             parameters: Value::Object(occurrence.spec.parameters.clone()),
             instantiated_with: status.additional_parameters,
             secrets: SecretNames { operation: occurrence.spec.secret.clone(), instance: status.credentials },

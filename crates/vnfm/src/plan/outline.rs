@@ -215,7 +215,7 @@ impl Request<'_> {
 
     fn rescaled(&self, difference: &BTreeMap<String, i64>, levels: BTreeMap<String, u32>) -> Outline {
         // Version 1 takes the oldest, unless told otherwise.
-        let reversed = self.additional("is_reverse").is_some_and(|value| is_true(value));
+        let reversed = self.additional("is_reverse").is_some_and(is_true);
         let oldest_first = self.operation.api_version == ApiVersion::V1 && !reversed;
         let affected = members::victims(&self.before, difference, oldest_first);
         let after = members::changed(&self.before, difference, &affected);

@@ -76,10 +76,10 @@ impl Loader {
         let instance: VnfInstance = reader.get(&occurrence.spec.instance).await?;
         let status = instance.status.clone().unwrap_or_default();
         let mut operation = occurrence.spec.clone();
-        if let Some(secret) = &occurrence.spec.secret {
-            if let Some(full) = reader.secret_json(secret, PARAMETERS_KEY).await? {
-                operation.parameters = full;
-            }
+        if let Some(secret) = &occurrence.spec.secret
+            && let Some(full) = reader.secret_json(secret, PARAMETERS_KEY).await?
+        {
+            operation.parameters = full;
         }
         let kept = match &status.credentials {
             Some(secret) => reader.secret_json(secret, PARAMETERS_KEY).await?,
@@ -107,6 +107,49 @@ impl Loader {
         let target = operation.parameters.get("vnfdId").and_then(Value::as_str).unwrap_or_default();
         let new = open(&reader.package(target).await?)?;
         Ok((new, Some(current)))
+    }
+}
+
+/// What a step on a Kubernetes works with.
+pub(crate) struct OnKubernetes {
+    /// `additionalParams` of the instantiation in full.
+    pub(crate) instantiated_with: Map<String, Value>,
+    /// The request in full.
+    pub(crate) request: Map<String, Value>,
+    /// Uid of the package that the instance is made of; while the package is changed, still the old one.
+    pub(crate) package: String,
+    /// The VIM.
+    pub(crate) access: Access,
+    /// Name of the Site through whose gateway it is reached.
+    pub(crate) gateway: Option<String>,
+}
+
+impl OnKubernetes {
+    /// What the step of this context works with.
+    pub(crate) async fn load(context: &StepContext) -> Result<Self, StepError> {
+        let namespace = &context.subject().namespace;
+        let reader = Reader { client: context.client(), namespace };
+        let occurrence: VnfLcmOperation = reader.get(&context.subject().name).await?;
+        if occurrence.uid().as_deref() != Some(&context.subject().uid) {
+            return Err(StepError::permanent("the operation that this is done for is gone"));
+        }
+        let instance: VnfInstance = reader.get(&occurrence.spec.instance).await?;
+        let status = instance.status.clone().unwrap_or_default();
+        let mut operation = occurrence.spec.clone();
+        if let Some(secret) = &occurrence.spec.secret
+            && let Some(full) = reader.secret_json(secret, PARAMETERS_KEY).await?
+        {
+            operation.parameters = full;
+        }
+        let kept = match &status.credentials {
+            Some(secret) => reader.secret_json(secret, PARAMETERS_KEY).await?,
+            None => None,
+        };
+        let instantiated_with = kept.unwrap_or_else(|| status.additional_parameters.clone());
+        let (connection, access) = reader.connection(&operation, &status).await?;
+        let package = reader.package(&instance.spec.vnfd_id).await?;
+        let request = operation.parameters;
+        Ok(Self { instantiated_with, request, package, access, gateway: connection.gateway })
     }
 }
 

@@ -8,6 +8,7 @@ mod stack;
 mod vim;
 
 pub use library::{CsarBlueprint, LibraryBlueprints};
+pub(crate) use load::OnKubernetes;
 pub use load::{BlueprintError, Blueprints, Loaded, secret_values};
 pub use openstack::OpenStackDriver;
 pub use parameters::{
