@@ -107,7 +107,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     personality::start_logging(if long_running {
         "info,audit=warn,kube_client::client::builder=off"
     } else {
-        "warn"
+        // Whoever waits for an API server says so itself.
+        "warn,kube_client::client=off"
     });
     if let Err(error) = personality::install_crypto() {
         eprintln!("drystone: {error}");

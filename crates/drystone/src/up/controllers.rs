@@ -94,7 +94,7 @@ pub(crate) fn start(
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let software = software::prepare(&mut actions, keys, args.data(), redfish.caches(), events.clone())?;
-    let lifecycle = vnfm::prepare(&mut actions, packages)?;
+    let lifecycle = vnfm::prepare(&mut actions, packages, images)?;
     let metal = MetalConfig {
         ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),

@@ -1,6 +1,9 @@
 //! The life cycle of VNFs: package library, drivers of hooks, VIMs, container network functions.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use drystone_csar::{Library, Limits};
 use drystone_engine::{action::ActionRegistry, harness::ControllerConfig};
@@ -22,14 +25,18 @@ pub(super) fn library(data: &Path) -> Result<Library, Failure> {
 }
 
 /// Registers the steps of life cycles, and says what the controllers need.
-pub(super) fn prepare(actions: &mut ActionRegistry, library: &Library) -> Result<LifecycleConfig, Failure> {
+pub(super) fn prepare(
+    actions: &mut ActionRegistry,
+    library: &Library,
+    images: Vec<PathBuf>,
+) -> Result<LifecycleConfig, Failure> {
     let blueprints: Arc<dyn Blueprints> = Arc::new(LibraryBlueprints(library.clone()));
     let vims: Arc<dyn VimDriver> = Arc::new(OpenStackDriver::default());
     steps::register(actions, &StepDependencies { blueprints: blueprints.clone(), vims: vims.clone() })?;
     let packages = Arc::new(library.clone());
     kubernetes::register(
         actions,
-        &kubernetes::Dependencies { packages, program: std::env::current_exe().ok() },
+        &kubernetes::Dependencies { packages, program: std::env::current_exe().ok(), images },
     )?;
     cnf::register(actions, library)?;
     let mut drivers = Drivers::new();

@@ -185,12 +185,27 @@ pub(super) async fn start_node(facts: &NodeFacts<'_>) -> Result<(), Failure> {
         "podBlocks": [facts.block],
         "serviceCIDR": services,
         "clusterDNS": services.hosts().nth(9).into_iter().collect::<Vec<_>>(),
+        "images": images()?,
         "labels": if facts.is_control_plane { json!({role: ""}) } else { json!({}) },
         "taints": if facts.is_control_plane { json!([taint]) } else { json!([]) },
     });
     let path = format!("{CONFIG}/node.yaml");
     write_public(Path::new(&path), &serde_json::to_vec_pretty(&config)?)?;
     start("drystone-node", "Drystone node agent", &format!("{PROGRAM} node --config {path}")).await
+}
+
+/// Image archives that were brought to this machine.
+fn images() -> Result<Vec<PathBuf>, Failure> {
+    let entries = match std::fs::read_dir("/var/lib/drystone/images") {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("/var/lib/drystone/images: {error}").into()),
+    };
+    let mut found: Vec<PathBuf> =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>()?;
+    found.retain(|path| path.extension().is_some_and(|end| end == "tar"));
+    found.sort();
+    Ok(found)
 }
 
 /// Makes a service, and starts it; one that runs goes on with what it has.

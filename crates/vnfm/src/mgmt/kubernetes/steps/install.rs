@@ -1,6 +1,6 @@
 //! Installing Kubernetes, and letting nodes join.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use drystone_engine::action::{Action, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
@@ -15,6 +15,10 @@ use crate::mgmt::kubernetes::{
     programs::{self, DIRECTORY, Invitation},
     task::Task,
 };
+
+/// Where the program `drystone` is on nodes, and image archives for it.
+const PROGRAM: &str = "/usr/local/bin/drystone";
+const IMAGES: &str = "/var/lib/drystone/images";
 
 /// Largest script, in bytes.
 const MAX_SCRIPT: usize = 4 * 1024 * 1024;
@@ -61,26 +65,42 @@ impl Installation<'_> {
         }
     }
 
-    /// Brings the program that the embedded distribution consists of, unless the node has it.
+    /// Brings the program that the embedded distribution consists of, and images for it, unless the node has them.
     async fn bring_program(&self) -> Result<(), StepError> {
-        const PATH: &str = "/usr/local/bin/drystone";
-        if self.cluster.parameters.installer != Installer::Embedded {
+        if self.cluster.parameters.installer == Installer::Kubeadm {
             return Ok(());
         }
-        let Some(program) = &self.dependencies.program else { return Ok(()) };
-        let opened = tokio::fs::File::open(program).await;
-        let unreadable =
-            |error: std::io::Error| StepError::transient(format!("{}: {error}", program.display()));
-        let file = opened.map_err(unreadable)?;
-        let size = file.metadata().await.map_err(unreadable)?.len();
-        let text = format!("stat -L -c %s {PATH} 2>/dev/null || echo none");
+        if self.cluster.parameters.installer == Installer::Embedded
+            && let Some(program) = &self.dependencies.program
+        {
+            self.bring(program, PROGRAM, 0o755).await?;
+        }
+        // A package's script uses the program where it is; other nodes have no use for the archives.
+        let text = format!("if [ -x {PROGRAM} ]; then echo yes; else echo no; fi");
         let looking = Program::new("looking for the program", &text).answer(1024);
+        if self.reached.ask(self.context, looking).await?.trim() != "yes" {
+            return Ok(());
+        }
+        for image in &self.dependencies.images {
+            let name = image.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            self.bring(image, &format!("{IMAGES}/{name}"), 0o644).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings a file to the node, unless one of the same size is there.
+    async fn bring(&self, from: &Path, to: &str, mode: u32) -> Result<(), StepError> {
+        let unreadable = |error: std::io::Error| StepError::transient(format!("{}: {error}", from.display()));
+        let file = tokio::fs::File::open(from).await.map_err(unreadable)?;
+        let size = file.metadata().await.map_err(unreadable)?.len();
+        let text = format!("stat -L -c %s -- {} 2>/dev/null || echo none", quote(to));
+        let looking = Program::new(format!("looking for {to}"), &text).answer(1024);
         if self.reached.ask(self.context, looking).await?.trim() == size.to_string() {
             return Ok(());
         }
-        self.context.progress(10, format!("bringing {size} bytes of program to {}", self.node.name));
+        self.context.progress(10, format!("bringing {to} ({size} bytes) to {}", self.node.name));
         let limit = Duration::from_secs(1200);
-        let upload = self.reached.session.upload(PATH, 0o755, file, self.reached.privilege.clone(), limit);
+        let upload = self.reached.session.upload(to, mode, file, self.reached.privilege.clone(), limit);
         self.context.wait_for(upload).await?.map(drop).map_err(|error| ssh_failure(&error))
     }
 
@@ -233,9 +253,12 @@ impl Action for JoinNode {
         label(context, &via, &cluster, node, &name).await
     }
 
-    /// Takes the node out again.
+    /// Takes the node out again, unless the cluster goes as a whole.
     async fn undo(&self, context: &StepContext, task: Task) -> Result<(), StepError> {
         let cluster = Cluster::load(context, &task.source).await?;
+        if !cluster.stands() {
+            return Ok(());
+        }
         let node = node_of(&task)?;
         let Ok(via) = cluster.connect_to_control_plane(context, &task).await else {
             // The cluster is taken back as well, or never came to be.

@@ -68,6 +68,8 @@ pub struct Dependencies {
     pub packages: Arc<dyn PackageFiles>,
     /// The program `drystone`, which nodes of the embedded distribution get.
     pub program: Option<PathBuf>,
+    /// Image archives, which nodes of the embedded distribution import.
+    pub images: Vec<PathBuf>,
 }
 
 /// What is known of a node once it is prepared.
