@@ -16,6 +16,7 @@ pub(crate) use site_controllers::registration_line;
 pub(crate) mod sites;
 mod software;
 mod storage;
+mod vim;
 
 use std::{
     collections::BTreeMap,
