@@ -239,7 +239,8 @@ impl Cloud {
     fn of_resources(&self, call: Call, asked: &Asked) -> Result<Answer, Refusal> {
         self.read(asked, false, |record, stack| {
             if call == Call::Resources {
-                let mut shown = self.resources_shown(record, stack, depth(asked));
+                let detail = asked.query("with_detail").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+                let mut shown = self.resources_shown(record, stack, depth(asked), detail);
                 for (key, field) in [("type", "resource_type"), ("name", "resource_name"), ("status", "resource_status")] {
                     if let Some(wanted) = asked.query(key) {
                         shown.retain(|resource| resource[field] == wanted);

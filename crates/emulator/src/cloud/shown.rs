@@ -126,8 +126,14 @@ impl Cloud {
         shown
     }
 
-    /// The resources of a stack, and of those nested in it so many levels deep.
-    pub(super) fn resources_shown(&self, record: &Record, stack: &Stack, depth: u32) -> Vec<Value> {
+    /// The resources of a stack, and of those nested in it so many levels deep; with their attributes if details are asked for.
+    pub(super) fn resources_shown(
+        &self,
+        record: &Record,
+        stack: &Stack,
+        depth: u32,
+        detail: bool,
+    ) -> Vec<Value> {
         let mut shown: Vec<Value> = Vec::new();
         let leaving = record
             .leaving
@@ -136,11 +142,11 @@ impl Cloud {
             .map(|leaving| &leaving.resource);
         let leaving = leaving.filter(|resource| !stack.resources.contains_key(&resource.name));
         for resource in stack.resources.values().chain(leaving) {
-            shown.push(self.resource_shown(record, stack, resource, false));
+            shown.push(self.resource_shown(record, stack, resource, detail));
             if let Some(inside) =
                 record.stacks.get(&resource.physical).filter(|_| resource.nested && depth > 0)
             {
-                shown.extend(self.resources_shown(record, inside, depth - 1));
+                shown.extend(self.resources_shown(record, inside, depth - 1, detail));
             }
         }
         shown

@@ -1,5 +1,6 @@
 //! The emulated cloud, over HTTP.
 
 mod client;
+mod driver;
 mod protocol;
 mod stacks;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{SITE, Session, TestCloud, ids};
 
-const TOP: &str = "
+pub(super) const TOP: &str = "
 heat_template_version: 2013-05-23
 description: a cluster
 parameters:
@@ -77,7 +77,7 @@ outputs:
   device: {value: {get_attr: [storage, name]}}
 ";
 
-const NODE: &str = "
+pub(super) const NODE: &str = "
 heat_template_version: 2013-05-23
 parameters:
   flavor: {type: string}
@@ -106,7 +106,7 @@ fn cluster(name: &str) -> Value {
         "parameters": nfv(1)})
 }
 
-fn nfv(masters: u32) -> Value {
+pub(super) fn nfv(masters: u32) -> Value {
     json!({"nfv": {"VDU": {"masterNode": {"computeFlavourId": "m1.large", "vcImageId": "ubuntu", "desired_capacity": masters}},
         "CP": {"masterNode_CP": {"network": "9d1ff9b0-0b1c-4a3c-8f0e-0a63f0b7c001"}}}})
 }
