@@ -1,5 +1,5 @@
 //! The emulated cloud, over HTTP.
 
-mod client;
+pub(super) mod client;
 mod protocol;
 mod stacks;
