@@ -1,6 +1,6 @@
 //! The emulated cloud, over HTTP.
 
-mod client;
 mod driver;
+pub(super) mod client;
 mod protocol;
 mod stacks;
