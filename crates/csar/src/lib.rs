@@ -9,21 +9,26 @@
 //! | [`hot`] | base HOTs: the Heat templates of a flavour |
 //! | [`Package`] | all of it together |
 //! | [`userdata`] | stack requests of life-cycle operations, as Tacker's user-data classes make them |
+//! | [`preview`] | what a request would do |
 //! | [`Library`] | packages on disk |
+//! | [`build()`] | makes a CSAR out of a directory |
 //!
 //! Reading a package finds all of its problems at once, each with file, line, column, and what to do.
 
 pub mod archive;
+mod build;
 pub mod hot;
 mod library;
 pub mod meta;
 mod package;
+pub mod preview;
 mod problem;
 pub mod userdata;
 pub mod vnfd;
 pub mod yaml;
 
 pub use archive::{FileError, Limits};
+pub use build::{BuildError, build};
 pub use library::{Committed, Incoming, Library, LibraryError};
 pub use package::{Artifact, Package};
 pub use problem::{Problem, Problems, Severity};

@@ -235,7 +235,9 @@ impl Library {
     pub fn remove(&self, uid: &str) -> Result<(), LibraryError> {
         let path = self.path(uid)?;
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("removing", &path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("removing", &path)(error));
+            }
             _ => {}
         }
         self.cache().changed(uid);
@@ -256,7 +258,8 @@ impl Cache {
 
     fn keep(&mut self, uid: &str, package: &Arc<Package>) {
         if self.packages.len() >= CACHED
-            && let Some(oldest) = self.packages.iter().min_by_key(|(_, (used, _))| *used).map(|(uid, _)| uid.clone())
+            && let Some(oldest) =
+                self.packages.iter().min_by_key(|(_, (used, _))| *used).map(|(uid, _)| uid.clone())
         {
             self.packages.remove(&oldest);
         }

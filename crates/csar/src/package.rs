@@ -65,7 +65,8 @@ impl Package {
         };
         let meta = Meta::read(&archive, limits.text, problems)?;
         let vnfd = Vnfd::read(&archive, &meta, limits.text, problems);
-        let images: Vec<SoftwareImage> = vnfd.iter().flat_map(|vnfd| vnfd.flavours.values()).flat_map(images).collect();
+        let images: Vec<SoftwareImage> =
+            vnfd.iter().flat_map(|vnfd| vnfd.flavours.values()).flat_map(images).collect();
         let is_image = |file: &FileBlock| {
             let stored = images.iter().any(|image| image.image_path.as_deref() == Some(file.name.as_str()));
             stored || file.name.starts_with("Files/images/")
@@ -74,7 +75,8 @@ impl Package {
         let artifacts = artifacts(&archive, &meta, is_image, problems);
         let vnfd = vnfd?;
         let mut seen = BTreeSet::new();
-        let images = images.into_iter().filter(|image| seen.insert((image.id.clone(), image.name.clone()))).collect();
+        let images =
+            images.into_iter().filter(|image| seen.insert((image.id.clone(), image.name.clone()))).collect();
         let (limits, warnings) = (limits.clone(), Problems::new());
         Some(Self { archive, limits, meta, vnfd, artifacts, images, warnings })
     }

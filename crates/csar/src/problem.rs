@@ -96,24 +96,12 @@ impl Problems {
     }
 
     /// An error at a place of a file.
-    pub fn error(
-        &mut self,
-        file: &str,
-        mark: Mark,
-        message: impl Into<String>,
-        advice: impl Into<String>,
-    ) {
+    pub fn error(&mut self, file: &str, mark: Mark, message: impl Into<String>, advice: impl Into<String>) {
         self.add(Problem::new(Severity::Error, file, mark, message, advice));
     }
 
     /// A warning at a place of a file.
-    pub fn warning(
-        &mut self,
-        file: &str,
-        mark: Mark,
-        message: impl Into<String>,
-        advice: impl Into<String>,
-    ) {
+    pub fn warning(&mut self, file: &str, mark: Mark, message: impl Into<String>, advice: impl Into<String>) {
         self.add(Problem::new(Severity::Warning, file, mark, message, advice));
     }
 

@@ -32,6 +32,8 @@ enum Command {
     Site(command::site::SiteArgs),
     /// Sign software: keys, signatures, bundles
     Software(command::software::SoftwareArgs),
+    /// VNF packages: check them, pack them, see what a request would do
+    Vnf(command::vnf::VnfArgs),
     /// Show and change how secrets are encrypted
     Secrets(command::secrets::SecretsArgs),
     /// Print the administrator's kubeconfig of a cluster
@@ -49,6 +51,8 @@ enum Command {
     Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
+    /// Make this machine part of a Kubernetes of Drystone's own
+    Kubernetes(command::kubernetes::KubernetesArgs),
     /// Mount a directory of an NFS server, on a host whose kernel has no NFS client, and serve it until it is unmounted
     NfsMount(personality::nfs_mount::NfsMountArgs),
     /// Make an image archive out of one static program; upload images to the site's store, and list them
@@ -117,6 +121,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
         Command::JoinToken(args) => personality::block_on(command::join_token::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
+        Command::Vnf(args) => command::vnf::run(&args),
         Command::Secrets(args) => personality::block_on(command::secrets::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
@@ -127,6 +132,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Node(args) => personality::block_on(personality::node::run(args)),
         Command::NfsMount(args) => personality::nfs_mount::run(&args),
         Command::Software(args) => personality::block_on(command::software::run(args)),
+        Command::Kubernetes(args) => personality::block_on(command::kubernetes::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
     };
     match outcome {

@@ -1,6 +1,12 @@
 //! Starts a site from its file and its state directory, and takes it down again.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use drystone_agent::download::Detours;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -11,12 +17,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     backend::{Backend, BackendError, GatewayConfig, GatewayEndpoints},
     bmc::Bmc,
+    cloud::{
+        Cloud, CloudSetup,
+        bodies::{Bodies, SimBodies},
+    },
     credentials::Credentials,
-    endpoints::{self, Endpoints, Gateway, Service},
+    endpoints::{self, CloudEndpoint, CloudUserEndpoint, Endpoints, Gateway, Service},
     fabric::{FabricLinks, FabricService, FabricSetup, Hosts},
     hardware::{Hardware, HardwareError, HardwareFiles, HostRecord},
     listener::{self, Emulated, Ports, Serving},
-    netns::{NetnsBackend, NetnsConfig},
+    netns::{NetnsBackend, NetnsBodies, NetnsConfig},
     qemu::{QemuBackend, QemuConfig},
     sim::{SimBackend, SimHostState},
     site::{BackendKind, FabricServices, HostSpec, SiteError, SiteFile, is_core},
@@ -30,6 +40,8 @@ const PORTS: &str = "ports.json";
 const SITE: &str = "site.json";
 /// Name of the gateway's proxy among the addresses.
 const PROXY: &str = "gateway proxy";
+/// Name of the cloud among the addresses.
+const CLOUD: &str = "cloud";
 /// How many hosts are taken up at once after a restart.
 const RESUME_CONCURRENCY: usize = 16;
 /// How often it is looked whether hosts that run have gone off by themselves.
@@ -173,6 +185,7 @@ pub async fn run_until_signal(config: EmulatorConfig) -> Result<(), EmulatorErro
 pub struct Emulator {
     endpoints: Endpoints,
     backend: Arc<dyn Backend>,
+    bodies: Arc<dyn Bodies>,
     hosts: Arc<Hosts>,
     serving: Serving,
     state: StateDirectory,
@@ -200,7 +213,8 @@ impl Emulator {
             detours: detours(&site, config.controller),
         };
         let records = load_records(&site, &files)?;
-        let backend = make_backend(&config, &site, &state, &records)?;
+        let (backend, network) = make_backend(&config, &site, &state, &records)?;
+        let bodies = make_bodies(&site, network)?;
 
         let mut ports: Ports = state::read_json(&state.path().join(PORTS))?.unwrap_or_default();
         let proxy_listen = ports.get(PROXY).copied().filter(|address| address.ip().is_loopback());
@@ -233,6 +247,7 @@ impl Emulator {
         let fabric_services = builder.start_fabrics(&state, &hosts).await?;
         let bmcs = builder.start_bmcs(&hosts).await?;
         let sunfish_agents = builder.start_sunfish(&state, config.sunfish_core.as_deref()).await?;
+        let cloud = builder.start_cloud(&state, bodies.clone()).await?;
         observe(&hosts, std::mem::take(&mut builder.links), &builder.serving);
         state::write_json(&state.path().join(PORTS), &builder.ports)?;
         let endpoints = Endpoints {
@@ -242,9 +257,10 @@ impl Emulator {
             fabric_services,
             sunfish_agents,
             gateway: gateway_endpoint(&site, &gateway, &reached, backend.hosts_network()),
+            cloud,
         };
         endpoints::write(state.path(), &endpoints)?;
-        Ok(Self { endpoints, backend, hosts, serving: builder.serving, state })
+        Ok(Self { endpoints, backend, bodies, hosts, serving: builder.serving, state })
     }
 
     /// Where the site can be reached.
@@ -259,6 +275,7 @@ impl Emulator {
     pub async fn stop(self) -> Result<(), EmulatorError> {
         endpoints::remove(self.state.path());
         self.quiesce().await;
+        self.bodies.stop().await?;
         self.backend.stop().await?;
         Ok(())
     }
@@ -311,7 +328,7 @@ fn make_backend(
     site: &SiteFile,
     state: &StateDirectory,
     records: &HashMap<String, HostRecord>,
-) -> Result<Arc<dyn Backend>, BackendError> {
+) -> Result<(Arc<dyn Backend>, Option<NetnsBackend>), BackendError> {
     match config.backend.unwrap_or(site.backend) {
         BackendKind::Sim => {
             let known = records.iter().map(|(name, record)| SimHostState {
@@ -319,15 +336,43 @@ fn make_backend(
                 on: record.is_settled_on(),
                 installed: record.installed,
             });
-            Ok(Arc::new(SimBackend::new(known)))
+            Ok((Arc::new(SimBackend::new(known)), None))
         }
-        BackendKind::Netns => Ok(Arc::new(make_namespaces(config, state, false)?)),
+        BackendKind::Netns => {
+            let namespaces = make_namespaces(config, state, false)?;
+            Ok((Arc::new(namespaces.clone()), Some(namespaces)))
+        }
         BackendKind::Qemu => {
             // Namespaces need root, and hosts a way to Drystone; else they are behind QEMU's own address translation.
             let root = nix::unistd::geteuid().is_root() && site.gateway.is_some();
             let network = root.then(|| make_namespaces(config, state, true)).transpose()?;
-            Ok(Arc::new(QemuBackend::new(QemuConfig { state_directory: state.path().to_owned(), network })))
+            let state_directory = state.path().to_owned();
+            let backend = QemuBackend::new(QemuConfig { state_directory, network: network.clone() });
+            Ok((Arc::new(backend), network))
         }
+    }
+}
+
+/// What gives the virtual machines of the site's cloud a body.
+fn make_bodies(site: &SiteFile, network: Option<NetnsBackend>) -> Result<Arc<dyn Bodies>, BackendError> {
+    let what = || format!("cloud of site {}", site.name);
+    let wanted = site.cloud.as_ref().and_then(|cloud| cloud.bodies);
+    match (wanted, network) {
+        (Some(BackendKind::Sim), _) | (None, None) => Ok(Arc::new(SimBodies)),
+        (Some(BackendKind::Qemu), _) => Err(BackendError {
+            what: what(),
+            reason: "cloud.bodies: qemu is not among what machines can be; use netns or sim".to_owned(),
+        }),
+        (None, Some(_)) if site.cloud.is_none() => Ok(Arc::new(SimBodies)),
+        (Some(BackendKind::Netns) | None, Some(network)) => {
+            Ok(Arc::new(NetnsBodies::new(network, &site.name)?))
+        }
+        (Some(BackendKind::Netns), None) => Err(BackendError {
+            what: what(),
+            reason:
+                "cloud.bodies: netns needs the site's gateway to be one of namespaces; use backend netns, too"
+                    .to_owned(),
+        }),
     }
 }
 
@@ -492,6 +537,64 @@ impl Builder {
             started.push(self.serve(&format!("bmc {name}"), name, index, bmc).await?);
         }
         Ok(started)
+    }
+
+    /// Starts the site's cloud, if it has one: machines first, for those that ran on are expected to.
+    async fn start_cloud(
+        &mut self,
+        state: &StateDirectory,
+        bodies: Arc<dyn Bodies>,
+    ) -> Result<Option<CloudEndpoint>, EmulatorError> {
+        let site = Arc::clone(&self.site);
+        let Some(spec) = &site.cloud else { return Ok(None) };
+        let directory = state.directory("cloud")?;
+        let mut passwords = BTreeMap::new();
+        for user in &spec.users {
+            let password = match &user.password {
+                Some(password) => password.clone(),
+                None => state.password(&format!("cloud/password-{}", listener::file_name(&user.name)))?,
+            };
+            passwords.insert(user.name.clone(), password);
+        }
+        let cloud = Cloud::open(CloudSetup {
+            site: &site,
+            spec,
+            directory: &directory,
+            passwords,
+            bodies: Arc::clone(&bodies),
+            shutdown: self.serving.shutdown.clone(),
+            tasks: self.serving.tasks.clone(),
+        })?;
+        let present = cloud.present();
+        bodies.start(&spec.networks, present.machines, present.volumes).await?;
+        for (floating, to) in present.floating {
+            bodies.lead(floating, to).await?;
+        }
+        if let Some(listen) = spec.listen {
+            self.ports.insert(CLOUD.to_owned(), listen);
+        }
+        let failed = |source| EmulatorError::Listen { service: CLOUD.to_owned(), source };
+        let listener = listener::listen(&mut self.ports, CLOUD, 0).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        if let Some(wanted) = spec.listen.filter(|wanted| wanted.port() != 0 && *wanted != address) {
+            // Users were told where it is; another port would be nowhere.
+            return Err(failed(std::io::Error::new(
+                std::io::ErrorKind::AddrInUse,
+                format!("{wanted} (cloud.listen) is taken; choose another port"),
+            )));
+        }
+        cloud.resume(&format!("http://{address}"));
+        listener::serve(listener, Arc::clone(&cloud), &self.serving);
+        let users = cloud.accounts().into_iter().map(|account| CloudUserEndpoint {
+            name: account.user,
+            password: account.password,
+            project: account.project,
+        });
+        Ok(Some(CloudEndpoint {
+            auth_url: format!("http://{address}/identity/v3"),
+            region: spec.region.clone(),
+            users: users.collect(),
+        }))
     }
 
     async fn serve<S: Emulated>(

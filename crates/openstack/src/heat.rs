@@ -108,10 +108,9 @@ impl Heat {
 
 fn may_repeat(error: &OpenStackError, repeat: Repeat) -> bool {
     match error {
-        OpenStackError::Unreachable { not_sent: true, .. } => true,
+        OpenStackError::Unreachable { not_sent: true, .. } | OpenStackError::Status { code: 429, .. } => true,
         // 409 is for the caller to judge: something else is done to the stack.
         OpenStackError::Status { code: 409, .. } => false,
-        OpenStackError::Status { code: 429, .. } => true,
         error => repeat == Repeat::Safe && error.is_transient(),
     }
 }

@@ -30,7 +30,7 @@ pub enum StorageError {
         why: String,
     },
     /// It took too long.
-    #[error("{what} did not happen within {seconds} s: {state}")]
+    #[error("waited {seconds} s in vain {what}: {state}")]
     Deadline {
         /// What was waited for.
         what: String,

@@ -67,21 +67,7 @@ pub async fn register(
         cluster.apply(volume.object()).await?;
     }
     let names: Vec<String> = volumes.iter().map(|volume| volume.name().to_owned()).collect();
-    let mut patience = Patience::new(format!("{} can be claimed", names.join(", ")), limit);
-    loop {
-        let there = by_name(cluster).await?;
-        let waiting: Vec<String> = names
-            .iter()
-            .filter_map(|name| {
-                let phase = there.get(name).map_or("missing", phase);
-                (!matches!(phase, "Available" | "Bound")).then(|| format!("{name} is {phase}"))
-            })
-            .collect();
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        patience.pause(&waiting).await?;
-    }
+    await_goal(cluster, &Goal::Claimable(names), limit).await
 }
 
 fn phase(volume: &Value) -> &str {
@@ -103,23 +89,12 @@ pub async fn unregister(
 ) -> Result<(), StorageError> {
     let there = by_name(cluster).await?;
     // What comes under the same name later is not meant.
-    let meant: BTreeMap<&str, &str> =
-        names.iter().filter_map(|name| Some((name.as_str(), uid(there.get(name)?)))).collect();
+    let meant: Vec<(String, String)> =
+        names.iter().filter_map(|name| Some((name.clone(), uid(there.get(name)?).to_owned()))).collect();
     for (name, uid) in &meant {
         cluster.delete(name, uid).await?;
     }
-    let mut patience = Patience::new("PersistentVolumes are gone".to_owned(), limit);
-    loop {
-        let there = by_name(cluster).await?;
-        let left = meant
-            .iter()
-            .filter(|(name, meant)| there.get(**name).is_some_and(|object| uid(object) == **meant));
-        let waiting: Vec<String> = left.map(|(name, _)| format!("{name} is still there")).collect();
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        patience.pause(&waiting).await?;
-    }
+    await_goal(cluster, &Goal::Gone(meant), limit).await
 }
 
 /// Deletes PersistentVolumes if nobody uses the storage, and waits until they are gone.
@@ -152,31 +127,59 @@ async fn by_name(cluster: &impl Cluster) -> Result<BTreeMap<String, Value>, Stor
     Ok(listed.into_iter().filter_map(|object| Some((name(&object)?, object))).collect())
 }
 
-/// How long something is waited for.
-struct Patience {
-    what: String,
-    limit: Duration,
-    end: tokio::time::Instant,
-    pause: Duration,
+/// What is waited for.
+enum Goal {
+    /// These can be claimed, or have been.
+    Claimable(Vec<String>),
+    /// These, by name and uid, are gone.
+    Gone(Vec<(String, String)>),
 }
 
-impl Patience {
-    fn new(what: String, limit: Duration) -> Self {
-        Self { what, limit, end: tokio::time::Instant::now() + limit, pause: PAUSE.0 }
+impl Goal {
+    /// What is still waited for.
+    fn waiting(&self, there: &BTreeMap<String, Value>) -> Vec<String> {
+        match self {
+            Self::Claimable(names) => names
+                .iter()
+                .filter_map(|name| {
+                    let phase = there.get(name).map_or("missing", phase);
+                    (!matches!(phase, "Available" | "Bound")).then(|| format!("{name} is {phase}"))
+                })
+                .collect(),
+            Self::Gone(meant) => meant
+                .iter()
+                .filter(|(name, meant)| there.get(name).is_some_and(|object| uid(object) == meant))
+                .map(|(name, _)| format!("{name} is still there"))
+                .collect(),
+        }
     }
 
-    /// Pauses before the next question, unless there is no time for it.
-    async fn pause(&mut self, waiting: &[String]) -> Result<(), StorageError> {
-        if tokio::time::Instant::now() + self.pause >= self.end {
+    fn what(&self) -> String {
+        match self {
+            Self::Claimable(names) => format!("that {} can be claimed", names.join(", ")),
+            Self::Gone(_) => "that PersistentVolumes are gone".to_owned(),
+        }
+    }
+}
+
+/// Asks until nothing is waited for any more.
+async fn await_goal(cluster: &impl Cluster, goal: &Goal, limit: Duration) -> Result<(), StorageError> {
+    let end = tokio::time::Instant::now() + limit;
+    let mut pause = PAUSE.0;
+    loop {
+        let waiting = goal.waiting(&by_name(cluster).await?);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() + pause >= end {
             return Err(StorageError::Deadline {
-                what: self.what.clone(),
-                seconds: self.limit.as_secs(),
+                what: goal.what(),
+                seconds: limit.as_secs(),
                 state: waiting.join(", "),
             });
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE.1);
-        Ok(())
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
     }
 }
 

@@ -42,14 +42,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            entries: 10_000,
-            name: 512,
-            total: 64 << 30,
-            ratio: 500,
-            text: 4 << 20,
-            file: 64 << 20,
-        }
+        Self { entries: 10_000, name: 512, total: 64 << 30, ratio: 500, text: 4 << 20, file: 64 << 20 }
     }
 }
 
@@ -108,7 +101,9 @@ impl Archive {
     /// # Errors
     /// All that is wrong with its names and sizes.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, Problems> {
-        let kind = fs::metadata(path).map_err(|error| whole(format!("{}: {error}", path.display()), "give the path of a CSAR file or of a directory"))?;
+        let kind = fs::metadata(path).map_err(|error| {
+            whole(format!("{}: {error}", path.display()), "give the path of a CSAR file or of a directory")
+        })?;
         let mut problems = Problems::new();
         let archive = if kind.is_dir() {
             let mut items = BTreeMap::new();
@@ -130,8 +125,14 @@ impl Archive {
         }
         let total: u64 = self.items.values().fold(0, |sum, item| sum.saturating_add(item.size));
         if total > limits.total {
-            let message = format!("the files of the package have {total} bytes, more than the {} that are allowed", limits.total);
-            problems.add(whole(message, "leave out large images: name them in the VNFD, and give them to the VIM"));
+            let message = format!(
+                "the files of the package have {total} bytes, more than the {} that are allowed",
+                limits.total
+            );
+            problems.add(whole(
+                message,
+                "leave out large images: name them in the VNFD, and give them to the VIM",
+            ));
         }
         for (name, next) in self.items.keys().zip(self.items.keys().skip(1)) {
             if next.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('/')) {
@@ -148,7 +149,8 @@ impl Archive {
 
     /// Paths of the files in a directory (with its sub-directories), in order.
     pub fn below<'a>(&'a self, directory: &'a str) -> impl Iterator<Item = &'a str> {
-        self.names().filter(move |name| name.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')))
+        self.names()
+            .filter(move |name| name.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/')))
     }
 
     /// Whether there is a file of that path.
@@ -247,8 +249,15 @@ fn directory(
             Ok(kind) if kind.is_file() => {
                 items.insert(name, Item { size: kind.len(), index: 0 });
             }
-            Ok(_) => problems.error(&name, Mark::FILE, "is neither a file nor a directory", "put a file in place of the link"),
-            Err(error) => problems.error(&name, Mark::FILE, format!("not readable: {error}"), "make it readable"),
+            Ok(_) => problems.error(
+                &name,
+                Mark::FILE,
+                "is neither a file nor a directory",
+                "put a file in place of the link",
+            ),
+            Err(error) => {
+                problems.error(&name, Mark::FILE, format!("not readable: {error}"), "make it readable");
+            }
         }
     }
 }
@@ -259,7 +268,8 @@ fn zip_items(
     limits: &Limits,
     problems: &mut Problems,
 ) -> Result<BTreeMap<String, Item>, Problems> {
-    let file = File::open(path).map_err(|error| whole(format!("{}: {error}", path.display()), "make it readable"))?;
+    let file = File::open(path)
+        .map_err(|error| whole(format!("{}: {error}", path.display()), "make it readable"))?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| not_a_zip(&error))?;
     if archive.has_duplicate_names() {
         problems.add(whole("two files of the archive have the same name", "pack each file once"));
@@ -286,7 +296,12 @@ fn zip_items(
         };
         let bare = name.strip_suffix('/').unwrap_or(&name);
         if let Err(reason) = check_name(bare, limits.name) {
-            problems.error(&name, Mark::FILE, reason, "rename it, and pack it by a path inside of the package");
+            problems.error(
+                &name,
+                Mark::FILE,
+                reason,
+                "rename it, and pack it by a path inside of the package",
+            );
             continue;
         }
         if name.ends_with('/') {
@@ -298,7 +313,10 @@ fn zip_items(
         } else if entry.encrypted() {
             Some(("is encrypted".to_owned(), "pack it without a password"))
         } else if size > 1 << 20 && size / packed.max(1) > limits.ratio {
-            let message = format!("{packed} bytes of the archive become {size}, more than {} times as many", limits.ratio);
+            let message = format!(
+                "{packed} bytes of the archive become {size}, more than {} times as many",
+                limits.ratio
+            );
             Some((message, "pack it without compression if it is meant to be so"))
         } else {
             None
@@ -313,7 +331,10 @@ fn zip_items(
 }
 
 fn not_a_zip(error: &ZipError) -> Problem {
-    whole(format!("not a zip archive that can be read: {error}"), "pack the package as a plain zip archive, for instance with `drystone vnf package`")
+    whole(
+        format!("not a zip archive that can be read: {error}"),
+        "pack the package as a plain zip archive, for instance with `drystone vnf package`",
+    )
 }
 
 #[cfg(test)]

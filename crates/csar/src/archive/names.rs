@@ -33,7 +33,11 @@ pub fn check_name(name: &str, longest: usize) -> Result<(), String> {
 
 /// The path that `reference` means in a file of `directory` (empty: the root): `.` and `..` are followed, but not out of the package.
 pub fn resolve(directory: &str, reference: &str) -> Option<String> {
-    if reference.starts_with('/') || reference.contains('\\') || reference.contains("://") {
+    if reference.is_empty()
+        || reference.starts_with('/')
+        || reference.contains('\\')
+        || reference.contains("://")
+    {
         return None;
     }
     let mut parts: Vec<&str> = directory.split('/').filter(|part| !part.is_empty()).collect();

@@ -32,7 +32,12 @@ pub(super) fn templates(hot: &BaseHot, problems: &mut Problems) {
     for (name, nested) in &hot.nested {
         let mut types = hot.templates().flat_map(types_of);
         if !types.any(|used| used == name) {
-            problems.warning(&nested.path, nested.root.mark, "no template refers to this one", "leave it out, or use it");
+            problems.warning(
+                &nested.path,
+                nested.root.mark,
+                "no template refers to this one",
+                "leave it out, or use it",
+            );
         }
     }
 }
@@ -55,18 +60,31 @@ fn resource(hot: &BaseHot, template: &Template, node: &Node, problems: &mut Prob
         problems.error(file, node.mark, "the resource has no type", "write its type");
         return;
     };
-    if type_node.text() == Some(AUTO_SCALING_GROUP) && node.at(&["properties", "resource", "type"]).is_none() {
-        problems.error(file, node.mark, "the group has no `resource` with a type", "say what its members are");
+    if type_node.text() == Some(AUTO_SCALING_GROUP) && node.at(&["properties", "resource", "type"]).is_none()
+    {
+        problems.error(
+            file,
+            node.mark,
+            "the group has no `resource` with a type",
+            "say what its members are",
+        );
     }
-    let inner = [node.at(&["properties", "resource", "type"]), node.at(&["properties", "resource_def", "type"])];
+    let inner =
+        [node.at(&["properties", "resource", "type"]), node.at(&["properties", "resource_def", "type"])];
     for node in std::iter::once(type_node).chain(inner.into_iter().flatten()) {
         let Some(name) = node.text() else { continue };
         if !(name.ends_with(".yaml") || name.ends_with(".yml")) {
             continue;
         }
         if name.contains("://") || !hot.nested.contains_key(name) {
-            let message = format!("refers to the template `{name}`, which is not among the nested ones of the flavour");
-            problems.error(file, node.mark, message, "add it to `nested`, and refer to it by the name of its file");
+            let message =
+                format!("refers to the template `{name}`, which is not among the nested ones of the flavour");
+            problems.error(
+                file,
+                node.mark,
+                message,
+                "add it to `nested`, and refer to it by the name of its file",
+            );
         }
     }
 }
@@ -107,7 +125,12 @@ fn resource_references(template: &Template, node: &Node, problems: &mut Problems
 }
 
 /// What the parameter `nfv` is asked for is what the flavour has.
-pub(super) fn names(hot: &BaseHot, machines: &BTreeSet<&str>, ports: &BTreeSet<&str>, problems: &mut Problems) {
+pub(super) fn names(
+    hot: &BaseHot,
+    machines: &BTreeSet<&str>,
+    ports: &BTreeSet<&str>,
+    problems: &mut Problems,
+) {
     for template in hot.templates() {
         collect(&template.root, &mut |value| {
             let list = list_of(value);

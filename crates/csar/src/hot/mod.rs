@@ -122,12 +122,17 @@ impl BaseHot {
     }
 
     /// Checks the VDUs, volumes and ports that parameters name.
-    pub(crate) fn check_against(&self, machines: &BTreeSet<&str>, ports: &BTreeSet<&str>, problems: &mut Problems) {
+    pub(crate) fn check_against(
+        &self,
+        machines: &BTreeSet<&str>,
+        ports: &BTreeSet<&str>,
+        problems: &mut Problems,
+    ) {
         check::names(self, machines, ports, problems);
     }
 
     /// Groups of the top template that are about one of these VDUs: by what their parameters name, or else by the servers of the nested template.
-    pub fn groups<'v>(&self, vdus: impl Iterator<Item = &'v str> + Clone) -> Vec<Group> {
+    pub fn groups(&self, vdus: &[&str]) -> Vec<Group> {
         let groups = self.top.resources().iter().filter_map(|entry| {
             if entry.value.get("type").and_then(Node::text) != Some(AUTO_SCALING_GROUP) {
                 return None;
@@ -141,9 +146,9 @@ impl BaseHot {
             let servers = || {
                 let nested = self.nested.get(resource.get("type").and_then(Node::text)?)?;
                 let mut names = nested.resources().iter().map(|entry| entry.key.as_str());
-                names.find(|name| vdus.clone().any(|vdu| vdu == *name)).map(str::to_owned)
+                names.find(|name| vdus.contains(name)).map(str::to_owned)
             };
-            let vdu = named.filter(|name| vdus.clone().any(|vdu| vdu == name)).or_else(servers)?;
+            let vdu = named.filter(|name| vdus.contains(&name.as_str())).or_else(servers)?;
             let capacity = properties.get("desired_capacity");
             Some(Group {
                 name: entry.key.clone(),

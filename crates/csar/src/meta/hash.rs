@@ -73,7 +73,8 @@ impl Checksum {
     /// # Errors
     /// What is wrong with it.
     pub fn new(algorithm: &str, hash: &str) -> Result<Self, String> {
-        let known = Algorithm::from_name(algorithm).ok_or_else(|| format!("the algorithm `{algorithm}` is not known"))?;
+        let known = Algorithm::from_name(algorithm)
+            .ok_or_else(|| format!("the algorithm `{algorithm}` is not known"))?;
         if hash.len() != known.digits() || !hash.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(format!("a {known} has {} hexadecimal digits, which this is not", known.digits()));
         }

@@ -67,7 +67,7 @@ impl Meta {
     /// Reads the metadata of a package; `None` if they are not good enough to go on.
     pub fn read(archive: &Archive, text_limit: u64, problems: &mut Problems) -> Option<Self> {
         if !archive.has(TOSCA_META) {
-            let advice = "add it: `TOSCA-Meta-File-Version: 1.0`, `CSAR-Version: 1.1`, `Created-by: …` and `Entry-Definitions: Definitions/…` (`drystone vnf package` writes it)";
+            let advice = "add it: `TOSCA-Meta-File-Version: 1.0`, `CSAR-Version: 1.1`, `Created-by: …` and `Entry-Definitions: Definitions/…`";
             problems.error(TOSCA_META, Mark::FILE, "the package has no metadata", advice);
             return None;
         }
@@ -78,7 +78,12 @@ impl Meta {
             meta.header(first, archive, problems);
         }
         if meta.entry_definitions.is_empty() && !problems.any_error() {
-            problems.error(TOSCA_META, Mark::FILE, "`Entry-Definitions` is missing", "name the file of the VNFD in the first block");
+            problems.error(
+                TOSCA_META,
+                Mark::FILE,
+                "`Entry-Definitions` is missing",
+                "name the file of the VNFD in the first block",
+            );
         }
         for block in rest {
             meta.file(TOSCA_META, block, &["Name", "Source"], problems);
@@ -95,10 +100,20 @@ impl Meta {
     fn header(&mut self, block: &Block, archive: &Archive, problems: &mut Problems) {
         for (name, known) in [("TOSCA-Meta-File-Version", "1."), ("CSAR-Version", "1.")] {
             match block.get(name) {
-                None => problems.error(TOSCA_META, Mark::FILE, format!("`{name}` is missing"), "write it into the first block"),
+                None => problems.error(
+                    TOSCA_META,
+                    Mark::FILE,
+                    format!("`{name}` is missing"),
+                    "write it into the first block",
+                ),
                 Some(line) if !line.value.starts_with(known) => {
                     let message = format!("`{name}` is `{}`, of which nothing is known", line.value);
-                    problems.error(TOSCA_META, line.mark, message, "use version 1.0 of the metadata and 1.1 of CSAR");
+                    problems.error(
+                        TOSCA_META,
+                        line.mark,
+                        message,
+                        "use version 1.0 of the metadata and 1.1 of CSAR",
+                    );
                 }
                 Some(_) => {}
             }
@@ -107,8 +122,14 @@ impl Meta {
         let mut existing = |line: &Line| {
             let path = resolve("", &line.value).filter(|path| archive.has(path));
             if path.is_none() {
-                let message = format!("`{}` names `{}`, which the package does not have", line.name, line.value);
-                problems.error(TOSCA_META, line.mark, message, "name a file of the package, by its path from the root");
+                let message =
+                    format!("`{}` names `{}`, which the package does not have", line.name, line.value);
+                problems.error(
+                    TOSCA_META,
+                    line.mark,
+                    message,
+                    "name a file of the package, by its path from the root",
+                );
             }
             path
         };
@@ -125,13 +146,24 @@ impl Meta {
         let Some(line) = keys.iter().find_map(|key| block.get(key)) else {
             if let Some(line) = block.lines.first() {
                 let message = format!("a block without `{}`", keys[0]);
-                problems.error(stated_in, line.mark, message, "begin it with the path of the file that it is about");
+                problems.error(
+                    stated_in,
+                    line.mark,
+                    message,
+                    "begin it with the path of the file that it is about",
+                );
             }
             return;
         };
         let Some(name) = resolve("", &line.value) else {
-            let message = format!("`{}` is not in the package, and nothing is fetched from elsewhere", line.value);
-            problems.error(stated_in, line.mark, message, "put the file into the package, and name its path from the root");
+            let message =
+                format!("`{}` is not in the package, and nothing is fetched from elsewhere", line.value);
+            problems.error(
+                stated_in,
+                line.mark,
+                message,
+                "put the file into the package, and name its path from the root",
+            );
             return;
         };
         if self.files.iter().any(|file| file.name == name && file.stated_in == stated_in) {
@@ -144,27 +176,53 @@ impl Meta {
             (Some(algorithm), Some(hash)) => match Checksum::new(&algorithm.value, &hash.value) {
                 Ok(checksum) => Some(checksum),
                 Err(message) => {
-                    problems.error(stated_in, hash.mark, message, "use SHA-224, SHA-256, SHA-384 or SHA-512, and write the hash in hexadecimal");
+                    problems.error(
+                        stated_in,
+                        hash.mark,
+                        message,
+                        "use SHA-224, SHA-256, SHA-384 or SHA-512, and write the hash in hexadecimal",
+                    );
                     None
                 }
             },
             (Some(line), None) | (None, Some(line)) => {
-                problems.error(stated_in, line.mark, "`Algorithm` and `Hash` come together", "write both, or none");
+                problems.error(
+                    stated_in,
+                    line.mark,
+                    "`Algorithm` and `Hash` come together",
+                    "write both, or none",
+                );
                 None
             }
         };
         let content_type = block.get("Content-Type").map(|line| line.value.clone());
-        self.files.push(FileBlock { stated_in: stated_in.to_owned(), mark: line.mark, name, content_type, checksum });
+        self.files.push(FileBlock {
+            stated_in: stated_in.to_owned(),
+            mark: line.mark,
+            name,
+            content_type,
+            checksum,
+        });
     }
 
     /// Compares hashes and finds files that are missing; of images neither is asked.
-    pub fn check_files(&self, archive: &Archive, is_image: impl Fn(&FileBlock) -> bool, problems: &mut Problems) {
+    pub fn check_files(
+        &self,
+        archive: &Archive,
+        is_image: impl Fn(&FileBlock) -> bool,
+        problems: &mut Problems,
+    ) {
         for file in &self.files {
             let image = is_image(file);
             if !archive.has(&file.name) {
                 let message = format!("`{}` is not in the package", file.name);
                 if image {
-                    problems.warning(&file.stated_in, file.mark, message, "give the image to the VIM under the name in the VNFD");
+                    problems.warning(
+                        &file.stated_in,
+                        file.mark,
+                        message,
+                        "give the image to the VIM under the name in the VNFD",
+                    );
                 } else {
                     problems.error(&file.stated_in, file.mark, message, "add the file, or remove the block");
                 }
@@ -174,7 +232,10 @@ impl Meta {
             match Checksum::of_file(archive, &file.name, stated.algorithm) {
                 Ok(found) if found == *stated => {}
                 Ok(found) => {
-                    let message = format!("`{}` has the {} {}, not {}", file.name, found.algorithm, found.hash, stated.hash);
+                    let message = format!(
+                        "`{}` has the {} {}, not {}",
+                        file.name, found.algorithm, found.hash, stated.hash
+                    );
                     let advice = "put the right file in, or its hash (`drystone vnf package` writes hashes)";
                     problems.error(&file.stated_in, file.mark, message, advice);
                 }
@@ -233,7 +294,12 @@ fn blocks(file: &str, text: &str, problems: &mut Problems) -> Vec<Block> {
         };
         let (name, value) = (name.trim().to_owned(), unquoted(value.trim()).to_owned());
         if block.get(&name).is_some() {
-            problems.error(file, mark, format!("`{name}` is in the block twice"), "keep one; part blocks by an empty line");
+            problems.error(
+                file,
+                mark,
+                format!("`{name}` is in the block twice"),
+                "keep one; part blocks by an empty line",
+            );
             continue;
         }
         block.lines.push(Line { name, value, mark });

@@ -33,7 +33,9 @@ fn read(meta: &str, more: &[(&str, &str)]) -> (Option<Meta>, Problems) {
 
 #[test]
 fn blocks_are_read_and_hashes_compared() {
-    let text = format!("{HEAD}\nName: Scripts/x.sh\nContent-Type: application/sh\nAlgorithm: sha256\nHash: {HELLO}\n\nName: Files/images/i.img\nAlgorithm: SHA-256\nHash: {HELLO}\n");
+    let text = format!(
+        "{HEAD}\nName: Scripts/x.sh\nContent-Type: application/sh\nAlgorithm: sha256\nHash: {HELLO}\n\nName: Files/images/i.img\nAlgorithm: SHA-256\nHash: {HELLO}\n"
+    );
     let (meta, problems) = read(&text, &[("Files/images/i.img", "not that")]);
     let meta = meta.unwrap();
     assert_eq!(problems, Problems::new());
@@ -46,7 +48,11 @@ fn blocks_are_read_and_hashes_compared() {
 fn what_is_wrong_is_told_with_its_line() {
     let wrong = HELLO.replace('2', "3");
     for (text, place, part) in [
-        ("CSAR-Version: 1.1\nEntry-Definitions: Definitions/top.yaml\n".to_owned(), (0, 0), "`TOSCA-Meta-File-Version` is missing"),
+        (
+            "CSAR-Version: 1.1\nEntry-Definitions: Definitions/top.yaml\n".to_owned(),
+            (0, 0),
+            "`TOSCA-Meta-File-Version` is missing",
+        ),
         (HEAD.replace("1.1", "2.0"), (3, 1), "`CSAR-Version` is `2.0`"),
         (HEAD.replace("top", "none"), (4, 1), "does not have"),
         (format!("{HEAD}\nName: Scripts/y.sh\n"), (6, 1), "`Scripts/y.sh` is not in the package"),
@@ -71,20 +77,26 @@ fn without_metadata() {
     let (_directory, archive) = package(&[("a.yaml", "x: y")]);
     let mut problems = Problems::new();
     assert_eq!(Meta::read(&archive, 100, &mut problems), None);
-    assert!(problems.to_string().starts_with("TOSCA-Metadata/TOSCA.meta: the package has no metadata; add it"));
+    assert!(
+        problems.to_string().starts_with("TOSCA-Metadata/TOSCA.meta: the package has no metadata; add it")
+    );
 }
 
 #[test]
 fn a_manifest_tells_of_files() {
     let text = format!("{HEAD}ETSI-Entry-Manifest: x.mf\n");
-    let manifest = format!("metadata:\n  vnf_provider_id: us\n  vnf_product_name: it\n\nSource: Scripts/x.sh\nAlgorithm: SHA-256\nHash: {HELLO}\n\n-----BEGIN CMS-----\nMIIG\n-----END CMS-----\n");
+    let manifest = format!(
+        "metadata:\n  vnf_provider_id: us\n  vnf_product_name: it\n\nSource: Scripts/x.sh\nAlgorithm: SHA-256\nHash: {HELLO}\n\n-----BEGIN CMS-----\nMIIG\n-----END CMS-----\n"
+    );
     let (meta, problems) = read(&text, &[("x.mf", &manifest)]);
     assert_eq!(problems, Problems::new());
     assert_eq!(meta.unwrap().files[0].stated_in, "x.mf");
     let (_, problems) = read(&text, &[("x.mf", &manifest.replace("2cf24", "2cf25"))]);
     assert_eq!((problems.list()[0].file.as_str(), problems.list()[0].line), ("x.mf", 5));
     // Metadata without indentation, as they are found too.
-    let flat = format!("metadata:\nvnf_provider_id: us\nvnf_release_date_time: 2021-01-01T10:00:00Z\n\nSource: Scripts/x.sh\nAlgorithm: SHA-256\nHash: {HELLO}\n");
+    let flat = format!(
+        "metadata:\nvnf_provider_id: us\nvnf_release_date_time: 2021-01-01T10:00:00Z\n\nSource: Scripts/x.sh\nAlgorithm: SHA-256\nHash: {HELLO}\n"
+    );
     let (meta, problems) = read(&text, &[("x.mf", &flat)]);
     assert_eq!((problems, meta.unwrap().files.len()), (Problems::new(), 1));
 }

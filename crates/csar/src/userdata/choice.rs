@@ -32,7 +32,8 @@ pub struct Choice {
 /// # Errors
 /// If only one of the two parameters is there, one is not a text, or the package does not have the script.
 pub fn choose(package: &Package, additional: Option<&Value>) -> Result<Choice, UserDataError> {
-    let parameter = |name: &str| additional.and_then(|parameters| parameters.get(name)).filter(|value| !value.is_null());
+    let parameter =
+        |name: &str| additional.and_then(|parameters| parameters.get(name)).filter(|value| !value.is_null());
     match (parameter(SCRIPT_PARAMETER), parameter(CLASS_PARAMETER)) {
         (None, None) => Ok(Choice { class: DEFAULT_CLASS.to_owned(), script: None }),
         (Some(_), None) => Err(UserDataError::Incomplete(SCRIPT_PARAMETER, CLASS_PARAMETER)),

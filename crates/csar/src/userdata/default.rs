@@ -11,14 +11,18 @@ use super::{
     sections,
     views::{current, machines},
 };
-use crate::vnfd::Flavour;
+use crate::{vnfd::Flavour, yaml};
 
 /// Tacker's DefaultUserData.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultUserData;
 
 impl UserData for DefaultUserData {
-    fn stack_request(&self, operation: Operation, situation: &Situation<'_>) -> Result<StackRequest, UserDataError> {
+    fn stack_request(
+        &self,
+        operation: Operation,
+        situation: &Situation<'_>,
+    ) -> Result<StackRequest, UserDataError> {
         let asked = asked_for(&situation.base_hot()?.top.to_json());
         match operation {
             Operation::Instantiate => instantiate(situation, &asked),
@@ -38,7 +42,8 @@ impl UserData for DefaultUserData {
             }
             Operation::ChangePackageRollback => {
                 let (flavors, images) = situation.stored_assets();
-                let stored = |map: &BTreeMap<&str, &Value>, name: &str| map.get(name)?.as_str().map(str::to_owned);
+                let stored =
+                    |map: &BTreeMap<&str, &Value>, name: &str| map.get(name)?.as_str().map(str::to_owned);
                 let machines = machines_with(&asked, |name| (stored(&flavors, name), stored(&images, name)));
                 Ok(StackRequest::change(sections(machines, points(&asked, |name| situation.attached(name)))))
             }
@@ -69,13 +74,13 @@ fn instantiate(situation: &Situation<'_>, asked: &Value) -> Result<StackRequest,
         }
     }
     let links = situation.managed_links();
-    let (capacities, change) = fixed_capacities(situation.flavour()?, situation, |vdu| situation.wanted(vdu));
+    let (capacities, change) = fixed_capacities(situation.flavour()?, |vdu| situation.wanted(vdu));
     let template = if links.is_empty() && !change {
         hot.top.text.clone()
     } else {
         let mut template = hot.top.to_json();
         apply_managed_links(&mut template, &links);
-        super::merge_patch(template, &capacities).to_string()
+        yaml::write_json(&super::merge_patch(template, &capacities))
     };
     let mut parameters = Map::new();
     if hot.top.root.at(&["parameters", "nfv"]).is_some() {
@@ -85,15 +90,10 @@ fn instantiate(situation: &Situation<'_>, asked: &Value) -> Result<StackRequest,
 }
 
 /// Sizes of groups that are numbers in the template: what makes them the wanted ones, and whether that changes anything.
-pub(super) fn fixed_capacities(
-    flavour: &Flavour,
-    situation: &Situation<'_>,
-    count: impl Fn(&str) -> u32,
-) -> (Value, bool) {
+pub(super) fn fixed_capacities(flavour: &Flavour, count: impl Fn(&str) -> u32) -> (Value, bool) {
     let mut resources = Map::new();
     let mut change = false;
-    let Ok(hot) = situation.base_hot() else { return (json!({}), false) };
-    for group in hot.groups(flavour.vdus.keys().map(String::as_str)) {
+    for group in flavour.groups() {
         if !group.capacity_parameter {
             let wanted = count(&group.vdu);
             change |= group.fixed_capacity != Some(wanted);
@@ -104,15 +104,19 @@ pub(super) fn fixed_capacities(
 }
 
 /// New sizes of groups: by their parameter, or, where the size is a number in the template, by a change of the template.
-pub(super) fn scale(situation: &Situation<'_>, count: impl Fn(&str) -> u32) -> Result<StackRequest, UserDataError> {
+pub(super) fn scale(
+    situation: &Situation<'_>,
+    count: impl Fn(&str) -> u32,
+) -> Result<StackRequest, UserDataError> {
     let (flavour, hot) = (situation.flavour()?, situation.base_hot()?);
     let asked = section(&asked_for(&hot.top.to_json()), "VDU");
-    let by_parameter = |name: &str| asked.get(name).is_some_and(|members| members.get("desired_capacity").is_some());
+    let by_parameter =
+        |name: &str| asked.get(name).is_some_and(|members| members.get("desired_capacity").is_some());
     let names = asked.keys().filter(|name| by_parameter(name));
     let capacities: Map<String, Value> =
         names.map(|name| (name.clone(), json!({"desired_capacity": count(name)}))).collect();
-    let (template, _) = fixed_capacities(flavour, situation, &count);
-    let groups = hot.groups(flavour.vdus.keys().map(String::as_str));
+    let (template, _) = fixed_capacities(flavour, &count);
+    let groups = flavour.groups();
     let lists = ["addResources", "removeResources"];
     for machine in lists.iter().flat_map(|list| machines(situation.grant_request, list)) {
         let in_group = groups.iter().any(|group| group.vdu == machine.vdu && !group.capacity_parameter);
@@ -122,13 +126,16 @@ pub(super) fn scale(situation: &Situation<'_>, count: impl Fn(&str) -> u32) -> R
     }
     let mut request = StackRequest::change(json!({"VDU": capacities}));
     if template["resources"].as_object().is_some_and(|resources| !resources.is_empty()) {
-        request.template = Some(template.to_string());
+        request.template = Some(yaml::write_json(&template));
     }
     Ok(request)
 }
 
 /// Connection points that are attached somewhere, with what the template asks for.
-pub(super) fn points<'a>(asked: &Value, attachment: impl Fn(&str) -> Option<Attachment<'a>>) -> Map<String, Value> {
+pub(super) fn points<'a>(
+    asked: &Value,
+    attachment: impl Fn(&str) -> Option<Attachment<'a>>,
+) -> Map<String, Value> {
     let asked = section(asked, "CP");
     let points = asked.iter().filter_map(|(name, members)| {
         let given = point(members, attachment(name))?;

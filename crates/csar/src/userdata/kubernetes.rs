@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     hot::{AUTO_SCALING_GROUP, BaseHot, PORT, SERVER, VOLUME, get_params},
-    yaml::Node,
+    yaml::{self, Node},
 };
 
 /// Tacker's KubernetesClusterUserData.
@@ -29,7 +29,11 @@ struct Asked {
 }
 
 impl UserData for KubernetesClusterUserData {
-    fn stack_request(&self, operation: Operation, situation: &Situation<'_>) -> Result<StackRequest, UserDataError> {
+    fn stack_request(
+        &self,
+        operation: Operation,
+        situation: &Situation<'_>,
+    ) -> Result<StackRequest, UserDataError> {
         let asked = Asked::of(situation.base_hot()?);
         let requested = || asked.points(|name| situation.requested(name));
         let attached = || asked.points(|name| situation.attached(name));
@@ -39,9 +43,12 @@ impl UserData for KubernetesClusterUserData {
             Operation::ScaleRollback => scale(situation, |vdu| current(situation.instance, vdu)),
             Operation::Heal => Ok(StackRequest::change(json!({}))),
             Operation::ChangeExternalConnectivity => Ok(StackRequest::change(json!({"CP": requested()}))),
-            Operation::ChangeExternalConnectivityRollback => Ok(StackRequest::change(json!({"CP": attached()}))),
+            Operation::ChangeExternalConnectivityRollback => {
+                Ok(StackRequest::change(json!({"CP": attached()})))
+            }
             Operation::ChangePackage => {
-                let machines = asked.machines(|name| (json!(situation.flavor(name)), json!(situation.image(name))));
+                let machines =
+                    asked.machines(|name| (json!(situation.flavor(name)), json!(situation.image(name))));
                 Ok(StackRequest::change(sections(machines, requested())))
             }
             Operation::ChangePackageRollback => {
@@ -67,7 +74,8 @@ fn instantiate(situation: &Situation<'_>, asked: &Asked) -> Result<StackRequest,
     let declared = hot.top.root.get("parameters").map_or(&[][..], Node::entries);
     let mut parameters = Map::new();
     for entry in declared {
-        let stated = situation.request.get("additionalParams").and_then(|parameters| parameters.get(&entry.key));
+        let stated =
+            situation.request.get("additionalParams").and_then(|parameters| parameters.get(&entry.key));
         if let Some(value) = stated.filter(|value| truthy(value)) {
             parameters.insert(entry.key.clone(), value.clone());
         } else if entry.key == "nfv" {
@@ -76,13 +84,13 @@ fn instantiate(situation: &Situation<'_>, asked: &Asked) -> Result<StackRequest,
     }
     let links = situation.managed_links();
     // The numbers of instances of the level that is instantiated, where the template has others.
-    let (capacities, change) = fixed_capacities(situation.flavour()?, situation, |vdu| situation.wanted(vdu));
+    let (capacities, change) = fixed_capacities(situation.flavour()?, |vdu| situation.wanted(vdu));
     let template = if links.is_empty() && !change {
         hot.top.text.clone()
     } else {
         let mut template = hot.top.to_json();
         apply_managed_links(&mut template, &links);
-        super::merge_patch(template, &capacities).to_string()
+        yaml::write_json(&super::merge_patch(template, &capacities))
     };
     Ok(StackRequest { template: Some(template), parameters, files: hot.files(), existing: false })
 }
@@ -103,14 +111,16 @@ impl Asked {
     /// Of the templates that declare `nfv`: of servers, ports and volumes, of images of boot volumes, and of members of groups.
     fn of(hot: &BaseHot) -> Self {
         let mut asked = Self::default();
-        for template in hot.templates().filter(|template| template.root.at(&["parameters", "nfv"]).is_some()) {
+        for template in hot.templates().filter(|template| template.root.at(&["parameters", "nfv"]).is_some())
+        {
             for entry in template.resources() {
                 let kind = entry.value.get("type").and_then(Node::text).unwrap_or_default();
                 let properties = entry.value.get("properties");
                 match kind {
                     SERVER | PORT | VOLUME => {
                         asked.direct(properties);
-                        let devices = properties.and_then(|properties| properties.get("block_device_mapping_v2"));
+                        let devices =
+                            properties.and_then(|properties| properties.get("block_device_mapping_v2"));
                         for device in devices.map_or(&[][..], Node::items) {
                             if let Some(image) = device.get("image") {
                                 asked.parameter(image);
@@ -118,7 +128,9 @@ impl Asked {
                         }
                     }
                     AUTO_SCALING_GROUP => {
-                        asked.direct(properties.and_then(|properties| properties.at(&["resource", "properties"])));
+                        asked.direct(
+                            properties.and_then(|properties| properties.at(&["resource", "properties"])),
+                        );
                     }
                     _ => {}
                 }

@@ -19,20 +19,26 @@ pub(super) struct Attachment<'a> {
 impl<'a> Situation<'a> {
     /// Where the grant, or else the request, attaches a connection point.
     pub(super) fn requested(&self, point: &str) -> Option<Attachment<'a>> {
-        let links = items(self.grant, "/extVirtualLinks").iter().chain(items(self.request, "/extVirtualLinks"));
+        let links =
+            items(self.grant, "/extVirtualLinks").iter().chain(items(self.request, "/extVirtualLinks"));
         find(links, point, "extCps", |link| text(link, "resourceId"))
     }
 
     /// Where the instance has it.
     pub(super) fn attached(&self, point: &str) -> Option<Attachment<'a>> {
         let links = items(self.instance, "/instantiatedVnfInfo/extVirtualLinkInfo").iter();
-        find(links, point, "currentVnfExtCpData", |link| link.pointer("/resourceHandle/resourceId").and_then(Value::as_str))
+        find(links, point, "currentVnfExtCpData", |link| {
+            link.pointer("/resourceHandle/resourceId").and_then(Value::as_str)
+        })
     }
 
     /// Networks of the VIM in place of virtual links of the VNFD: by the grant, then the request.
     pub(super) fn managed_links(&self) -> Vec<(&'a str, &'a str)> {
-        let lists = [self.grant, self.request].into_iter().flat_map(|value| items(value, "/extManagedVirtualLinks"));
-        lists.filter_map(|link| Some((text(link, "vnfVirtualLinkDescId")?, text(link, "resourceId")?))).collect()
+        let lists =
+            [self.grant, self.request].into_iter().flat_map(|value| items(value, "/extManagedVirtualLinks"));
+        lists
+            .filter_map(|link| Some((text(link, "vnfVirtualLinkDescId")?, text(link, "resourceId")?)))
+            .collect()
     }
 
     /// The same, as the instance has them.
@@ -65,7 +71,8 @@ impl<'a> Attachment<'a> {
             Some(Value::Array(list)) => list.iter().collect(),
             _ => Vec::new(),
         };
-        let protocols = configurations.into_iter().flat_map(|configuration| items(configuration, "/cpProtocolData"));
+        let protocols =
+            configurations.into_iter().flat_map(|configuration| items(configuration, "/cpProtocolData"));
         let addresses = protocols.flat_map(|protocol| items(protocol, "/ipOverEthernet/ipAddresses"));
         let fixed = addresses.map(|address| {
             let mut fixed = json!({});

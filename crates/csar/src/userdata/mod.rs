@@ -8,6 +8,7 @@
 
 mod choice;
 mod default;
+mod grant;
 mod kubernetes;
 mod links;
 mod nfv;
@@ -19,8 +20,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-pub use choice::{Choice, CLASS_PARAMETER, DEFAULT_CLASS, SCRIPT_PARAMETER, built_in, built_in_names, choose};
+pub use choice::{
+    CLASS_PARAMETER, Choice, DEFAULT_CLASS, SCRIPT_PARAMETER, built_in, built_in_names, choose,
+};
 pub use default::DefaultUserData;
+pub use grant::grant_request;
 pub use kubernetes::KubernetesClusterUserData;
 pub use nfv::merge_patch;
 pub use standard::StandardUserData;
@@ -89,7 +93,9 @@ impl<'a> Situation<'a> {
     fn flavour(&self) -> Result<&'a Flavour, UserDataError> {
         let of_instance = || self.instance.pointer("/instantiatedVnfInfo/flavourId");
         let id = self.request.get("flavourId").or_else(of_instance).and_then(Value::as_str);
-        let id = id.ok_or_else(|| UserDataError::Malformed("neither the request nor the instance has a flavourId".to_owned()))?;
+        let id = id.ok_or_else(|| {
+            UserDataError::Malformed("neither the request nor the instance has a flavourId".to_owned())
+        })?;
         self.package.flavour(id).ok_or_else(|| UserDataError::Flavour {
             flavour: id.to_owned(),
             known: self.package.vnfd().flavours.keys().cloned().collect::<Vec<_>>().join(", "),
@@ -132,20 +138,24 @@ impl StackRequest {
             return Ok(self.clone());
         }
         let read = |text: &str| {
-            yaml::parse("template", text).map(|node| node.to_json()).map_err(|problem| UserDataError::Malformed(problem.to_string()))
+            yaml::parse("template", text)
+                .map(|node| node.to_json())
+                .map_err(|problem| UserDataError::Malformed(problem.to_string()))
         };
         let mut full = self.clone();
         full.existing = false;
         full.template = Some(match &self.template {
             None => template.to_owned(),
-            Some(change) => merge_patch(read(template)?, &read(change)?).to_string(),
+            Some(change) => yaml::write_json(&merge_patch(read(template)?, &read(change)?)),
         });
         full.parameters = parameters.clone();
         for (name, value) in &self.parameters {
             let before = full.parameters.remove(name).unwrap_or(Value::Null);
             // Heat shows a parameter of the type json as a text.
             let before = match before {
-                Value::String(text) if name == "nfv" => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+                Value::String(text) if name == "nfv" => {
+                    serde_json::from_str(&text).unwrap_or(Value::String(text))
+                }
                 other => other,
             };
             full.parameters.insert(name.clone(), merge_patch(before, value));
@@ -158,7 +168,9 @@ impl StackRequest {
 #[derive(Debug, thiserror::Error)]
 pub enum UserDataError {
     /// The class has no equivalent here.
-    #[error("the user-data class `{class}` is not built in (those are {known}), and scripts of packages are not run here; use one of these, or let Drystone run scripts in its sandbox")]
+    #[error(
+        "the user-data class `{class}` is not built in (those are {known}), and scripts of packages are not run here; use one of these, or let Drystone run scripts in its sandbox"
+    )]
     Class {
         /// The class.
         class: String,
@@ -183,7 +195,9 @@ pub enum UserDataError {
     #[error("the flavour `{0}` has no base HOT; add one to the package in `BaseHOT/{0}`")]
     NoTemplate(String),
     /// The template does not let the VDU be scaled.
-    #[error("the template has nothing that makes more of the VDU `{0}`; put it into an OS::Heat::AutoScalingGroup, or use StandardUserData")]
+    #[error(
+        "the template has nothing that makes more of the VDU `{0}`; put it into an OS::Heat::AutoScalingGroup, or use StandardUserData"
+    )]
     NotScalable(String),
     /// A level or aspect is not defined.
     #[error(transparent)]
@@ -202,7 +216,11 @@ pub trait UserData: Send + Sync {
     ///
     /// # Errors
     /// If the situation does not allow it.
-    fn stack_request(&self, operation: Operation, situation: &Situation<'_>) -> Result<StackRequest, UserDataError>;
+    fn stack_request(
+        &self,
+        operation: Operation,
+        situation: &Situation<'_>,
+    ) -> Result<StackRequest, UserDataError>;
 }
 
 /// `nfv` with its two sections; one that is empty is left out.
@@ -215,6 +233,3 @@ fn sections(machines: Map<String, Value>, ports: Map<String, Value>) -> Value {
     }
     nfv
 }
-
-#[cfg(test)]
-mod tests;

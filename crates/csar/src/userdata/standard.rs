@@ -11,14 +11,18 @@ use super::{
     nfv::{apply_managed_links, asked_for, point, section},
     views::{current, items, machines, text},
 };
-use crate::hot::BaseHot;
+use crate::{hot::BaseHot, yaml};
 
 /// Tacker's StandardUserData.
 #[derive(Debug, Clone, Copy)]
 pub struct StandardUserData;
 
 impl UserData for StandardUserData {
-    fn stack_request(&self, operation: Operation, situation: &Situation<'_>) -> Result<StackRequest, UserDataError> {
+    fn stack_request(
+        &self,
+        operation: Operation,
+        situation: &Situation<'_>,
+    ) -> Result<StackRequest, UserDataError> {
         match operation {
             Operation::Instantiate => instantiate(situation),
             Operation::Scale => scale(situation),
@@ -50,7 +54,10 @@ impl<'a> Plan<'a> {
         for vdu in flavour.vdus.keys() {
             let resources = template.get_mut("resources").and_then(Value::as_object_mut);
             let Some(pattern) = resources.and_then(|resources| resources.remove(vdu)) else {
-                let message = format!("{}: the template has no resource `{vdu}`; StandardUserData needs one for each VDU, by its name", hot.top.path);
+                let message = format!(
+                    "{}: the template has no resource `{vdu}`; StandardUserData needs one for each VDU, by its name",
+                    hot.top.path
+                );
                 return Err(UserDataError::Malformed(message));
             };
             patterns.insert(vdu.clone(), pattern);
@@ -138,11 +145,15 @@ fn going(situation: &Situation<'_>) -> Result<Vec<String>, UserDataError> {
     let vnfcs = items(situation.instance, "/instantiatedVnfInfo/vnfcResourceInfo");
     let names = machines(situation.grant_request, "removeResources").into_iter().map(|machine| {
         let id = machine.definition.pointer("/resource/resourceId").and_then(Value::as_str);
-        let vnfc = vnfcs.iter().find(|vnfc| id.is_some() && vnfc.pointer("/computeResource/resourceId").and_then(Value::as_str) == id);
+        let vnfc = vnfcs.iter().find(|vnfc| {
+            id.is_some() && vnfc.pointer("/computeResource/resourceId").and_then(Value::as_str) == id
+        });
         let index = vnfc.and_then(index_of);
         index.map(|index| indexed(machine.vdu, index)).ok_or_else(|| {
             let id = id.unwrap_or_default();
-            UserDataError::Malformed(format!("the virtual machine `{id}`, which is to go, is not of the instance, or has no `vdu_idx`"))
+            UserDataError::Malformed(format!(
+                "the virtual machine `{id}`, which is to go, is not of the instance, or has no `vdu_idx`"
+            ))
         })
     });
     names.collect()
@@ -188,7 +199,7 @@ fn instantiate(situation: &Situation<'_>) -> Result<StackRequest, UserDataError>
     let nfv = values(&asked_for(&plan.template), situation, &zones, |name| situation.requested(name));
     apply_managed_links(&mut plan.template, &situation.managed_links());
     Ok(StackRequest {
-        template: Some(plan.template.to_string()),
+        template: Some(yaml::write_json(&plan.template)),
         parameters: Map::from_iter([("nfv".to_owned(), situation.merge_stated(nfv))]),
         files: plan.hot.files(),
         existing: false,
@@ -212,7 +223,7 @@ fn scale(situation: &Situation<'_>) -> Result<StackRequest, UserDataError> {
     for name in going {
         template["resources"][name] = Value::Null;
     }
-    request.template = Some(template.to_string());
+    request.template = Some(yaml::write_json(&template));
     Ok(request)
 }
 
@@ -230,7 +241,7 @@ fn scale_rollback(situation: &Situation<'_>) -> Result<StackRequest, UserDataErr
     situation.flavour()?;
     let resources: Map<String, Value> =
         coming(situation).into_iter().map(|(vdu, index, _)| (indexed(vdu, index), Value::Null)).collect();
-    let template = Some(json!({"resources": resources}).to_string());
+    let template = Some(yaml::write_json(&json!({"resources": resources})));
     Ok(StackRequest { template, existing: true, ..StackRequest::default() })
 }
 
@@ -267,7 +278,8 @@ fn change_package(situation: &Situation<'_>) -> Result<StackRequest, UserDataErr
         .filter_map(|machine| machine.definition.pointer("/resource/resourceId").and_then(Value::as_str))
         .collect();
     let replaced = present.iter().filter(|(_, (_, id))| targets.contains(id.as_str()));
-    let replaced: Map<String, Value> = replaced.map(|(name, (resource, _))| (name.clone(), resource.clone())).collect();
+    let replaced: Map<String, Value> =
+        replaced.map(|(name, (resource, _))| (name.clone(), resource.clone())).collect();
     let mut vdus = section(stored, "VDU");
     for (name, members) in section(&asked_for(&json!({"resources": replaced})), "VDU") {
         let given = vdus.entry(name.clone()).or_insert_with(|| json!({}));
@@ -290,7 +302,7 @@ fn change_package(situation: &Situation<'_>) -> Result<StackRequest, UserDataErr
     apply_managed_links(&mut plan.template, &situation.managed_links());
     let nfv = situation.merge_stated(super::sections(vdus, points));
     Ok(StackRequest {
-        template: Some(plan.template.to_string()),
+        template: Some(yaml::write_json(&plan.template)),
         parameters: Map::from_iter([("nfv".to_owned(), nfv)]),
         files: plan.hot.files(),
         existing: false,
@@ -305,7 +317,7 @@ fn change_package_rollback(situation: &Situation<'_>) -> Result<StackRequest, Us
     links.extend(situation.managed_links());
     apply_managed_links(&mut plan.template, &links);
     Ok(StackRequest {
-        template: Some(plan.template.to_string()),
+        template: Some(yaml::write_json(&plan.template)),
         parameters: Map::from_iter([("nfv".to_owned(), merge_patch(Value::Null, &nfv))]),
         files: plan.hot.files(),
         existing: false,

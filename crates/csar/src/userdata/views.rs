@@ -29,7 +29,9 @@ pub(super) struct Machine<'a> {
 pub(super) fn machines<'a>(grant_request: &'a Value, list: &str) -> Vec<Machine<'a>> {
     let definitions = items(grant_request, &format!("/{list}")).iter();
     let compute = definitions.filter(|definition| text(definition, "type") == Some("COMPUTE"));
-    compute.filter_map(|definition| Some(Machine { vdu: text(definition, "resourceTemplateId")?, definition })).collect()
+    compute
+        .filter_map(|definition| Some(Machine { vdu: text(definition, "resourceTemplateId")?, definition }))
+        .collect()
 }
 
 /// Instances of a VDU before the operation.
@@ -43,15 +45,19 @@ impl<'a> Situation<'a> {
     /// Instances of a VDU after the operation.
     pub(super) fn wanted(&self, vdu: &str) -> u32 {
         let count = |list: &str| {
-            let count = machines(self.grant_request, list).iter().filter(|machine| machine.vdu == vdu).count();
+            let count =
+                machines(self.grant_request, list).iter().filter(|machine| machine.vdu == vdu).count();
             u32::try_from(count).unwrap_or(u32::MAX)
         };
-        current(self.instance, vdu).saturating_add(count("addResources")).saturating_sub(count("removeResources"))
+        current(self.instance, vdu)
+            .saturating_add(count("addResources"))
+            .saturating_sub(count("removeResources"))
     }
 
     /// Name of the VIM's flavor for a VDU: granted, or that of the VNFD.
     pub(super) fn flavor(&self, vdu: &str) -> Option<String> {
-        let granted = self.asset("/vimAssets/computeResourceFlavours", "vnfdVirtualComputeDescId", vdu, "vimFlavourId");
+        let granted =
+            self.asset("/vimAssets/computeResourceFlavours", "vnfdVirtualComputeDescId", vdu, "vimFlavourId");
         let of_vnfd = || self.flavour().ok()?.vdus.get(vdu)?.flavor.clone();
         granted.or_else(of_vnfd)
     }
@@ -89,7 +95,10 @@ impl<'a> Situation<'a> {
     /// Zone that the grant gives to a VDU: that of the first of its instances that has one.
     pub(super) fn zone(&self, vdu: &str) -> Option<String> {
         let added = machines(self.grant_request, "addResources");
-        let mut definitions = added.iter().filter(|machine| machine.vdu == vdu).filter_map(|machine| text(machine.definition, "id"));
+        let mut definitions = added
+            .iter()
+            .filter(|machine| machine.vdu == vdu)
+            .filter_map(|machine| text(machine.definition, "id"));
         definitions.find_map(|definition| self.zone_of(definition))
     }
 
@@ -108,7 +117,9 @@ impl<'a> Situation<'a> {
     pub(super) fn stored_assets(&self) -> (BTreeMap<&'a str, &'a Value>, BTreeMap<&'a str, &'a Value>) {
         let (mut flavors, mut images) = (BTreeMap::new(), BTreeMap::new());
         for vnfc in items(self.instance, "/instantiatedVnfInfo/vnfcResourceInfo") {
-            let (Some(vdu), Some(metadata)) = (text(vnfc, "vduId"), vnfc.get("metadata").and_then(Value::as_object)) else {
+            let (Some(vdu), Some(metadata)) =
+                (text(vnfc, "vduId"), vnfc.get("metadata").and_then(Value::as_object))
+            else {
                 continue;
             };
             if flavors.contains_key(vdu) {

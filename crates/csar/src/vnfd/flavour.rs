@@ -5,7 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{hooks, load::Document, nodes, policies, types::Types};
-use crate::{archive::Archive, hot::BaseHot, meta::Checksum, problem::Problems, yaml::Node};
+use crate::{
+    archive::Archive,
+    hot::{BaseHot, Group},
+    meta::Checksum,
+    problem::Problems,
+    yaml::Node,
+};
 
 /// A deployment flavour of a VNF.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -21,6 +27,8 @@ pub struct Flavour {
     pub storages: BTreeMap<String, BlockStorage>,
     /// Ports of virtual machines by the name of their node.
     pub connection_points: BTreeMap<String, ConnectionPoint>,
+    /// Connection points to the outside that stand for others (`tosca.nodes.nfv.VnfExtCp`).
+    pub external_points: BTreeSet<String>,
     /// Networks inside of the VNF by the name of their node.
     pub virtual_links: BTreeMap<String, VirtualLink>,
     /// What can be scaled, by name.
@@ -36,6 +44,14 @@ pub struct Flavour {
     /// The Heat templates; none for a flavour that no OpenStack is needed for.
     #[serde(skip)]
     pub base_hot: Option<BaseHot>,
+}
+
+impl Flavour {
+    /// Groups of the base HOT whose members are instances of VDUs; a VDU is in one at most.
+    pub fn groups(&self) -> Vec<Group> {
+        let vdus: Vec<&str> = self.vdus.keys().map(String::as_str).collect();
+        self.base_hot.as_ref().map_or_else(Vec::new, |hot| hot.groups(&vdus))
+    }
 }
 
 /// A virtual machine (`tosca.nodes.nfv.Vdu.Compute`).
@@ -225,7 +241,8 @@ pub(super) fn read(
     if let Some(hot) = &flavour.base_hot {
         let storages = flavour.storages.keys();
         let machines: BTreeSet<&str> = flavour.vdus.keys().chain(storages).map(String::as_str).collect();
-        let ports: BTreeSet<&str> = flavour.connection_points.keys().map(String::as_str).collect();
+        let ports = flavour.connection_points.keys().chain(&flavour.external_points);
+        let ports: BTreeSet<&str> = ports.map(String::as_str).collect();
         hot.check_against(&machines, &ports, problems);
     }
     flavour.placement.sort_by(|a, b| a.name.cmp(&b.name));

@@ -49,7 +49,11 @@ fn known(name: &str) -> bool {
 
 fn hook(reading: &mut Reading<'_>, vnf: &Node, name: &str, value: &Node) {
     if !known(name) {
-        reading.error(value, format!("`{name}` is not an operation of `Vnflcm`"), "use a name such as `instantiate_end`");
+        reading.error(
+            value,
+            format!("`{name}` is not an operation of `Vnflcm`"),
+            "use a name such as `instantiate_end`",
+        );
         return;
     }
     // An operation may be there with nothing to do: `[]`.
@@ -67,14 +71,24 @@ fn hook(reading: &mut Reading<'_>, vnf: &Node, name: &str, value: &Node) {
         None => artifact_node,
     };
     let Some(reference) = file_node.text() else {
-        reading.error(file_node, format!("the artifact `{artifact}` has no `file`"), "write the path of the script");
+        reading.error(
+            file_node,
+            format!("the artifact `{artifact}` has no `file`"),
+            "write the path of the script",
+        );
         return;
     };
     let Some(file) = reading.document.find(reading.archive, reference) else {
         let (message, advice) = if definition.is_some() {
-            (format!("the script `{reference}` of `{name}` is not in the package"), "add it, or correct the path")
+            (
+                format!("the script `{reference}` of `{name}` is not in the package"),
+                "add it, or correct the path",
+            )
         } else {
-            (format!("`{name}` is implemented by `{artifact}`, which is no artifact of the VNF"), "define it in `artifacts`")
+            (
+                format!("`{name}` is implemented by `{artifact}`, which is no artifact of the VNF"),
+                "define it in `artifacts`",
+            )
         };
         reading.error(file_node, message, advice);
         return;

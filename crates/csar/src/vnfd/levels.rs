@@ -37,7 +37,9 @@ pub enum LevelError {
         known: String,
     },
     /// The level would not be between 0 and the highest.
-    #[error("scaling `{aspect}` by {steps} from level {from} leads out of its levels, 0 to {most}; choose fewer steps")]
+    #[error(
+        "scaling `{aspect}` by {steps} from level {from} leads out of its levels, 0 to {most}; choose fewer steps"
+    )]
     Range {
         /// The aspect.
         aspect: String,
@@ -72,7 +74,8 @@ impl Flavour {
     /// # Errors
     /// If the level is not defined.
     pub fn scale_levels(&self, level: Option<&str>) -> Result<BTreeMap<String, u32>, LevelError> {
-        let mut scale: BTreeMap<String, u32> = self.aspects.keys().map(|aspect| (aspect.clone(), 0)).collect();
+        let mut scale: BTreeMap<String, u32> =
+            self.aspects.keys().map(|aspect| (aspect.clone(), 0)).collect();
         if let Some(name) = level.or(self.default_level.as_deref()) {
             let level = self.levels.get(name).ok_or_else(|| LevelError::Level {
                 flavour: self.id.clone(),
@@ -96,9 +99,9 @@ impl Flavour {
             // Levels can be as many as a number can be large; a uniform step is not counted one by one.
             let more = match aspect.step_deltas.as_slice() {
                 [uniform] => step(vdu, aspect_name, uniform).saturating_mul(*level),
-                _ => (0..*level).map_while(|from| delta(aspect, from)).fold(0, |sum, delta| {
-                    u32::saturating_add(sum, step(vdu, aspect_name, delta))
-                }),
+                _ => (0..*level)
+                    .map_while(|from| delta(aspect, from))
+                    .fold(0, |sum, delta| u32::saturating_add(sum, step(vdu, aspect_name, delta))),
             };
             count.saturating_add(more)
         })
@@ -121,7 +124,9 @@ impl Flavour {
             known: list(self.aspects.keys()),
         })?;
         let (to, signed) = match direction {
-            Direction::Out => (from.checked_add(steps).filter(|to| *to <= aspect.max_level), i64::from(steps)),
+            Direction::Out => {
+                (from.checked_add(steps).filter(|to| *to <= aspect.max_level), i64::from(steps))
+            }
             Direction::In => (from.checked_sub(steps), -i64::from(steps)),
         };
         let to = to.filter(|_| steps > 0).ok_or_else(|| LevelError::Range {
@@ -182,7 +187,9 @@ mod tests {
     #[test]
     fn steps_add_their_deltas() {
         let flavour = flavour();
-        let change = |aspect, from, steps, direction| flavour.scale(aspect, from, steps, direction).map(|change| change["worker"]);
+        let change = |aspect, from, steps, direction| {
+            flavour.scale(aspect, from, steps, direction).map(|change| change["worker"])
+        };
         assert_eq!(change("even", 0, 3, Direction::Out), Ok(3));
         assert_eq!(change("even", 4, 2, Direction::In), Ok(-2));
         assert_eq!(change("odd", 0, 2, Direction::Out), Ok(6));
@@ -206,7 +213,10 @@ mod tests {
             assert!(matches!(error, LevelError::Range { most: 4, .. }), "{error}");
         }
         let error = flavour.scale("width", 0, 1, Direction::Out).unwrap_err();
-        assert_eq!(error.to_string(), "the flavour `simple` has no scaling aspect `width`; it has `even`, `odd`");
+        assert_eq!(
+            error.to_string(),
+            "the flavour `simple` has no scaling aspect `width`; it has `even`, `odd`"
+        );
         let error = flavour.counts(Some("large")).unwrap_err();
         assert_eq!(error.to_string(), "the flavour `simple` has no instantiation level `large`; it has none");
     }

@@ -81,10 +81,16 @@ pub(super) fn documents(
     if documents.first().is_none_or(|first| first.file != entry) {
         return None;
     }
-    for name in archive.below("Definitions").filter(|name| name.ends_with(".yaml") || name.ends_with(".yml")) {
+    for name in archive.below("Definitions").filter(|name| name.ends_with(".yaml") || name.ends_with(".yml"))
+    {
         let known = KNOWN_IMPORTS.iter().any(|known| base_name(name).starts_with(known));
         if !seen.contains(name) && !known {
-            problems.warning(name, Mark::FILE, "is not imported, and has no effect", "import it, or leave it out");
+            problems.warning(
+                name,
+                Mark::FILE,
+                "is not imported, and has no effect",
+                "import it, or leave it out",
+            );
         }
     }
     Some(documents)
@@ -122,16 +128,27 @@ fn imports(document: &Document, archive: &Archive, problems: &mut Problems) -> V
     for item in node.items() {
         // `- file.yaml`, `- {file: file.yaml}` or `- name: {file: file.yaml}`
         let named = item.entries().first().filter(|entry| entry.key != "file").map(|entry| &entry.value);
-        let node = item.get("file").or_else(|| named.and_then(|value| value.get("file"))).or(named).unwrap_or(item);
+        let node =
+            item.get("file").or_else(|| named.and_then(|value| value.get("file"))).or(named).unwrap_or(item);
         let Some(reference) = node.text() else {
-            problems.error(&document.file, item.mark, "an import without a file", "write the path of the file");
+            problems.error(
+                &document.file,
+                item.mark,
+                "an import without a file",
+                "write the path of the file",
+            );
             continue;
         };
         if let Some(path) = document.find(archive, reference) {
             paths.push(path);
         } else if !KNOWN_IMPORTS.iter().any(|known| base_name(reference).starts_with(known)) {
             let message = format!("imports `{reference}`, which is not in the package");
-            problems.error(&document.file, node.mark, message, "add the file: nothing is fetched from elsewhere");
+            problems.error(
+                &document.file,
+                node.mark,
+                message,
+                "add the file: nothing is fetched from elsewhere",
+            );
         }
     }
     paths

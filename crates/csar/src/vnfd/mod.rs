@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use flavour::{
-    Aspect, BlockStorage, ConnectionPoint, Flavour, Hook, Level, Placement, Scope, SoftwareImage, Vdu, VirtualLink,
+    Aspect, BlockStorage, ConnectionPoint, Flavour, Hook, Level, Placement, Scope, SoftwareImage, Vdu,
+    VirtualLink,
 };
 pub use levels::{Direction, LevelError};
 
@@ -57,7 +58,12 @@ impl Vnfd {
                 continue;
             }
             if !plain_id(&id) {
-                problems.error(&document.file, mark, format!("`{id}` cannot be the id of a flavour"), "use letters, digits, `.`, `_` and `-`");
+                problems.error(
+                    &document.file,
+                    mark,
+                    format!("`{id}` cannot be the id of a flavour"),
+                    "use letters, digits, `.`, `_` and `-`",
+                );
                 continue;
             }
             let flavour = flavour::read(&id, document, &types, archive, problems);

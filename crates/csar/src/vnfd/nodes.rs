@@ -41,6 +41,7 @@ pub(super) fn read(reading: &mut Reading<'_>) {
                 let link = VirtualLink { description: description.map(str::to_owned) };
                 reading.flavour.virtual_links.insert(name.clone(), link);
             }
+            Kind::ExternalPoint => drop(reading.flavour.external_points.insert(name.clone())),
             Kind::Other => {}
             Kind::Unknown => unknown(reading, name, template),
         }
@@ -65,7 +66,11 @@ fn vdu(reading: &mut Reading<'_>, name: &str, template: &Node) -> Vdu {
     let properties = template.get("properties");
     let compute = template.at(&["capabilities", "virtual_compute", "properties"]);
     let of_compute = |path: &[&str]| compute.and_then(|compute| compute.at(path));
-    let flavor = of_compute(&["requested_additional_capabilities", "properties", "requested_additional_capability_name"]);
+    let flavor = of_compute(&[
+        "requested_additional_capabilities",
+        "properties",
+        "requested_additional_capability_name",
+    ]);
     let bound = |key| properties.and_then(|properties| properties.at(&["vdu_profile", key]));
     let bounds = [bound("min_number_of_instances"), bound("max_number_of_instances")];
     for node in bounds.into_iter().flatten() {
@@ -78,7 +83,11 @@ fn vdu(reading: &mut Reading<'_>, name: &str, template: &Node) -> Vdu {
         reading.error(node, format!("at most {high} instances, and at least {low}"), "correct one of them");
     }
     Vdu {
-        name: properties.and_then(|properties| properties.get("name")).and_then(Node::text).unwrap_or(name).to_owned(),
+        name: properties
+            .and_then(|properties| properties.get("name"))
+            .and_then(Node::text)
+            .unwrap_or(name)
+            .to_owned(),
         image: software_image(reading, name, template),
         flavor: flavor.and_then(Node::text).map(str::to_owned),
         processors: of_compute(&["virtual_cpu", "num_virtual_cpu"]).and_then(Node::number),
@@ -107,7 +116,10 @@ fn storage(reading: &mut Reading<'_>, name: &str, template: &Node) -> BlockStora
     {
         reading.error(node, "not a size", "write it as `30 GB`");
     }
-    BlockStorage { size: size.and_then(Node::text).map(str::to_owned), image: software_image(reading, name, template) }
+    BlockStorage {
+        size: size.and_then(Node::text).map(str::to_owned),
+        image: software_image(reading, name, template),
+    }
 }
 
 /// The image of a node that has one.
@@ -129,7 +141,11 @@ fn software_image(reading: &mut Reading<'_>, name: &str, template: &Node) -> Opt
         return None;
     };
     let Some(image_name) = data.get("name").and_then(Node::text) else {
-        reading.error(data, "`sw_image_data` has no `name`", "write the name by which the VIM knows the image");
+        reading.error(
+            data,
+            "`sw_image_data` has no `name`",
+            "write the name by which the VIM knows the image",
+        );
         return None;
     };
     let text = |key: &str| data.get(key).and_then(Node::text);
@@ -220,22 +236,27 @@ fn requirements(reading: &mut Reading<'_>, name: &str, template: &Node) {
             _ => continue,
         };
         if !found {
-            let message = format!("`{name}` requires `{target}` as its {}, which the flavour does not have", entry.key);
+            let message =
+                format!("`{name}` requires `{target}` as its {}, which the flavour does not have", entry.key);
             reading.error(node, message, "add the node, or name another one");
         }
     }
     if kind == Kind::ConnectionPoint
         && reading.flavour.connection_points.get(name).is_some_and(|point| point.vdu.is_none())
     {
-        reading.error(template, format!("the port `{name}` belongs to no VDU"), "add `requirements: [{virtual_binding: VDU}]`");
+        reading.error(
+            template,
+            format!("the port `{name}` belongs to no VDU"),
+            "add `requirements: [{virtual_binding: VDU}]`",
+        );
     }
 }
 
 /// A size of TOSCA (`30 GB`, `512 MiB`) in bytes.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let at = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..at].parse().ok()?;
+    let at = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (whole, fraction) = text[..at].split_once('.').unwrap_or((&text[..at], ""));
     let unit: u64 = match text[at..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "kb" => 1_000,
@@ -248,7 +269,15 @@ fn bytes(text: &str) -> Option<u64> {
         "tib" => 1 << 40,
         _ => return None,
     };
-    number.checked_mul(unit)
+    let bytes = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    if fraction.is_empty() {
+        return Some(bytes);
+    }
+    // Digits beyond the sixth are less than a millionth of the unit.
+    let digits = fraction.get(..fraction.len().min(6))?;
+    let scale = 10_u64.pow(u32::try_from(digits.len()).ok()?);
+    let part = u128::from(digits.parse::<u64>().ok()?) * u128::from(unit) / u128::from(scale);
+    bytes.checked_add(u64::try_from(part).ok()?)
 }
 
 #[cfg(test)]
@@ -260,7 +289,8 @@ mod tests {
         assert_eq!(bytes("2 GB"), Some(2_000_000_000));
         assert_eq!(bytes("512MiB"), Some(512 << 20));
         assert_eq!(bytes("0"), Some(0));
-        for wrong in ["", "GB", "1 XB", "-1 GB", "99999999999999999999", "20000000 TB"] {
+        assert_eq!(bytes("1.75 GiB"), Some(7 << 28));
+        for wrong in ["", "GB", "1.2.3 GB", ".5 GB", "1 XB", "-1 GB", "99999999999999999999", "20000000 TB"] {
             assert_eq!(bytes(wrong), None, "{wrong}");
         }
     }

@@ -55,7 +55,7 @@ pub(super) fn read(reading: &mut Reading<'_>) {
     for policy in of(Policy::VduLevels) {
         vdu_levels(reading, policy);
     }
-    for policy in policies.iter() {
+    for policy in &policies {
         match policy.policy {
             Policy::Affinity => placement(reading, policy, false),
             Policy::AntiAffinity => placement(reading, policy, true),
@@ -113,7 +113,8 @@ fn for_vdus(reading: &mut Reading<'_>, policy: &Named<'_>, mut action: impl FnMu
         match reading.flavour.vdus.get_mut(name) {
             Some(vdu) => action(vdu),
             None => {
-                let message = format!("the policy `{}` is about `{name}`, which is no VDU of the flavour", policy.name);
+                let message =
+                    format!("the policy `{}` is about `{name}`, which is no VDU of the flavour", policy.name);
                 reading.error(target, message, "name VDUs of the flavour");
             }
         }
@@ -124,7 +125,8 @@ fn aspects(reading: &mut Reading<'_>, policy: &Named<'_>) {
     for entry in policy.property("aspects").map_or(&[][..], Node::entries) {
         let text = |key: &str| entry.value.get(key).and_then(Node::text).map(str::to_owned);
         let max = entry.value.get("max_scale_level");
-        let max_level = required_number(reading, policy, max, &format!("aspects.{}.max_scale_level", entry.key));
+        let max_level =
+            required_number(reading, policy, max, &format!("aspects.{}.max_scale_level", entry.key));
         let step_deltas = entry.value.get("step_deltas").map_or(&[][..], Node::items);
         let step_deltas: Vec<String> = step_deltas.iter().filter_map(Node::text).map(str::to_owned).collect();
         let max_level = max_level.unwrap_or_default();
@@ -132,7 +134,8 @@ fn aspects(reading: &mut Reading<'_>, policy: &Named<'_>) {
             let message = format!("the aspect `{}` has no `step_deltas`", entry.key);
             reading.error(&entry.value, message, "name the delta of its steps");
         } else if step_deltas.len() > 1 && step_deltas.len() < max_level as usize {
-            let message = format!("the aspect `{}` has {max_level} levels and {} deltas", entry.key, step_deltas.len());
+            let message =
+                format!("the aspect `{}` has {max_level} levels and {} deltas", entry.key, step_deltas.len());
             reading.error(&entry.value, message, "name one delta for all steps, or one for each");
         }
         let name = text("name").unwrap_or_else(|| entry.key.clone());
@@ -146,11 +149,19 @@ fn levels(reading: &mut Reading<'_>, policy: &Named<'_>) {
         let mut scale = BTreeMap::new();
         for info in entry.value.get("scale_info").map_or(&[][..], Node::entries) {
             let node = info.value.get("scale_level");
-            let level = required_number(reading, policy, node, &format!("levels.{}.scale_info.{}.scale_level", entry.key, info.key));
+            let level = required_number(
+                reading,
+                policy,
+                node,
+                &format!("levels.{}.scale_info.{}.scale_level", entry.key, info.key),
+            );
             let most = reading.flavour.aspects.get(&info.key).map(|aspect| aspect.max_level);
             match (most, level) {
                 (None, _) => {
-                    let message = format!("the level `{}` is about the aspect `{}`, which is not defined", entry.key, info.key);
+                    let message = format!(
+                        "the level `{}` is about the aspect `{}`, which is not defined",
+                        entry.key, info.key
+                    );
                     reading.error(&info.value, message, "define it in `ScalingAspects`");
                 }
                 (Some(most), Some(level)) if level > most => {
@@ -167,7 +178,11 @@ fn levels(reading: &mut Reading<'_>, policy: &Named<'_>) {
         Some(node) => {
             let name = node.text().unwrap_or_default().to_owned();
             if !reading.flavour.levels.contains_key(&name) {
-                reading.error(node, format!("the default level `{name}` is not defined"), "name one of the levels");
+                reading.error(
+                    node,
+                    format!("the default level `{name}` is not defined"),
+                    "name one of the levels",
+                );
             }
             reading.flavour.default_level = Some(name);
         }
@@ -182,13 +197,15 @@ fn aspect_deltas(reading: &mut Reading<'_>, policy: &Named<'_>) {
     let aspect_node = policy.property("aspect");
     let aspect = aspect_node.and_then(Node::text).unwrap_or_default().to_owned();
     if !reading.flavour.aspects.contains_key(&aspect) {
-        let message = format!("the policy `{}` is about the aspect `{aspect}`, which is not defined", policy.name);
+        let message =
+            format!("the policy `{}` is about the aspect `{aspect}`, which is not defined", policy.name);
         reading.error(aspect_node.unwrap_or(policy.node), message, "define it in `ScalingAspects`");
     }
     let mut deltas = BTreeMap::new();
     for entry in policy.property("deltas").map_or(&[][..], Node::entries) {
         let node = entry.value.get("number_of_instances");
-        let count = required_number(reading, policy, node, &format!("deltas.{}.number_of_instances", entry.key));
+        let count =
+            required_number(reading, policy, node, &format!("deltas.{}.number_of_instances", entry.key));
         deltas.insert(entry.key.clone(), count.unwrap_or_default());
     }
     for_vdus(reading, policy, |vdu| drop(vdu.deltas.insert(aspect.clone(), deltas.clone())));
@@ -198,7 +215,8 @@ fn vdu_levels(reading: &mut Reading<'_>, policy: &Named<'_>) {
     let mut counts = BTreeMap::new();
     for entry in policy.property("levels").map_or(&[][..], Node::entries) {
         let node = entry.value.get("number_of_instances");
-        let count = required_number(reading, policy, node, &format!("levels.{}.number_of_instances", entry.key));
+        let count =
+            required_number(reading, policy, node, &format!("levels.{}.number_of_instances", entry.key));
         if !reading.flavour.levels.contains_key(&entry.key) {
             let message = format!("the level `{}` of the policy `{}` is not defined", entry.key, policy.name);
             reading.error(&entry.value, message, "define it in `InstantiationLevels`");
@@ -208,7 +226,8 @@ fn vdu_levels(reading: &mut Reading<'_>, policy: &Named<'_>) {
     let missing: Vec<String> =
         reading.flavour.levels.keys().filter(|level| !counts.contains_key(*level)).cloned().collect();
     if !missing.is_empty() {
-        let message = format!("the policy `{}` says nothing of the level `{}`", policy.name, missing.join("`, `"));
+        let message =
+            format!("the policy `{}` says nothing of the level `{}`", policy.name, missing.join("`, `"));
         reading.error(policy.node, message, "say how many instances there are");
     }
     for_vdus(reading, policy, |vdu| vdu.at_level.clone_from(&counts));
@@ -222,7 +241,11 @@ fn placement(reading: &mut Reading<'_>, policy: &Named<'_>, apart: bool) {
         other => {
             let found = other.unwrap_or("nothing");
             let message = format!("the scope of the policy `{}` is {found}", policy.name);
-            reading.warning(scope_node.unwrap_or(policy.node), message, "it has no effect; `zone` and `nfvi_node` have");
+            reading.warning(
+                scope_node.unwrap_or(policy.node),
+                message,
+                "it has no effect; `zone` and `nfvi_node` have",
+            );
             return;
         }
     };
@@ -231,10 +254,12 @@ fn placement(reading: &mut Reading<'_>, policy: &Named<'_>, apart: bool) {
         let name = target.text().unwrap_or_default();
         if let Some(members) = group_members(reading, name) {
             targets.extend(members);
-        } else if reading.flavour.vdus.contains_key(name) || reading.flavour.virtual_links.contains_key(name) {
+        } else if reading.flavour.vdus.contains_key(name) || reading.flavour.virtual_links.contains_key(name)
+        {
             targets.push(name.to_owned());
         } else {
-            let message = format!("the policy `{}` is about `{name}`, which the flavour does not have", policy.name);
+            let message =
+                format!("the policy `{}` is about `{name}`, which the flavour does not have", policy.name);
             reading.error(target, message, "name VDUs, virtual links or placement groups of the flavour");
         }
     }
@@ -249,10 +274,13 @@ fn group_members(reading: &mut Reading<'_>, name: &str) -> Option<Vec<String>> {
     let mut members = Vec::new();
     for member in group.get("members").map_or(&[][..], Node::items) {
         let member_name = member.text().unwrap_or_default();
-        if reading.flavour.vdus.contains_key(member_name) || reading.flavour.virtual_links.contains_key(member_name) {
+        if reading.flavour.vdus.contains_key(member_name)
+            || reading.flavour.virtual_links.contains_key(member_name)
+        {
             members.push(member_name.to_owned());
         } else {
-            let message = format!("the group `{name}` has the member `{member_name}`, which the flavour does not have");
+            let message =
+                format!("the group `{name}` has the member `{member_name}`, which the flavour does not have");
             reading.error(member, message, "name VDUs or virtual links of the flavour");
         }
     }
@@ -263,7 +291,8 @@ fn group_members(reading: &mut Reading<'_>, name: &str) -> Option<Vec<String>> {
 fn check_deltas(reading: &mut Reading<'_>, policy: &Named<'_>) {
     for entry in policy.property("aspects").map_or(&[][..], Node::entries) {
         let Some(aspect) = reading.flavour.aspects.get(&entry.key).cloned() else { continue };
-        let scaled: Vec<_> = reading.flavour.vdus.iter().filter(|(_, vdu)| vdu.deltas.contains_key(&entry.key)).collect();
+        let scaled: Vec<_> =
+            reading.flavour.vdus.iter().filter(|(_, vdu)| vdu.deltas.contains_key(&entry.key)).collect();
         let mut lacking = Vec::new();
         for (name, vdu) in &scaled {
             for delta in &aspect.step_deltas {
@@ -275,7 +304,8 @@ fn check_deltas(reading: &mut Reading<'_>, policy: &Named<'_>) {
         let nobody = scaled.is_empty() && aspect.max_level > 0;
         if !lacking.is_empty() {
             lacking.dedup();
-            let message = format!("the aspect `{}` steps by {}, which is not defined", entry.key, lacking.join(", "));
+            let message =
+                format!("the aspect `{}` steps by {}, which is not defined", entry.key, lacking.join(", "));
             reading.error(&entry.value, message, "define it in `VduScalingAspectDeltas`");
         }
         if nobody {
@@ -294,7 +324,10 @@ fn check_counts(reading: &mut Reading<'_>, policy: &Named<'_>) {
             let by_deltas = reading.flavour.count_at(vdu, &level.scale);
             let count = vdu.at_level.get(&entry.key).copied().unwrap_or(by_deltas);
             if count != by_deltas {
-                remarks.push(format!("`{name}` has {count} instances at the level `{}`, and {by_deltas} by its deltas", entry.key));
+                remarks.push(format!(
+                    "`{name}` has {count} instances at the level `{}`, and {by_deltas} by its deltas",
+                    entry.key
+                ));
             }
             if vdu.least.is_some_and(|least| count < least) || vdu.most.is_some_and(|most| count > most) {
                 remarks.push(format!("`{name}` has {count} instances at the level `{}`, out of the bounds of its `vdu_profile`", entry.key));

@@ -52,14 +52,20 @@ impl Product {
         }
         if product.vnfm_info.is_empty() {
             let mark = managers.map_or(vnf.template.mark, |node| node.mark);
-            problems.error(&vnf.document.file, mark, "`vnfm_info` is missing", "list the managers that the VNF is meant for");
+            problems.error(
+                &vnf.document.file,
+                mark,
+                "`vnfm_info` is missing",
+                "list the managers that the VNF is meant for",
+            );
         }
         for other in &vnfs {
             if let Some(node) = other.template.at(&["properties", "descriptor_id"])
                 && let Some(id) = node.text()
                 && id != product.id
             {
-                let message = format!("`descriptor_id` is `{id}` here, and `{}` in {}", product.id, vnf.document.file);
+                let message =
+                    format!("`descriptor_id` is `{id}` here, and `{}` in {}", product.id, vnf.document.file);
                 problems.error(&other.document.file, node.mark, message, "write the same id everywhere");
             }
         }
@@ -95,13 +101,33 @@ impl Vnf<'_> {
         }
     }
 
+    /// A value is one of those that the type allows.
+    fn check_value(&self, name: &str, text: &str, types: &Types, problems: &mut Problems) {
+        let Some(node) = self.template.at(&["properties", name]) else { return };
+        if let Some(values) = types.valid_values(self.type_name, name)
+            && !values.contains(&text)
+        {
+            let message = format!(
+                "`{name}` is `{text}`, and the type `{}` allows {}",
+                self.type_name,
+                values.join(", ")
+            );
+            problems.error(&self.document.file, node.mark, message, "make them agree");
+        }
+    }
+
     fn text(&self, name: &str, types: &Types, problems: &mut Problems) -> Option<String> {
         let found = self.property(name, types);
         match found.and_then(Node::text) {
-            Some(text) if !text.is_empty() && text.len() <= 255 => Some(text.to_owned()),
+            Some(text) if !text.is_empty() && text.len() <= 255 => {
+                self.check_value(name, text, types, problems);
+                Some(text.to_owned())
+            }
             _ => {
-                let mark = self.template.at(&["properties", name]).map_or(self.template.mark, |node| node.mark);
-                let advice = format!("write `{name}` into the properties of the VNF, or a default into its type");
+                let mark =
+                    self.template.at(&["properties", name]).map_or(self.template.mark, |node| node.mark);
+                let advice =
+                    format!("write `{name}` into the properties of the VNF, or a default into its type");
                 problems.error(&self.document.file, mark, format!("the VNF has no `{name}`"), advice);
                 None
             }

@@ -13,6 +13,7 @@ pub(super) enum Kind {
     BlockStorage,
     ConnectionPoint,
     VirtualLink,
+    ExternalPoint,
     /// Known, and not used here.
     Other,
     /// Of a type that nothing is known of.
@@ -34,16 +35,17 @@ pub(super) enum Policy {
 }
 
 /// Types of nodes that are told apart.
-const NODES: [(&str, Kind); 5] = [
+const NODES: [(&str, Kind); 6] = [
     ("tosca.nodes.nfv.VNF", Kind::Vnf),
     ("tosca.nodes.nfv.Vdu.Compute", Kind::Compute),
     ("tosca.nodes.nfv.Vdu.VirtualBlockStorage", Kind::BlockStorage),
     ("tosca.nodes.nfv.VduCp", Kind::ConnectionPoint),
     ("tosca.nodes.nfv.VnfVirtualLink", Kind::VirtualLink),
+    ("tosca.nodes.nfv.VnfExtCp", Kind::ExternalPoint),
 ];
 
 /// Other types of nodes of SOL001 and of TOSCA's simple profile.
-const OTHER_NODES: [&str; 28] = [
+const OTHER_NODES: [&str; 27] = [
     "tosca.nodes.Root",
     "tosca.nodes.Abstract.Compute",
     "tosca.nodes.Abstract.Storage",
@@ -71,7 +73,6 @@ const OTHER_NODES: [&str; 28] = [
     "tosca.nodes.nfv.VduSubCp",
     "tosca.nodes.nfv.VipCp",
     "tosca.nodes.nfv.VirtualCp",
-    "tosca.nodes.nfv.VnfExtCp",
 ];
 
 /// Types of policies that are told apart.
@@ -121,7 +122,9 @@ impl Types {
     pub(super) fn of(documents: &[Document], problems: &mut Problems) -> Self {
         let mut types = Self::default();
         for document in documents {
-            for (section, root) in [("node_types", "tosca.nodes.Root"), ("policy_types", "tosca.policies.Root")] {
+            for (section, root) in
+                [("node_types", "tosca.nodes.Root"), ("policy_types", "tosca.policies.Root")]
+            {
                 let entries = document.root.get(section).map_or(&[][..], Node::entries);
                 for entry in entries {
                     let parent = entry.value.get("derived_from").and_then(Node::text).unwrap_or(root);
@@ -138,7 +141,10 @@ impl Types {
             for entry in document.root.get("node_types").map_or(&[][..], Node::entries) {
                 if types.kind(&entry.key) == Kind::Unknown {
                     let parent = types.nodes.get(&entry.key).map_or("", String::as_str);
-                    let message = format!("the type `{}` is derived from `{parent}`, of which nothing is known", entry.key);
+                    let message = format!(
+                        "the type `{}` is derived from `{parent}`, of which nothing is known",
+                        entry.key
+                    );
                     problems.error(&document.file, entry.mark, message, "derive it from a type of SOL001");
                 }
             }
@@ -169,18 +175,30 @@ impl Types {
         follow(&self.policies, name, known).unwrap_or(Policy::Unknown)
     }
 
-    /// Default of a property of a type, or of one that it is derived from.
-    pub(super) fn default_of(&self, type_name: &str, property: &str) -> Option<&Node> {
+    /// What a type, or one that it is derived from, defines of a property: `default`, `constraints`.
+    fn definition_of(&self, type_name: &str, property: &str, part: &str) -> Option<&Node> {
         let mut seen = BTreeSet::new();
         let mut name = type_name;
         while seen.insert(name) {
             let definition = self.definitions.get(name)?;
-            if let Some(default) = definition.at(&["properties", property, "default"]) {
-                return Some(default);
+            if let Some(found) = definition.at(&["properties", property, part]) {
+                return Some(found);
             }
             name = self.nodes.get(name)?;
         }
         None
+    }
+
+    /// Default of a property.
+    pub(super) fn default_of(&self, type_name: &str, property: &str) -> Option<&Node> {
+        self.definition_of(type_name, property, "default")
+    }
+
+    /// Values that a property may have, if the type says.
+    pub(super) fn valid_values(&self, type_name: &str, property: &str) -> Option<Vec<&str>> {
+        let constraints = self.definition_of(type_name, property, "constraints")?;
+        let values = constraints.items().iter().find_map(|constraint| constraint.get("valid_values"))?;
+        Some(values.items().iter().filter_map(Node::text).collect())
     }
 }
 

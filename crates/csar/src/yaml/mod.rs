@@ -186,8 +186,12 @@ pub fn parse(file: &str, text: &str) -> Result<Node, Problem> {
 pub fn parse_all(file: &str, text: &str) -> Result<Vec<Node>, Problem> {
     let options = granit_parser::options! { emit_comments: false };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder =
-        Builder { file, parser: Parser::new_from_str_with_options(text, options), anchors: HashMap::new(), nodes: 0 };
+    let mut builder = Builder {
+        file,
+        parser: Parser::new_from_str_with_options(text, options),
+        anchors: HashMap::new(),
+        nodes: 0,
+    };
     let mut documents = Vec::new();
     while let Some((event, span)) = builder.next()? {
         match event {
@@ -197,6 +201,24 @@ pub fn parse_all(file: &str, text: &str) -> Result<Vec<Node>, Problem> {
         }
     }
     Ok(documents)
+}
+
+/// JSON that is YAML as well: characters that YAML does not allow are escaped.
+pub fn write_json(value: &Json) -> String {
+    let text = value.to_string();
+    let printable = |letter: char| matches!(letter, '\n' | '\t' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..);
+    if text.chars().all(printable) {
+        return text;
+    }
+    // They are only found inside of texts, where they may be escaped.
+    text.chars().fold(String::with_capacity(text.len() + 16), |mut safe, letter| {
+        if printable(letter) {
+            safe.push(letter);
+        } else {
+            safe.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        }
+        safe
+    })
 }
 
 fn problem(file: &str, mark: Mark, message: impl Into<String>, advice: &str) -> Problem {

@@ -33,7 +33,9 @@ fn aliases_of_aliases_are_counted() {
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let before = level - 1;
-        let line = format!("a{level}: &a{level} [*a{before}, *a{before}, *a{before}, *a{before}, *a{before}, *a{before}]\n");
+        let line = format!(
+            "a{level}: &a{level} [*a{before}, *a{before}, *a{before}, *a{before}, *a{before}, *a{before}]\n"
+        );
         text.push_str(&line);
     }
     let problem = parse("f", &text).unwrap_err();
@@ -44,7 +46,7 @@ fn aliases_of_aliases_are_counted() {
 fn mistakes_have_their_place() {
     for (text, place, part) in [
         ("a: 1\na: 2\n", (2, 1), "second time; the first is in line 1"),
-        ("a: [1\n", (2, 1), "not YAML"),
+        ("a: [1\n", (1, 4), "not YAML"),
         ("a: *none\n", (1, 4), "not YAML"),
         ("---\na: 1\n---\nb: 1\n", (4, 1), "second document"),
         ("", (0, 0), "empty"),
@@ -78,7 +80,7 @@ proptest! {
     fn json_is_yaml(value in drystone_hostile::json(&["a", "b"])) {
         // Templates that are changed are written for Heat as JSON.
         let value = whole(value);
-        let text = serde_json::to_string(&value).unwrap();
+        let text = write_json(&value);
         prop_assert_eq!(parse("f", &text).unwrap().to_json(), value);
     }
 }

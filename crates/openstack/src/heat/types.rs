@@ -182,6 +182,8 @@ pub struct Stack {
     pub reason: String,
     /// Values of the parameters as Heat has them: JSON parameters are texts.
     pub parameters: Map<String, Value>,
+    /// Whether Heat takes back what fails: then a failure is followed by a roll-back.
+    pub rolls_back: bool,
     /// Its tags.
     pub tags: Vec<String>,
     /// When it was made, as Heat writes it.
@@ -227,6 +229,8 @@ pub(super) struct RawStack {
     #[serde(default)]
     parameters: Option<Map<String, Value>>,
     #[serde(default)]
+    disable_rollback: Option<bool>,
+    #[serde(default)]
     tags: Option<Vec<String>>,
     #[serde(default)]
     creation_time: Option<String>,
@@ -253,6 +257,7 @@ impl TryFrom<RawStack> for Stack {
             state,
             reason: raw.stack_status_reason.unwrap_or_default(),
             parameters: raw.parameters.unwrap_or_default(),
+            rolls_back: raw.disable_rollback == Some(false),
             tags: raw.tags.unwrap_or_default(),
             creation_time: raw.creation_time.unwrap_or_default(),
             updated_time: raw.updated_time,

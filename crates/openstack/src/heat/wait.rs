@@ -16,6 +16,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is waited for is noticed late by at most this part of the time that it took, or by the shortest pause.
 const PART: u32 = 16;
 
+/// So long a failed stack may wait for its roll-back to begin.
+const ROLL_BACK_BEGINS: Duration = Duration::from_secs(15);
+
 /// Events are read only of what takes longer: it is for people that wait.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
 
@@ -50,6 +53,8 @@ fn pause(waited: Duration) -> Duration {
 enum Verdict {
     Done,
     Failed,
+    /// It failed, and Heat is about to take it back.
+    Failing,
     Later,
 }
 
@@ -62,6 +67,7 @@ fn judge(stack: &Stack, action: &Action) -> Verdict {
         // It was deleted under our hands.
         (_, Action::Delete, _) => Verdict::Failed,
         (_, _, State::InProgress | State::Init) => Verdict::Later,
+        (_, Action::Create | Action::Update, State::Failed) if stack.rolls_back => Verdict::Failing,
         // Heat took back what failed: that is no success.
         (_, Action::Rollback, _) | (_, _, State::Failed) => Verdict::Failed,
         // What is there was changed since, successfully.
@@ -89,6 +95,7 @@ impl Heat {
         let end = begun + within;
         let mut follower = Follower { heat: self, stack, seen: None, told: String::new() };
         let mut last = "nothing is known of it".to_owned();
+        let mut failing_since = None;
         loop {
             // A request may take long; the deadline holds all the same.
             match tokio::time::timeout_at(end.max(Instant::now() + SHORTEST_PAUSE), self.stack(stack)).await {
@@ -102,7 +109,12 @@ impl Heat {
                     }
                     Verdict::Done => return Ok(Some(found)),
                     Verdict::Failed => return Err(self.failed(&found).await),
-                    Verdict::Later => {
+                    Verdict::Failing
+                        if failing_since.get_or_insert_with(Instant::now).elapsed() > ROLL_BACK_BEGINS =>
+                    {
+                        return Err(self.failed(&found).await);
+                    }
+                    Verdict::Failing | Verdict::Later => {
                         last = format!("it is {}", found.status);
                         follower.tell(&found, begun.elapsed(), progress).await;
                     }
@@ -177,6 +189,7 @@ mod tests {
             state,
             reason: String::new(),
             parameters: serde_json::Map::new(),
+            rolls_back: false,
             tags: Vec::new(),
             creation_time: String::new(),
             updated_time: None,
@@ -191,6 +204,8 @@ mod tests {
         assert_eq!(judged("UPDATE_COMPLETE", Action::Update), Verdict::Done);
         assert_eq!(judged("UPDATE_COMPLETE", Action::Create), Verdict::Done);
         assert_eq!(judged("UPDATE_FAILED", Action::Update), Verdict::Failed);
+        let taken_back = Stack { rolls_back: true, ..stack("CREATE_FAILED") };
+        assert_eq!(judge(&taken_back, &Action::Create), Verdict::Failing);
         assert_eq!(judged("ROLLBACK_IN_PROGRESS", Action::Update), Verdict::Later);
         assert_eq!(judged("ROLLBACK_COMPLETE", Action::Update), Verdict::Failed);
         assert_eq!(judged("DELETE_IN_PROGRESS", Action::Create), Verdict::Failed);

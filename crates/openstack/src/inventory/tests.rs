@@ -11,7 +11,7 @@ fn top() -> StackRef {
     StackRef::new("vnf-1", TOP)
 }
 
-fn resource(stack: &str, name: &str, kind: &str, id: &str, more: Value) -> Resource {
+fn resource(stack: &str, name: &str, kind: &str, id: &str, more: &Value) -> Resource {
     let texts = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap_or_default() };
     Resource {
         name: name.into(),
@@ -31,13 +31,13 @@ fn resource(stack: &str, name: &str, kind: &str, id: &str, more: Value) -> Resou
 /// A group `workers` with a member for each (member, server id, time), one server beside it with a volume, and a virtual address.
 fn cluster(members: &[(&str, &str, &str)]) -> Vec<Resource> {
     let mut all = vec![
-        resource(TOP, "workers", "OS::Heat::AutoScalingGroup", "g", json!({"nested": "g"})),
+        resource(TOP, "workers", "OS::Heat::AutoScalingGroup", "g", &json!({"nested": "g"})),
         resource(
             TOP,
             "storage",
             "OS::Nova::Server",
             "s",
-            json!({"attributes": {"name": "vnf-1-storage",
+            &json!({"attributes": {"name": "vnf-1-storage",
             "OS-EXT-SRV-ATTR:host": "compute-2", "OS-EXT-AZ:availability_zone": "nova", "status": "ACTIVE",
             "addresses": {"mgmt": [{"addr": "10.0.0.9", "OS-EXT-IPS:type": "fixed"}, {"addr": "not an address"}]}}}),
         ),
@@ -46,16 +46,16 @@ fn cluster(members: &[(&str, &str, &str)]) -> Vec<Resource> {
             "storage_volume",
             "OS::Cinder::Volume",
             "v",
-            json!({"required_by": ["storage"], "attributes":
+            &json!({"required_by": ["storage"], "attributes":
             {"attachments": [{"server_id": "s", "device": "/dev/vdb"}]}}),
         ),
-        resource(TOP, "storage_CP", "OS::Neutron::Port", "sp", json!({"required_by": ["storage"]})),
+        resource(TOP, "storage_CP", "OS::Neutron::Port", "sp", &json!({"required_by": ["storage"]})),
         resource(
             TOP,
             "vip_CP",
             "OS::Neutron::Port",
             "vip",
-            json!({"required_by": ["vip_FIP"], "attributes":
+            &json!({"required_by": ["vip_FIP"], "attributes":
             {"fixed_ips": [{"ip_address": "10.0.0.100", "subnet_id": "sub"}], "network_id": "n", "mac_address": "fa:16:3e:00:00:01"}}),
         ),
         resource(
@@ -63,21 +63,21 @@ fn cluster(members: &[(&str, &str, &str)]) -> Vec<Resource> {
             "vip_FIP",
             "OS::Neutron::FloatingIP",
             "f",
-            json!({"attributes": {"floating_ip_address": "192.0.2.7"}}),
+            &json!({"attributes": {"floating_ip_address": "192.0.2.7"}}),
         ),
-        resource(TOP, "internal", "OS::Neutron::Net", "n", json!({})),
+        resource(TOP, "internal", "OS::Neutron::Net", "n", &json!({})),
     ];
     for (member, id, time) in members {
         let stack = format!("stack-of-{member}");
         let port = format!("port-of-{id}");
-        all.push(resource("g", member, "worker.yaml", &stack, json!({"nested": stack, "time": time})));
-        all.push(resource(&stack, "worker_node", "OS::Nova::Server", id, json!({"time": time})));
+        all.push(resource("g", member, "worker.yaml", &stack, &json!({"nested": stack, "time": time})));
+        all.push(resource(&stack, "worker_node", "OS::Nova::Server", id, &json!({"time": time})));
         all.push(resource(
             &stack,
             "worker_CP",
             "OS::Neutron::Port",
             &port,
-            json!({"required_by": ["worker_node"],
+            &json!({"required_by": ["worker_node"],
             "attributes": {"device_id": id, "fixed_ips": [{"ip_address": "10.0.0.1"}]}}),
         ));
     }
@@ -159,16 +159,16 @@ fn numbers_in_names_are_read_only_where_the_vnfd_has_the_name() {
     let mut all = Vec::new();
     for number in [1, 0] {
         let (server, port) = (format!("VDU1-{number}"), format!("CP1-{number}"));
-        all.push(resource(TOP, &server, "OS::Nova::Server", &format!("s{number}"), json!({})));
+        all.push(resource(TOP, &server, "OS::Nova::Server", &format!("s{number}"), &json!({})));
         all.push(resource(
             TOP,
             &port,
             "OS::Neutron::Port",
             &format!("p{number}"),
-            json!({"required_by": [server]}),
+            &json!({"required_by": [server]}),
         ));
     }
-    all.push(resource(TOP, "db-7", "OS::Nova::Server", "db", json!({})));
+    all.push(resource(TOP, "db-7", "OS::Nova::Server", "db", &json!({})));
     let naming = Naming { names: ["VDU1", "CP1", "db-7"].map(str::to_owned).into(), known: Vec::new() };
     let inventory = build(&top(), &all, &naming);
     assert_eq!(inventory.server("VDU1", 0).unwrap().id, "s0");
@@ -182,8 +182,8 @@ fn a_nested_template_beside_others_is_numbered_by_the_resource_that_it_is() {
     let mut all = Vec::new();
     for number in [0, 2] {
         let stack = format!("n{number}");
-        all.push(resource(TOP, &format!("VDU1-{number}"), "VDU1.yaml", &stack, json!({"nested": stack})));
-        all.push(resource(&stack, "VDU1", "OS::Nova::Server", &format!("s{number}"), json!({})));
+        all.push(resource(TOP, &format!("VDU1-{number}"), "VDU1.yaml", &stack, &json!({"nested": stack})));
+        all.push(resource(&stack, "VDU1", "OS::Nova::Server", &format!("s{number}"), &json!({})));
     }
     let inventory = build(&top(), &all, &Naming::default());
     assert_eq!(inventory.server("VDU1", 2).unwrap().id, "s2");
@@ -202,9 +202,9 @@ fn it_survives_being_written_down() {
 #[test]
 fn stacks_that_lie_in_each_other_do_not_hang() {
     let all = [
-        resource("a", "x", "x.yaml", "b", json!({})),
-        resource("b", "y", "y.yaml", "a", json!({})),
-        resource("a", "s", "OS::Nova::Server", "1", json!({})),
+        resource("a", "x", "x.yaml", "b", &json!({})),
+        resource("b", "y", "y.yaml", "a", &json!({})),
+        resource("a", "s", "OS::Nova::Server", "1", &json!({})),
     ];
     assert_eq!(build(&top(), &all, &Naming::default()).servers.len(), 1);
 }
@@ -219,7 +219,7 @@ proptest! {
     ) {
         let kinds = ["OS::Nova::Server", "OS::Neutron::Port", "OS::Cinder::Volume"];
         let all: Vec<Resource> = names.iter().enumerate().map(|(number, name)| {
-            resource(TOP, name, kinds[number % 3], &number.to_string(), json!({"attributes": attributes, "required_by": names}))
+            resource(TOP, name, kinds[number % 3], &number.to_string(), &json!({"attributes": attributes, "required_by": names}))
         }).collect();
         let known = known.into_iter().map(|(index, id)| KnownServer { id, vdu: names[0].clone(), index, parent_resource: None });
         let naming = Naming { names: BTreeSet::new(), known: known.collect() };

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::fake::{Fake, Reply, error};
 
-fn resource(stack: &str, name: &str, kind: &str, id: &str, more: Value) -> Value {
+fn resource(stack: &str, name: &str, kind: &str, id: &str, more: &Value) -> Value {
     let url = "http://h/v1/p1/stacks";
     let mut resource = json!({"resource_name": name, "logical_resource_id": name, "resource_type": kind, "physical_resource_id": id,
         "resource_status": "CREATE_COMPLETE", "resource_status_reason": "state changed", "required_by": [],
@@ -24,15 +24,15 @@ fn port_attributes() -> Value {
 
 fn resources(detail: bool) -> Reply {
     let mut resources = vec![
-        resource("vnf", "group", "OS::Heat::AutoScalingGroup", "group-id", json!({})),
-        resource("group", "member", "w.yaml", "nested-id", json!({"parent_resource": "group"})),
-        resource("nested", "VDU1", "OS::Nova::Server", "server-1", json!({"parent_resource": "member"})),
+        resource("vnf", "group", "OS::Heat::AutoScalingGroup", "group-id", &json!({})),
+        resource("group", "member", "w.yaml", "nested-id", &json!({"parent_resource": "group"})),
+        resource("nested", "VDU1", "OS::Nova::Server", "server-1", &json!({"parent_resource": "member"})),
         resource(
             "nested",
             "CP1",
             "OS::Neutron::Port",
             "port-1",
-            json!({"parent_resource": "member", "required_by": ["VDU1"]}),
+            &json!({"parent_resource": "member", "required_by": ["VDU1"]}),
         ),
     ];
     if detail {
@@ -64,7 +64,7 @@ async fn without_details_each_is_asked_about_where_it_lies() {
                 "CP1",
                 "OS::Neutron::Port",
                 "port-1",
-                json!({"attributes": port_attributes()}),
+                &json!({"attributes": port_attributes()}),
             );
             (200, json!({"resource": port}))
         }

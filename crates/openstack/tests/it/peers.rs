@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 /// How long anything may take on the slowest machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
 
 /// The environment, or why there is none.
 pub(crate) fn environment() -> Result<PathBuf, String> {

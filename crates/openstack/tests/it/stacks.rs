@@ -176,6 +176,23 @@ async fn a_failure_is_told_with_what_failed() {
 }
 
 #[tokio::test]
+async fn a_failure_that_is_taken_back_is_told_when_that_is_done() {
+    let mut states =
+        ["CREATE_IN_PROGRESS", "CREATE_FAILED", "ROLLBACK_IN_PROGRESS", "ROLLBACK_COMPLETE"].into_iter();
+    let cloud = Fake::start(move |seen| {
+        if seen.path != "/stacks/vnf-1/7" {
+            return (200, json!({"events": []}));
+        }
+        let mut shown = stack("vnf-1", "7", states.next().unwrap_or("ROLLBACK_COMPLETE"), "op");
+        shown["stack"]["disable_rollback"] = json!(false);
+        (200, shown)
+    })
+    .await;
+    let failure = cloud.heat().wait(&vnf(), Action::Create, LONG, &mut |_| ()).await.unwrap_err();
+    assert!(failure.to_string().contains("ROLLBACK_COMPLETE"), "{failure}");
+}
+
+#[tokio::test]
 async fn a_deletion_is_done_when_the_name_is_free() {
     let (cloud, _) = going_through(&["CREATE_COMPLETE", "DELETE_IN_PROGRESS", "gone"]).await;
     assert_eq!(cloud.heat().wait(&vnf(), Action::Delete, LONG, &mut |_| ()).await.unwrap(), None);

@@ -40,8 +40,14 @@ class Thing(resource.Resource):
     def handle_delete(self):
         return None
 
-    def needs_replace_with_prop_diff(self, changed, after, before):
+    def _needs_update(self, after, before, after_props, before_props, prev_resource, check_init_complete=True):
+        # Only what failed, or is marked as broken, is replaced: properties of running ones do not matter here.
+        if self.status == self.FAILED:
+            raise resource.UpdateReplace(self.name)
         return False
+
+    def frozen_definition(self):
+        return self.t.freeze(properties=properties.Properties(schema={}, data={}))
 
     def _show_resource(self):
         return self.show()

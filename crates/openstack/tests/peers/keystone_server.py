@@ -92,28 +92,35 @@ session.trust_env = False
 scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
 user = {"name": "admin", "domain": {"id": "default"}, "password": "admin-secret"}
 identity = {"methods": ["password"], "password": {"user": user}}
-answer = session.post(f"{url}/auth/tokens", json={"auth": {"identity": identity, "scope": scope}})
-answer.raise_for_status()
-session.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
+
+
+def call(method, path, **more):
+    """Calls the API as the administrator, whose token may have ended on a slow machine."""
+    for _ in range(20):
+        answer = session.request(method, f"{url}{path}", **more)
+        if answer.status_code != 401:
+            break
+        given = session.post(f"{url}/auth/tokens", json={"auth": {"identity": identity, "scope": scope}})
+        given.raise_for_status()
+        session.headers["X-Auth-Token"] = given.headers["X-Subject-Token"]
+    if not answer.ok:
+        sys.exit(f"{method} {path}: {answer.text}")
+    return answer
 
 
 def make(kind, **fields):
     """Makes something, and returns its id."""
-    plural = {"policy": "policies"}.get(kind, kind + "s")
-    answer = session.post(f"{url}/{plural}", json={kind: fields})
-    if not answer.ok:
-        sys.exit(f"{kind} {fields}: {answer.text}")
-    return answer.json()[kind]["id"]
+    return call("POST", f"/{kind}s", json={kind: fields}).json()[kind]["id"]
 
 
 def grant(scope, user, role):
     """Gives a role."""
-    session.put(f"{url}/{scope}/users/{user}/roles/{role}").raise_for_status()
+    call("PUT", f"/{scope}/users/{user}/roles/{role}")
 
 
 def role(name):
     """The id of a role."""
-    return session.get(f"{url}/roles", params={"name": name}).json()["roles"][0]["id"]
+    return call("GET", "/roles", params={"name": name}).json()["roles"][0]["id"]
 
 
 admin = role("admin")

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use drystone_api::{
     Operation, OperationPhase,
     nfv::{
-        PARAMETERS_KEY, VIM_CONNECTION_KEY, VNF_INSTANCE_LABEL, VnfInstance, VnfInstanceStatus, VnfLcmOperation,
+        PARAMETERS_KEY, VIM_CONNECTION_KEY, VNF_INSTANCE_LABEL, VnfInstance, VnfInstanceStatus,
+        VnfLcmOperation,
     },
 };
 use drystone_engine::{
@@ -59,7 +60,8 @@ impl Occurrences {
             Err(error) => return Err(error.into()),
         };
         let holds = |instance: &VnfInstance| {
-            instance.status.as_ref().and_then(|status| status.operation.as_deref()) == Some(&occurrence.name_any())
+            instance.status.as_ref().and_then(|status| status.operation.as_deref())
+                == Some(&occurrence.name_any())
         };
         if !holds(&instance) {
             // Written before a crash: only the occurrence itself is missing.
@@ -75,7 +77,9 @@ impl Occurrences {
             Err(problem) => return self.cannot_complete(occurrence, &problem).await,
         };
         match occurrence.spec.operation {
-            LcmOperationType::Instantiate => after.credentials = self.keep_secrets(occurrence, &instance).await?,
+            LcmOperationType::Instantiate => {
+                after.credentials = self.keep_secrets(occurrence, &instance).await?;
+            }
             LcmOperationType::ModifyInfo => modify_components(occurrence, &mut after),
             _ => {}
         }
@@ -84,7 +88,11 @@ impl Occurrences {
         let written = update_status(&api, &instance, |status| {
             if status.operation.as_deref() == Some(&name) {
                 // Steps may have written host keys meanwhile: nodes that the plan does not name stay.
-                *status = VnfInstanceStatus { operation: None, nodes: merged_nodes(status, &after), ..after.clone() };
+                *status = VnfInstanceStatus {
+                    operation: None,
+                    nodes: merged_nodes(status, &after),
+                    ..after.clone()
+                };
             }
         })
         .await?;
@@ -193,7 +201,8 @@ impl Occurrences {
             (key, access)
         });
         let connections: Map<String, Value> = connections.collect();
-        let bytes = |members: &Map<String, Value>| ByteString(serde_json::to_vec(members).unwrap_or_default());
+        let bytes =
+            |members: &Map<String, Value>| ByteString(serde_json::to_vec(members).unwrap_or_default());
         let name = secret_name(instance);
         let mut secret = Secret {
             data: Some(BTreeMap::from([
@@ -230,11 +239,15 @@ impl Occurrences {
 
     /// Everything was undone. What the VIM has now may be other servers than before: they are read before the instance is given back.
     pub(super) async fn undone(&self, occurrence: &VnfLcmOperation) -> Result<Requeue, Failure> {
-        let changed = !matches!(occurrence.spec.operation, LcmOperationType::Instantiate | LcmOperationType::ModifyInfo);
-        if changed && state_of(occurrence) == LcmOperationState::RollingBack {
-            if let Some(requeue) = self.refresh(occurrence).await? {
-                return Ok(requeue);
-            }
+        let changed = !matches!(
+            occurrence.spec.operation,
+            LcmOperationType::Instantiate | LcmOperationType::ModifyInfo
+        );
+        if changed
+            && state_of(occurrence) == LcmOperationState::RollingBack
+            && let Some(requeue) = self.refresh(occurrence).await?
+        {
+            return Ok(requeue);
         }
         let error = occurrence.status.as_ref().and_then(|status| {
             let failed = status.transitions.iter().rev().find(|change| change.error.is_some());
@@ -250,7 +263,8 @@ impl Occurrences {
         let Ok(ground) = self.ground(occurrence, instance) else { return Ok(None) };
         let order = self.order(occurrence, &ground);
         let Some(spec) = refresh(&order) else { return Ok(None) };
-        let key = ObjectKey::new(occurrence.namespace().unwrap_or_default(), engine_name(occurrence, "refresh"));
+        let key =
+            ObjectKey::new(occurrence.namespace().unwrap_or_default(), engine_name(occurrence, "refresh"));
         let Some(engine) = self.world.operations.get(&key) else {
             operations::start(&self.client, &key.name, spec).await?;
             return Ok(Some(Requeue::OnChange));

@@ -32,7 +32,8 @@ impl Reconciler for Instances {
         let status = instance.status.clone().unwrap_or_default();
         if is_deleted(instance.as_ref()) {
             // Somebody who deletes it by hand has to terminate it; the front end does not let it come so far.
-            if status.instantiation_state == InstantiationState::NotInstantiated && status.operation.is_none() {
+            if status.instantiation_state == InstantiationState::NotInstantiated && status.operation.is_none()
+            {
                 remove_finalizer(&api, instance.as_ref(), INSTANCE_FINALIZER).await?;
             }
             return Ok(Requeue::OnChange);

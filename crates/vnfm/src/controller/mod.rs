@@ -4,6 +4,8 @@ mod finish;
 mod instances;
 mod occurrences;
 mod prepare;
+#[cfg(test)]
+mod tests;
 mod vims;
 
 use std::sync::Arc;

@@ -48,11 +48,12 @@ impl Reconciler for Occurrences {
         if is_deleted(occurrence.as_ref()) {
             return Ok(Requeue::OnChange);
         }
-        let key = ObjectKey::new(occurrence.namespace().unwrap_or_default(), engine_name(&occurrence, "carry-out"));
+        let key =
+            ObjectKey::new(occurrence.namespace().unwrap_or_default(), engine_name(&occurrence, "carry-out"));
         let engine = self.world.operations.get(&key);
         let engine = engine.as_deref();
         match state::next(&occurrence, engine) {
-            Next::Wait => {}
+            Next::Wait => self.let_go(&occurrence).await?,
             Next::Prepare => return self.prepare(&occurrence).await,
             Next::Begun => self.begun(&occurrence, Some(&key.name)).await?,
             Next::Withdraw => self.end(&occurrence, LcmOperationState::RolledBack, None).await?,
@@ -121,7 +122,11 @@ impl Occurrences {
     }
 
     /// It is being carried out, by the engine's Operation of that name, or by nobody as there is nothing to do.
-    pub(super) async fn begun(&self, occurrence: &VnfLcmOperation, engine: Option<&str>) -> Result<(), Failure> {
+    pub(super) async fn begun(
+        &self,
+        occurrence: &VnfLcmOperation,
+        engine: Option<&str>,
+    ) -> Result<(), Failure> {
         let now = Timestamp::now();
         let starts = state::first_states(occurrence.spec.operation).contains(&LcmOperationState::Starting);
         self.write(occurrence, |status| {
@@ -137,6 +142,11 @@ impl Occurrences {
         .await
     }
 
+    /// What has ended holds nothing: a kill may have come between the two.
+    async fn let_go(&self, occurrence: &VnfLcmOperation) -> Result<(), Failure> {
+        if state_of(occurrence).is_final() { self.release(occurrence).await } else { Ok(()) }
+    }
+
     /// Ends it without its having changed the instance.
     pub(super) async fn end(
         &self,
@@ -144,11 +154,20 @@ impl Occurrences {
         to: LcmOperationState,
         error: Option<ProblemDetails>,
     ) -> Result<(), Failure> {
+        // By an outdated copy, an instance would be given back that it has begun to work on since.
+        let current = self.api(occurrence).get_opt(&occurrence.name_any()).await?;
+        let same = |current: &VnfLcmOperation| {
+            current.uid() == occurrence.uid() && state_of(current) == state_of(occurrence)
+        };
+        if !current.as_ref().is_some_and(same) {
+            return Ok(());
+        }
         self.release(occurrence).await?;
         let now = Timestamp::now();
         let from = state_of(occurrence);
         self.write(occurrence, |status| {
-            let began = status.operation_state == LcmOperationState::Starting && status.transitions.is_empty();
+            let began =
+                status.operation_state == LcmOperationState::Starting && status.transitions.is_empty();
             if began && from == LcmOperationState::Starting {
                 state::record(status, LcmOperationState::Starting, None, now);
             }
@@ -159,10 +178,13 @@ impl Occurrences {
 
     /// Gives the instance back.
     pub(super) async fn release(&self, occurrence: &VnfLcmOperation) -> Result<(), Failure> {
-        let Some(instance) = self.instance(occurrence) else { return Ok(()) };
+        let name = occurrence.name_any();
+        let held = |instance: &Arc<VnfInstance>| {
+            instance.status.as_ref().and_then(|status| status.operation.as_deref()) == Some(&name)
+        };
+        let Some(instance) = self.instance(occurrence).filter(held) else { return Ok(()) };
         let api: Api<VnfInstance> =
             Api::namespaced(self.client.clone(), &occurrence.namespace().unwrap_or_default());
-        let name = occurrence.name_any();
         update_status(&api, instance.as_ref(), |status| {
             if status.operation.as_deref() == Some(&name) {
                 status.operation = None;
@@ -178,11 +200,14 @@ impl Occurrences {
         engine: Option<&Operation>,
     ) -> Result<Requeue, Failure> {
         let now = Timestamp::now();
-        let Some(told) = engine.and_then(|engine| state::progress(engine, now)) else { return Ok(Requeue::OnChange) };
+        let Some(told) = engine.and_then(|engine| state::progress(engine, now)) else {
+            return Ok(Requeue::OnChange);
+        };
         let status = occurrence.status.as_ref();
         let last = status.and_then(|status| status.progress.as_ref());
         let same = last.is_some_and(|last| {
-            (last.percent, &last.message, last.remaining_seconds) == (told.percent, &told.message, told.remaining_seconds)
+            (last.percent, &last.message, last.remaining_seconds)
+                == (told.percent, &told.message, told.remaining_seconds)
         });
         if same {
             return Ok(Requeue::OnChange);
@@ -203,7 +228,12 @@ impl Occurrences {
         Ok(Requeue::OnChange)
     }
 
-    async fn cancel(&self, occurrence: &VnfLcmOperation, engine: &ObjectKey, mode: CancelMode) -> Result<(), Failure> {
+    async fn cancel(
+        &self,
+        occurrence: &VnfLcmOperation,
+        engine: &ObjectKey,
+        mode: CancelMode,
+    ) -> Result<(), Failure> {
         match mode {
             CancelMode::Graceful => operations::halt(self.client.clone(), engine).await?,
             CancelMode::Forceful => operations::cancel(self.client.clone(), engine).await?,
@@ -226,14 +256,26 @@ impl Occurrences {
         self.enter(occurrence, LcmOperationState::FailedTemp, Some(problem), |_| {}).await
     }
 
-    async fn go_on(&self, occurrence: &VnfLcmOperation, engine: &ObjectKey, times: u32) -> Result<(), Failure> {
+    async fn go_on(
+        &self,
+        occurrence: &VnfLcmOperation,
+        engine: &ObjectKey,
+        times: u32,
+    ) -> Result<(), Failure> {
         operations::go_on(self.client.clone(), engine, times).await?;
-        self.resumed(occurrence, LcmOperationState::Processing, |status| status.observed_retries = times).await
+        self.resumed(occurrence, LcmOperationState::Processing, |status| status.observed_retries = times)
+            .await
     }
 
-    async fn roll_back(&self, occurrence: &VnfLcmOperation, engine: &ObjectKey, times: u32) -> Result<(), Failure> {
+    async fn roll_back(
+        &self,
+        occurrence: &VnfLcmOperation,
+        engine: &ObjectKey,
+        times: u32,
+    ) -> Result<(), Failure> {
         operations::roll_back(self.client.clone(), engine, times).await?;
-        self.resumed(occurrence, LcmOperationState::RollingBack, |status| status.observed_rollbacks = times).await
+        self.resumed(occurrence, LcmOperationState::RollingBack, |status| status.observed_rollbacks = times)
+            .await
     }
 
     async fn resumed(
@@ -262,7 +304,9 @@ impl Occurrences {
                 let problem = ProblemDetails {
                     title: Some("Lost".to_owned()),
                     status: 500,
-                    detail: format!("the Operation {engine} that carried it out was deleted; give it up, and heal or terminate the instance"),
+                    detail: format!(
+                        "the Operation {engine} that carried it out was deleted; give it up, and heal or terminate the instance"
+                    ),
                     ..ProblemDetails::default()
                 };
                 self.enter(occurrence, LcmOperationState::FailedTemp, Some(problem), |_| {}).await?;

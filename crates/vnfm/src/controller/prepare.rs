@@ -65,7 +65,9 @@ impl Occurrences {
                 return Ok(Requeue::OnChange);
             }
             Holder::Other(other) => {
-                let problem = Problem::conflict(format!("{other} is under way, or waits for a decision; no other operation may begin"));
+                let problem = Problem::conflict(format!(
+                    "{other} is under way, or waits for a decision; no other operation may begin"
+                ));
                 self.end(occurrence, LcmOperationState::RolledBack, Some(problem.details())).await?;
                 return Ok(Requeue::OnChange);
             }
@@ -112,7 +114,8 @@ impl Occurrences {
     async fn take(&self, occurrence: &VnfLcmOperation, instance: &VnfInstance) -> Result<(), Failure> {
         let api: Api<VnfInstance> =
             Api::namespaced(self.client.clone(), &occurrence.namespace().unwrap_or_default());
-        let (name, seen) = (occurrence.name_any(), instance.status.as_ref().and_then(|status| status.operation.clone()));
+        let (name, seen) =
+            (occurrence.name_any(), instance.status.as_ref().and_then(|status| status.operation.clone()));
         update_status(&api, instance, |status| {
             // Not from somebody who was quicker.
             if status.operation == seen {
@@ -148,21 +151,31 @@ impl Occurrences {
     }
 
     /// Finds what an occurrence is planned from.
-    pub(super) fn ground(&self, occurrence: &VnfLcmOperation, instance: Arc<VnfInstance>) -> Result<Ground, Problem> {
+    pub(super) fn ground(
+        &self,
+        occurrence: &VnfLcmOperation,
+        instance: Arc<VnfInstance>,
+    ) -> Result<Ground, Problem> {
         let namespace = occurrence.namespace().unwrap_or_default();
         let changes_package = occurrence.spec.operation == LcmOperationType::ChangeVnfPackage;
-        let target = occurrence.spec.parameters.get("vnfdId").and_then(Value::as_str).filter(|_| changes_package);
+        let target =
+            occurrence.spec.parameters.get("vnfdId").and_then(Value::as_str).filter(|_| changes_package);
         let vnfd_id = target.unwrap_or(&instance.spec.vnfd_id);
         let package_object = self.world.package(&namespace, vnfd_id).ok_or_else(|| {
             Problem::unprocessable(format!("no package with the VNFD {vnfd_id} is onboarded"))
         })?;
         let onboarded = package_object.status.as_ref().map(|status| status.onboarding_state);
         if onboarded != Some(PackageOnboardingState::Onboarded) {
-            return Err(Problem::unprocessable(format!("the package with the VNFD {vnfd_id} is not onboarded")));
+            return Err(Problem::unprocessable(format!(
+                "the package with the VNFD {vnfd_id} is not onboarded"
+            )));
         }
         let package = package_object.uid().unwrap_or_default();
-        let blueprint =
-            self.config.blueprints.open(&package).map_err(|error| Problem::unprocessable(error.to_string()))?;
+        let blueprint = self
+            .config
+            .blueprints
+            .open(&package)
+            .map_err(|error| Problem::unprocessable(error.to_string()))?;
         let connection = self.connection(occurrence, &instance, &namespace)?;
         Ok(Ground { instance, package, blueprint, connection, package_object })
     }
@@ -174,10 +187,14 @@ impl Occurrences {
         instance: &VnfInstance,
         namespace: &str,
     ) -> Result<Connection, Problem> {
-        let mut given = instance.status.as_ref().map(|status| status.vim_connection_info.clone()).unwrap_or_default();
-        if let Some(asked) = occurrence.spec.parameters.get("vimConnectionInfo").filter(|asked| !asked.is_null()) {
-            let asked: std::collections::BTreeMap<String, VimConnectionInfo> = serde_json::from_value(asked.clone())
-                .map_err(|error| Problem::bad("vimConnectionInfo", format!("cannot be read: {error}")))?;
+        let mut given =
+            instance.status.as_ref().map(|status| status.vim_connection_info.clone()).unwrap_or_default();
+        if let Some(asked) =
+            occurrence.spec.parameters.get("vimConnectionInfo").filter(|asked| !asked.is_null())
+        {
+            let asked: std::collections::BTreeMap<String, VimConnectionInfo> =
+                serde_json::from_value(asked.clone())
+                    .map_err(|error| Problem::bad("vimConnectionInfo", format!("cannot be read: {error}")))?;
             given.extend(asked);
         }
         match resolve(&given, &self.world.vims_in(namespace)) {

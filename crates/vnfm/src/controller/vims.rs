@@ -84,13 +84,18 @@ impl Vims {
                 Api::namespaced(self.client.clone(), &vim.namespace().unwrap_or_default());
             let secret = secrets.get(&vim.spec.credentials).await;
             let secret = secret.map_err(|_| {
-                VimError::Transient(format!("Secret {} with its credentials is not there", vim.spec.credentials))
+                VimError::Transient(format!(
+                    "Secret {} with its credentials is not there",
+                    vim.spec.credentials
+                ))
             })?;
             access.secrets = secret_values(&secret);
         }
         let session = self.driver.session(&access)?;
         let asked = tokio::time::timeout(DEADLINE, session.check()).await;
-        asked.unwrap_or_else(|_| Err(VimError::Transient(format!("no answer within {} s", DEADLINE.as_secs()))))
+        asked.unwrap_or_else(|_| {
+            Err(VimError::Transient(format!("no answer within {} s", DEADLINE.as_secs())))
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the hooks of a life cycle do inside of the VNF: drivers, by the artifact that a VNFD names.
 
+pub mod kubernetes;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use drystone_api::StepSpec;

@@ -1,15 +1,15 @@
 //! What an operation of the life cycle is about.
 
-mod hook;
 mod blueprint;
+mod hook;
 mod inventory;
 mod patch;
 mod problem;
 mod situation;
 mod topology;
 
-pub use drystone_sol003::types::{ApiVersion, LcmOperationType};
 pub use blueprint::{Blueprint, Flavour, Phase, StackAsk, StackRequest};
+pub use drystone_sol003::types::{ApiVersion, LcmOperationType};
 pub use hook::{Hook, HookPoint};
 pub use inventory::{Address, Inventory, Port, Server, Volume};
 pub use patch::{InstancePatch, STEP_PATCH_KEY};

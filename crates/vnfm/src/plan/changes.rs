@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use drystone_sol003::types::{
-    AffectedExtLinkPort, AffectedVirtualLink, AffectedVirtualStorage, AffectedVnfc, ChangeType, InstantiatedVnfInfo,
-    LcmOperationType, ResourceChanges, ResourceHandle, VnfcResourceInfo,
+    AffectedExtLinkPort, AffectedVirtualLink, AffectedVirtualStorage, AffectedVnfc, ChangeType,
+    InstantiatedVnfInfo, LcmOperationType, ResourceChanges, ResourceHandle, VnfcResourceInfo,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,11 @@ pub fn changes(operation: LcmOperationType, before: &Before, after: &Instantiate
     }
 }
 
-fn components(operation: LcmOperationType, before: &Before, after: &InstantiatedVnfInfo) -> Vec<AffectedVnfc> {
+fn components(
+    operation: LcmOperationType,
+    before: &Before,
+    after: &InstantiatedVnfInfo,
+) -> Vec<AffectedVnfc> {
     let kept_storages: BTreeSet<&str> =
         after.virtual_storage_resource_info.iter().map(|storage| storage.id.as_str()).collect();
     let is_there = |vnfc: &Vnfc| after.vnfc_resource_info.iter().any(|resource| resource.id == vnfc.server);
@@ -96,7 +100,12 @@ fn component(resource: &VnfcResourceInfo, change_type: ChangeType, before: &Befo
         zone_id: resource.zone_id.clone(),
         metadata: resource.metadata.clone(),
         affected_vnfc_cp_ids: resource.vnfc_cp_info.iter().map(|cp| cp.id.clone()).collect(),
-        added_storage_resource_ids: resource.storage_resource_ids.iter().filter(|id| !had(id)).cloned().collect(),
+        added_storage_resource_ids: resource
+            .storage_resource_ids
+            .iter()
+            .filter(|id| !had(id))
+            .cloned()
+            .collect(),
         removed_storage_resource_ids: Vec::new(),
     }
 }

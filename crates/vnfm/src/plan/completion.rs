@@ -54,7 +54,8 @@ pub fn completed(order: &Order<'_>, engine: Option<&Operation>) -> Result<VnfIns
     }
     if operation.operation == LcmOperationType::Instantiate {
         status.instantiation_state = InstantiationState::Instantiated;
-        status.vim_connection_info = BTreeMap::from([(order.connection.key.clone(), order.connection.info.clone())]);
+        status.vim_connection_info =
+            BTreeMap::from([(order.connection.key.clone(), order.connection.info.clone())]);
         let additional = operation.parameters.get("additionalParams").and_then(Value::as_object);
         status.additional_parameters = additional.cloned().unwrap_or_default();
     }
@@ -100,7 +101,9 @@ fn inventory(engine: &Operation) -> Result<Option<Inventory>, Problem> {
         return Ok(None);
     };
     let read = serde_json::from_value(step.output.clone());
-    read.map(Some).map_err(|error| Problem::unprocessable(format!("output of the step {INVENTORY} cannot be read: {error}")))
+    read.map(Some).map_err(|error| {
+        Problem::unprocessable(format!("output of the step {INVENTORY} cannot be read: {error}"))
+    })
 }
 
 /// What steps want kept, in the plan's order.
@@ -145,7 +148,8 @@ fn known(order: &Order<'_>, info: &InstantiatedVnfInfo) -> Result<Known, Problem
 
 fn list<T: DeserializeOwned>(parameters: &KeyValuePairs, name: &str) -> Result<Vec<T>, Problem> {
     let Some(given) = parameters.get(name).filter(|given| !given.is_null()) else { return Ok(Vec::new()) };
-    serde_json::from_value(given.clone()).map_err(|error| Problem::bad(name, format!("cannot be read: {error}")))
+    serde_json::from_value(given.clone())
+        .map_err(|error| Problem::bad(name, format!("cannot be read: {error}")))
 }
 
 /// The links that an instance has, as they would be asked for.

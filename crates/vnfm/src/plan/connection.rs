@@ -38,7 +38,11 @@ pub struct Connection {
 impl Connection {
     /// What it is.
     pub fn kind(&self) -> VimType {
-        if KUBERNETES.contains(&self.info.vim_type.as_str()) { VimType::Kubernetes } else { VimType::OpenStack }
+        if KUBERNETES.contains(&self.info.vim_type.as_str()) {
+            VimType::Kubernetes
+        } else {
+            VimType::OpenStack
+        }
     }
 }
 
@@ -66,14 +70,16 @@ pub fn resolve(
         return Err(Problem::bad(format!("{attribute}.vimType"), detail));
     }
     let complete = !info.access_info.is_empty() && !info.interface_info.is_empty();
-    let named = info.vim_id.as_deref().and_then(|id| {
-        registered.iter().map(AsRef::as_ref).find(|vim| vim.uid().as_deref() == Some(id))
-    });
+    let named = info
+        .vim_id
+        .as_deref()
+        .and_then(|id| registered.iter().map(AsRef::as_ref).find(|vim| vim.uid().as_deref() == Some(id)));
     match (complete, named) {
         (true, named) => Ok(Connection {
             key: key.clone(),
             info: info.clone(),
-            vim: None,
+            // What is secret may be only there: an instance keeps how its VIM is reached, and not as whom.
+            vim: named.map(|vim| vim.name_any()),
             gateway: named.and_then(|vim| vim.spec.gateway.clone()),
         }),
         (false, Some(vim)) => {
@@ -86,10 +92,14 @@ pub fn resolve(
             Ok(connection)
         }
         (false, None) => Err(match &info.vim_id {
-            Some(id) => {
-                Problem::not_found(format!("{attribute}.vimId"), format!("no VIM with the id {id} is registered"))
-            }
-            None => Problem::bad(attribute, "needs vimId of a registered VIM, or both interfaceInfo and accessInfo"),
+            Some(id) => Problem::not_found(
+                format!("{attribute}.vimId"),
+                format!("no VIM with the id {id} is registered"),
+            ),
+            None => Problem::bad(
+                attribute,
+                "needs vimId of a registered VIM, or both interfaceInfo and accessInfo",
+            ),
         }),
     }
 }
@@ -114,7 +124,8 @@ pub fn connection_info(vim: &Vim) -> VimConnectionInfo {
             let skip = json!(spec.skip_certificate_verification);
             interface_info.insert("skipCertificateVerification".to_owned(), skip);
             access_info.insert("project".to_owned(), json!(spec.project.name));
-            let domain = if spec.project.domain_name.is_empty() { "Default" } else { &spec.project.domain_name };
+            let domain =
+                if spec.project.domain_name.is_empty() { "Default" } else { &spec.project.domain_name };
             access_info.insert("projectDomain".to_owned(), json!(domain));
             if let Some(region) = &spec.region {
                 access_info.insert("region".to_owned(), json!(region));
@@ -153,7 +164,8 @@ mod tests {
     fn vim(name: &str, is_default: bool) -> Arc<Vim> {
         let project = VimProject { name: "nfv".to_owned(), ..VimProject::default() };
         let auth_url = "http://127.0.0.1:5000/v3".to_owned();
-        let spec = VimSpec { auth_url, project, is_default, gateway: Some("lab".to_owned()), ..VimSpec::default() };
+        let spec =
+            VimSpec { auth_url, project, is_default, gateway: Some("lab".to_owned()), ..VimSpec::default() };
         let mut vim = Vim::new(name, spec);
         vim.metadata.uid = Some(format!("uid-{name}"));
         Arc::new(vim)
@@ -194,6 +206,10 @@ mod tests {
         }}));
         let connection = resolve(&asked, &[vim("a", true)]).expect("complete");
         assert_eq!((connection.vim, connection.gateway), (None, None));
+        // As an instance keeps it.
+        let kept = resolve(&BTreeMap::new(), &[vim("b", true)]).expect("the default one");
+        let again = resolve(&BTreeMap::from([(kept.key.clone(), kept.info.clone())]), &[vim("b", false)]);
+        assert_eq!(again, Ok(kept), "its credentials are still those of the registered one");
     }
 
     #[test]
@@ -201,7 +217,11 @@ mod tests {
         for (asked, kind, attribute) in [
             (json!({"v": {"vimType": "vmware"}}), ProblemKind::BadRequest, "vimConnectionInfo.v.vimType"),
             (json!({"v": {"vimType": "openstack"}}), ProblemKind::BadRequest, "vimConnectionInfo.v"),
-            (json!({"v": {"vimType": "openstack", "vimId": "x"}}), ProblemKind::NotFound, "vimConnectionInfo.v.vimId"),
+            (
+                json!({"v": {"vimType": "openstack", "vimId": "x"}}),
+                ProblemKind::NotFound,
+                "vimConnectionInfo.v.vimId",
+            ),
         ] {
             let problem = resolve(&given(asked), &[vim("a", true)]).expect_err("incomplete");
             assert_eq!((problem.kind, problem.attribute.as_deref()), (kind, Some(attribute)));

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use drystone_sol003::types::{
-    CpProtocolData, ExtLinkPortInfo, ExtManagedVirtualLinkData, ExtManagedVirtualLinkInfo, ExtVirtualLinkData,
-    ExtVirtualLinkInfo, InstantiatedVnfInfo, IpAddressType, IpAddresses, IpOverEthernetAddressData, KeyValuePairs,
-    LayerProtocol, ResourceHandle, ScaleInfo, VirtualStorageResourceInfo, VnfExtCpInfo, VnfLinkPortInfo,
-    VnfOperationalState, VnfVirtualLinkResourceInfo, VnfcCpInfo, VnfcInfo, VnfcResourceInfo,
+    CpProtocolData, ExtLinkPortInfo, ExtManagedVirtualLinkData, ExtManagedVirtualLinkInfo,
+    ExtVirtualLinkData, ExtVirtualLinkInfo, InstantiatedVnfInfo, IpAddressType, IpAddresses,
+    IpOverEthernetAddressData, KeyValuePairs, LayerProtocol, ResourceHandle, ScaleInfo,
+    VirtualStorageResourceInfo, VnfExtCpInfo, VnfLinkPortInfo, VnfOperationalState,
+    VnfVirtualLinkResourceInfo, VnfcCpInfo, VnfcInfo, VnfcResourceInfo,
 };
 use serde_json::{Value, json};
 
@@ -52,7 +53,11 @@ pub fn instantiated(known: &Known, inventory: &Inventory) -> InstantiatedVnfInfo
         max_scale_levels: scale_infos(&known.highest_levels),
         ext_cp_info: view.external_connection_points(),
         ext_virtual_link_info: known.external_links.iter().map(|link| view.external_link(link)).collect(),
-        ext_managed_virtual_link_info: known.managed_links.iter().map(|link| view.managed_link(link)).collect(),
+        ext_managed_virtual_link_info: known
+            .managed_links
+            .iter()
+            .map(|link| view.managed_link(link))
+            .collect(),
         vnfc_resource_info: inventory.servers.iter().map(|server| view.component_resource(server)).collect(),
         vnf_virtual_link_resource_info: inventory
             .networks
@@ -66,7 +71,8 @@ pub fn instantiated(known: &Known, inventory: &Inventory) -> InstantiatedVnfInfo
 }
 
 fn scale_infos(levels: &BTreeMap<String, u32>) -> Vec<ScaleInfo> {
-    let info = |(aspect, level): (&String, &u32)| ScaleInfo { aspect_id: aspect.clone(), scale_level: *level };
+    let info =
+        |(aspect, level): (&String, &u32)| ScaleInfo { aspect_id: aspect.clone(), scale_level: *level };
     levels.iter().map(info).collect()
 }
 
@@ -159,7 +165,9 @@ impl<'a> View<'a> {
         let ports = ports.map(|(server, port)| VnfLinkPortInfo {
             id: port.id.clone(),
             resource_handle: self.handle(&port.id, "OS::Neutron::Port"),
-            cp_instance_id: Some(server.map_or_else(|| external_id(port), |server| component_cp_id(port, server))),
+            cp_instance_id: Some(
+                server.map_or_else(|| external_id(port), |server| component_cp_id(port, server)),
+            ),
             cp_instance_type: Some(if server.is_some() { "VNFC_CP" } else { "EXT_CP" }.to_owned()),
         });
         ports.collect()

@@ -21,8 +21,10 @@ pub fn existing(info: &InstantiatedVnfInfo) -> Vec<Vnfc> {
 }
 
 fn vnfc(resource: &VnfcResourceInfo, storages: &BTreeMap<&str, &str>) -> Vnfc {
-    let text = |name: &str| resource.metadata.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let index = resource.metadata.get("vdu_idx").and_then(Value::as_u64).and_then(|index| u32::try_from(index).ok());
+    let text =
+        |name: &str| resource.metadata.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let index =
+        resource.metadata.get("vdu_idx").and_then(Value::as_u64).and_then(|index| u32::try_from(index).ok());
     let group = (text("parent_stack_id"), text("parent_resource_name"));
     let name = text("resource_name");
     Vnfc {
@@ -63,7 +65,8 @@ pub fn changed(before: &[Vnfc], difference: &BTreeMap<String, i64>, removed: &[V
     let mut after: Vec<Member> =
         before.iter().map(|vnfc| vnfc.member.clone()).filter(|member| !gone(member)).collect();
     for (vdu, &more) in difference {
-        let taken = |index: u32| before.iter().any(|vnfc| vnfc.member.vdu == *vdu && vnfc.member.index == index);
+        let taken =
+            |index: u32| before.iter().any(|vnfc| vnfc.member.vdu == *vdu && vnfc.member.index == index);
         let wanted = usize::try_from(more).unwrap_or(0);
         let free = (0..u32::MAX).filter(|&index| !taken(index)).take(wanted);
         after.extend(free.map(|index| Member { vdu: vdu.clone(), index }));
@@ -93,7 +96,11 @@ mod tests {
     use super::*;
 
     fn vnfc(vdu: &str, index: u32) -> Vnfc {
-        Vnfc { member: Member { vdu: vdu.to_owned(), index }, server: format!("{vdu}{index}"), ..Vnfc::default() }
+        Vnfc {
+            member: Member { vdu: vdu.to_owned(), index },
+            server: format!("{vdu}{index}"),
+            ..Vnfc::default()
+        }
     }
 
     fn of(vdu: &str, more: i64) -> BTreeMap<String, i64> {

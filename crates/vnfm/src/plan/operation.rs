@@ -6,11 +6,7 @@ use drystone_api::{
     FailurePolicy, OperationSpec, StepSpec,
     nfv::{VimType, VnfInstance, VnfLcmOperation},
 };
-use drystone_engine::{
-    action::Action,
-    plan::Plan,
-    reference::reference_to,
-};
+use drystone_engine::{action::Action, plan::Plan, reference::reference_to};
 use drystone_sol003::types::{ApiVersion, InstantiatedVnfInfo, LcmOperationType};
 use kube::ResourceExt;
 use serde_json::Value;
@@ -23,10 +19,10 @@ use super::{
 };
 use crate::{
     mgmt::Drivers,
-    model::{Blueprint, Hook, Problem, SecretNames, Situation},
+    model::{Blueprint, Flavour, Hook, Problem, SecretNames, Situation},
     steps::{
-        InventoryParameters, MarkUnhealthyParameters, ReadInventory, StackCreate, StackCreateParameters, StackDelete,
-        StackDeleteParameters, StackUpdate, StackUpdateParameters, MarkUnhealthy,
+        InventoryParameters, MarkUnhealthy, MarkUnhealthyParameters, ReadInventory, StackCreate,
+        StackCreateParameters, StackDelete, StackDeleteParameters, StackUpdate, StackUpdateParameters,
     },
 };
 
@@ -197,7 +193,13 @@ impl Planner<'_> {
             VimType::Kubernetes => vec![self.containers(&situation)?],
         };
         let reads_after = infrastructure.iter().flatten().any(|step| step.id == INVENTORY);
-        let now = if reads_after { INVENTORY } else if reads_before { INVENTORY_BEFORE } else { "" };
+        let now = if reads_after {
+            INVENTORY
+        } else if reads_before {
+            INVENTORY_BEFORE
+        } else {
+            ""
+        };
         let before_id = reads_before.then(|| INVENTORY_BEFORE.to_owned());
         let end = self.hook(end, &self.situation(now, before_id))?;
         let first = [before.into_iter().collect(), start];
@@ -222,7 +224,8 @@ impl Planner<'_> {
         let Some(script) = self.script(hook)? else { return Ok(Vec::new()) };
         let driver = self.order.drivers.for_script(&script).ok_or_else(|| {
             let known = self.order.drivers.scripts().collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are {known}") };
+            let known =
+                if known.is_empty() { "there is none".to_owned() } else { format!("there are {known}") };
             Problem::unprocessable(format!(
                 "the package has {hook} done by {script}, for which there is no built-in driver ({known})"
             ))
@@ -267,8 +270,7 @@ impl Planner<'_> {
             Some((name, _)) => name.to_owned(),
             None => stack_name(self.order.instance, self.order.occurrence.spec.api_version),
         };
-        let parameters =
-            StackCreateParameters { name, owner: self.owner(), keep: self.outline.entire };
+        let parameters = StackCreateParameters { name, owner: self.owner(), keep: self.outline.entire };
         let title = if self.outline.entire { "Make the stack anew" } else { "Make the stack" };
         StepSpec {
             timeout_seconds: STACK_TIMEOUT,
@@ -321,7 +323,9 @@ impl Planner<'_> {
             let place = format!("{}-{}", vnfc.member.vdu, vnfc.member.index);
             let target = match (&vnfc.group, self.operation()) {
                 (_, LcmOperationType::Heal) => Some(vnfc.resource.clone()),
-                (Some(group), LcmOperationType::Scale | LcmOperationType::ScaleToLevel) => Some(group.clone()),
+                (Some(group), LcmOperationType::Scale | LcmOperationType::ScaleToLevel) => {
+                    Some(group.clone())
+                }
                 _ => None,
             };
             let Some((stack, resource)) = target else { continue };
@@ -339,14 +343,15 @@ impl Planner<'_> {
             let storage = self.info.virtual_storage_resource_info.iter().find(|storage| storage.id == *id)?;
             let text = |member: &str| storage.metadata.get(member).and_then(Value::as_str).map(str::to_owned);
             let stack = text("stack_id").filter(|stack| !stack.is_empty())?;
-            let resource = text("resource_name").filter(|name| !name.is_empty()).unwrap_or_else(|| name.clone());
+            let resource =
+                text("resource_name").filter(|name| !name.is_empty()).unwrap_or_else(|| name.clone());
             Some(mark(&format!("unhealthy/{place}/{resource}"), stack, resource, "healed"))
         };
         volumes.iter().filter_map(of).collect()
     }
 
     fn inventory(&self, id: &str, stack: Option<String>) -> StepSpec {
-        let topology = self.order.blueprint.flavour(&self.outline.flavour).map(|flavour| flavour.topology());
+        let topology = self.order.blueprint.flavour(&self.outline.flavour).map(Flavour::topology);
         let topology = topology.unwrap_or_default();
         let storages = topology.vdus.values().flatten();
         let names: BTreeSet<String> = topology
@@ -362,7 +367,11 @@ impl Planner<'_> {
         let known = if self.outline.entire && id == INVENTORY { Vec::new() } else { before.vnfcs.clone() };
         let parameters = InventoryParameters { stack, names: names.into_iter().collect(), known, before };
         let title = if id == INVENTORY_BEFORE { "Read what there is" } else { "Read what there is now" };
-        StepSpec { timeout_seconds: 120, estimate_seconds: 1, ..step::<ReadInventory>(id, title, &parameters) }
+        StepSpec {
+            timeout_seconds: 120,
+            estimate_seconds: 1,
+            ..step::<ReadInventory>(id, title, &parameters)
+        }
     }
 
     fn situation(&self, inventory: &str, inventory_before: Option<String>) -> Situation {
@@ -376,7 +385,7 @@ impl Planner<'_> {
             api_version: occurrence.spec.api_version,
             package: package.to_owned(),
             flavour: self.outline.flavour.clone(),
-            topology: flavour.map(|flavour| flavour.topology()).unwrap_or_default(),
+            topology: flavour.map(Flavour::topology).unwrap_or_default(),
             parameters: Value::Object(occurrence.spec.parameters.clone()),
             instantiated_with: status.additional_parameters,
             secrets: SecretNames { operation: occurrence.spec.secret.clone(), instance: status.credentials },

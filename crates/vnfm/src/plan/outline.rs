@@ -68,7 +68,8 @@ pub fn outline(
     check_state(operation.operation, instance)?;
     let nothing = InstantiatedVnfInfo::default();
     let info = instance.instantiated_vnf_info.as_ref().unwrap_or(&nothing);
-    let request = Request { operation, parameters: &operation.parameters, info, before: members::existing(info) };
+    let request =
+        Request { operation, parameters: &operation.parameters, info, before: members::existing(info) };
     match operation.operation {
         LcmOperationType::Instantiate => request.instantiate(blueprint),
         LcmOperationType::Scale => request.scale(blueprint.flavour(&info.flavour_id)?),
@@ -147,7 +148,10 @@ impl Request<'_> {
         let highest = flavour.highest_levels();
         let known = || highest.keys().cloned().collect::<Vec<_>>().join(", ");
         let most = *highest.get(aspect).ok_or_else(|| {
-            Problem::bad("aspectId", format!("the flavour has no scaling aspect {aspect:?}; it has {}", known()))
+            Problem::bad(
+                "aspectId",
+                format!("the flavour has no scaling aspect {aspect:?}; it has {}", known()),
+            )
         })?;
         let mut levels = levels(&self.info.scale_status);
         let from = levels.get(aspect).copied().unwrap_or_default();
@@ -157,7 +161,9 @@ impl Request<'_> {
             let direction = if out { "out" } else { "in" };
             Problem::bad(
                 "numberOfSteps",
-                format!("{aspect} is at level {from} of 0 to {most}: it cannot be scaled {direction} by {steps}"),
+                format!(
+                    "{aspect} is at level {from} of 0 to {most}: it cannot be scaled {direction} by {steps}"
+                ),
             )
         })?;
         let difference = flavour.difference(aspect, from, to)?;
@@ -173,16 +179,29 @@ impl Request<'_> {
                     .map_err(|error| Problem::bad("scaleInfo", format!("cannot be read: {error}")))?;
                 self::levels(&given)
             }
-            _ => return Err(Problem::bad("instantiationLevelId", "give either instantiationLevelId or scaleInfo")),
+            _ => {
+                return Err(Problem::bad(
+                    "instantiationLevelId",
+                    "give either instantiationLevelId or scaleInfo",
+                ));
+            }
         };
         let highest = flavour.highest_levels();
         let mut levels = levels(&self.info.scale_status);
         let mut difference = BTreeMap::new();
         for (aspect, to) in wanted {
             match highest.get(&aspect) {
-                None => return Err(Problem::bad("scaleInfo", format!("the flavour has no scaling aspect {aspect:?}"))),
+                None => {
+                    return Err(Problem::bad(
+                        "scaleInfo",
+                        format!("the flavour has no scaling aspect {aspect:?}"),
+                    ));
+                }
                 Some(most) if to > *most => {
-                    return Err(Problem::bad("scaleInfo", format!("{aspect} has levels 0 to {most}, not {to}")));
+                    return Err(Problem::bad(
+                        "scaleInfo",
+                        format!("{aspect} has levels 0 to {most}, not {to}"),
+                    ));
                 }
                 Some(_) => {}
             }
@@ -196,7 +215,7 @@ impl Request<'_> {
 
     fn rescaled(&self, difference: &BTreeMap<String, i64>, levels: BTreeMap<String, u32>) -> Outline {
         // Version 1 takes the oldest, unless told otherwise.
-        let reversed = self.additional("is_reverse").is_some_and(|value| is_true(value));
+        let reversed = self.additional("is_reverse").is_some_and(is_true);
         let oldest_first = self.operation.api_version == ApiVersion::V1 && !reversed;
         let affected = members::victims(&self.before, difference, oldest_first);
         let after = members::changed(&self.before, difference, &affected);
@@ -206,7 +225,9 @@ impl Request<'_> {
     fn heal(&self) -> Result<Outline, Problem> {
         let named = match self.parameters.get("vnfcInstanceId") {
             None => Vec::new(),
-            Some(ids) => strings(ids).ok_or_else(|| Problem::bad("vnfcInstanceId", "must be a list of identifiers"))?,
+            Some(ids) => {
+                strings(ids).ok_or_else(|| Problem::bad("vnfcInstanceId", "must be a list of identifiers"))?
+            }
         };
         let all = self.additional("all").is_some_and(is_true);
         let version_1 = self.operation.api_version == ApiVersion::V1;
@@ -261,7 +282,12 @@ impl Request<'_> {
             }
             None => return Err(missing("terminationType")),
         }
-        Ok(Outline { affected: self.before.clone(), after: Vec::new(), levels: BTreeMap::new(), ..self.unchanged() })
+        Ok(Outline {
+            affected: self.before.clone(),
+            after: Vec::new(),
+            levels: BTreeMap::new(),
+            ..self.unchanged()
+        })
     }
 
     fn change_external_connectivity(&self) -> Result<Outline, Problem> {
@@ -279,7 +305,8 @@ impl Request<'_> {
             _ => return Err(Problem::bad("additionalParams.upgrade_type", "must be RollingUpdate")),
         }
         let given = self.additional("vdu_params").and_then(Value::as_array);
-        let given = given.filter(|given| !given.is_empty()).ok_or_else(|| missing("additionalParams.vdu_params"))?;
+        let given =
+            given.filter(|given| !given.is_empty()).ok_or_else(|| missing("additionalParams.vdu_params"))?;
         let topology = flavour.topology();
         let mut vdus = Vec::new();
         for (number, of) in given.iter().enumerate() {

@@ -52,7 +52,9 @@ pub fn next(occurrence: &VnfLcmOperation, engine: Option<&Operation>) -> Next {
         },
         LcmOperationState::Processing => match engine {
             None => nobody_carries_it_out(status),
-            Some(engine) if engine.spec.retries < status.observed_retries => Next::GoOn(status.observed_retries),
+            Some(engine) if engine.spec.retries < status.observed_retries => {
+                Next::GoOn(status.observed_retries)
+            }
             Some(engine) => under_way(occurrence, status, engine),
         },
         LcmOperationState::RollingBack => match engine {
@@ -73,7 +75,9 @@ pub fn next(occurrence: &VnfLcmOperation, engine: Option<&Operation>) -> Next {
                 Next::Wait
             }
         }
-        LcmOperationState::Completed | LcmOperationState::Failed | LcmOperationState::RolledBack => Next::Wait,
+        LcmOperationState::Completed | LcmOperationState::Failed | LcmOperationState::RolledBack => {
+            Next::Wait
+        }
     }
 }
 
@@ -201,8 +205,10 @@ mod tests {
     }
 
     fn engine(phase: OperationPhase) -> Operation {
-        let step = StepSpec { id: "stack".to_owned(), title: "Make the stack".to_owned(), ..StepSpec::default() };
-        let mut engine = Operation::new("op", OperationSpec { steps: vec![step], ..OperationSpec::default() });
+        let step =
+            StepSpec { id: "stack".to_owned(), title: "Make the stack".to_owned(), ..StepSpec::default() };
+        let mut engine =
+            Operation::new("op", OperationSpec { steps: vec![step], ..OperationSpec::default() });
         let failed = StepStatus {
             id: "stack".to_owned(),
             state: if phase == OperationPhase::Failed { StepState::Failed } else { StepState::Running },
@@ -238,7 +244,9 @@ mod tests {
 
     #[test]
     fn what_stops_waits_for_an_order() {
-        let Next::Stopped(problem) = next_of(Processing, OperationPhase::Failed) else { panic!("it stopped") };
+        let Next::Stopped(problem) = next_of(Processing, OperationPhase::Failed) else {
+            panic!("it stopped")
+        };
         assert_eq!((problem.status, problem.detail.as_str()), (500, "Make the stack (stack): no host"));
         let mut stopped = occurrence(FailedTemp);
         assert_eq!(next(&stopped, None), Next::Wait);
@@ -283,7 +291,8 @@ mod tests {
             assert_eq!(next(&cancelled, Some(&running)), Next::Progress);
             cancelled.spec.cancel = Some(CancelMode::Forceful);
             assert_eq!(next(&cancelled, Some(&running)), Next::Cancel(CancelMode::Forceful));
-            let done = engine(if state == Processing { OperationPhase::Succeeded } else { OperationPhase::Undone });
+            let done =
+                engine(if state == Processing { OperationPhase::Succeeded } else { OperationPhase::Undone });
             assert!(matches!(next(&cancelled, Some(&done)), Next::Complete | Next::Undone), "too late");
         }
     }
@@ -295,7 +304,8 @@ mod tests {
         assert!(enter(&mut status, Starting, Processing, None, now));
         assert!(!enter(&mut status, Starting, Processing, None, now), "a second writer comes too late");
         assert!(enter(&mut status, Processing, FailedTemp, Some(ProblemDetails::default()), now));
-        let written: Vec<_> = status.transitions.iter().map(|change| (change.sequence, change.state)).collect();
+        let written: Vec<_> =
+            status.transitions.iter().map(|change| (change.sequence, change.state)).collect();
         assert_eq!(written, [(1, Starting), (2, Processing), (3, FailedTemp)]);
         assert!(status.error.is_some() && status.transitions[2].error.is_some());
     }

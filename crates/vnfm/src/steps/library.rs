@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::load::{BlueprintError, Blueprints};
 use crate::{
     model::{
-        Blueprint, ConnectionPoint, Flavour, Member, Phase, Problem, ProblemKind, StackAsk, StackRequest, Topology, Vnfc,
+        Blueprint, ConnectionPoint, Flavour, Member, Phase, Problem, ProblemKind, StackAsk, StackRequest,
+        Topology, Vnfc,
     },
     plan::members,
 };
@@ -25,7 +26,8 @@ pub struct LibraryBlueprints(pub Library);
 impl Blueprints for LibraryBlueprints {
     fn open(&self, package: &str) -> Result<Arc<dyn Blueprint>, BlueprintError> {
         let opened = self.0.package(package);
-        let opened = opened.map_err(|error| BlueprintError { package: package.to_owned(), why: error.to_string() })?;
+        let opened =
+            opened.map_err(|error| BlueprintError { package: package.to_owned(), why: error.to_string() })?;
         Ok(Arc::new(CsarBlueprint(opened)))
     }
 }
@@ -68,7 +70,11 @@ impl Blueprint for CsarBlueprint {
 }
 
 fn refused(error: &userdata::UserDataError) -> Problem {
-    Problem { kind: ProblemKind::BadRequest, attribute: Some("additionalParams".to_owned()), detail: error.to_string() }
+    Problem {
+        kind: ProblemKind::BadRequest,
+        attribute: Some("additionalParams".to_owned()),
+        detail: error.to_string(),
+    }
 }
 
 fn no_level(error: &LevelError) -> Problem {
@@ -145,11 +151,16 @@ impl Asked {
         let affected: Vec<&Vnfc> =
             existing.iter().filter(|vnfc| ask.affected.contains(&vnfc.member)).collect();
         let request = Value::Object(ask.operation.parameters.clone());
-        let scales = matches!(ask.operation.operation, LcmOperationType::Scale | LcmOperationType::ScaleToLevel);
+        let scales =
+            matches!(ask.operation.operation, LcmOperationType::Scale | LcmOperationType::ScaleToLevel);
         let (operation, request, info, come, go) = match (ask.operation.operation, ask.phase) {
-            (LcmOperationType::Instantiate, _) => {
-                (Operation::Instantiate, request, info.clone(), additions(&BTreeMap::new(), ask.after), Vec::new())
-            }
+            (LcmOperationType::Instantiate, _) => (
+                Operation::Instantiate,
+                request,
+                info.clone(),
+                additions(&BTreeMap::new(), ask.after),
+                Vec::new(),
+            ),
             (LcmOperationType::Heal, _) if ask.entire => {
                 let request = renewed(info, ask.instantiated_with);
                 let come = additions(&BTreeMap::new(), ask.after);

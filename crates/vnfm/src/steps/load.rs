@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use drystone_api::nfv::{PARAMETERS_KEY, VIM_CONNECTION_KEY, Vim, VnfInstance, VnfInstanceStatus, VnfLcmOperation, VnfLcmOperationSpec, VnfPackage};
+use drystone_api::nfv::{
+    PARAMETERS_KEY, VIM_CONNECTION_KEY, Vim, VnfInstance, VnfInstanceStatus, VnfLcmOperation,
+    VnfLcmOperationSpec, VnfPackage,
+};
 use drystone_engine::action::{StepContext, StepError};
 use drystone_sol003::types::{KeyValuePairs, LcmOperationType, VimConnectionInfo};
 use k8s_openapi::api::core::v1::Secret;
@@ -60,7 +63,10 @@ pub struct Loaded {
 
 impl Loader {
     /// What the step of this context works on, and the way to its VIM.
-    pub(super) async fn load(&self, context: &StepContext) -> Result<(Loaded, Box<dyn VimSession>), StepError> {
+    pub(super) async fn load(
+        &self,
+        context: &StepContext,
+    ) -> Result<(Loaded, Box<dyn VimSession>), StepError> {
         let namespace = &context.subject().namespace;
         let reader = Reader { client: context.client(), namespace };
         let occurrence: VnfLcmOperation = reader.get(&context.subject().name).await?;
@@ -70,10 +76,10 @@ impl Loader {
         let instance: VnfInstance = reader.get(&occurrence.spec.instance).await?;
         let status = instance.status.clone().unwrap_or_default();
         let mut operation = occurrence.spec.clone();
-        if let Some(secret) = &occurrence.spec.secret {
-            if let Some(full) = reader.secret_json(secret, PARAMETERS_KEY).await? {
-                operation.parameters = full;
-            }
+        if let Some(secret) = &occurrence.spec.secret
+            && let Some(full) = reader.secret_json(secret, PARAMETERS_KEY).await?
+        {
+            operation.parameters = full;
         }
         let kept = match &status.credentials {
             Some(secret) => reader.secret_json(secret, PARAMETERS_KEY).await?,
@@ -260,6 +266,7 @@ impl Reader<'_> {
 pub fn secret_values(secret: &Secret) -> KeyValuePairs {
     let text = |bytes: &[u8]| Value::String(String::from_utf8_lossy(bytes).into_owned());
     let data = secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), text(&bytes.0)));
-    let plain = secret.string_data.iter().flatten().map(|(key, value)| (key.clone(), Value::String(value.clone())));
+    let plain =
+        secret.string_data.iter().flatten().map(|(key, value)| (key.clone(), Value::String(value.clone())));
     data.chain(plain).collect()
 }

@@ -8,9 +8,9 @@ mod stack;
 mod vim;
 
 pub use library::{CsarBlueprint, LibraryBlueprints};
-pub use openstack::OpenStackDriver;
 pub(crate) use load::OnKubernetes;
 pub use load::{BlueprintError, Blueprints, Loaded, secret_values};
+pub use openstack::OpenStackDriver;
 pub use parameters::{
     InventoryParameters, MarkUnhealthyParameters, StackCreateParameters, StackDeleteParameters, StackOutput,
     StackUpdateParameters,

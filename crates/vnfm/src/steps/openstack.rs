@@ -25,7 +25,7 @@ pub struct OpenStackDriver {
 #[async_trait]
 impl VimDriver for OpenStackDriver {
     fn session(&self, access: &Access) -> Result<Box<dyn VimSession>, VimError> {
-        let heat = self.clouds.heat(&cloud_access(access)?).map_err(refused)?;
+        let heat = self.clouds.heat(&cloud_access(access)?).map_err(|error| refused(&error))?;
         Ok(Box::new(OpenStack { heat }))
     }
 }
@@ -42,12 +42,15 @@ fn cloud_access(access: &Access) -> Result<openstack::Access, VimError> {
     };
     let needed = |name: &str| {
         text(name).filter(|value| !value.is_empty()).ok_or_else(|| {
-            VimError::Permanent(format!("the connection to the VIM has no {name}; complete it in vimConnectionInfo or in the Vim"))
+            VimError::Permanent(format!(
+                "the connection to the VIM has no {name}; complete it in vimConnectionInfo or in the Vim"
+            ))
         })
     };
     let domain = |names: [&str; 2]| names.into_iter().find_map(text).unwrap_or_else(|| "Default".to_owned());
     let skip = access.info.interface_info.get("skipCertificateVerification");
-    let skip = skip.is_some_and(|skip| skip == &Value::Bool(true) || skip == &Value::String("true".to_owned()));
+    let skip =
+        skip.is_some_and(|skip| skip == &Value::Bool(true) || skip == &Value::String("true".to_owned()));
     let certificates = match (skip, &access.certificate_authority) {
         (true, _) => CertificateCheck::Disabled,
         (false, Some(authority)) => CertificateCheck::Authorities(authority.clone()),
@@ -63,8 +66,12 @@ fn cloud_access(access: &Access) -> Result<openstack::Access, VimError> {
     })
 }
 
-fn refused(error: OpenStackError) -> VimError {
-    if error.is_transient() { VimError::Transient(error.to_string()) } else { VimError::Permanent(error.to_string()) }
+fn refused(error: &OpenStackError) -> VimError {
+    if error.is_transient() {
+        VimError::Transient(error.to_string())
+    } else {
+        VimError::Permanent(error.to_string())
+    }
 }
 
 fn reference(stack: &str) -> Result<StackRef, VimError> {
@@ -74,12 +81,18 @@ fn reference(stack: &str) -> Result<StackRef, VimError> {
 impl OpenStack {
     async fn wait(&self, stack: &StackRef, action: Action, told: Told<'_>) -> Result<(), VimError> {
         let mut progress = |progress: openstack::Progress| told(progress.to_string());
-        self.heat.wait(stack, action, WITHIN, &mut progress).await.map(drop).map_err(refused)
+        self.heat.wait(stack, action, WITHIN, &mut progress).await.map(drop).map_err(|error| refused(&error))
     }
 
     /// Completes a stack that was made before, by this attempt or an earlier one.
-    async fn complete(&self, stack: &StackRef, owner: &str, request: &StackRequest, told: Told<'_>) -> Result<(), VimError> {
-        let found = self.heat.stack(stack).await.map_err(refused)?;
+    async fn complete(
+        &self,
+        stack: &StackRef,
+        owner: &str,
+        request: &StackRequest,
+        told: Told<'_>,
+    ) -> Result<(), VimError> {
+        let found = self.heat.stack(stack).await.map_err(|error| refused(&error))?;
         match found.state {
             State::Complete => Ok(()),
             State::Init | State::InProgress => self.wait(stack, found.action, told).await,
@@ -91,7 +104,7 @@ impl OpenStack {
                     files: request.files.clone(),
                     ..StackChange::default()
                 };
-                self.heat.update(stack, &change, owner).await.map_err(refused)?;
+                self.heat.update(stack, &change, owner).await.map_err(|error| refused(&error))?;
                 self.wait(stack, Action::Update, told).await
             }
         }
@@ -99,7 +112,8 @@ impl OpenStack {
 
     /// A change on top of what the stack has.
     async fn onto(&self, stack: &StackRef, request: &StackRequest) -> Result<StackChange, VimError> {
-        let nothing_to_merge = request.template.is_none() && request.parameters.get("nfv").is_none_or(is_empty_object);
+        let nothing_to_merge =
+            request.template.is_none() && request.parameters.get("nfv").is_none_or(is_empty_object);
         if nothing_to_merge {
             return Ok(StackChange::default());
         }
@@ -109,14 +123,15 @@ impl OpenStack {
             files: request.files.clone(),
             existing: true,
         };
-        let shown = self.heat.stack(stack).await.map_err(refused)?.parameters;
+        let shown = self.heat.stack(stack).await.map_err(|error| refused(&error))?.parameters;
         // What Heat adds of itself (`OS::stack_id`) is nothing that it takes.
-        let shown: Map<String, Value> = shown.into_iter().filter(|(name, _)| !name.starts_with("OS::")).collect();
+        let shown: Map<String, Value> =
+            shown.into_iter().filter(|(name, _)| !name.starts_with("OS::")).collect();
         let (template, files) = match &request.template {
             None => (String::new(), BTreeMap::new()),
             Some(_) => {
-                let template = self.heat.template(stack).await.map_err(refused)?;
-                (template.to_string(), self.heat.files(stack).await.map_err(refused)?)
+                let template = self.heat.template(stack).await.map_err(|error| refused(&error))?;
+                (template.to_string(), self.heat.files(stack).await.map_err(|error| refused(&error))?)
             }
         };
         let full = asked.onto(&template, &shown).map_err(|error| VimError::Permanent(error.to_string()))?;
@@ -134,7 +149,13 @@ fn is_empty_object(value: &Value) -> bool {
 
 #[async_trait]
 impl VimSession for OpenStack {
-    async fn create(&self, name: &str, owner: &str, request: &StackRequest, told: Told<'_>) -> Result<String, VimError> {
+    async fn create(
+        &self,
+        name: &str,
+        owner: &str,
+        request: &StackRequest,
+        told: Told<'_>,
+    ) -> Result<String, VimError> {
         let stack = NewStack {
             name: name.to_owned(),
             template: request.template.clone().unwrap_or_default(),
@@ -142,7 +163,7 @@ impl VimSession for OpenStack {
             files: request.files.clone(),
             ..NewStack::default()
         };
-        let made = self.heat.create(&stack, owner).await.map_err(refused)?;
+        let made = self.heat.create(&stack, owner).await.map_err(|error| refused(&error))?;
         if made.adopted {
             self.complete(&made.stack, owner, request, told).await?;
         } else {
@@ -151,7 +172,13 @@ impl VimSession for OpenStack {
         Ok(made.stack.to_string())
     }
 
-    async fn update(&self, stack: &str, owner: &str, request: &StackRequest, told: Told<'_>) -> Result<(), VimError> {
+    async fn update(
+        &self,
+        stack: &str,
+        owner: &str,
+        request: &StackRequest,
+        told: Told<'_>,
+    ) -> Result<(), VimError> {
         let stack = reference(stack)?;
         let change = if request.existing {
             self.onto(&stack, request).await?
@@ -163,18 +190,18 @@ impl VimSession for OpenStack {
                 ..StackChange::default()
             }
         };
-        self.heat.update(&stack, &change, owner).await.map_err(refused)?;
+        self.heat.update(&stack, &change, owner).await.map_err(|error| refused(&error))?;
         self.wait(&stack, Action::Update, told).await
     }
 
     async fn delete(&self, stack: &str, told: Told<'_>) -> Result<(), VimError> {
         let stack = reference(stack)?;
-        self.heat.delete(&stack).await.map_err(refused)?;
+        self.heat.delete(&stack).await.map_err(|error| refused(&error))?;
         self.wait(&stack, Action::Delete, told).await
     }
 
     async fn find(&self, name: &str, owner: &str) -> Result<Option<String>, VimError> {
-        let found = self.heat.find(name).await.map_err(refused)?;
+        let found = self.heat.find(name).await.map_err(|error| refused(&error))?;
         let found = found.filter(|stack| {
             let gone = stack.action == Action::Delete && stack.state == State::Complete;
             !gone && stack.tags.iter().any(|tag| tag == owner)
@@ -183,7 +210,7 @@ impl VimSession for OpenStack {
     }
 
     async fn mark_unhealthy(&self, stack: &str, resource: &str, reason: &str) -> Result<(), VimError> {
-        self.heat.mark_unhealthy(&reference(stack)?, resource, reason).await.map_err(refused)
+        self.heat.mark_unhealthy(&reference(stack)?, resource, reason).await.map_err(|error| refused(&error))
     }
 
     async fn inventory(&self, ask: InventoryAsk<'_>) -> Result<Inventory, VimError> {
@@ -194,18 +221,19 @@ impl VimSession for OpenStack {
             parent_resource: vnfc.group.as_ref().map(|(_, member)| member.clone()),
         });
         let naming = Naming { names: ask.names.iter().cloned().collect(), known: known.collect() };
-        let found = self.heat.inventory(&reference(ask.stack)?, &naming).await.map_err(refused)?;
-        Ok(inventory(found))
+        let found =
+            self.heat.inventory(&reference(ask.stack)?, &naming).await.map_err(|error| refused(&error))?;
+        Ok(inventory(&found))
     }
 
     async fn check(&self) -> Result<(Vec<String>, Option<String>), VimError> {
-        let session = self.heat.keystone().check().await.map_err(refused)?;
+        let session = self.heat.keystone().check().await.map_err(|error| refused(&error))?;
         Ok((session.regions.into_iter().collect(), Some(session.project)))
     }
 }
 
 /// What the client found, as the life cycle shows it.
-fn inventory(found: openstack::Inventory) -> Inventory {
+fn inventory(found: &openstack::Inventory) -> Inventory {
     let of_server = |port: &openstack::Port, id: &str| port.server.as_deref() == Some(id) && !id.is_empty();
     let servers = found.servers.iter().map(|server| Server {
         vdu: server.vdu.clone(),
@@ -217,8 +245,16 @@ fn inventory(found: openstack::Inventory) -> Inventory {
         created: server.creation_time.clone(),
         stack: server.stack.to_string(),
         resource: server.resource.clone(),
-        parent_stack: server.parent.as_ref().filter(|parent| parent.in_group).map(|parent| parent.stack.to_string()),
-        parent_resource: server.parent.as_ref().filter(|parent| parent.in_group).map(|parent| parent.resource.clone()),
+        parent_stack: server
+            .parent
+            .as_ref()
+            .filter(|parent| parent.in_group)
+            .map(|parent| parent.stack.to_string()),
+        parent_resource: server
+            .parent
+            .as_ref()
+            .filter(|parent| parent.in_group)
+            .map(|parent| parent.resource.clone()),
         ports: found.ports.iter().filter(|it| of_server(it, &server.id)).map(port).collect(),
         volumes: server.volumes.clone(),
     });

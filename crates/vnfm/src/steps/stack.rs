@@ -5,8 +5,9 @@ use std::sync::Arc;
 use drystone_engine::action::{Action, StepContext, StepError};
 
 use super::{
-    InventoryAsk, InventoryParameters, MarkUnhealthyParameters, StackCreateParameters, StackDeleteParameters, StackOutput,
-    StackUpdateParameters, VimSession, load::{Loaded, Loader},
+    InventoryAsk, InventoryParameters, MarkUnhealthyParameters, StackCreateParameters, StackDeleteParameters,
+    StackOutput, StackUpdateParameters, VimSession,
+    load::{Loaded, Loader},
 };
 use crate::{
     model::{Inventory, Phase},
@@ -55,7 +56,11 @@ impl Action for StackCreate {
     type Parameters = StackCreateParameters;
     type Output = StackOutput;
 
-    async fn run(&self, context: &StepContext, parameters: StackCreateParameters) -> Result<StackOutput, StepError> {
+    async fn run(
+        &self,
+        context: &StepContext,
+        parameters: StackCreateParameters,
+    ) -> Result<StackOutput, StepError> {
         let loaded = self.loader.load(context).await?;
         Ok(StackOutput { stack: create(context, &loaded, &parameters).await? })
     }
@@ -77,7 +82,11 @@ impl Action for StackUpdate {
     type Parameters = StackUpdateParameters;
     type Output = StackOutput;
 
-    async fn run(&self, context: &StepContext, parameters: StackUpdateParameters) -> Result<StackOutput, StepError> {
+    async fn run(
+        &self,
+        context: &StepContext,
+        parameters: StackUpdateParameters,
+    ) -> Result<StackOutput, StepError> {
         let (loaded, session) = self.loader.load(context).await?;
         let request = loaded.stack_request(Phase::Forward)?;
         let mut told = |message: String| context.progress(10, message);
@@ -157,7 +166,11 @@ impl Action for ReadInventory {
     type Parameters = InventoryParameters;
     type Output = Inventory;
 
-    async fn run(&self, context: &StepContext, parameters: InventoryParameters) -> Result<Inventory, StepError> {
+    async fn run(
+        &self,
+        context: &StepContext,
+        parameters: InventoryParameters,
+    ) -> Result<Inventory, StepError> {
         let (_, session) = self.loader.load(context).await?;
         let stack = match parameters.stack {
             Some(stack) => stack,

@@ -21,7 +21,9 @@ pub struct Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("endpoint", &self.info.interface_info.get("endpoint")).finish_non_exhaustive()
+        f.debug_struct("Access")
+            .field("endpoint", &self.info.interface_info.get("endpoint"))
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,13 +82,25 @@ pub trait VimSession: Send + Sync {
     ///
     /// # Errors
     /// It cannot be made; what was made of it stays.
-    async fn create(&self, name: &str, owner: &str, request: &StackRequest, told: Told<'_>) -> Result<String, VimError>;
+    async fn create(
+        &self,
+        name: &str,
+        owner: &str,
+        request: &StackRequest,
+        told: Told<'_>,
+    ) -> Result<String, VimError>;
 
     /// Changes a stack and waits until that is done.
     ///
     /// # Errors
     /// It cannot be changed so.
-    async fn update(&self, stack: &str, owner: &str, request: &StackRequest, told: Told<'_>) -> Result<(), VimError>;
+    async fn update(
+        &self,
+        stack: &str,
+        owner: &str,
+        request: &StackRequest,
+        told: Told<'_>,
+    ) -> Result<(), VimError>;
 
     /// Deletes a stack and waits until it is gone. One that is not there is gone.
     ///

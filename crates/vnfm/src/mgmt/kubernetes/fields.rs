@@ -12,14 +12,14 @@ const MAX_ITEMS: usize = 256;
 
 /// An object of the request and where it is.
 #[derive(Debug, Clone)]
-pub struct Fields<'a> {
+pub(super) struct Fields<'a> {
     path: String,
     object: &'a Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
     /// An object at a path.
-    pub fn at(path: impl Into<String>, value: &'a Value) -> Result<Self, Problem> {
+    pub(super) fn at(path: impl Into<String>, value: &'a Value) -> Result<Self, Problem> {
         let path = path.into();
         match value.as_object() {
             Some(object) => Ok(Self { path, object }),
@@ -28,22 +28,22 @@ impl<'a> Fields<'a> {
     }
 
     /// The path of a member.
-    pub fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         format!("{}.{name}", self.path)
     }
 
     /// A problem with a member.
-    pub fn problem(&self, name: &str, why: impl Into<String>) -> Problem {
+    pub(super) fn problem(&self, name: &str, why: impl Into<String>) -> Problem {
         Problem::bad(self.path(name), why)
     }
 
     /// A member; null is as good as none.
-    pub fn get(&self, name: &str) -> Option<&'a Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())
     }
 
     /// A text that may be missing.
-    pub fn text(&self, name: &str) -> Result<Option<&'a str>, Problem> {
+    pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, Problem> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let text = value.as_str().ok_or_else(|| self.problem(name, "must be a string"))?;
         if text.is_empty() {
@@ -59,22 +59,22 @@ impl<'a> Fields<'a> {
     }
 
     /// A text that must be there.
-    pub fn required_text(&self, name: &str) -> Result<&'a str, Problem> {
+    pub(super) fn required_text(&self, name: &str) -> Result<&'a str, Problem> {
         self.text(name)?.ok_or_else(|| self.problem(name, "is missing"))
     }
 
     /// An object that may be missing.
-    pub fn object(&self, name: &str) -> Result<Option<Fields<'a>>, Problem> {
+    pub(super) fn object(&self, name: &str) -> Result<Option<Fields<'a>>, Problem> {
         self.get(name).map(|value| Fields::at(self.path(name), value)).transpose()
     }
 
     /// An object that must be there.
-    pub fn required_object(&self, name: &str) -> Result<Fields<'a>, Problem> {
+    pub(super) fn required_object(&self, name: &str) -> Result<Fields<'a>, Problem> {
         self.object(name)?.ok_or_else(|| self.problem(name, "is missing"))
     }
 
     /// A list of objects; empty if it is missing.
-    pub fn objects(&self, name: &str) -> Result<Vec<Fields<'a>>, Problem> {
+    pub(super) fn objects(&self, name: &str) -> Result<Vec<Fields<'a>>, Problem> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let items = value.as_array().ok_or_else(|| self.problem(name, "must be a list"))?;
         if items.len() > MAX_ITEMS {
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of at least one object.
-    pub fn required_objects(&self, name: &str) -> Result<Vec<Fields<'a>>, Problem> {
+    pub(super) fn required_objects(&self, name: &str) -> Result<Vec<Fields<'a>>, Problem> {
         let items = self.objects(name)?;
         if items.is_empty() { Err(self.problem(name, "must have at least one item")) } else { Ok(items) }
     }

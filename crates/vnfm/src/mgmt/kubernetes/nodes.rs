@@ -106,7 +106,8 @@ impl Nodes {
         let added = sorted(situation.added().iter().filter_map(node).collect());
         let leaves = |node: &NodeRef| situation.affected.iter().any(|vnfc| node.is_at(&vnfc.member));
         let before = sorted(situation.before.iter().filter_map(|vnfc| node(&vnfc.member)).collect());
-        let leaving: Vec<NodeRef> = before.iter().filter(|node| situation.entire || leaves(node)).cloned().collect();
+        let leaving: Vec<NodeRef> =
+            before.iter().filter(|node| situation.entire || leaves(node)).cloned().collect();
         let standing = before.into_iter().filter(|node| !leaving.contains(node)).collect();
         Self { after, added, standing, leaving }
     }

@@ -108,19 +108,20 @@ impl Parameters {
     /// A [`Problem`] that names the attribute.
     pub fn of(situation: &Situation) -> Result<Self, Problem> {
         let value = situation.parameter(PARAMETER).ok_or_else(|| Problem::bad(PATH, "is missing"))?;
-        Self::parse(value, &situation.topology)
+        Self::parse(value, Some(&situation.topology))
     }
 
-    /// Reads them.
+    /// Reads them. Without a topology, VDUs stay empty, and what needs them is not checked.
     ///
     /// # Errors
     /// A [`Problem`] that names the attribute.
-    pub fn parse(value: &Value, topology: &Topology) -> Result<Self, Problem> {
+    pub fn parse(value: &Value, topology: Option<&Topology>) -> Result<Self, Problem> {
         let fields = Fields::at(PATH, value)?;
         let master = fields.required_object("master_node")?;
         let worker = fields.required_object("worker_node")?;
         if let Some(first) = fields.objects("private_registry_connection_info")?.first() {
-            return Err(first.problem("server", "private registries are not supported; let the nodes' image know them"));
+            return Err(first
+                .problem("server", "private registries are not supported; let the nodes' image know them"));
         }
         let proxy = fields.object("proxy")?;
         let node_cidr = match &proxy {
@@ -132,13 +133,16 @@ impl Parameters {
                 check_proxy(proxy, name)?;
             }
         }
-        let storage = fields.object("storage_server")?.map(|storage| storage_server(&storage, topology)).transpose()?;
+        let storage =
+            fields.object("storage_server")?.map(|storage| storage_server(&storage, topology)).transpose()?;
         let parameters = Self {
             installer: installer(&fields)?,
             vim_name: fields.text("vim_name")?.map(str::to_owned),
             helm_script: package_path(&fields, "helm_installation_script_path")?,
-            pod_cidr: network(&master, "pod_cidr")?.unwrap_or_else(|| IpNet::from_octets([192, 168, 0, 0], 16)),
-            service_cidr: network(&master, "cluster_cidr")?.unwrap_or_else(|| IpNet::from_octets([10, 96, 0, 0], 12)),
+            pod_cidr: network(&master, "pod_cidr")?
+                .unwrap_or_else(|| IpNet::from_octets([192, 168, 0, 0], 16)),
+            service_cidr: network(&master, "cluster_cidr")?
+                .unwrap_or_else(|| IpNet::from_octets([10, 96, 0, 0], 12)),
             cluster_cp: master.required_text("cluster_cp_name")?.to_owned(),
             cluster_fip: master.text("cluster_fip_name")?.map(str::to_owned),
             masters: node_group(&master, topology)?,
@@ -149,7 +153,9 @@ impl Parameters {
             storage,
         };
         parameters.check_networks(&master)?;
-        parameters.check_groups(&fields)?;
+        if topology.is_some() {
+            parameters.check_groups(&fields)?;
+        }
         Ok(parameters)
     }
 
@@ -157,7 +163,8 @@ impl Parameters {
     fn check_networks(&self, master: &Fields<'_>) -> Result<(), Problem> {
         let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
         let clash = |name: &str, own: &IpNet, what: &str, other: &IpNet| {
-            let why = format!("{own} overlaps {what} {other}; pods, Services and nodes need networks of their own");
+            let why =
+                format!("{own} overlaps {what} {other}; pods, Services and nodes need networks of their own");
             Err(master.problem(name, why))
         };
         if overlap(&self.pod_cidr, &self.service_cidr) {
@@ -183,7 +190,9 @@ impl Parameters {
         let storage = self.storage.iter().map(|storage| &storage.node.vdu);
         for vdu in storage {
             if *vdu == self.masters.vdu || *vdu == self.workers.vdu {
-                return Err(fields.problem("storage_server", format!("VDU {vdu} is a node of the cluster already")));
+                return Err(
+                    fields.problem("storage_server", format!("VDU {vdu} is a node of the cluster already"))
+                );
             }
         }
         Ok(())
@@ -229,7 +238,10 @@ fn package_path(fields: &Fields<'_>, name: &str) -> Result<Option<String>, Probl
     let odd = |part: &str| part.is_empty() || part == ".." || part.contains('\\');
     let text = text.strip_prefix("./").unwrap_or(text);
     if text.split('/').any(odd) {
-        return Err(fields.problem(name, format!("`{text}` must be a path in the package, without `..` and not absolute")));
+        return Err(fields.problem(
+            name,
+            format!("`{text}` must be a path in the package, without `..` and not absolute"),
+        ));
     }
     Ok(Some(text.to_owned()))
 }
@@ -251,7 +263,8 @@ fn installer(fields: &Fields<'_>) -> Result<Installer, Problem> {
 }
 
 /// The VDU of a kind of node: named (`vdu_id`), scaled by an aspect, or what a connection point is bound to.
-fn vdu_of(fields: &Fields<'_>, topology: &Topology) -> Result<String, Problem> {
+fn vdu_of(fields: &Fields<'_>, topology: Option<&Topology>) -> Result<String, Problem> {
+    let Some(topology) = topology else { return Ok(String::new()) };
     let known = |name: &str, vdu: &str| {
         if topology.vdus.contains_key(vdu) {
             return Ok(vdu.to_owned());
@@ -275,23 +288,28 @@ fn vdu_of(fields: &Fields<'_>, topology: &Topology) -> Result<String, Problem> {
             }
             None if bound.is_some() => {}
             None => {
-                let why = format!("the flavour has no scaling aspect {aspect}, and {ssh_cp} is bound to no VDU");
+                let why =
+                    format!("the flavour has no scaling aspect {aspect}, and {ssh_cp} is bound to no VDU");
                 return Err(fields.problem("aspect_id", why));
             }
         }
     }
     let vdu = bound.ok_or_else(|| {
         let all: Vec<&str> = topology.connection_points.keys().map(String::as_str).collect();
-        let why = format!("the flavour has no connection point {ssh_cp} that is bound to a VDU; it has {}", all.join(", "));
+        let why = format!(
+            "the flavour has no connection point {ssh_cp} that is bound to a VDU; it has {}",
+            all.join(", ")
+        );
         fields.problem("ssh_cp_name", why)
     })?;
     known("ssh_cp_name", vdu)
 }
 
-fn node_group(fields: &Fields<'_>, topology: &Topology) -> Result<NodeGroup, Problem> {
+fn node_group(fields: &Fields<'_>, topology: Option<&Topology>) -> Result<NodeGroup, Problem> {
     let ssh_cp = fields.required_text("ssh_cp_name")?.to_owned();
     let username = fields.required_text("username")?;
-    if username.starts_with('-') || !username.chars().all(|c| c.is_ascii_alphanumeric() || "._-@".contains(c)) {
+    if username.starts_with('-') || !username.chars().all(|c| c.is_ascii_alphanumeric() || "._-@".contains(c))
+    {
         return Err(fields.problem("username", "must be letters, digits, `.`, `_`, `-`, `@`"));
     }
     Ok(NodeGroup {
@@ -302,9 +320,9 @@ fn node_group(fields: &Fields<'_>, topology: &Topology) -> Result<NodeGroup, Pro
     })
 }
 
-fn storage_server(fields: &Fields<'_>, topology: &Topology) -> Result<StorageServer, Problem> {
+fn storage_server(fields: &Fields<'_>, topology: Option<&Topology>) -> Result<StorageServer, Problem> {
     let node = node_group(fields, topology)?;
-    let storages = topology.vdus.get(&node.vdu).cloned().unwrap_or_default();
+    let storages = topology.and_then(|topology| topology.vdus.get(&node.vdu)).cloned().unwrap_or_default();
     let mut volumes: Vec<(String, String)> = Vec::new();
     for volume in fields.required_objects("cinder_volume_setup_params")? {
         let resource = volume.required_text("volume_resource_id")?;
@@ -370,7 +388,7 @@ mod tests {
     fn parsed(change: impl FnOnce(&mut Value)) -> Result<Parameters, String> {
         let mut value = seed_parameters();
         change(&mut value);
-        Parameters::parse(&value, &topology()).map_err(|problem| problem.to_string())
+        Parameters::parse(&value, Some(&topology())).map_err(|problem| problem.to_string())
     }
 
     #[test]
@@ -382,7 +400,10 @@ mod tests {
         assert_eq!(parameters.masters.vdu, "masterNode");
         assert_eq!(parameters.workers.nic_cp, "workerNode_CP2");
         let storage = parameters.storage.unwrap();
-        assert_eq!((storage.node.vdu.as_str(), storage.node.nic_cp.as_str()), ("storage_server", "storage_server_CP"));
+        assert_eq!(
+            (storage.node.vdu.as_str(), storage.node.nic_cp.as_str()),
+            ("storage_server", "storage_server_CP")
+        );
         assert_eq!(storage.volumes, [("storage_server_volume".to_owned(), "/volume".to_owned())]);
         assert_eq!(storage.exports.len(), 3);
         assert_eq!(parameters.manifests[2].path, "Files/kubernetes/nfs-pv3.yaml");
@@ -401,9 +422,15 @@ mod tests {
             }
         });
         let parameters = parameters.unwrap();
-        assert_eq!((parameters.masters.vdu.as_str(), parameters.workers.vdu.as_str()), ("masterNode", "workerNode"));
+        assert_eq!(
+            (parameters.masters.vdu.as_str(), parameters.workers.vdu.as_str()),
+            ("masterNode", "workerNode")
+        );
         assert_eq!(parameters.masters.nic_cp, "masterNode_CP1");
-        assert_eq!((parameters.pod_cidr.to_string(), parameters.service_cidr.to_string()), ("192.168.0.0/16".into(), "10.96.0.0/12".into()));
+        assert_eq!(
+            (parameters.pod_cidr.to_string(), parameters.service_cidr.to_string()),
+            ("192.168.0.0/16".into(), "10.96.0.0/12".into())
+        );
         assert!(parameters.storage.is_none() && !parameters.is_proxied);
     }
 
@@ -418,7 +445,9 @@ mod tests {
         assert_eq!(by("Embedded").unwrap().installer, Installer::Embedded);
         assert_eq!(by("Kubeadm").unwrap().installer, Installer::Kubeadm);
         assert!(by("Magic").unwrap_err().contains("distribution: must be"));
-        assert!(parsed(|value| value["distribution"] = json!("Embedded")).unwrap_err().contains("script_path"));
+        assert!(
+            parsed(|value| value["distribution"] = json!("Embedded")).unwrap_err().contains("script_path")
+        );
     }
 
     #[test]
@@ -426,21 +455,45 @@ mod tests {
         type Change = fn(&mut Value);
         let cases: &[(Change, &str)] = &[
             (|v| v["script_path"] = Value::Null, "script_path: is missing"),
-            (|v| v["script_path"] = json!("../../etc/passwd"), "script_path: `../../etc/passwd` must be a path in the package"),
+            (
+                |v| v["script_path"] = json!("../../etc/passwd"),
+                "script_path: `../../etc/passwd` must be a path in the package",
+            ),
             (|v| v["script_path"] = json!("/bin/sh"), "script_path"),
             (|v| v["master_node"] = json!([]), "master_node: must be an object"),
             (|v| v["master_node"]["username"] = json!(7), "master_node.username: must be a string"),
             (|v| v["master_node"]["username"] = json!("-oProxyCommand=x"), "master_node.username"),
             (|v| v["master_node"]["ssh_cp_name"] = Value::Null, "master_node.ssh_cp_name: is missing"),
-            (|v| v["master_node"]["cluster_cp_name"] = Value::Null, "master_node.cluster_cp_name: is missing"),
-            (|v| v["master_node"]["pod_cidr"] = json!("192.168.0.0/99"), "master_node.pod_cidr: `192.168.0.0/99` is no network"),
-            (|v| v["master_node"]["cluster_cidr"] = json!("192.168.7.0/24"), "master_node.cluster_cidr: 192.168.7.0/24 overlaps pod_cidr"),
-            (|v| v["proxy"]["k8s_node_cidr"] = json!("192.168.7.0/24"), "master_node.pod_cidr: 192.168.0.0/16 overlaps proxy.k8s_node_cidr"),
+            (
+                |v| v["master_node"]["cluster_cp_name"] = Value::Null,
+                "master_node.cluster_cp_name: is missing",
+            ),
+            (
+                |v| v["master_node"]["pod_cidr"] = json!("192.168.0.0/99"),
+                "master_node.pod_cidr: `192.168.0.0/99` is no network",
+            ),
+            (
+                |v| v["master_node"]["cluster_cidr"] = json!("192.168.7.0/24"),
+                "master_node.cluster_cidr: 192.168.7.0/24 overlaps pod_cidr",
+            ),
+            (
+                |v| v["proxy"]["k8s_node_cidr"] = json!("192.168.7.0/24"),
+                "master_node.pod_cidr: 192.168.0.0/16 overlaps proxy.k8s_node_cidr",
+            ),
             (|v| v["proxy"]["http_proxy"] = json!("http://a'b"), "proxy.http_proxy: must not contain"),
-            (|v| v["worker_node"]["vdu_id"] = json!("nobody"), "worker_node.vdu_id: the flavour has no VDU nobody"),
+            (
+                |v| v["worker_node"]["vdu_id"] = json!("nobody"),
+                "worker_node.vdu_id: the flavour has no VDU nobody",
+            ),
             (|v| v["worker_node"]["vdu_id"] = json!("masterNode"), "worker_node: control planes and workers"),
-            (|v| v["storage_server"]["cinder_volume_setup_params"] = json!([]), "storage_server.cinder_volume_setup_params: must have"),
-            (|v| v["storage_server"]["cinder_volume_setup_params"][0]["mount_to"] = json!("/etc"), "cinder_volume_setup_params[0].mount_to"),
+            (
+                |v| v["storage_server"]["cinder_volume_setup_params"] = json!([]),
+                "storage_server.cinder_volume_setup_params: must have",
+            ),
+            (
+                |v| v["storage_server"]["cinder_volume_setup_params"][0]["mount_to"] = json!("/etc"),
+                "cinder_volume_setup_params[0].mount_to",
+            ),
             (
                 |v| v["storage_server"]["cinder_volume_setup_params"][0]["volume_resource_id"] = json!("x"),
                 "cinder_volume_setup_params[0].volume_resource_id: VDU storage_server has no storage x",
@@ -450,14 +503,31 @@ mod tests {
                 "nfs_server_setup_params[1].export_dir: /srv does not lie on a volume",
             ),
             (
-                |v| v["storage_server"]["nfs_server_setup_params"][2]["export_dir"] = json!("/volume/nfs/pv1"),
+                |v| {
+                    v["storage_server"]["nfs_server_setup_params"][2]["export_dir"] = json!("/volume/nfs/pv1")
+                },
                 "nfs_server_setup_params[2].export_dir: /volume/nfs/pv1 is exported to 10.10.0.0/24 twice",
             ),
-            (|v| v["storage_server"]["nfs_server_setup_params"][0]["export_to"] = json!("0.0.0.0/0"), "[0].export_to"),
-            (|v| v["pv_registration_params"][1]["nfs_server_cp"] = json!("x"), "pv_registration_params[1].nfs_server_cp"),
-            (|v| v["pv_registration_params"][1]["pv_manifest_file_path"] = Value::Null, "[1].pv_manifest_file_path: is missing"),
-            (|v| v["storage_server"] = Value::Null, "pv_registration_params[0].nfs_server_cp: there is no storage_server"),
-            (|v| v["private_registry_connection_info"] = json!([{"server": "x"}]), "private_registry_connection_info[0].server"),
+            (
+                |v| v["storage_server"]["nfs_server_setup_params"][0]["export_to"] = json!("0.0.0.0/0"),
+                "[0].export_to",
+            ),
+            (
+                |v| v["pv_registration_params"][1]["nfs_server_cp"] = json!("x"),
+                "pv_registration_params[1].nfs_server_cp",
+            ),
+            (
+                |v| v["pv_registration_params"][1]["pv_manifest_file_path"] = Value::Null,
+                "[1].pv_manifest_file_path: is missing",
+            ),
+            (
+                |v| v["storage_server"] = Value::Null,
+                "pv_registration_params[0].nfs_server_cp: there is no storage_server",
+            ),
+            (
+                |v| v["private_registry_connection_info"] = json!([{"server": "x"}]),
+                "private_registry_connection_info[0].server",
+            ),
         ];
         for (change, expected) in cases {
             let error = parsed(change).expect_err(expected);
@@ -478,7 +548,7 @@ mod tests {
         #[test]
         fn damaged_requests_are_read_or_refused(text in drystone_hostile::damaged_text([seed_parameters().to_string()])) {
             if let Ok(value) = serde_json::from_str::<Value>(&text) {
-                if let Ok(parameters) = Parameters::parse(&value, &topology()) {
+                if let Ok(parameters) = Parameters::parse(&value, Some(&topology())) {
                     if let Some(storage) = &parameters.storage {
                         prop_assert_eq!(export::validate(&storage.mounts(), &storage.exports), Ok(()));
                     }

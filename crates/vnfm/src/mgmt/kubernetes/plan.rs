@@ -155,7 +155,9 @@ impl HookPlan<'_> {
         let count = |role| of_role(&self.nodes.after, role).count();
         if count(Role::ControlPlane) == 0 {
             let vdu = &self.parameters.masters.vdu;
-            return Err(Problem::unprocessable(format!("the cluster would have no control plane (VDU {vdu})")));
+            return Err(Problem::unprocessable(format!(
+                "the cluster would have no control plane (VDU {vdu})"
+            )));
         }
         match (&self.parameters.storage, count(Role::Storage)) {
             (None, _) | (Some(_), 1) => Ok(()),
@@ -209,7 +211,13 @@ impl HookPlan<'_> {
         if self.parameters.helm_script.is_some() {
             for master in &masters {
                 let before = vec![self.id_of("prepare", master), self.joined_id(master, first)];
-                joined.push(self.add_node::<steps::InstallHelm>("helm", "Install Helm on", master, before, (10, 300)));
+                joined.push(self.add_node::<steps::InstallHelm>(
+                    "helm",
+                    "Install Helm on",
+                    master,
+                    before,
+                    (10, 300),
+                ));
             }
         }
         let with_storage = self.storage(&[first.clone()], &begun);
@@ -232,7 +240,9 @@ impl HookPlan<'_> {
         let task = Task { via: via.to_vec(), ..self.task(Some(node)) };
         // How the control plane that invites is known is in the outcome of its preparation.
         let mut before = before;
-        before.extend(via.iter().filter(|node| self.nodes.added.contains(node)).map(|node| self.id_of("prepare", node)));
+        before.extend(
+            via.iter().filter(|node| self.nodes.added.contains(node)).map(|node| self.id_of("prepare", node)),
+        );
         self.add_task::<steps::JoinNode>("join", "Join", node, &task, before, (60, INSTALL_LIMIT.as_secs()))
     }
 
@@ -245,11 +255,23 @@ impl HookPlan<'_> {
         let mut ids = Vec::new();
         for node in added.iter().filter(|node| node.role != Role::Storage) {
             let before = vec![self.id_of("prepare", node)];
-            ids.push(self.add_node::<steps::InstallNfsClient>("nfs-client", "Install the NFS client on", node, before, (15, 1500)));
+            ids.push(self.add_node::<steps::InstallNfsClient>(
+                "nfs-client",
+                "Install the NFS client on",
+                node,
+                before,
+                (15, 1500),
+            ));
         }
         let Some(server) = of_role(&added, Role::Storage).next().cloned() else { return ids };
         let before = vec![self.id_of("prepare", &server)];
-        let ready = self.add_node::<steps::PrepareStorage>("storage", "Prepare volumes and exports on", &server, before, (30, 3600));
+        let ready = self.add_node::<steps::PrepareStorage>(
+            "storage",
+            "Prepare volumes and exports on",
+            &server,
+            before,
+            (30, 3600),
+        );
         ids.push(ready.clone());
         if !self.parameters.manifests.is_empty() {
             let mut before = vec![ready, self.id_of("prepare", &server)];
@@ -262,9 +284,17 @@ impl HookPlan<'_> {
     }
 
     fn register_volumes(&mut self, via: &[NodeRef], mut before: Vec<String>) -> String {
-        before.extend(via.iter().filter(|node| self.nodes.added.contains(node)).map(|node| self.id_of("prepare", node)));
+        before.extend(
+            via.iter().filter(|node| self.nodes.added.contains(node)).map(|node| self.id_of("prepare", node)),
+        );
         let task = Task { via: via.to_vec(), ..self.task(None) };
-        self.add_cluster::<steps::RegisterVolumes>("volumes", "Register PersistentVolumes", &task, before, (5, 600))
+        self.add_cluster::<steps::RegisterVolumes>(
+            "volumes",
+            "Register PersistentVolumes",
+            &task,
+            before,
+            (5, 600),
+        )
     }
 
     fn scale(&mut self, point: HookPoint) -> Result<(), Problem> {
@@ -275,13 +305,22 @@ impl HookPlan<'_> {
                 Role::ControlPlane => "control planes",
                 Role::Storage => "the storage server",
             };
-            let why = format!("{what} (VDU {}) cannot be scaled, only workers (VDU {})", node.vdu, self.parameters.workers.vdu);
+            let why = format!(
+                "{what} (VDU {}) cannot be scaled, only workers (VDU {})",
+                node.vdu, self.parameters.workers.vdu
+            );
             return Err(Problem::unprocessable(why));
         }
         match point {
             HookPoint::Start => {
                 for node in self.nodes.leaving.clone() {
-                    self.add_node::<steps::RemoveNode>("remove", "Drain and remove", &node, Vec::new(), (20, 900));
+                    self.add_node::<steps::RemoveNode>(
+                        "remove",
+                        "Drain and remove",
+                        &node,
+                        Vec::new(),
+                        (20, 900),
+                    );
                 }
             }
             HookPoint::End => self.more_nodes(),
@@ -308,7 +347,13 @@ impl HookPlan<'_> {
                     last = Some(self.join(node, &via, before));
                     if self.parameters.helm_script.is_some() {
                         let before = vec![self.id_of("prepare", node), self.id_of("join", node)];
-                        self.add_node::<steps::InstallHelm>("helm", "Install Helm on", node, before, (10, 300));
+                        self.add_node::<steps::InstallHelm>(
+                            "helm",
+                            "Install Helm on",
+                            node,
+                            before,
+                            (10, 300),
+                        );
                     }
                 }
             }
@@ -322,7 +367,13 @@ impl HookPlan<'_> {
 
     fn tell_the_others(&mut self) {
         for node in self.nodes.standing.clone() {
-            self.add_node::<steps::UpdateHosts>("hosts", "Tell of the other nodes:", &node, Vec::new(), (3, 300));
+            self.add_node::<steps::UpdateHosts>(
+                "hosts",
+                "Tell of the other nodes:",
+                &node,
+                Vec::new(),
+                (3, 300),
+            );
         }
     }
 
@@ -339,7 +390,9 @@ impl HookPlan<'_> {
         }
         let total = leaving + standing(Role::ControlPlane);
         if leaving > 1 && leaving > total.saturating_sub(1) / 2 {
-            let why = format!("of {total} control planes, {leaving} cannot be healed at once: etcd would lose its majority; heal fewer");
+            let why = format!(
+                "of {total} control planes, {leaving} cannot be healed at once: etcd would lose its majority; heal fewer"
+            );
             return Err(Problem::conflict(why));
         }
         Ok(false)
@@ -381,11 +434,23 @@ impl HookPlan<'_> {
             match node.role {
                 Role::Storage => {}
                 Role::Worker => {
-                    self.add_node::<steps::RemoveNode>("remove", "Drain and remove", node, checked.clone(), (20, 900));
+                    self.add_node::<steps::RemoveNode>(
+                        "remove",
+                        "Drain and remove",
+                        node,
+                        checked.clone(),
+                        (20, 900),
+                    );
                 }
                 Role::ControlPlane => {
                     let before = checked.iter().cloned().chain(last.take()).collect();
-                    last = Some(self.add_node::<steps::RemoveControlPlane>("remove", "Take out", node, before, (10, 600)));
+                    last = Some(self.add_node::<steps::RemoveControlPlane>(
+                        "remove",
+                        "Take out",
+                        node,
+                        before,
+                        (10, 600),
+                    ));
                 }
             }
         }
@@ -404,17 +469,34 @@ impl HookPlan<'_> {
 
     fn after_termination(&mut self) {
         let task = self.task(None);
-        self.add_cluster::<steps::ForgetVim>("vim", "Take the cluster's registration as VIM back", &task, Vec::new(), (1, 60));
+        self.add_cluster::<steps::ForgetVim>(
+            "vim",
+            "Take the cluster's registration as VIM back",
+            &task,
+            Vec::new(),
+            (1, 60),
+        );
     }
 
     /// Nodes of a cluster keep their addresses; the storage server may get another.
     fn changed_connectivity(&mut self) {
         let via: Vec<NodeRef> = of_role(&self.nodes.standing, Role::ControlPlane).cloned().collect();
         let task = self.task(None);
-        let checked =
-            self.add_cluster::<steps::CheckAddresses>("addresses", "Check the nodes' addresses", &task, Vec::new(), (1, 60));
+        let checked = self.add_cluster::<steps::CheckAddresses>(
+            "addresses",
+            "Check the nodes' addresses",
+            &task,
+            Vec::new(),
+            (1, 60),
+        );
         for node in self.nodes.standing.clone() {
-            self.add_node::<steps::UpdateHosts>("hosts", "Tell of the other nodes:", &node, vec![checked.clone()], (3, 300));
+            self.add_node::<steps::UpdateHosts>(
+                "hosts",
+                "Tell of the other nodes:",
+                &node,
+                vec![checked.clone()],
+                (3, 300),
+            );
         }
         if self.parameters.storage.is_some() && !self.parameters.manifests.is_empty() {
             self.register_volumes(&via, vec![checked]);
@@ -473,12 +555,18 @@ mod tests {
         insta::assert_snapshot!("scale_out", shown(&steps("scale_end", &out).unwrap()));
         assert_eq!(steps("scale_start", &out).unwrap(), []);
         let mut inwards = situation(LcmOperationType::Scale, &places(1, 3), &places(1, 1));
-        inwards.affected = vnfcs(&[Member { vdu: "workerNode".into(), index: 1 }, Member { vdu: "workerNode".into(), index: 2 }]);
+        inwards.affected = vnfcs(&[
+            Member { vdu: "workerNode".into(), index: 1 },
+            Member { vdu: "workerNode".into(), index: 2 },
+        ]);
         insta::assert_snapshot!("scale_in", shown(&steps("scale_start", &inwards).unwrap()));
         assert_eq!(steps("scale_end", &inwards).unwrap(), []);
         let masters = situation(LcmOperationType::Scale, &places(1, 1), &places(3, 1));
         let problem = steps("scale_start", &masters).unwrap_err();
-        assert!(problem.to_string().contains("control planes (VDU masterNode) cannot be scaled"), "{problem}");
+        assert!(
+            problem.to_string().contains("control planes (VDU masterNode) cannot be scaled"),
+            "{problem}"
+        );
     }
 
     #[test]
@@ -501,7 +589,11 @@ mod tests {
         let ids = |steps: &[StepSpec]| -> Vec<String> {
             steps.iter().map(|step| step.id.split_once('/').unwrap().1.to_owned()).collect()
         };
-        assert_eq!(ids(&again), ids(&steps("instantiate_end", &first).unwrap()), "the entire cluster is made as at first");
+        assert_eq!(
+            ids(&again),
+            ids(&steps("instantiate_end", &first).unwrap()),
+            "the entire cluster is made as at first"
+        );
         // All servers, one by one: the same, as nothing of the cluster stands.
         entire.entire = false;
         assert_eq!(ids(&steps("heal_end", &entire).unwrap()), ids(&again));
@@ -526,13 +618,17 @@ mod tests {
         insta::assert_snapshot!("terminate_start", shown(&steps("terminate_start", &end).unwrap()));
         insta::assert_snapshot!("terminate_end", shown(&steps("terminate_end", &end).unwrap()));
         let task = |situation: &Situation| -> Task {
-            serde_json::from_value(steps("terminate_start", situation).unwrap()[0].parameters.clone()).unwrap()
+            serde_json::from_value(steps("terminate_start", situation).unwrap()[0].parameters.clone())
+                .unwrap()
         };
         assert!(!task(&end).forced);
         end.parameters = json!({"terminationType": "FORCEFUL"});
         assert!(task(&end).forced);
         let change = situation(LcmOperationType::ChangeExtConn, &all, &all);
-        insta::assert_snapshot!("change_ext_conn", shown(&steps("change_external_connectivity_end", &change).unwrap()));
+        insta::assert_snapshot!(
+            "change_ext_conn",
+            shown(&steps("change_external_connectivity_end", &change).unwrap())
+        );
     }
 
     #[test]
@@ -541,7 +637,9 @@ mod tests {
             let mut situation = heal(&[("storage_server", 0)], 1, 1);
             situation.api_version = version;
             situation.parameters = json!({"additionalParams": given});
-            let task: Task = serde_json::from_value(steps("heal_start", &situation).unwrap()[0].parameters.clone()).unwrap();
+            let task: Task =
+                serde_json::from_value(steps("heal_start", &situation).unwrap()[0].parameters.clone())
+                    .unwrap();
             task.volumes_kept
         };
         assert!(kept(ApiVersion::V1, json!({})) && kept(ApiVersion::V2, json!({})));
@@ -551,7 +649,8 @@ mod tests {
 
     /// What every plan must be, whatever the cluster.
     fn check(steps: &[StepSpec]) {
-        let known: BTreeSet<&str> = steps.iter().map(|step| step.id.as_str()).chain(["inventory", "inventory-before"]).collect();
+        let known: BTreeSet<&str> =
+            steps.iter().map(|step| step.id.as_str()).chain(["inventory", "inventory-before"]).collect();
         let mut seen: BTreeSet<&str> = ["inventory", "inventory-before"].into();
         for step in steps {
             for before in &step.depends_on {
@@ -561,16 +660,19 @@ mod tests {
             assert!(seen.insert(&step.id), "{} is there twice", step.id);
             assert!(!step.parameters.to_string().contains("password"), "{}", step.id);
         }
-        let joins: Vec<&StepSpec> = steps
-            .iter()
-            .filter(|step| step.id.contains("/join/masternode-"))
-            .collect();
+        let joins: Vec<&StepSpec> =
+            steps.iter().filter(|step| step.id.contains("/join/masternode-")).collect();
         let by_id: BTreeMap<&str, &StepSpec> = steps.iter().map(|step| (step.id.as_str(), step)).collect();
         for pair in joins.windows(2) {
             assert!(pair[1].depends_on.contains(&pair[0].id), "control planes join one after another");
         }
         for step in steps.iter().filter(|step| step.id.contains("/join/workernode-")) {
-            assert!(!step.depends_on.iter().any(|id| by_id.get(id.as_str()).is_some_and(|s| s.id.contains("/join/"))));
+            assert!(
+                !step
+                    .depends_on
+                    .iter()
+                    .any(|id| by_id.get(id.as_str()).is_some_and(|s| s.id.contains("/join/")))
+            );
         }
     }
 

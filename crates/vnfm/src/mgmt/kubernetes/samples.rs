@@ -13,10 +13,9 @@ pub(crate) fn seed_parameters() -> Value {
     master["pod_cidr"] = json!("192.168.3.0/16");
     master["cluster_cidr"] = json!("10.199.187.0/24");
     master["cluster_cp_name"] = json!("masterNode_CP1");
-    let export = |number: u32| json!({"export_dir": format!("/volume/nfs/pv{number}"), "export_to": "10.10.0.0/24"});
-    let manifest = |number: u32| {
-        json!({"pv_manifest_file_path": format!("Files/kubernetes/nfs-pv{number}.yaml"), "nfs_server_cp": "storage_server_CP"})
-    };
+    let export =
+        |number: u32| json!({"export_dir": format!("/volume/nfs/pv{number}"), "export_to": "10.10.0.0/24"});
+    let manifest = |number: u32| json!({"pv_manifest_file_path": format!("Files/kubernetes/nfs-pv{number}.yaml"), "nfs_server_cp": "storage_server_CP"});
     json!({
         "script_path": "Scripts/install_k8s_cluster.sh",
         "vim_name": "kubernetes_vim",
@@ -66,7 +65,9 @@ pub(crate) fn topology() -> Topology {
 
 /// The places of a cluster of so many control planes and workers, and its storage server.
 pub(crate) fn places(masters: u32, workers: u32) -> Vec<Member> {
-    let of = |vdu: &str, count: u32| (0..count).map(|index| Member { vdu: vdu.to_owned(), index }).collect::<Vec<_>>();
+    let of = |vdu: &str, count: u32| {
+        (0..count).map(|index| Member { vdu: vdu.to_owned(), index }).collect::<Vec<_>>()
+    };
     [of("masterNode", masters), of("storage_server", 1), of("workerNode", workers)].concat()
 }
 
@@ -99,7 +100,11 @@ pub(crate) fn situation(operation: LcmOperationType, before: &[Member], after: &
         flavour: "simple".into(),
         topology: topology(),
         parameters: if instantiates { json!({"additionalParams": parameters}) } else { json!({}) },
-        instantiated_with: if instantiates { serde_json::Map::new() } else { parameters.as_object().cloned().unwrap_or_default() },
+        instantiated_with: if instantiates {
+            serde_json::Map::new()
+        } else {
+            parameters.as_object().cloned().unwrap_or_default()
+        },
         before: vnfcs(before),
         after: after.to_vec(),
         inventory: "inventory".into(),

@@ -1,0 +1,5 @@
+//! The emulated cloud, over HTTP.
+
+mod client;
+mod protocol;
+mod stacks;
