@@ -11,6 +11,7 @@ use drystone_api::{
 };
 use drystone_engine::action::{StepContext, StepError};
 use drystone_identity::Secret as Hidden;
+use drystone_sol003::types::InstantiationState;
 use drystone_ssh::{
     Credentials, HostKeys, HttpConnectProxy, PinnedKey, PrivateKey, Privilege, ProgramError, Redaction,
     Session, SshError, Target, Timeouts,
@@ -101,6 +102,12 @@ impl Cluster {
         let inventory = context.input::<Inventory>(&source.inventory)?;
         let overrides = additional.as_object().cloned().unwrap_or_default();
         Ok(Self { parameters, instance, inventory, full, overrides })
+    }
+
+    /// Whether the VNF is instantiated: otherwise it is being made, and taking back means that all of it goes.
+    pub fn stands(&self) -> bool {
+        let state = self.instance.status.as_ref().map(|status| status.instantiation_state);
+        state == Some(InstantiationState::Instantiated)
     }
 
     /// The connection points and user of a node's kind.

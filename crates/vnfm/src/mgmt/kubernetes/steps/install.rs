@@ -233,9 +233,12 @@ impl Action for JoinNode {
         label(context, &via, &cluster, node, &name).await
     }
 
-    /// Takes the node out again.
+    /// Takes the node out again, unless the cluster goes as a whole.
     async fn undo(&self, context: &StepContext, task: Task) -> Result<(), StepError> {
         let cluster = Cluster::load(context, &task.source).await?;
+        if !cluster.stands() {
+            return Ok(());
+        }
         let node = node_of(&task)?;
         let Ok(via) = cluster.connect_to_control_plane(context, &task).await else {
             // The cluster is taken back as well, or never came to be.
