@@ -150,7 +150,7 @@ impl Machine {
             address: ([127, 0, 0, 1], 22).into(),
             proxy: None,
             user: "root".into(),
-            credentials: Credentials::Key(self.key.clone()),
+            credentials: Credentials::Key(self.login_key().clone()),
             host_keys: HostKeys::LearnFirst,
         };
         let timeouts = Timeouts { connect: LONG, handshake: LONG, authenticate: LONG, ..Timeouts::default() };

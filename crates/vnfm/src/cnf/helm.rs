@@ -14,15 +14,16 @@ use serde_json::{Map, Value, json};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::{
-    cluster,
+    cluster::{self, Cluster},
+    manifests::{self, Resource},
     plan::{ends, step, workload_names},
     steps::{
-        AwaitReady, AwaitReadyParameters, DeletePods, DeletePodsParameters, ReadPods, ReadPodsParameters,
-        Selector, Workload,
+        DeletePods, DeletePodsParameters, ReadPods, ReadPodsParameters, Selector, Workload, await_ready,
+        read_pods,
     },
 };
 use crate::{
-    model::{Problem, Situation},
+    model::{Inventory, Problem, Situation, Vnfc},
     plan::{
         changes::Before,
         operation::{INVENTORY, STACK_DELETE},
@@ -137,33 +138,16 @@ pub(super) fn steps(
         _ => return Err(Problem::unprocessable("this is not supported for container network functions")),
     };
     steps[0].timeout_seconds = 600;
-    let mut ready = Vec::new();
-    for (vdu, name) in &workloads {
-        // What kind of workload a VDU is, only the chart knows; releases are waited for by helm. Those healed are Deployments mostly.
-        if situation.operation == LcmOperationType::Heal {
-            let workload =
-                Workload { api_version: "apps/v1".into(), kind: "Deployment".into(), name: name.clone() };
-            let wait = AwaitReadyParameters { namespace: namespace.clone(), workload };
-            let wait = step::<AwaitReady>(format!("ready/{vdu}"), format!("Wait for {name}"), &wait);
-            ready.push(StepSpec { depends_on: ends(&steps), timeout_seconds: 600, ..wait });
-        }
-    }
-    steps.extend(ready);
-    let label = |name: &String| Selector {
-        labels: [
-            ("app.kubernetes.io/instance".to_owned(), parameters.release.clone()),
-            ("app.kubernetes.io/name".to_owned(), name.clone()),
-        ]
-        .into(),
-        name: None,
+    let read = ReadReleaseParameters {
+        release: parameters.release.clone(),
+        namespace,
+        vdus: workloads,
+        known: outline.before.clone(),
+        before,
     };
-    let vdus = workloads.iter().map(|(vdu, name)| (vdu.clone(), label(name))).collect();
-    let read = ReadPodsParameters { namespace, vdus, known: outline.before.clone(), before };
     let after = ends(&steps);
-    steps.push(StepSpec {
-        depends_on: after,
-        ..step::<ReadPods>(INVENTORY, "Read which pods there are", &read)
-    });
+    let read = step::<ReadRelease>(INVENTORY, "Wait for workloads, and read which pods there are", &read);
+    steps.push(StepSpec { depends_on: after, timeout_seconds: 600, estimate_seconds: 5, ..read });
     Ok(steps)
 }
 
@@ -173,7 +157,8 @@ pub(super) fn steps(
 /// When one is registered already.
 pub(super) fn register(actions: &mut ActionRegistry, library: &Arc<Library>) -> Result<(), RegistryError> {
     actions.register(Upgrade(Arc::clone(library)))?;
-    actions.register(Uninstall)
+    actions.register(Uninstall)?;
+    actions.register(ReadRelease)
 }
 
 /// A release.
@@ -224,7 +209,7 @@ impl Action for Upgrade {
         ]
         .map(str::to_owned)
         .into();
-        helm.run(context, &arguments).await
+        helm.run(context, &arguments).await.map(drop)
     }
 
     async fn undo(&self, context: &StepContext, parameters: ReleaseParameters) -> Result<(), StepError> {
@@ -236,7 +221,7 @@ impl Action for Upgrade {
         arguments.push(parameters.release.clone());
         let rest = ["--wait", "--timeout", &seconds, "--namespace", &parameters.namespace];
         arguments.extend(rest.map(str::to_owned));
-        helm.run(context, &arguments).await
+        helm.run(context, &arguments).await.map(drop)
     }
 }
 
@@ -261,7 +246,7 @@ impl Action for Uninstall {
             "--namespace",
             &parameters.namespace,
         ];
-        helm.run(context, &arguments.map(str::to_owned)).await
+        helm.run(context, &arguments.map(str::to_owned)).await.map(drop)
     }
 
     async fn undo(&self, _: &StepContext, _: ReleaseParameters) -> Result<(), StepError> {
@@ -269,6 +254,62 @@ impl Action for Uninstall {
             "what was uninstalled cannot be taken back; have the operation tried again, or give it up",
         ))
     }
+}
+
+/// Waits for the workloads of a release, and reads which pods there are.
+pub struct ReadRelease;
+
+/// Of whom.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReadReleaseParameters {
+    release: String,
+    namespace: String,
+    /// Names of workloads, by VDU.
+    vdus: BTreeMap<String, String>,
+    /// Pods that have a place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    known: Vec<Vnfc>,
+    /// What there was, for the record of changes.
+    before: Before,
+}
+
+impl Action for ReadRelease {
+    const NAME: &'static str = "cnf.helm-read-release";
+    type Parameters = ReadReleaseParameters;
+    type Output = Inventory;
+
+    async fn run(
+        &self,
+        context: &StepContext,
+        parameters: ReadReleaseParameters,
+    ) -> Result<Inventory, StepError> {
+        let helm = Helm::of(context).await?;
+        let ReadReleaseParameters { release, namespace, vdus, known, .. } = &parameters;
+        let arguments = ["get", "manifest", release, "--namespace", namespace].map(str::to_owned);
+        let text = helm.run(context, &arguments).await?;
+        let made = manifests::resources(&["manifest".to_owned()], &|_| Ok(text.clone()));
+        let made = made.map_err(StepError::permanent)?;
+        let cluster = Cluster::of(context).await?;
+        let mut selectors = BTreeMap::new();
+        for (vdu, name) in vdus {
+            let resource = workload_of(&made, release, name).ok_or_else(|| {
+                StepError::permanent(format!(
+                    "release {release} has no workload {name}, which is the VDU {vdu}"
+                ))
+            })?;
+            await_ready(context, &cluster, namespace, &Workload::of(resource)).await?;
+            selectors.insert(vdu.clone(), Selector::of(resource));
+        }
+        read_pods(&cluster, namespace, &selectors, known).await
+    }
+}
+
+/// The workload of a VDU: charts name theirs after the release as well.
+fn workload_of<'a>(made: &'a [Resource], release: &str, name: &str) -> Option<&'a Resource> {
+    let names = [name.to_owned(), format!("{release}-{name}"), format!("{name}-{release}")];
+    let is_workload = |resource: &&Resource| manifests::WORKLOADS.contains(&resource.kind());
+    names.iter().find_map(|name| made.iter().filter(is_workload).find(|resource| resource.name() == name))
 }
 
 /// Values of a release: what the request gives (`name=value`, dots go deeper), and the numbers of replicas.
@@ -377,7 +418,8 @@ impl Helm {
         Ok(path.display().to_string())
     }
 
-    async fn run(&self, context: &StepContext, arguments: &[String]) -> Result<(), StepError> {
+    /// Runs it; returns what it printed.
+    async fn run(&self, context: &StepContext, arguments: &[String]) -> Result<Vec<u8>, StepError> {
         let home = self.directory.path();
         let mut command = Command::new(&self.program);
         command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -397,7 +439,7 @@ impl Helm {
             context.log(line);
         }
         if output.status.success() {
-            return Ok(());
+            return Ok(output.stdout);
         }
         let verb = arguments.first().map(String::as_str).unwrap_or_default();
         Err(StepError::transient(format!("helm {verb}: {}", words.trim())))

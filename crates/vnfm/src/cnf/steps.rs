@@ -224,36 +224,45 @@ impl Action for AwaitReady {
     type Output = ();
 
     async fn run(&self, context: &StepContext, parameters: AwaitReadyParameters) -> Result<(), StepError> {
-        let AwaitReadyParameters { namespace, workload } = parameters;
         let cluster = Cluster::of(context).await?;
-        let objects = cluster.objects(&workload.api_version, &workload.kind, &namespace).await?;
-        let seen = |object: Option<&DynamicObject>| -> Readiness {
-            match object.and_then(|object| serde_json::to_value(object).ok()) {
-                // The types are not part of what a watch of a known kind carries.
-                Some(mut object) => {
-                    object["apiVersion"] = workload.api_version.clone().into();
-                    object["kind"] = workload.kind.clone().into();
-                    readiness(&object)
-                }
-                None => Readiness::Waiting("it is not there".to_owned()),
+        await_ready(context, &cluster, &parameters.namespace, &parameters.workload).await
+    }
+}
+
+/// Waits until an object is what it was declared to be.
+pub(super) async fn await_ready(
+    context: &StepContext,
+    cluster: &Cluster,
+    namespace: &str,
+    workload: &Workload,
+) -> Result<(), StepError> {
+    let objects = cluster.objects(&workload.api_version, &workload.kind, namespace).await?;
+    let seen = |object: Option<&DynamicObject>| -> Readiness {
+        match object.and_then(|object| serde_json::to_value(object).ok()) {
+            // The types are not part of what a watch of a known kind carries.
+            Some(mut object) => {
+                object["apiVersion"] = workload.api_version.clone().into();
+                object["kind"] = workload.kind.clone().into();
+                readiness(&object)
             }
-        };
-        let settled = |object: Option<&DynamicObject>| match seen(object) {
-            Readiness::Waiting(how) => {
-                context.progress(10, how);
-                false
-            }
-            Readiness::Ready | Readiness::Failed(_) => true,
-        };
-        let name = format!("{} {}", workload.kind, workload.name);
-        let waited = context.wait_for(await_condition(objects, &workload.name, settled)).await?;
-        let found = waited.map_err(|error| StepError::transient(format!("waiting for {name}: {error}")))?;
-        match seen(found.as_ref()) {
-            Readiness::Ready => Ok(()),
-            // Somebody may mend it: another attempt looks again.
-            Readiness::Failed(why) | Readiness::Waiting(why) => {
-                Err(StepError::transient(format!("{name} did not become ready: {why}")))
-            }
+            None => Readiness::Waiting("it is not there".to_owned()),
+        }
+    };
+    let settled = |object: Option<&DynamicObject>| match seen(object) {
+        Readiness::Waiting(how) => {
+            context.progress(10, how);
+            false
+        }
+        Readiness::Ready | Readiness::Failed(_) => true,
+    };
+    let name = format!("{} {}", workload.kind, workload.name);
+    let waited = context.wait_for(await_condition(objects, &workload.name, settled)).await?;
+    let found = waited.map_err(|error| StepError::transient(format!("waiting for {name}: {error}")))?;
+    match seen(found.as_ref()) {
+        Readiness::Ready => Ok(()),
+        // Somebody may mend it: another attempt looks again.
+        Readiness::Failed(why) | Readiness::Waiting(why) => {
+            Err(StepError::transient(format!("{name} did not become ready: {why}")))
         }
     }
 }
@@ -443,13 +452,23 @@ impl Action for ReadPods {
             return Ok(pods::inventory(&parameters.namespace, &BTreeMap::new(), &[]));
         }
         let cluster = Cluster::of(context).await?;
-        let api = cluster.api::<Pod>(&parameters.namespace);
-        let mut found = BTreeMap::new();
-        for (vdu, selector) in &parameters.vdus {
-            let listed = api.list(&selector.list()).await;
-            let listed = listed.map_err(|error| StepError::from_kube("listing pods", &error))?;
-            found.insert(vdu.clone(), listed.items);
-        }
-        Ok(pods::inventory(&parameters.namespace, &found, &parameters.known))
+        read_pods(&cluster, &parameters.namespace, &parameters.vdus, &parameters.known).await
     }
+}
+
+/// Which pods there are of each VDU.
+pub(super) async fn read_pods(
+    cluster: &Cluster,
+    namespace: &str,
+    vdus: &BTreeMap<String, Selector>,
+    known: &[Vnfc],
+) -> Result<Inventory, StepError> {
+    let api = cluster.api::<Pod>(namespace);
+    let mut found = BTreeMap::new();
+    for (vdu, selector) in vdus {
+        let listed = api.list(&selector.list()).await;
+        let listed = listed.map_err(|error| StepError::from_kube("listing pods", &error))?;
+        found.insert(vdu.clone(), listed.items);
+    }
+    Ok(pods::inventory(namespace, &found, known))
 }

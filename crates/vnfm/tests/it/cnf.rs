@@ -112,3 +112,45 @@ async fn a_request_that_makes_no_sense_changes_nothing() {
     assert!(lab.api::<Deployment>().get_opt("web").await.unwrap().is_none());
     assert!(!lab.package.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chart_is_a_function_too() {
+    let has_helm = std::process::Command::new("helm")
+        .arg("version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !has_helm {
+        println!("skipped: needs helm");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
+        return;
+    }
+    let lab = Lab::start().await;
+    volume(&lab).await;
+    lab.instance("web").await;
+    let request = json!({
+        "flavourId": "simple",
+        "instantiationLevelId": "two",
+        "additionalParams": {
+            "helm_chart_path": "Files/charts/web",
+            "helm_value_names": {"VDU1": {"replica": "replicaCount"}},
+            "helm_parameters": ["storage=512Mi"],
+        },
+    });
+    lab.must("web", LcmOperationType::Instantiate, request).await;
+    let pods = lab.pods().await;
+    assert_eq!(pods.len(), 2);
+    let claims = lab.api::<PersistentVolumeClaim>().list(&kube::api::ListParams::default()).await.unwrap();
+    let asked = serde_json::to_value(&claims.items[0].spec).unwrap();
+    assert_eq!(asked["resources"]["requests"]["storage"], "512Mi");
+    let scale = json!({"type": "SCALE_OUT", "aspectId": "web_servers", "numberOfSteps": 1});
+    lab.must("web", LcmOperationType::Scale, scale).await;
+    assert_eq!(lab.pods().await.len(), 3);
+    assert_eq!(lab.components("web").await.len(), 3);
+    let victim = format!("VDU1-{}", pods[0]);
+    lab.must("web", LcmOperationType::Heal, json!({"vnfcInstanceId": [victim]})).await;
+    let after = lab.pods().await;
+    assert!(!after.contains(&pods[0]) && after.len() == 3, "{after:?}");
+    lab.must("web", LcmOperationType::Terminate, json!({"terminationType": "FORCEFUL"})).await;
+    assert!(lab.pods().await.is_empty());
+    assert!(lab.api::<Deployment>().list(&kube::api::ListParams::default()).await.unwrap().items.is_empty());
+}
