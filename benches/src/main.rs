@@ -13,6 +13,7 @@ mod pods;
 mod report;
 mod sites;
 mod statistics;
+mod vnf;
 
 use std::{
     path::{Path, PathBuf},
@@ -69,6 +70,8 @@ struct Cli {
 enum Inside {
     /// Measure the fabric manager: loading a fabric, reads, zones
     Fabric(fabric::Options),
+    /// Measure VNF life cycle management by SOL003, beside Tacker
+    Vnf(vnf::Options),
     /// Call CNI plugins in this network namespace
     #[command(hide = true)]
     CniNode {
@@ -135,6 +138,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let mut report = Report::start(&setting.directory)?;
     if let Some(Inside::Fabric(options)) = &cli.inside {
         return fabric::measure(&setting, options).await;
+    }
+    if let Some(Inside::Vnf(options)) = &cli.inside {
+        return vnf::measure(&setting, options, &mut report).await;
     }
     let wanted = |part: Part| cli.only.is_empty() || cli.only.contains(&part);
     if wanted(Part::Api) {

@@ -3,7 +3,8 @@
 //!
 //! - `hello [PORT]` serves HTTP (default 8080, or `$PORT`): `/` answers with one `KEY VALUE` per line, `/healthz` with `ok`.
 //! - `hello pause` waits for ever: it holds a pod's namespaces.
-//! - `hello sleep SECONDS`, `hello exit CODE`, `hello print TEXT…`, `hello cat FILE…`, `hello fetch HOST:PORT PATH` do what they say.
+//! - `hello sleep SECONDS`, `hello exit CODE`, `hello print TEXT…`, `hello cat FILE…`, `hello append FILE TEXT…`,
+//!   `hello fetch HOST:PORT PATH` do what they say.
 //!
 //! It keeps no state and installs no signal handler: its image names SIGKILL as stop signal, and so it ends at once.
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         ["exit", code] => return number(code).map_or(ExitCode::FAILURE, |code: u8| ExitCode::from(code)),
         ["print", text @ ..] => print(&text.join(" ")),
         ["cat", files @ ..] => files.iter().try_for_each(|file| cat(file)),
+        ["append", file, text @ ..] => append(file, &text.join(" ")),
         ["fetch", address, path] => fetch(address, path),
         [] => serve(&env::var("PORT").unwrap_or_else(|_| "8080".to_owned())),
         [port] => serve(port),
@@ -53,6 +55,16 @@ fn pause() -> ! {
     loop {
         thread::park();
     }
+}
+
+/// Adds a line, which is on the disk when this returns.
+fn append(path: &str, text: &str) -> Result<(), String> {
+    let write = || {
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()
+    };
+    write().map_err(|error| format!("{path}: {error}"))
 }
 
 fn print(text: &str) -> Result<(), String> {

@@ -28,6 +28,7 @@ mod resource_pool;
 mod rollout;
 mod site;
 mod software_set;
+mod storage_server;
 mod zone;
 
 pub use address_pool::{
@@ -103,6 +104,10 @@ pub use software_set::{
     ContainerImage, HostSelector, OperatingSystemImage, PackageArtifact, PackageState, RolloutApproval,
     SoftwareAccess, SoftwareFile, SoftwarePackage, SoftwareSet, SoftwareSetSpec, SoftwareSetStatus,
     SoftwareTrust,
+};
+pub use storage_server::{
+    StorageHost, StoragePersistentVolume, StorageServer, StorageServerPhase, StorageServerSpec,
+    StorageServerStatus, StorageVolume, StorageVolumeStatus,
 };
 pub use zone::{
     IsolationProof, ZONE_FINALIZER, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
@@ -180,6 +185,7 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         Rollout::crd(),
         Site::crd(),
         SoftwareSet::crd(),
+        StorageServer::crd(),
         Switch::crd(),
         nfv::Vim::crd(),
         nfv::VnfInstance::crd(),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::ObjectReference;
 
-/// What to do, as a directed acyclic graph of steps. Immutable, but for `cancel`.
+/// What to do, as a directed acyclic graph of steps. Immutable, but for `cancel`, `halt`, `retries` and `rollbacks`.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "drystone.dev",
@@ -46,6 +46,23 @@ pub struct OperationSpec {
     /// Set to stop: running steps are interrupted, no further step starts, what was done is undone if the policy says so.
     #[serde(default)]
     pub cancel: bool,
+    /// Set to stop gently: running steps come to their end, no further step starts, what was done is undone if the policy says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub halt: bool,
+    /// Raised to have an operation that stopped (`Failed`, `Cancelled`) go on: what is done stays done, all other steps wait again.
+    /// Whoever raises it takes back `cancel` and `halt`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+    /// Raised to have an operation that stopped (`Failed`, `Cancelled`) undone, or its undoing tried again. Whoever raises it takes
+    /// back `cancel` and `halt`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rollbacks: u32,
+}
+
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What to do when a step has failed for good.
@@ -110,7 +127,12 @@ pub enum OperationPhase {
 }
 
 impl OperationPhase {
-    /// Whether nothing more will happen.
+    /// Whether it ended before its time, and can be told to go on or to be undone.
+    pub const fn is_resumable(self) -> bool {
+        matches!(self, Self::Failed | Self::Cancelled)
+    }
+
+    /// Whether nothing more will happen, unless it [can be told to go on](Self::is_resumable).
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Undone | Self::Cancelled)
     }
@@ -151,6 +173,9 @@ pub struct StepStatus {
     /// Attempts made so far.
     #[serde(default)]
     pub attempts: u32,
+    /// How many of them were made before the operation was last told to go on: they do not count against the step's limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts_before: u32,
     /// When the first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
@@ -194,6 +219,22 @@ pub struct OperationStatus {
     /// What is going on, or why it failed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// How much of the specification's `retries` has been followed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+    /// How much of the specification's `rollbacks` has been followed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rollbacks: u32,
+}
+
+impl Operation {
+    /// Whether it stopped and has been told to go on, or to be undone, which has not begun yet.
+    pub fn is_told_to_resume(&self) -> bool {
+        let Some(status) = self.status.as_ref().filter(|status| status.phase.is_resumable()) else {
+            return false;
+        };
+        self.spec.retries > status.retries || self.spec.rollbacks > status.rollbacks
+    }
 }
 
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -32,6 +32,8 @@ enum Command {
     Site(command::site::SiteArgs),
     /// Sign software: keys, signatures, bundles
     Software(command::software::SoftwareArgs),
+    /// VNF packages: check them, pack them, see what a request would do
+    Vnf(command::vnf::VnfArgs),
     /// Show and change how secrets are encrypted
     Secrets(command::secrets::SecretsArgs),
     /// Print the administrator's kubeconfig of a cluster
@@ -49,6 +51,10 @@ enum Command {
     Agent,
     /// Run the node agent (on every host of a cluster)
     Node(ConfigArgs),
+    /// Make this machine part of a Kubernetes of Drystone's own
+    Kubernetes(command::kubernetes::KubernetesArgs),
+    /// Mount a directory of an NFS server, on a host whose kernel has no NFS client, and serve it until it is unmounted
+    NfsMount(personality::nfs_mount::NfsMountArgs),
     /// Make an image archive out of one static program; upload images to the site's store, and list them
     Image(command::image::ImageArgs),
 }
@@ -96,11 +102,13 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             | Command::Etcd(_)
             | Command::Agent
             | Command::Node(_)
+            | Command::NfsMount(_)
     ) || matches!(&cli.command, Command::Site(site) if site.is_long_running());
     personality::start_logging(if long_running {
         "info,audit=warn,kube_client::client::builder=off"
     } else {
-        "warn"
+        // Whoever waits for an API server says so itself.
+        "warn,kube_client::client=off"
     });
     if let Err(error) = personality::install_crypto() {
         eprintln!("drystone: {error}");
@@ -114,6 +122,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
         Command::JoinToken(args) => personality::block_on(command::join_token::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
+        Command::Vnf(args) => command::vnf::run(&args),
         Command::Secrets(args) => personality::block_on(command::secrets::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),
@@ -122,7 +131,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Etcd(args) => personality::block_on(personality::etcd::run(args)),
         Command::Agent => personality::block_on(personality::agent::run()),
         Command::Node(args) => personality::block_on(personality::node::run(args)),
+        Command::NfsMount(args) => personality::nfs_mount::run(&args),
         Command::Software(args) => personality::block_on(command::software::run(args)),
+        Command::Kubernetes(args) => personality::block_on(command::kubernetes::run(args)),
         Command::Image(args) => personality::block_on(command::image::run(args)),
     };
     match outcome {

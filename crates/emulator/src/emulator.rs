@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     backend::{Backend, BackendError, GatewayConfig, GatewayEndpoints},
     bmc::Bmc,
+    cloud::bodies::Bodies,
     credentials::Credentials,
     endpoints::{self, Endpoints, Gateway, Service},
     fabric::{FabricLinks, FabricService, FabricSetup, Hosts},
@@ -23,6 +24,8 @@ use crate::{
     state::{self, StateDirectory, StateError},
     sunfish::SunfishAgent,
 };
+
+mod cloud;
 
 /// File with the addresses of the services.
 const PORTS: &str = "ports.json";
@@ -173,6 +176,7 @@ pub async fn run_until_signal(config: EmulatorConfig) -> Result<(), EmulatorErro
 pub struct Emulator {
     endpoints: Endpoints,
     backend: Arc<dyn Backend>,
+    bodies: Arc<dyn Bodies>,
     hosts: Arc<Hosts>,
     serving: Serving,
     state: StateDirectory,
@@ -200,7 +204,8 @@ impl Emulator {
             detours: detours(&site, config.controller),
         };
         let records = load_records(&site, &files)?;
-        let backend = make_backend(&config, &site, &state, &records)?;
+        let (backend, network) = make_backend(&config, &site, &state, &records)?;
+        let bodies = cloud::make_bodies(&site, network)?;
 
         let mut ports: Ports = state::read_json(&state.path().join(PORTS))?.unwrap_or_default();
         let proxy_listen = ports.get(PROXY).copied().filter(|address| address.ip().is_loopback());
@@ -233,6 +238,7 @@ impl Emulator {
         let fabric_services = builder.start_fabrics(&state, &hosts).await?;
         let bmcs = builder.start_bmcs(&hosts).await?;
         let sunfish_agents = builder.start_sunfish(&state, config.sunfish_core.as_deref()).await?;
+        let cloud = builder.start_cloud(&state, bodies.clone()).await?;
         observe(&hosts, std::mem::take(&mut builder.links), &builder.serving);
         state::write_json(&state.path().join(PORTS), &builder.ports)?;
         let endpoints = Endpoints {
@@ -242,9 +248,10 @@ impl Emulator {
             fabric_services,
             sunfish_agents,
             gateway: gateway_endpoint(&site, &gateway, &reached, backend.hosts_network()),
+            cloud,
         };
         endpoints::write(state.path(), &endpoints)?;
-        Ok(Self { endpoints, backend, hosts, serving: builder.serving, state })
+        Ok(Self { endpoints, backend, bodies, hosts, serving: builder.serving, state })
     }
 
     /// Where the site can be reached.
@@ -259,6 +266,7 @@ impl Emulator {
     pub async fn stop(self) -> Result<(), EmulatorError> {
         endpoints::remove(self.state.path());
         self.quiesce().await;
+        self.bodies.stop().await?;
         self.backend.stop().await?;
         Ok(())
     }
@@ -311,7 +319,7 @@ fn make_backend(
     site: &SiteFile,
     state: &StateDirectory,
     records: &HashMap<String, HostRecord>,
-) -> Result<Arc<dyn Backend>, BackendError> {
+) -> Result<(Arc<dyn Backend>, Option<NetnsBackend>), BackendError> {
     match config.backend.unwrap_or(site.backend) {
         BackendKind::Sim => {
             let known = records.iter().map(|(name, record)| SimHostState {
@@ -319,14 +327,19 @@ fn make_backend(
                 on: record.is_settled_on(),
                 installed: record.installed,
             });
-            Ok(Arc::new(SimBackend::new(known)))
+            Ok((Arc::new(SimBackend::new(known)), None))
         }
-        BackendKind::Netns => Ok(Arc::new(make_namespaces(config, state, false)?)),
+        BackendKind::Netns => {
+            let namespaces = make_namespaces(config, state, false)?;
+            Ok((Arc::new(namespaces.clone()), Some(namespaces)))
+        }
         BackendKind::Qemu => {
             // Namespaces need root, and hosts a way to Drystone; else they are behind QEMU's own address translation.
             let root = nix::unistd::geteuid().is_root() && site.gateway.is_some();
             let network = root.then(|| make_namespaces(config, state, true)).transpose()?;
-            Ok(Arc::new(QemuBackend::new(QemuConfig { state_directory: state.path().to_owned(), network })))
+            let state_directory = state.path().to_owned();
+            let backend = QemuBackend::new(QemuConfig { state_directory, network: network.clone() });
+            Ok((Arc::new(backend), network))
         }
     }
 }

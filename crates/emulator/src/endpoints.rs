@@ -32,6 +32,42 @@ pub struct Endpoints {
     /// The gateway, if the site has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,
+    /// The cloud, if the site has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<CloudEndpoint>,
+}
+
+/// The cloud: an OpenStack, whose users and projects are in the domain `Default`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudEndpoint {
+    /// Address of Keystone: `http://127.0.0.1:40125/identity/v3`.
+    pub auth_url: String,
+    /// Name of the region.
+    pub region: String,
+    /// Who may use it.
+    pub users: Vec<CloudUserEndpoint>,
+}
+
+/// A user of the cloud.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudUserEndpoint {
+    /// User name.
+    pub name: String,
+    /// Password.
+    pub password: String,
+    /// Name of the project.
+    pub project: String,
+}
+
+impl std::fmt::Debug for CloudUserEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CloudUserEndpoint")
+            .field("name", &self.name)
+            .field("project", &self.project)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A Redfish service.

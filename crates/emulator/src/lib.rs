@@ -11,6 +11,7 @@
 
 pub mod backend;
 pub mod bmc;
+mod cloud;
 pub mod credentials;
 mod emulator;
 pub mod endpoints;
@@ -29,4 +30,5 @@ pub mod site;
 pub mod state;
 pub mod sunfish;
 
+pub use cloud::CloudAccount;
 pub use emulator::{Emulator, EmulatorConfig, EmulatorError, run, run_until_signal};

@@ -88,6 +88,16 @@ pub(crate) async fn listen(ports: &mut Ports, name: &str, index: usize) -> io::R
     Ok(listener)
 }
 
+/// A name for a file, out of a name that may hold anything.
+pub(crate) fn file_name(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
+    }
+}
+
 /// Serves until told to stop.
 pub(crate) fn serve<S: Emulated>(listener: TcpListener, service: Arc<S>, serving: &Serving) {
     let serving_here = serving.clone();

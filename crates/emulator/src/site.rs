@@ -4,6 +4,7 @@
 //! and checks it into a [`SiteFile`], where every host, port and cable stands by itself and every reference is good.
 //! The rest of the emulator sees only the latter. What a file may say is shown by `examples/sites/rack.yaml`.
 
+mod cloud;
 mod document;
 mod duration;
 mod fabrics;
@@ -25,6 +26,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub(crate) use cloud::CloudFaultDocument;
+pub use cloud::{
+    CloudDelays, CloudFaultKind, CloudFaultSpec, CloudFlavor, CloudImage, CloudNetwork, CloudSpec, CloudUser,
+    CloudZone, ImageUser,
+};
 pub use faults::{FaultKind, FaultSpec};
 pub(crate) use faults::{REFUSED_STATUS, REFUSED_STATUSES, default_delay as default_fault_delay};
 pub use mac::{BadMacAddress, MacAddress};
@@ -52,6 +58,8 @@ pub struct SiteFile {
     pub sunfish_agents: Vec<SunfishSpec>,
     /// The way between the site, its campus and Drystone; absent where a site has none.
     pub gateway: Option<GatewaySpec>,
+    /// An OpenStack of virtual machines; absent where a site has none.
+    pub cloud: Option<CloudSpec>,
     /// Faults of fabric services from the start, by service name.
     pub service_faults: Vec<(String, FaultSpec)>,
 }

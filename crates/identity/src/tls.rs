@@ -193,6 +193,19 @@ pub fn peer_user(chain: &[CertificateDer<'_>], now: Timestamp) -> Result<UserInf
     Ok(user)
 }
 
+/// SHA-256 of a certificate's public key (its `SubjectPublicKeyInfo` in DER), in hexadecimal: by which kubeadm pins a cluster's authority.
+///
+/// # Errors
+/// [`PeerError`] if it cannot be read.
+pub fn public_key_digest(certificate_pem: &str) -> Result<String, PeerError> {
+    let malformed = |error: &dyn fmt::Display| PeerError::Malformed(error.to_string());
+    let chain = pem::certificates(certificate_pem).map_err(|error| malformed(&error))?;
+    let first = chain.first().ok_or(PeerError::None)?;
+    let (_, certificate) = X509Certificate::from_der(first).map_err(|error| malformed(&error))?;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.public_key().raw);
+    Ok(digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// When a certificate in PEM ends; for renewing it in time.
 ///
 /// # Errors

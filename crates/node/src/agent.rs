@@ -35,7 +35,7 @@ use crate::{
         images::Images,
         objects::Objects,
         spec::{NodeFacts, dns::Resolver},
-        volumes::Volumes,
+        volumes::{Volumes, nfs::ShareMounter},
     },
     probes::HttpClient,
 };
@@ -233,7 +233,11 @@ impl Agent {
                 cgroup_root: config.cgroup_root.clone(),
             },
             images: Images::new(self.runtime.clone(), Arc::clone(&objects), events.clone()),
-            volumes: Volumes::new(config.data_dir.join("pods"), Arc::clone(&objects)),
+            volumes: Volumes::new(
+                config.data_dir.join("pods"),
+                Arc::clone(&objects),
+                ShareMounter::default(),
+            ),
             objects,
             events,
             http: HttpClient::new()?,

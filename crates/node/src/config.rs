@@ -43,7 +43,10 @@ pub struct NodeConfig {
     /// Domain of the cluster.
     #[serde(default = "default_cluster_domain")]
     pub cluster_domain: String,
-    /// Where this node leases pod addresses. Without it, the whole `podCIDR` is this node's: a cluster of one node.
+    /// Blocks of `podCIDR` that are this node's, where nobody leases any: whoever set the node up has seen to it that no other has them.
+    #[serde(default)]
+    pub pod_blocks: Vec<Ipv4Net>,
+    /// Where this node leases pod addresses. Without it and `podBlocks`, the whole `podCIDR` is this node's: a cluster of one node.
     #[serde(default)]
     pub address_daemon: Option<AddressDaemonConfig>,
     /// The container runtime.
@@ -212,6 +215,15 @@ impl NodeConfig {
         {
             return Err(field("addressDaemon.url", format!("{:?} must begin with https://", daemon.url)));
         }
+        if let Some(block) = self.pod_blocks.iter().find(|block| !self.pod_cidr.contains(*block)) {
+            return Err(field("podBlocks", format!("{block} is not in podCIDR {}", self.pod_cidr)));
+        }
+        if self.address_daemon.is_some() && !self.pod_blocks.is_empty() {
+            return Err(field(
+                "podBlocks",
+                "blocks are leased from addressDaemon; leave one of the two out".into(),
+            ));
+        }
         if !self.container_runtime.socket().is_absolute() {
             let problem = format!("{:?} must be an absolute path", self.container_runtime.endpoint);
             return Err(field("containerRuntime.endpoint", problem));
@@ -322,6 +334,7 @@ serviceCIDR: 10.43.0.0/16
             ("containerRuntime: {endpoint: tcp}", "containerRuntime.endpoint"),
             ("nodAddress: 1.2.3.4", "nodAddress"),
             ("podCIDR: 10.42.0.0/99", "podCIDR"),
+            ("podBlocks: [10.43.0.0/24]", "podBlocks"),
         ] {
             let key = change.split(':').next().unwrap();
             let mut lines: Vec<&str> = SMALL.lines().filter(|line| !line.starts_with(key)).collect();

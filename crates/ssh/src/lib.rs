@@ -29,10 +29,12 @@
 mod command;
 mod connect;
 mod error;
+mod host;
 mod host_key;
 mod output;
 mod private_key;
 mod proxy;
+mod redaction;
 mod run;
 mod session;
 mod target;
@@ -41,8 +43,10 @@ mod wrapper;
 
 pub use command::{CommandLine, Exit, Input, Outcome, Privilege, quote};
 pub use error::{CommandFailed, SshError};
+pub use host::{Follow, Host, Program, ProgramError, REFUSED};
 pub use host_key::{HostKey, HostKeys, InvalidPinnedKey, PinnedKey};
 pub use output::{Captured, OutputStream};
 pub use private_key::{InvalidPrivateKey, PrivateKey};
+pub use redaction::Redaction;
 pub use session::Session;
 pub use target::{Credentials, HttpConnectProxy, InvalidProxy, Target, Timeouts};

@@ -20,6 +20,9 @@ pub struct ControlPlaneConfig {
     pub listen: SocketAddr,
     /// Address under which nodes and users reach it.
     pub advertise_address: IpAddr,
+    /// Further addresses under which it is reached, such as one that leads to it from outside: its certificate is for them as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub additional_addresses: Vec<IpAddr>,
     /// Where the store is kept.
     pub data_dir: PathBuf,
     /// Certificate and key of the cluster's certificate authority (PEM).

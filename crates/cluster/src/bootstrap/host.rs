@@ -193,6 +193,7 @@ fn control_plane(
         cluster_name: cluster.name.to_owned(),
         listen: std::net::SocketAddr::from(([0, 0, 0, 0], 6443)),
         advertise_address: cluster.control_plane,
+        additional_addresses: Vec::new(),
         data_dir: "/var/lib/drystone/control-plane".into(),
         ca_cert: format!("{CONFIG_DIR}/pki/ca.crt").into(),
         ca_key: format!("{CONFIG_DIR}/pki/ca.key").into(),

@@ -153,7 +153,13 @@ fn is_unschedulable(pod: &Pod) -> bool {
             condition.type_ == "PodScheduled"
                 && condition.status == "False"
                 && condition.reason.as_deref() == Some("Unschedulable")
+                && !lacks_its_claim(condition.message.as_deref().unwrap_or_default())
         })
+}
+
+/// Whether a pod waits for a claim, which no node would help: the scheduler then says nothing of nodes.
+fn lacks_its_claim(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("persistentvolumeclaim")
 }
 
 /// What a pod takes of a node.
@@ -248,4 +254,23 @@ fn requirement(pool: &drystone_api::WorkerPool) -> Amounts {
         amounts.insert(drystone_api::GPU_RESOURCE.to_owned(), u64::from(gpus));
     }
     amounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_waits_for_its_claim_makes_no_cluster_grow() {
+        let pod = |message: &str| -> Pod {
+            let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"conditions": [condition]}}))
+                .unwrap()
+        };
+        assert!(is_unschedulable(&pod("0/3 nodes are available: 3 Insufficient cpu.")));
+        assert!(!is_unschedulable(&pod(
+            "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+        )));
+        assert!(!is_unschedulable(&pod("0/3 nodes are available: persistentvolumeclaim \"x\" not found.")));
+    }
 }

@@ -39,7 +39,7 @@ pub struct ClusterConfig {
     pub events: Arc<dyn EventSink>,
 }
 
-/// Runs the controller and the growth of all clusters until `shutdown`.
+/// Runs the controllers of clusters and of their storage, and the growth of all clusters, until `shutdown`.
 pub async fn run(client: Client, config: ClusterConfig, shutdown: CancellationToken) {
     let reconciler = reconcile::ClusterReconciler { client: client.clone(), config: config.clone() };
     let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
@@ -54,7 +54,12 @@ pub async fn run(client: Client, config: ClusterConfig, shutdown: CancellationTo
         });
     let clusters = controller.objects();
     let list = move || clusters.list();
-    tokio::join!(controller.run(shutdown.clone()), growth::run(client, config.events, list, shutdown));
+    let storage = crate::storage::run(client.clone(), config.events.clone(), shutdown.clone());
+    tokio::join!(
+        controller.run(shutdown.clone()),
+        growth::run(client, config.events, list, shutdown),
+        storage
+    );
 }
 
 /// `namespace/name` of a cluster, for messages.

@@ -7,7 +7,6 @@ pub mod keys;
 pub mod kubeadm;
 pub mod plan;
 pub mod reach;
-pub mod redaction;
 pub mod script;
 pub mod steps;
 pub mod validate;

@@ -64,5 +64,6 @@ pub fn register(registry: &mut ActionRegistry, dependencies: &StepDependencies) 
     registry.register(access::AwaitNode)?;
     registry.register(access::RemoveNode)?;
     crate::distribution::steps::register(registry, dependencies)?;
+    crate::storage::steps::register(registry)?;
     Ok(())
 }

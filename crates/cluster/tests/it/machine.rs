@@ -1,5 +1,7 @@
 //! Programs on a host that a mount namespace stands for: its own `/var/lib/drystone`, `/etc/kubernetes`, `/run` and `kubeadm`.
 
+mod storage;
+
 use std::{
     io::Write as _,
     os::unix::fs::PermissionsExt as _,

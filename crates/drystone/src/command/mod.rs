@@ -6,10 +6,12 @@ pub(crate) mod explain;
 pub(crate) mod image;
 pub(crate) mod join_token;
 pub(crate) mod kubeconfig;
+pub(crate) mod kubernetes;
 pub(crate) mod ops;
 pub(crate) mod secrets;
 pub(crate) mod site;
 pub(crate) mod software;
+pub(crate) mod vnf;
 
 use kube::{
     Client,

@@ -93,6 +93,7 @@ fn serving_identity(
     let addresses: Vec<IpAddr> = [config.advertise_address, [127, 0, 0, 1].into()]
         .into_iter()
         .chain(config.etcd.as_ref().map(|etcd| etcd.address))
+        .chain(config.additional_addresses.iter().copied())
         .chain(first(config.service_cidr))
         .collect();
     Ok(authority.issue(

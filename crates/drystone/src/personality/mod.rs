@@ -7,6 +7,7 @@ pub(crate) mod emulator;
 pub(crate) mod etcd;
 mod joining;
 mod members;
+pub(crate) mod nfs_mount;
 pub(crate) mod node;
 
 use std::{future::Future, io::IsTerminal as _};

@@ -7,6 +7,7 @@ use drystone_cluster::{
     plan::Timing,
     steps::{AddressError, Addresses, Leased, StepDependencies},
 };
+use drystone_csar::Library;
 use drystone_engine::{
     action::ActionRegistry,
     events::{EventRecorder, EventSink},
@@ -20,12 +21,13 @@ use drystone_images::Images;
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use drystone_ofmf::Ofmf;
 use drystone_software::controller::SoftwareConfig;
+use drystone_vnfm::controller::LifecycleConfig;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, software, storage::Storage};
+use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, software, storage::Storage, vnfm};
 use crate::command::Failure;
 
 /// Starts the listener that management controllers fetch boot media from, and hosts images.
@@ -77,7 +79,7 @@ pub(crate) fn start(
     keys: &Keys,
     media: BootMedia,
     args: &UpArgs,
-    redfish: &Ofmf,
+    (redfish, packages): (&Ofmf, &Library),
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Failure> {
     let client: Client = server.client();
@@ -92,6 +94,7 @@ pub(crate) fn start(
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let software = software::prepare(&mut actions, keys, args.data(), redfish.caches(), events.clone())?;
+    let lifecycle = vnfm::prepare(&mut actions, packages, images)?;
     let metal = MetalConfig {
         ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
@@ -107,8 +110,17 @@ pub(crate) fn start(
     redfish.connect(Arc::new(ByFabricManager::new(&fabric)));
     let cluster = ClusterConfig { dependencies, timing: Timing::default(), events: events.clone() };
     let caches = redfish.caches();
-    let domains =
-        Domains { client: client.clone(), caches, actions, metal, fabric, cluster, software, events };
+    let domains = Domains {
+        client: client.clone(),
+        caches,
+        actions,
+        metal,
+        fabric,
+        cluster,
+        software,
+        lifecycle,
+        events,
+    };
     // With a store of its own there is no other Drystone that could be at work; the store is locked.
     if args.store == Storage::Embedded {
         return Ok(tokio::spawn(domains.run(shutdown)));
@@ -130,13 +142,14 @@ struct Domains {
     fabric: FabricManager,
     cluster: ClusterConfig,
     software: SoftwareConfig,
+    lifecycle: LifecycleConfig,
     events: Arc<dyn EventSink>,
 }
 
 impl Domains {
     /// Runs them until `shutdown`.
     async fn run(self, shutdown: CancellationToken) {
-        let Self { client, caches, actions, metal, fabric, cluster, software, events } = self;
+        let Self { client, caches, actions, metal, fabric, cluster, software, lifecycle, events } = self;
         let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
         let operations =
             OperationController::new(client.clone(), engine, OperationControllerConfig::default());
@@ -150,9 +163,15 @@ impl Domains {
                 shutdown.clone()
             ),
             fabric.run(shutdown.clone()),
-            drystone_composer::controller::run(client.clone(), caches, events.clone(), shutdown.clone()),
+            drystone_composer::controller::run(
+                client.clone(),
+                caches.clone(),
+                events.clone(),
+                shutdown.clone()
+            ),
             drystone_cluster::run(client.clone(), cluster, shutdown.clone()),
             drystone_software::controller::run(client.clone(), software, shutdown.clone()),
+            drystone_vnfm::controller::run(client.clone(), &caches, lifecycle, shutdown.clone()),
             super::site_controllers::run(client, events, shutdown),
         );
     }

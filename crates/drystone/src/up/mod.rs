@@ -16,6 +16,8 @@ pub(crate) use site_controllers::registration_line;
 pub(crate) mod sites;
 mod software;
 mod storage;
+mod vim;
+mod vnfm;
 
 use std::{
     collections::BTreeMap,
@@ -144,7 +146,9 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
         controllers::start_boot_listener(&keys, args.boot_listen, &server.images, &stop_controllers).await?;
     // Not only while this Drystone leads: the bytes are its own.
     let images = tokio::spawn(server.images.clone().run(stop_controllers.clone()));
-    let domains = controllers::start(&server, &keys, boot, &args, &redfish, stop_controllers.clone())?;
+    let packages = vnfm::library(&data)?;
+    let domains =
+        controllers::start(&server, &keys, boot, &args, (&redfish, &packages), stop_controllers.clone())?;
     let mut emulated = Vec::new();
     let mut started = start_sites(&args, &data, &server, &mut emulated).await;
     if let (Ok(()), Some(site)) = (&started, &site) {

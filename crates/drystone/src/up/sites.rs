@@ -25,7 +25,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::server::Server;
+use super::{server::Server, vim};
 use crate::{command::Failure, personality::emulator::Backend};
 
 const MANAGER: &str = "drystone-up";
@@ -198,6 +198,10 @@ pub(crate) async fn declare(
         if is_global && spec.bmcs == known.spec.bmcs {
             return Ok(());
         }
+    }
+    if let Some(cloud) = &endpoints.cloud {
+        let gateway = spec.gateway.is_some().then(|| site.name.clone());
+        vim::declare(client, &site.name, cloud, gateway).await?;
     }
     let mut object = Site::new(&site.name, spec);
     object.metadata.namespace = Some(SYSTEM_NAMESPACE.to_owned());

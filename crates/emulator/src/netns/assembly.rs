@@ -40,6 +40,7 @@ impl Inner {
             files,
             cgroups: self.cgroups.clone(),
             owner: self.owner(),
+            devices: Vec::new(),
         })
     }
 

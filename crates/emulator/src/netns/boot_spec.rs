@@ -49,8 +49,21 @@ pub(super) struct BootSpec {
     /// Files of the machine that the host sees, wherever they are.
     #[serde(default)]
     pub(super) shown: Vec<PathBuf>,
+    /// Devices of the machine that the host has under other names.
+    #[serde(default)]
+    pub(super) devices: Vec<Device>,
     /// The machine's cgroup hierarchies.
     pub(super) cgroups: Hierarchies,
+}
+
+/// A device of the machine that a host has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Device {
+    /// Where the machine has it: `/dev/loop7`.
+    pub(super) source: PathBuf,
+    /// What the host calls it, below `/dev`: `vdb`.
+    pub(super) name: String,
 }
 
 impl BootSpec {

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    boot_spec::{BootSpec, HostFiles},
+    boot_spec::{BootSpec, Device, HostFiles},
     cgroup::Hierarchies,
     command::{Tool, ToolError},
     guest, names, namespace,
@@ -69,6 +69,8 @@ pub(super) struct Host {
     pub(super) cgroups: Hierarchies,
     /// Whom its namespace is marked with.
     pub(super) owner: String,
+    /// Devices of the machine that it has.
+    pub(super) devices: Vec<Device>,
 }
 
 /// What a host boots with, beside its boot source.
@@ -141,6 +143,7 @@ impl Host {
             executable: program.executable.clone(),
             hidden: program.hidden.clone(),
             shown: program.shown.clone(),
+            devices: self.devices.clone(),
             cgroups: self.cgroups.clone(),
         };
         spec.write(&self.files.spec()).map_err(io_error(self.files.spec().display().to_string()))?;
@@ -247,6 +250,21 @@ impl Host {
     pub(super) async fn power_off_with_site(&self) -> Result<(), HostError> {
         self.end_processes().await?;
         self.tidy_up().await
+    }
+
+    /// Pulls its cables out, so that the ports at their other ends are free now.
+    pub(super) async fn unplug(&self) -> Result<(), HostError> {
+        let namespace = self.namespace();
+        if namespace::owner(&namespace).await.as_deref() != Some(&self.owner) {
+            return Ok(());
+        }
+        let cables =
+            namespace::links(&namespace).await?.into_iter().filter(|link| link.name.starts_with("eth"));
+        let lines: Vec<String> = cables.map(|link| format!("link delete {}", link.name)).collect();
+        if !lines.is_empty() {
+            Tool::ip_batch_in(&namespace, &lines).run().await?;
+        }
+        Ok(())
     }
 
     async fn end_processes(&self) -> Result<(), HostError> {

@@ -15,7 +15,11 @@ pub fn inspect_leftovers(site: &SiteFile, state_directory: &Path) -> Vec<String>
         Err(reason) => return vec![format!("unknown, since the site cannot be planned: {reason}")],
     };
     let mut found = Vec::new();
-    let known = plan.namespaces();
+    let mut known = plan.namespaces();
+    let of_cloud = [names::host(&plan.site, names::MACHINE), names::networks(&plan.site)];
+    known.extend(
+        namespace::list().into_iter().filter(|name| of_cloud.iter().any(|start| name.starts_with(start))),
+    );
     found.extend(
         namespace::list()
             .into_iter()
@@ -30,6 +34,10 @@ pub fn inspect_leftovers(site: &SiteFile, state_directory: &Path) -> Vec<String>
     let addresses: Vec<&str> = nics.map(|nic| nic.mac.as_str()).collect();
     found.extend(interfaces(&addresses));
     found.extend(files(&state, plan.hosts.keys()));
+    let devices = super::cloud::devices_below(&state.join("volumes"));
+    found.extend(
+        devices.into_iter().map(|(device, file)| format!("loop device {} of {file}", device.display())),
+    );
     found.sort();
     found
 }

@@ -36,6 +36,7 @@ use crate::{
 mod assembly;
 mod boot_spec;
 mod cgroup;
+mod cloud;
 mod command;
 mod gateway;
 pub mod guest;
@@ -51,6 +52,7 @@ mod settings;
 mod switch;
 mod taps;
 
+pub(crate) use cloud::NetnsBodies;
 pub use leftovers::inspect_leftovers;
 pub(crate) use taps::Tap;
 

@@ -7,6 +7,8 @@
 //! | gateway | `ds-SITE.gw` | `ds-rack.gw` |
 //! | where the proxy dials from | `ds-SITE.campus` | `ds-rack.campus` |
 //! | client on the campus network | `ds-SITE.campus.CLIENT` | `ds-rack.campus.laptop` |
+//! | network of the cloud | `ds-SITE.net.NETWORK` | `ds-rack.net.net0` |
+//! | machine of the cloud | `ds-SITE-vm.ID` | `ds-rack-vm.0123456789abcdef` |
 //!
 //! Host names hold no dots, so the dotted names cannot meet a host's. Every interface lies in one of these namespaces
 //! and so needs a name unique only there: a NIC and a port have the name that the site file gives them. Linux allows
@@ -21,6 +23,8 @@ pub(super) const SWITCH_BRIDGE: &str = "switch0";
 pub(super) const CAMPUS_BRIDGE: &str = "campus0";
 /// Name of the gateway's interface to the site's fabric.
 pub(super) const UPLINK: &str = "uplink0";
+/// What the names of the gateway's interfaces to the cloud's networks begin with.
+pub(super) const CLOUD: &str = "cloud";
 /// Longest interface name that Linux accepts (IFNAMSIZ less the final zero).
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -47,6 +51,29 @@ pub(super) fn campus(site: &str) -> String {
 /// Network namespace of a client on the campus network.
 pub(super) fn campus_client(site: &str, client: &str) -> String {
     format!("ds-{site}.campus.{client}")
+}
+
+/// What the name of a cloud's machine begins with. Names of hosts hold no dots.
+pub(super) const MACHINE: &str = "vm.";
+
+/// Name of a cloud's machine among the hosts.
+pub(super) fn machine(id: Uuid) -> String {
+    format!("{MACHINE}{}", &id.simple().to_string()[..16])
+}
+
+/// Network namespace of a network of the cloud.
+pub(super) fn network(site: &str, network: &str) -> String {
+    format!("{}{}", networks(site), interface(network))
+}
+
+/// What the names of the namespaces of all networks of the cloud begin with.
+pub(super) fn networks(site: &str) -> String {
+    format!("ds-{site}.net.")
+}
+
+/// The gateway's interface to the `index`-th network of the cloud.
+pub(super) fn cloud_interface(index: usize) -> String {
+    format!("{CLOUD}{index}")
 }
 
 /// Directory name of the site in every cgroup hierarchy; hosts lie below it.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     BackendKind, CampusClient, DriveMedia, ExternalPoolSpec, FabricServices, FaultKind, MacAddress,
-    SiteError, duration::Span,
+    SiteError, cloud::CloudDocument, duration::Span,
 };
 
 /// Parses the text; the error names the path of the field, the line and what may stand there.
@@ -49,6 +49,8 @@ pub(super) struct SiteDocument {
     pub(super) sunfish_agents: Vec<SunfishDocument>,
     #[serde(default)]
     pub(super) gateway: Option<GatewayDocument>,
+    #[serde(default)]
+    pub(super) cloud: Option<CloudDocument>,
     #[serde(default)]
     pub(super) faults: FaultsDocument,
 }

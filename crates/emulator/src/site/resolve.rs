@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use uuid::Uuid;
 
 use super::{
-    SiteCredentials, SiteError, SiteFile, Timing,
+    SiteCredentials, SiteError, SiteFile, Timing, cloud,
     document::{SiteDocument, TimingDocument},
     fabrics::Cabling,
     faults, gateway,
@@ -63,6 +63,9 @@ pub(super) fn resolve(document: SiteDocument) -> Result<SiteFile, SiteError> {
     let sunfish_agents = sunfish::resolve(site, document.sunfish_agents, &fabrics, &hosts, &mut problems);
     let service_faults =
         faults::distribute(document.faults, &mut hosts, &fabrics, &sunfish_agents, &mut problems);
+    let cloud = document
+        .cloud
+        .map(|cloud| cloud::resolve(site, cloud, document.backend, spec.as_ref(), &mut problems));
     problems.finish(SiteFile {
         name: document.name,
         backend: document.backend,
@@ -73,6 +76,7 @@ pub(super) fn resolve(document: SiteDocument) -> Result<SiteFile, SiteError> {
         pools,
         sunfish_agents,
         gateway: spec,
+        cloud,
         service_faults,
     })
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Action, StepContext, StepError};
 
-/// Largest output of a step, in bytes of JSON: outputs are part of the operation, which must stay a small object.
-const MAX_OUTPUT_BYTES: usize = 16 * 1024;
+/// Largest output of a step, in bytes of JSON: outputs are part of the operation, which must stay a small object. An inventory of some hundred servers fits.
+const MAX_OUTPUT_BYTES: usize = 128 * 1024;
 
 /// An [`Action`] with its types erased: parameters and output are JSON.
 #[async_trait]

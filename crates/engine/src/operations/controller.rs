@@ -21,11 +21,14 @@ use crate::{
         remove_finalizer,
     },
     reference::{ObjectKey, describe_kube_error, is_not_found},
-    runner::{Engine, JournalError, KubeJournal},
+    runner::{Engine, JournalError, KubeJournal, Signals},
 };
 
 /// Between attempts to run an operation whose journal cannot be kept.
 const BACKOFF: Backoff = Backoff { initial: Duration::from_secs(1), maximum: Duration::from_secs(60) };
+
+/// When to look again at an operation that is told to go on while the task that stopped it is still there.
+const RESUME_AGAIN: Duration = Duration::from_millis(50);
 
 /// What to do with operations that need actions which are not registered here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -137,7 +140,8 @@ impl Reconciler for OperationReconciler {
         let key = ObjectKey::of(operation.as_ref());
         let api: Api<Operation> = Api::namespaced(self.client.clone(), &key.namespace);
         let phase = operation.status.as_ref().map(|status| status.phase).unwrap_or_default();
-        if phase.is_final() {
+        let told_to_resume = operation.is_told_to_resume() && !is_deleted(operation.as_ref());
+        if phase.is_final() && !told_to_resume {
             remove_finalizer(&api, operation.as_ref(), OPERATION_FINALIZER).await?;
             return Ok(Requeue::OnChange);
         }
@@ -155,10 +159,13 @@ impl Reconciler for OperationReconciler {
         }
         let cancel = operation.spec.cancel || is_deleted(operation.as_ref());
         let uid = operation.uid().unwrap_or_default();
-        self.running.ensure(&uid, cancel, |cancel| {
-            run_to_end(self.client.clone(), self.engine.clone(), api, key, uid.clone(), cancel)
+        let halt = operation.spec.halt;
+        let started = self.running.ensure(&uid, cancel, halt, |signals| {
+            run_to_end(self.client.clone(), self.engine.clone(), api, key, uid.clone(), signals)
         });
-        Ok(Requeue::OnChange)
+        // What ran it to the end that it is to go on from has not quite ended itself.
+        let early = told_to_resume && !started;
+        Ok(if early { Requeue::After(RESUME_AGAIN) } else { Requeue::OnChange })
     }
 }
 
@@ -169,7 +176,7 @@ async fn run_to_end(
     api: Api<Operation>,
     key: ObjectKey,
     uid: String,
-    cancel: CancellationToken,
+    signals: Signals,
 ) {
     let mut failures = 0;
     loop {
@@ -180,11 +187,14 @@ async fn run_to_end(
             Ok(operation) if operation.uid().as_deref() != Some(&uid) => return,
             Ok(operation) => {
                 if operation.spec.cancel || is_deleted(&operation) {
-                    cancel.cancel();
+                    signals.cancel.cancel();
+                }
+                if operation.spec.halt {
+                    signals.halt.cancel();
                 }
                 let deadline = engine.config().journal_deadline;
                 let mut journal = KubeJournal::new(client.clone(), operation.clone(), deadline);
-                match engine.run(&operation, &mut journal, &cancel).await {
+                match engine.run_until(&operation, &mut journal, &signals).await {
                     Ok(_) | Err(JournalError::Gone { .. }) => return,
                     Err(error) => error.to_string(),
                 }

@@ -9,7 +9,7 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::reference::{ObjectKey, describe_kube_error};
 
@@ -81,8 +81,37 @@ pub async fn await_final(
 /// # Errors
 /// [`FollowError::Api`].
 pub async fn cancel(client: Client, key: &ObjectKey) -> Result<Operation, FollowError> {
+    patch_spec(client, key, json!({"cancel": true})).await
+}
+
+/// Asks the operation to stop gently: what runs comes to its end, nothing new begins. One that has ended is not changed by it.
+///
+/// # Errors
+/// [`FollowError::Api`].
+pub async fn halt(client: Client, key: &ObjectKey) -> Result<Operation, FollowError> {
+    patch_spec(client, key, json!({"halt": true})).await
+}
+
+/// Tells an operation that stopped (`Failed`, `Cancelled`) to go on. `times`: how often it has been told so, this time
+/// included; telling it the same again changes nothing.
+///
+/// # Errors
+/// [`FollowError::Api`].
+pub async fn go_on(client: Client, key: &ObjectKey, times: u32) -> Result<Operation, FollowError> {
+    patch_spec(client, key, json!({"retries": times, "cancel": false, "halt": false})).await
+}
+
+/// Tells an operation that stopped (`Failed`, `Cancelled`) to undo what it did. `times` as for [`go_on`].
+///
+/// # Errors
+/// [`FollowError::Api`].
+pub async fn roll_back(client: Client, key: &ObjectKey, times: u32) -> Result<Operation, FollowError> {
+    patch_spec(client, key, json!({"rollbacks": times, "cancel": false, "halt": false})).await
+}
+
+async fn patch_spec(client: Client, key: &ObjectKey, change: Value) -> Result<Operation, FollowError> {
     let api: Api<Operation> = Api::namespaced(client, &key.namespace);
-    let patch = Patch::Merge(json!({"spec": {"cancel": true}}));
+    let patch = Patch::Merge(json!({"spec": change}));
     api.patch(&key.name, &PatchParams::default(), &patch)
         .await
         .map_err(|source| FollowError::Api { operation: key.clone(), source })

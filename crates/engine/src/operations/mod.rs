@@ -9,7 +9,7 @@ mod start;
 mod tests;
 
 pub use controller::{OperationController, OperationControllerConfig, UnknownActions};
-pub use follow::{FollowError, await_final, cancel, follow};
+pub use follow::{FollowError, await_final, cancel, follow, go_on, halt, roll_back};
 pub use start::{StartError, operation_name, start};
 
 /// Keeps an operation until it has been run, or undone, to its end.

@@ -49,10 +49,10 @@ pub fn expired<'a>(
     expired
 }
 
-/// When an operation ended; `None` if it has not, or is being deleted anyway.
+/// When an operation ended; `None` if it has not, is told to go on, or is being deleted anyway.
 fn ended_at(operation: &Operation) -> Option<Timestamp> {
     let status = operation.status.as_ref().filter(|status| status.phase.is_final())?;
-    if operation.metadata.deletion_timestamp.is_some() {
+    if operation.metadata.deletion_timestamp.is_some() || operation.is_told_to_resume() {
         return None;
     }
     let end = status.finished_at.clone().or_else(|| operation.creation_timestamp());

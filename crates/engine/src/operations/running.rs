@@ -5,7 +5,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::runner::Signals;
 
 /// The operations that this process is running, by uid. Dropping it drops them all, to be resumed by whoever comes next.
 #[derive(Debug, Default)]
@@ -15,26 +17,37 @@ pub(super) struct Running {
 
 #[derive(Debug)]
 struct Entry {
-    cancel: CancellationToken,
+    signals: Signals,
     task: AbortOnDropHandle<()>,
 }
 
 impl Running {
-    /// Starts an operation unless it is running, and asks it to end early if `cancel`.
-    pub(super) fn ensure<F>(&self, uid: &str, cancel: bool, run: impl FnOnce(CancellationToken) -> F)
+    /// Starts an operation unless it is running, and asks it to end early if `cancel` or `halt`. Whether it was started.
+    pub(super) fn ensure<F>(
+        &self,
+        uid: &str,
+        cancel: bool,
+        halt: bool,
+        run: impl FnOnce(Signals) -> F,
+    ) -> bool
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         let running = operations.get(uid).filter(|entry| !entry.task.is_finished());
-        let token = running.map_or_else(CancellationToken::new, |entry| entry.cancel.clone());
+        let signals = running.map(|entry| entry.signals.clone()).unwrap_or_default();
         if cancel {
-            token.cancel();
+            signals.cancel.cancel();
         }
-        if running.is_none() {
-            let task = AbortOnDropHandle::new(tokio::spawn(run(token.clone())));
-            operations.insert(uid.to_owned(), Entry { cancel: token, task });
+        if halt {
+            signals.halt.cancel();
         }
+        let start = running.is_none();
+        if start {
+            let task = AbortOnDropHandle::new(tokio::spawn(run(signals.clone())));
+            operations.insert(uid.to_owned(), Entry { signals, task });
+        }
+        start
     }
 
     /// Forgets the operations that have ended.

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     OPERATION_FINALIZER, OperationController, OperationControllerConfig, StartError, UnknownActions,
-    await_final, cancel, follow, operation_name, prune::Retention, start,
+    await_final, cancel, follow, go_on, halt, operation_name, prune::Retention, roll_back, start,
 };
 use crate::{
     action::{Action, ActionRegistry, StepContext, StepError},
@@ -240,6 +240,41 @@ async fn cancelling_without_undoing_leaves_what_was_done() {
     assert_eq!(phase(&cancelled), OperationPhase::Cancelled);
     assert_eq!(cancelled.status.expect("has one").steps[0].state, StepState::Succeeded);
     assert_eq!(said(&log), ["run a", "run b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stopped_goes_on_or_is_undone_when_told_to() {
+    for undo in [false, true] {
+        let (api, log) = (FakeApi::new(), Log::default());
+        let config = OperationControllerConfig {
+            prune_interval: Duration::from_secs(1),
+            retention: Retention { per_subject: 1, ..Retention::default() },
+            ..OperationControllerConfig::default()
+        };
+        let _process = process(&api, &log, config);
+        let spec = OperationSpec { on_failure: FailurePolicy::Stop, ..spec(10) };
+        let operation = start(&api.client(), "op", spec).await.expect("started");
+        sleep(Duration::from_secs(5)).await;
+        halt(api.client(), &key(&operation)).await.expect("asked");
+        assert_eq!(phase(&ended(&api, &operation).await), OperationPhase::Cancelled);
+        let told = if undo {
+            roll_back(api.client(), &key(&operation), 1).await
+        } else {
+            // At once, while the task that stopped it may still be there.
+            go_on(api.client(), &key(&operation), 1).await
+        };
+        assert!(told.expect("told").is_told_to_resume());
+        sleep(Duration::from_secs(30)).await;
+        let ended = ended(&api, &operation).await;
+        if undo {
+            assert_eq!(phase(&ended), OperationPhase::Undone);
+            assert_eq!(said(&log), ["run a", "undo a"]);
+        } else {
+            assert_eq!(phase(&ended), OperationPhase::Succeeded);
+            assert_eq!(said(&log), ["run a", "run b"]);
+        }
+        assert_eq!(api.objects("/operations/op")[0]["metadata"]["finalizers"], json!([]));
+    }
 }
 
 #[tokio::test(start_paused = true)]

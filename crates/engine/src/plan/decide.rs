@@ -17,6 +17,8 @@ pub struct Situation<'a> {
     pub retry_at: &'a [Option<Timestamp>],
     /// Whether the operation is to be cancelled (its `cancel` is set, or it is being deleted).
     pub cancel: bool,
+    /// Whether the operation is to be stopped gently: its `halt` is set.
+    pub halt: bool,
     /// Most steps to run at the same time where the plan does not say.
     pub default_parallelism: usize,
     /// The current time.
@@ -47,12 +49,12 @@ pub struct Decision {
 enum Course {
     /// Run what can run.
     Forward,
-    /// Start nothing new; let what was started come to its end.
-    Halt,
-    /// Start nothing new; interrupt what was started.
-    Cancel,
+    /// Start nothing new; let what was started come to its end, or interrupt it; then the operation is in that phase.
+    Halt { interrupt: bool, end: OperationPhase },
     /// Interrupt what was started, then undo what was done.
     Undo,
+    /// Undo nothing more; let what is being undone come to its end, or interrupt it.
+    HaltUndoing { interrupt: bool },
 }
 
 /// Decides what to do next.
@@ -68,9 +70,9 @@ pub fn decide(plan: &Plan, status: &OperationStatus, situation: &Situation<'_>) 
     let view = View { plan, steps: &status.steps, situation };
     match view.course(status.phase) {
         Course::Forward => view.forward(),
-        Course::Halt => view.halt(false),
-        Course::Cancel => view.halt(true),
+        Course::Halt { interrupt, end } => view.halt(interrupt, end),
         Course::Undo => view.undo(),
+        Course::HaltUndoing { interrupt } => view.halt_undoing(interrupt),
     }
 }
 
@@ -85,15 +87,29 @@ impl View<'_> {
         let policy = self.plan.spec().on_failure;
         let failed = self.steps.iter().any(|step| step.state == StepState::Failed);
         let complete = self.steps.iter().all(|step| step.state == StepState::Succeeded);
+        let Situation { cancel, halt, .. } = *self.situation;
         if phase == OperationPhase::Undoing {
-            // Once begun, undoing goes on to its end, whatever else happens.
-            Course::Undo
-        } else if self.situation.cancel && !complete {
-            if policy == FailurePolicy::Undo { Course::Undo } else { Course::Cancel }
+            // Where undoing is the policy, it goes on to its end once begun. Where somebody asked for it, it can be stopped.
+            match policy {
+                FailurePolicy::Undo => Course::Undo,
+                _ if cancel || halt => Course::HaltUndoing { interrupt: cancel },
+                _ => Course::Undo,
+            }
+        } else if cancel && !complete {
+            match policy {
+                FailurePolicy::Undo => Course::Undo,
+                _ => Course::Halt { interrupt: true, end: OperationPhase::Cancelled },
+            }
+        } else if halt && !complete {
+            let at_rest = self.situation.in_flight.is_empty() && !self.is_cut_short();
+            match policy {
+                FailurePolicy::Undo if at_rest => Course::Undo,
+                _ => Course::Halt { interrupt: false, end: OperationPhase::Cancelled },
+            }
         } else if failed {
             match policy {
                 FailurePolicy::Undo => Course::Undo,
-                FailurePolicy::Stop => Course::Halt,
+                FailurePolicy::Stop => Course::Halt { interrupt: false, end: OperationPhase::Failed },
                 FailurePolicy::Continue => Course::Forward,
             }
         } else {
@@ -110,7 +126,7 @@ impl View<'_> {
             match self.steps[index].state {
                 StepState::Waiting if dependencies.iter().any(|&dependency| lost[dependency]) => {
                     lost[index] = true;
-                    decision.skip.push(index);
+                    self.give_up(index, &mut decision);
                 }
                 StepState::Waiting
                     if dependencies.iter().all(|&dependency| self.has_succeeded(dependency)) =>
@@ -124,7 +140,7 @@ impl View<'_> {
             }
         }
         decision.start = self.most_urgent(ready);
-        if self.all_ended() && decision.skip.is_empty() {
+        if self.all_ended() {
             let complete = self.steps.iter().all(|step| step.state == StepState::Succeeded);
             decision.phase = if complete { OperationPhase::Succeeded } else { OperationPhase::Failed };
         }
@@ -132,24 +148,59 @@ impl View<'_> {
     }
 
     /// Starts nothing new. Steps that a crash cut short are run to their end, so that what they did is known, unless
-    /// `cancel`.
-    fn halt(&self, cancel: bool) -> Decision {
+    /// they are to be interrupted.
+    fn halt(&self, interrupt: bool, end: OperationPhase) -> Decision {
         let mut decision = Decision { phase: OperationPhase::Running, ..Decision::default() };
         let mut resumed = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
             match (step.state, self.in_flight(index)) {
-                (StepState::Waiting, _) => decision.skip.push(index),
-                (StepState::Running, true) if cancel => decision.interrupt.push(index),
-                (StepState::Running, false) if !cancel => resumed.push(index),
+                (StepState::Waiting, _) => self.give_up(index, &mut decision),
+                (StepState::Running, true) if interrupt => decision.interrupt.push(index),
+                (StepState::Running, false) if !interrupt => resumed.push(index),
                 (StepState::Running | StepState::Retrying, false) => decision.abandon.push(index),
                 _ => {}
             }
         }
         decision.start = self.most_urgent(resumed);
         if self.all_ended() {
-            decision.phase = if cancel { OperationPhase::Cancelled } else { OperationPhase::Failed };
+            decision.phase = end;
         }
         decision
+    }
+
+    /// Undoes nothing more. Undoing that a crash cut short is begun again, so that its outcome is known, unless it is to be
+    /// interrupted.
+    fn halt_undoing(&self, interrupt: bool) -> Decision {
+        let mut decision = Decision { phase: OperationPhase::Undoing, ..Decision::default() };
+        for (index, step) in self.steps.iter().enumerate() {
+            match (step.state, self.in_flight(index)) {
+                (StepState::Waiting, _) => self.give_up(index, &mut decision),
+                (StepState::Running | StepState::Undoing, true) if interrupt => {
+                    decision.interrupt.push(index);
+                }
+                (StepState::Undoing, false) if !interrupt => decision.undo.push(index),
+                (StepState::Running | StepState::Retrying | StepState::Undoing, false) => {
+                    decision.abandon.push(index);
+                }
+                _ => {}
+            }
+        }
+        decision.undo.truncate(self.places());
+        if self.all_ended() && !self.steps.iter().any(|step| step.state == StepState::Undoing) {
+            let undone = |step: &StepStatus| matches!(step.state, StepState::Undone | StepState::Skipped);
+            let all = self.steps.iter().all(undone);
+            decision.phase = if all { OperationPhase::Undone } else { OperationPhase::Cancelled };
+        }
+        decision
+    }
+
+    /// Ends a step that waits. One that was tried before may have left something, which the end must not hide.
+    fn give_up(&self, index: usize, decision: &mut Decision) {
+        if self.steps[index].attempts > 0 {
+            decision.abandon.push(index);
+        } else {
+            decision.skip.push(index);
+        }
     }
 
     fn undo(&self) -> Decision {
@@ -159,7 +210,7 @@ impl View<'_> {
         for &index in self.plan.graph().order().iter().rev() {
             let (step, in_flight) = (&self.steps[index], self.in_flight(index));
             match step.state {
-                StepState::Waiting => decision.skip.push(index),
+                StepState::Waiting => self.give_up(index, &mut decision),
                 StepState::Running if in_flight => decision.interrupt.push(index),
                 StepState::Running | StepState::Retrying => decision.abandon.push(index),
                 _ if !in_flight && may_have_effect(step) && self.is_free_to_undo(index) => {
@@ -182,8 +233,8 @@ impl View<'_> {
         self.plan.graph().dependents(index).iter().all(|&dependent| {
             let step = &self.steps[dependent];
             match step.state {
-                StepState::Undone | StepState::Skipped | StepState::Waiting => true,
-                StepState::Failed => step.attempts == 0,
+                StepState::Undone | StepState::Skipped => true,
+                StepState::Waiting | StepState::Failed => step.attempts == 0,
                 _ => false,
             }
         })
@@ -221,6 +272,12 @@ impl View<'_> {
             && self.steps.iter().all(|step| {
                 !matches!(step.state, StepState::Waiting | StepState::Running | StepState::Retrying)
             })
+    }
+
+    /// Whether a crash cut a step short.
+    fn is_cut_short(&self) -> bool {
+        let mut steps = self.steps.iter().enumerate();
+        steps.any(|(index, step)| step.state == StepState::Running && !self.in_flight(index))
     }
 
     fn has_succeeded(&self, index: usize) -> bool {

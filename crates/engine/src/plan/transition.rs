@@ -1,7 +1,7 @@
 //! The changes that a journal goes through: each one a small function, so that every writer of the journal (the runner, the
 //! tests' model) makes the same ones.
 
-use drystone_api::{OperationStatus, StepState, StepStatus};
+use drystone_api::{OperationPhase, OperationSpec, OperationStatus, StepState, StepStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -69,8 +69,12 @@ pub fn fail(step: &mut StepStatus, why: &str, now: Timestamp) {
     step.finished_at = Some(Time(now));
 }
 
-/// No further attempt will be made, since the operation comes to a premature end.
+/// No further attempt will be made, at it or at undoing it, since the operation comes to a premature end.
 pub fn abandon(step: &mut StepStatus, now: Timestamp) {
+    if step.state == StepState::Undoing {
+        undo_failed(step, "interrupted", now);
+        return;
+    }
     let why = if step.message.is_empty() {
         "interrupted".to_owned()
     } else {
@@ -111,6 +115,55 @@ pub fn progress(step: &mut StepStatus, percent: u8, message: &str) -> bool {
     step.progress_percent = percent;
     step.message = message;
     changed
+}
+
+/// What an operation that stopped has been told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// To go on.
+    GoOn,
+    /// To undo what was done.
+    RollBack,
+}
+
+/// Follows what the specification says since the operation stopped: after this it is running again, or being undone. `None` if
+/// there is nothing new, or it did not stop. Told both at once, it is undone.
+pub fn take_order(spec: &OperationSpec, status: &mut OperationStatus) -> Option<Order> {
+    let roll_back = spec.rollbacks > status.rollbacks;
+    if !status.phase.is_resumable() || !(roll_back || spec.retries > status.retries) {
+        return None;
+    }
+    (status.retries, status.rollbacks, status.finished_at) = (spec.retries, spec.rollbacks, None);
+    for step in &mut status.steps {
+        resume(step, roll_back);
+    }
+    if roll_back {
+        status.phase = OperationPhase::Undoing;
+        return Some(Order::RollBack);
+    }
+    status.phase = OperationPhase::Running;
+    status.message = String::new();
+    Some(Order::GoOn)
+}
+
+/// What did not end as it was to waits again, or is to be undone again.
+fn resume(step: &mut StepStatus, roll_back: bool) {
+    match (step.state, roll_back) {
+        // Whatever it did may still be there: it counts as done half-way.
+        (StepState::UndoFailed, true) => step.state = StepState::Failed,
+        (StepState::Failed | StepState::Skipped | StepState::UndoFailed | StepState::Undone, false) => {
+            step.state = StepState::Waiting;
+            step.attempts_before = step.attempts;
+            step.progress_percent = 0;
+            step.finished_at = None;
+        }
+        _ => {}
+    }
+}
+
+/// Attempts that count against the step's limit.
+pub fn attempts_that_count(step: &StepStatus) -> u32 {
+    step.attempts.saturating_sub(step.attempts_before)
 }
 
 /// Cuts a message to what a journal takes, at a character boundary.

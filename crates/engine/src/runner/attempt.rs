@@ -43,14 +43,16 @@ pub(super) async fn undo(
     bounds: Bounds,
 ) -> Result<(), StepError> {
     let mut failures = 0;
+    let interrupt = context.cancellation.clone();
     loop {
         // Each attempt has a token of its own: a timeout ends the attempt, not the undoing.
-        context.cancellation = CancellationToken::new();
+        context.cancellation = interrupt.child_token();
         context.attempt = failures + 1;
         let outcome = bounded(action.undo(&context, &parameters), &context.cancellation, bounds).await;
         let delay = match outcome {
             Ok(()) => return Ok(()),
             Err(StepError::Permanent(why)) => return Err(StepError::Permanent(why)),
+            Err(StepError::Cancelled) if interrupt.is_cancelled() => return Err(StepError::Cancelled),
             Err(StepError::RetryAfter { after, .. }) => after.min(LONGEST_PAUSE),
             Err(StepError::Transient(_) | StepError::Cancelled) => bounds.retry.random_delay(failures + 1),
         };
@@ -62,7 +64,10 @@ pub(super) async fn undo(
             context.log(format!("undoing failed, trying again in {} s: {error}", delay.as_secs()));
         }
         context.place.release();
-        tokio::time::sleep(delay).await;
+        tokio::select! {
+            () = interrupt.cancelled() => return Err(StepError::Cancelled),
+            () = tokio::time::sleep(delay) => {}
+        }
         context.place.acquire().await;
     }
 }

@@ -36,6 +36,15 @@ use crate::{
     events::{EventKind, EventSink},
 };
 
+/// What can be asked of an operation that is running. Cheap to clone; clones are the same signals.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// To end before its time, as the plan's policy says: running steps are interrupted.
+    pub cancel: CancellationToken,
+    /// To end before its time gently: running steps come to their end.
+    pub halt: CancellationToken,
+}
+
 /// Runs operations. Cheap to clone; clones share actions, limits and events.
 #[derive(Clone)]
 pub struct Engine {
@@ -102,7 +111,21 @@ impl Engine {
         journal: &mut dyn Journal,
         cancel: &CancellationToken,
     ) -> Result<OperationPhase, JournalError> {
-        let result = run::run(&self.shared, operation, journal, cancel).await;
+        let signals = Signals { cancel: cancel.clone(), ..Signals::default() };
+        self.run_until(operation, journal, &signals).await
+    }
+
+    /// The same with all that can be asked of it. An operation that stopped and has been told to go on since goes on.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub async fn run_until(
+        &self,
+        operation: &Operation,
+        journal: &mut dyn Journal,
+        signals: &Signals,
+    ) -> Result<OperationPhase, JournalError> {
+        let result = run::run(&self.shared, operation, journal, signals).await;
         if let Err(error @ JournalError::Unavailable { .. }) = &result {
             let note = format!("{error}; it is taken up again later");
             self.shared.events.publish(

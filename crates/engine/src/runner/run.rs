@@ -18,13 +18,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Journal, JournalError, Place, Shared,
+    Journal, JournalError, Place, Shared, Signals,
     effect::{Effect, Outcome},
     story::Story,
 };
 use crate::{
     action::{StepError, StepReport},
-    plan::{Decision, Plan, Situation, decide, estimate, transition},
+    plan::{
+        Decision, Plan, Situation, decide, estimate,
+        transition::{self, Order},
+    },
     reference::reference_to,
 };
 
@@ -36,15 +39,18 @@ pub(super) async fn run(
     shared: &Arc<Shared>,
     operation: &Operation,
     journal: &mut dyn Journal,
-    cancel: &CancellationToken,
+    signals: &Signals,
 ) -> Result<OperationPhase, JournalError> {
-    let status = operation.status.clone().unwrap_or_default();
+    let mut status = operation.status.clone().unwrap_or_default();
+    let order = transition::take_order(&operation.spec, &mut status);
     if status.phase.is_final() {
         return Ok(status.phase);
     }
     let refusal = match Plan::new(operation.spec.clone()) {
         Ok(plan) => match unknown_action(shared, &plan, &status) {
-            None => return Run::new(shared, operation, plan, &status).carry_out(journal, cancel).await,
+            None => {
+                return Run::new(shared, operation, plan, &status, order).carry_out(journal, signals).await;
+            }
             Some(refusal) => refusal,
         },
         Err(problem) => format!("the plan is not valid: {problem}"),
@@ -95,6 +101,7 @@ pub(super) struct Run<'a> {
     pub(super) operation: ObjectReference,
     pub(super) status: OperationStatus,
     cancel: bool,
+    halt: bool,
     in_flight: BTreeSet<usize>,
     interrupts: BTreeMap<usize, CancellationToken>,
     pub(super) retry_at: Vec<Option<Timestamp>>,
@@ -109,14 +116,27 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(shared: &'a Arc<Shared>, operation: &Operation, plan: Plan, status: &OperationStatus) -> Self {
+    fn new(
+        shared: &'a Arc<Shared>,
+        operation: &Operation,
+        plan: Plan,
+        status: &OperationStatus,
+        order: Option<Order>,
+    ) -> Self {
         let status = transition::aligned(&plan, status);
         let (reports, inbox) = mpsc::channel(REPORTS);
+        let mut story = Story::new(shared.events.clone(), operation, &status);
+        match order {
+            Some(Order::GoOn) => story.resumed(),
+            Some(Order::RollBack) => story.undoing(),
+            None => {}
+        }
         Self {
             shared,
-            story: Story::new(shared.events.clone(), operation, &status),
+            story,
             operation: reference_to(operation),
             cancel: false,
+            halt: false,
             in_flight: BTreeSet::new(),
             interrupts: BTreeMap::new(),
             retry_at: vec![None; plan.len()],
@@ -137,10 +157,11 @@ impl<'a> Run<'a> {
     async fn carry_out(
         mut self,
         journal: &mut dyn Journal,
-        cancel: &CancellationToken,
+        signals: &Signals,
     ) -> Result<OperationPhase, JournalError> {
         loop {
-            self.cancel = cancel.is_cancelled();
+            self.cancel = signals.cancel.is_cancelled();
+            self.halt = signals.halt.is_cancelled();
             let (effects, wake_at) = self.advance();
             let progress_is_due =
                 self.unsaved == Unsaved::Progress && self.saved_at.elapsed() >= self.progress_interval();
@@ -153,7 +174,7 @@ impl<'a> Run<'a> {
             if self.status.phase.is_final() {
                 return Ok(self.status.phase);
             }
-            self.wait(cancel, wake_at).await;
+            self.wait(signals, wake_at).await;
         }
     }
 
@@ -170,6 +191,7 @@ impl<'a> Run<'a> {
                     in_flight: &self.in_flight,
                     retry_at: &self.retry_at,
                     cancel: self.cancel,
+                    halt: self.halt,
                     default_parallelism: self.shared.config.parallelism,
                     now,
                 },
@@ -184,7 +206,8 @@ impl<'a> Run<'a> {
 
     /// Changes the phase.
     fn enter(&mut self, phase: OperationPhase, now: Timestamp) {
-        if self.cancel && matches!(phase, OperationPhase::Undoing | OperationPhase::Cancelled) {
+        if (self.cancel || self.halt) && matches!(phase, OperationPhase::Undoing | OperationPhase::Cancelled)
+        {
             self.story.cancelled();
         }
         if self.status.phase == phase {
@@ -314,7 +337,7 @@ impl<'a> Run<'a> {
     }
 
     /// Waits until there is something to decide or to write.
-    async fn wait(&mut self, cancel: &CancellationToken, wake_at: Option<Timestamp>) {
+    async fn wait(&mut self, signals: &Signals, wake_at: Option<Timestamp>) {
         let deadline = self.next_deadline(wake_at);
         let queued = self.queued.is_some();
         tokio::select! {
@@ -328,7 +351,8 @@ impl<'a> Run<'a> {
                     next = self.tasks.try_join_next();
                 }
             }
-            () = cancel.cancelled(), if !self.cancel => {}
+            () = signals.cancel.cancelled(), if !self.cancel => {}
+            () = signals.halt.cancelled(), if !self.halt => {}
             permit = async { match self.queued.as_mut() { Some(queued) => queued.await, None => None } }, if queued => {
                 self.queued = None;
                 self.spare = permit;

@@ -58,6 +58,9 @@ impl Run<'_> {
             Outcome::Ran(Ok(output)) => transition::succeed(&mut self.status.steps[index], output, now),
             Outcome::Ran(Err(error)) => self.settle_failure(index, error, interrupted, now),
             Outcome::Undone(Ok(())) => transition::undone(&mut self.status.steps[index], now),
+            Outcome::Undone(Err(StepError::Cancelled)) if interrupted => {
+                transition::abandon(&mut self.status.steps[index], now);
+            }
             Outcome::Undone(Err(error)) => {
                 transition::undo_failed(&mut self.status.steps[index], &error.to_string(), now);
                 self.story.undo_failed(&self.plan.spec().steps[index], &error.to_string());
@@ -69,7 +72,8 @@ impl Run<'_> {
         let spec = &self.plan.spec().steps[index];
         let max_attempts = self.max_attempts(index);
         let step = &mut self.status.steps[index];
-        let backoff = self.shared.config.retry.random_delay(step.attempts);
+        let attempts = transition::attempts_that_count(step);
+        let backoff = self.shared.config.retry.random_delay(attempts);
         let (why, delay) = match error {
             StepError::Cancelled if interrupted => {
                 transition::abandon(step, now);
@@ -84,7 +88,7 @@ impl Run<'_> {
             StepError::Transient(why) => (why, backoff),
             StepError::RetryAfter { after, message } => (message, after.min(LONGEST_PAUSE)),
         };
-        if step.attempts >= max_attempts {
+        if attempts >= max_attempts {
             let why = if max_attempts == 1 {
                 why
             } else {
@@ -96,7 +100,7 @@ impl Run<'_> {
             transition::retry(step, &why);
             let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
             self.retry_at[index] = Some(now.checked_add(delay).unwrap_or(Timestamp::MAX));
-            self.story.step_retried(spec, step.attempts, max_attempts, &why);
+            self.story.step_retried(spec, attempts, max_attempts, &why);
         }
     }
 

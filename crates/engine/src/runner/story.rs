@@ -72,6 +72,10 @@ impl Story {
         self.cause.get_or_insert_with(|| "cancelled".to_owned());
     }
 
+    pub(super) fn resumed(&mut self) {
+        self.add(EventKind::Normal, "OperationResumed", format!("{}: told to go on", self.title));
+    }
+
     pub(super) fn undoing(&mut self) {
         let cause = self.cause.as_deref().unwrap_or("resumed");
         let note = format!("{}: undoing what was done: {cause}", self.title);

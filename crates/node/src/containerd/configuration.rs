@@ -38,7 +38,7 @@ fn is_hybrid(mounts: &str) -> bool {
 }
 
 /// Looks a program up in the usual directories: the agent may run with a short PATH.
-pub(super) fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     const DIRECTORIES: [&str; 6] =
         ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     if name.contains('/') {

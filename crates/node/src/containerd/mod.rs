@@ -7,6 +7,7 @@ mod import;
 mod pause;
 mod supervisor;
 
+pub(crate) use configuration::find_program;
 pub use configuration::{RuntimeChoiceError, Settings, choose_runtime};
 pub use import::{ImportError, import};
 pub use pause::{PauseError, ensure_sandbox_image};

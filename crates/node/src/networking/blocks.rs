@@ -47,7 +47,8 @@ impl BlockKeeper {
     /// Uses what can be used without asking anybody.
     pub(super) fn begin(&self) {
         if self.config.address_daemon.is_none() {
-            self.use_blocks(vec![self.config.pod_cidr.trunc()]);
+            let given: Vec<Ipv4Net> = self.config.pod_blocks.iter().map(Ipv4Net::trunc).collect();
+            self.use_blocks(if given.is_empty() { vec![self.config.pod_cidr.trunc()] } else { given });
             return;
         }
         match addresses::remembered(&self.file) {

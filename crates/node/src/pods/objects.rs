@@ -15,7 +15,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
-        core::v1::{ConfigMap, Pod, Secret, ServiceAccount},
+        core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, ServiceAccount},
     },
     jiff::{SignedDuration, Timestamp},
 };
@@ -93,6 +93,7 @@ pub struct Objects {
     client: Client,
     config_maps: Readings<ConfigMap>,
     secrets: Readings<Secret>,
+    claims: Readings<PersistentVolumeClaim>,
     tokens: Mutex<HashMap<TokenKey, Token>>,
 }
 
@@ -105,7 +106,13 @@ impl fmt::Debug for Objects {
 impl Objects {
     /// Reads by this client.
     pub fn new(client: Client) -> Self {
-        Self { client, config_maps: Mutex::default(), secrets: Mutex::default(), tokens: Mutex::default() }
+        Self {
+            client,
+            config_maps: Mutex::default(),
+            secrets: Mutex::default(),
+            claims: Mutex::default(),
+            tokens: Mutex::default(),
+        }
     }
 
     /// A ConfigMap as it was at `since` or later; none if it does not exist.
@@ -132,6 +139,32 @@ impl Objects {
         since: Instant,
     ) -> Result<Option<Arc<Secret>>, ObjectError> {
         self.read(&self.secrets, "secret", namespace, name, since).await
+    }
+
+    /// A PersistentVolumeClaim, likewise.
+    ///
+    /// # Errors
+    /// [`ObjectError`] if the API does not answer.
+    pub async fn claim(
+        &self,
+        namespace: &str,
+        name: &str,
+        since: Instant,
+    ) -> Result<Option<Arc<PersistentVolumeClaim>>, ObjectError> {
+        self.read(&self.claims, "persistentvolumeclaim", namespace, name, since).await
+    }
+
+    /// A PersistentVolume as it is now; none if it does not exist.
+    ///
+    /// # Errors
+    /// [`ObjectError`] if the API does not answer.
+    pub async fn persistent_volume(&self, name: &str) -> Result<Option<PersistentVolume>, ObjectError> {
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        api.get_opt(name).await.map_err(|error| ObjectError::Api {
+            kind: "persistentvolume",
+            name: name.to_owned(),
+            problem: error.to_string(),
+        })
     }
 
     async fn read<K>(

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use drystone_engine::action::{Action, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
+use drystone_ssh::Redaction;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 
 use super::{
-    super::{kubeadm, reach, redaction::Redaction},
+    super::{kubeadm, reach},
     parameters::InstallParameters,
     program::Program,
 };

@@ -5,13 +5,13 @@ use std::{io::Cursor, net::IpAddr, time::Duration};
 use drystone_api::{Cluster, ClusterSpec, Distribution, MemberRole, ScriptRuns};
 use drystone_engine::action::{Action, StepContext, StepError};
 use drystone_identity::Secret as Hidden;
+use drystone_ssh::Redaction;
 use rand::Rng as _;
 
 use super::{
     super::{
         kubeadm,
         reach::{self, Reached, failure},
-        redaction::Redaction,
         script::{self, MAX_INVITATION_BYTES, ScriptAction},
         uid,
     },

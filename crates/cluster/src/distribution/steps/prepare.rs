@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use drystone_api::Distribution;
 use drystone_engine::action::{Action, StepContext, StepError};
+use drystone_ssh::Redaction;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{kubeadm, reach, redaction::Redaction},
+    super::{kubeadm, reach},
     parameters::InstallParameters,
     program::Program,
 };

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use drystone_engine::action::{StepContext, StepError};
 use drystone_identity::Secret as Hidden;
-use drystone_ssh::{CommandLine, Exit, Input, Outcome};
+use drystone_ssh::{CommandLine, Exit, Input, Outcome, Redaction};
 
 use super::super::{
     GIVE_UP,
     reach::{Reached, failure},
-    redaction::Redaction,
 };
 
 /// Most lines of one program that go into the log.

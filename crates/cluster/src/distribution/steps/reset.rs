@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use drystone_api::{Cluster, Distribution, MemberRole};
 use drystone_engine::action::{Action, StepContext, StepError};
+use drystone_ssh::Redaction;
 
 use super::{
-    super::{kubeadm, reach, redaction::Redaction, script::ScriptAction, uid},
+    super::{kubeadm, reach, script::ScriptAction, uid},
     install::Work,
     parameters::InstallParameters,
     program::Program,

@@ -13,4 +13,5 @@ mod script;
 mod secrets;
 mod sites;
 mod virtual_machine;
+mod volumes;
 mod workloads;

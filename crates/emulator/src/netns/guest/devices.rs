@@ -1,11 +1,20 @@
 //! `/dev` of a host: the harmless devices of the machine, its own terminals and shared memory. The machine's disks and
 //! consoles are not there.
 
-use std::{os::unix::fs::symlink, path::Path};
+use std::{
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink},
+    path::Path,
+};
 
-use nix::mount::MsFlags;
+use nix::{
+    mount::MsFlags,
+    sys::stat::{Mode, SFlag, mknod},
+};
 
-use super::root::{RootError, bind, failed, make_directory, mount_kernel, mount_temporary};
+use super::{
+    super::boot_spec::Device,
+    root::{RootError, bind, failed, make_directory, mount_kernel, mount_temporary},
+};
 
 /// Devices taken over from the machine, where it has them.
 const DEVICES: [&str; 9] = ["null", "zero", "full", "random", "urandom", "tty", "fuse", "net/tun", "kmsg"];
@@ -20,13 +29,16 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Mounts and fills `/dev` at `target`.
-pub(super) fn populate(target: &Path) -> Result<(), RootError> {
+pub(super) fn populate(target: &Path, more: &[Device]) -> Result<(), RootError> {
     mount_kernel("tmpfs", target, MsFlags::MS_NOSUID, "mode=755,size=1m")?;
     for device in DEVICES {
         let source = Path::new("/dev").join(device);
         if source.exists() {
             bind(&source, &target.join(device))?;
         }
+    }
+    for Device { source, name } in more {
+        own(source, &target.join(name))?;
     }
     let terminals = target.join("pts");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
@@ -39,4 +51,12 @@ pub(super) fn populate(target: &Path) -> Result<(), RootError> {
         symlink(destination, &link).map_err(failed("linking", &link))?;
     }
     Ok(())
+}
+
+/// Makes a device of the machine's a device of the host's, under another name.
+fn own(source: &Path, target: &Path) -> Result<(), RootError> {
+    let found = std::fs::metadata(source).map_err(failed("looking at", source))?;
+    let kind = if found.file_type().is_block_device() { SFlag::S_IFBLK } else { SFlag::S_IFCHR };
+    let mode = Mode::from_bits_truncate(0o660);
+    mknod(target, kind, mode, found.rdev()).map_err(failed("making", target))
 }

@@ -206,6 +206,7 @@ fn specification() -> BootSpec {
         executable: root::PROGRAM.into(),
         hidden: Vec::new(),
         shown: Vec::new(),
+        devices: Vec::new(),
         cgroups: Hierarchies::default(),
     }
 }

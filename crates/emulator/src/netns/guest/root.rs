@@ -64,7 +64,7 @@ pub(super) fn build_and_enter(spec: &BootSpec, files: &HostFiles) -> Result<(), 
     for shown in &spec.shown {
         bind_read_only(shown, &within(&root, shown))?;
     }
-    devices::populate(&within(&root, "/dev"))?;
+    devices::populate(&within(&root, "/dev"), &spec.devices)?;
     mount_kernel(
         "sysfs",
         &within(&root, "/sys"),

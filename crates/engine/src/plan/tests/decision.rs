@@ -57,6 +57,7 @@ fn decide_on(policy: FailurePolicy, states: [StepState; 4], in_flight: &[usize],
         in_flight: &in_flight,
         retry_at: &[],
         cancel,
+        halt: false,
         default_parallelism: 8,
         now: Timestamp::UNIX_EPOCH,
     };
@@ -91,6 +92,7 @@ fn a_retry_waits_for_its_time() {
         in_flight: &in_flight,
         retry_at: &retry_at,
         cancel: false,
+        halt: false,
         default_parallelism: 8,
         now: Timestamp::from_second(now).expect("in range"),
     };
@@ -134,6 +136,7 @@ fn what_cannot_be_undone_keeps_what_it_rests_on() {
         in_flight: &in_flight,
         retry_at: &[],
         cancel: false,
+        halt: false,
         default_parallelism: 8,
         now: Timestamp::UNIX_EPOCH,
     };
@@ -161,6 +164,7 @@ fn the_time_of_a_retry_is_not_lost_among_several() {
         in_flight: &in_flight,
         retry_at: &[Some(at(9)), None, None, Some(at(4))],
         cancel: false,
+        halt: false,
         default_parallelism: 8,
         now: at(1),
     };

@@ -8,7 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::plan::{Decision, Plan, Situation, decide, transition};
+use crate::plan::{
+    Decision, Plan, Situation, decide,
+    transition::{self, Order},
+};
 
 /// Most attempts at a step.
 const MAX_ATTEMPTS: u32 = 3;
@@ -32,6 +35,12 @@ pub(super) enum Happening {
     Crash,
     /// Somebody cancels.
     Cancel,
+    /// Somebody asks it to stop gently.
+    Halt,
+    /// If it stopped, somebody tells it to go on.
+    GoOn,
+    /// If it stopped, somebody has it undone.
+    RollBack,
     /// Time passes.
     Tick,
 }
@@ -44,6 +53,9 @@ pub(super) fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         20 => ends,
         2 => Just(Happening::Crash),
         1 => Just(Happening::Cancel),
+        1 => Just(Happening::Halt),
+        3 => Just(Happening::GoOn),
+        2 => Just(Happening::RollBack),
         3 => Just(Happening::Tick),
     ];
     prop::collection::vec(happening, 0..60)
@@ -80,6 +92,7 @@ pub(super) struct Model {
     in_flight: BTreeSet<usize>,
     retry_at: Vec<Option<Timestamp>>,
     cancel: bool,
+    halt: bool,
     now: Timestamp,
 }
 
@@ -94,6 +107,7 @@ impl Model {
             in_flight: BTreeSet::new(),
             retry_at,
             cancel: false,
+            halt: false,
             now: Timestamp::from_second(1_800_000_000).expect("in range"),
         }
     }
@@ -137,9 +151,30 @@ impl Model {
                 self.retry_at.fill(None);
             }
             Happening::Cancel => self.cancel = true,
+            Happening::Halt => self.halt = true,
+            Happening::GoOn => self.tell(Order::GoOn),
+            Happening::RollBack => self.tell(Order::RollBack),
             Happening::Tick => {
                 self.now = self.now.checked_add(SignedDuration::from_secs(30)).expect("in range");
             }
+        }
+    }
+
+    fn tell(&mut self, order: Order) {
+        if !self.status.phase.is_final() {
+            return;
+        }
+        let (retries, rollbacks) = match order {
+            Order::GoOn => (self.status.retries + 1, self.status.rollbacks),
+            Order::RollBack => (self.status.retries, self.status.rollbacks + 1),
+        };
+        let spec = OperationSpec { retries, rollbacks, ..self.plan.spec().clone() };
+        let resumable = self.status.phase.is_resumable();
+        let taken = transition::take_order(&spec, &mut self.status);
+        assert_eq!(taken, resumable.then_some(order));
+        if taken.is_some() {
+            (self.cancel, self.halt) = (false, false);
+            assert_eq!(transition::take_order(&spec, &mut self.status), None, "taken once");
         }
     }
 
@@ -161,7 +196,7 @@ impl Model {
         }
         match fate {
             Fate::Done => transition::succeed(step, Value::Null, now),
-            Fate::Transient if step.attempts < MAX_ATTEMPTS => {
+            Fate::Transient if transition::attempts_that_count(step) < MAX_ATTEMPTS => {
                 transition::retry(step, "not yet");
                 self.retry_at[index] = now.checked_add(SignedDuration::from_secs(20)).ok();
             }
@@ -179,6 +214,7 @@ impl Model {
                     in_flight: &self.in_flight,
                     retry_at: &self.retry_at,
                     cancel: self.cancel,
+                    halt: self.halt,
                     default_parallelism: DEFAULT_PARALLELISM,
                     now: self.now,
                 },
@@ -202,8 +238,11 @@ impl Model {
         for &index in &decision.interrupt {
             // An interrupted effect ends; every other one had done its work.
             self.in_flight.remove(&index);
-            if index % 2 == 0 {
-                self.in_effect.insert(index);
+            let undoing = self.status.steps[index].state == StepState::Undoing;
+            match index % 2 == 0 {
+                true if undoing => drop(self.in_effect.remove(&index)),
+                true => drop(self.in_effect.insert(index)),
+                false => {}
             }
             transition::abandon(&mut self.status.steps[index], self.now);
         }
@@ -270,7 +309,9 @@ impl Model {
                 assert_eq!(count(StepState::Undone) + count(StepState::Skipped), all);
                 assert!(self.in_effect.is_empty(), "left over: {:?}", self.in_effect);
             }
-            OperationPhase::Cancelled => assert!(self.cancel && count(StepState::Succeeded) < all),
+            OperationPhase::Cancelled => {
+                assert!((self.cancel || self.halt) && count(StepState::Succeeded) < all);
+            }
             OperationPhase::Failed => assert!(count(StepState::Failed) + count(StepState::UndoFailed) > 0),
             other => panic!("{other:?} is not final"),
         }

@@ -17,6 +17,8 @@ struct Case {
     cancel_after: Option<u64>,
     /// Steps that fail for good.
     failing: Vec<usize>,
+    /// If it stops: whether it is then undone, instead of going on.
+    roll_back: bool,
 }
 
 prop_compose! {
@@ -30,6 +32,7 @@ prop_compose! {
         lifetimes in prop::collection::vec(0..60_u64, 0..12),
         cancel_after in prop::option::weighted(0.3, 0..100_u64),
         failing in prop::collection::vec(0..size, 0..2),
+        roll_back in any::<bool>(),
     ) -> Case {
         let steps = (0..takes.len()).map(|step| {
             let rests_on: Vec<String> =
@@ -44,7 +47,7 @@ prop_compose! {
             }
         });
         let spec = OperationSpec { steps: steps.collect(), on_failure: policy, parallelism, ..OperationSpec::default() };
-        Case { spec, lifetimes, cancel_after, failing }
+        Case { spec, lifetimes, cancel_after, failing, roll_back }
     }
 }
 
@@ -63,16 +66,33 @@ async fn run(case: &Case) -> Bench {
             cancel.cancel();
         });
     }
-    for &lifetime in &case.lifetimes {
+    live(&bench, &case.lifetimes, &cancel).await;
+    bench
+}
+
+/// Processes with these lifetimes, and one that comes to the end.
+async fn live(bench: &Bench, lifetimes: &[u64], cancel: &CancellationToken) {
+    for &lifetime in lifetimes {
         let engine = bench.engine();
         let (operation, mut journal) = (bench.read(), DiskJournal::open(&bench.disk));
-        let life = engine.run(&operation, &mut journal, &cancel);
+        let life = engine.run(&operation, &mut journal, cancel);
         // A timeout drops the run wherever it is: that is the kill.
         let _ = tokio::time::timeout(Duration::from_millis(lifetime), life).await;
         // Dropped tasks end at their next step of execution.
         tokio::task::yield_now().await;
     }
-    bench.run_until(&cancel).await;
+    bench.run_until(cancel).await;
+}
+
+/// What made it stop is over; it is told to go on, or to undo what it did, through as many kills.
+async fn resume(mut bench: Bench, case: &Case) -> Bench {
+    bench.world().script.clear();
+    if case.roll_back {
+        bench.operation.spec.rollbacks += 1;
+    } else {
+        bench.operation.spec.retries += 1;
+    }
+    live(&bench, &case.lifetimes, &CancellationToken::new()).await;
     bench
 }
 
@@ -92,7 +112,7 @@ proptest! {
         match status.phase {
             OperationPhase::Succeeded => {
                 prop_assert!(case.failing.is_empty());
-                prop_assert_eq!(bench.in_effect(), all);
+                prop_assert_eq!(bench.in_effect(), all.clone());
             }
             OperationPhase::Undone => prop_assert_eq!(bench.in_effect(), Vec::<String>::new()),
             OperationPhase::Cancelled => prop_assert!(case.cancel_after.is_some()),
@@ -104,6 +124,16 @@ proptest! {
         }
         if case.cancel_after.is_none() && case.failing.is_empty() {
             prop_assert_eq!(status.phase, OperationPhase::Succeeded);
+        }
+        if status.phase.is_resumable() {
+            let bench = runtime.block_on(resume(bench, &case));
+            let (phase, left) = if case.roll_back {
+                (OperationPhase::Undone, Vec::new())
+            } else {
+                (OperationPhase::Succeeded, all)
+            };
+            prop_assert_eq!(bench.status().phase, phase);
+            prop_assert_eq!(bench.in_effect(), left);
         }
     }
 }

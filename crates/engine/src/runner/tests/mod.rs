@@ -4,4 +4,5 @@ mod crash;
 mod failure;
 mod journal;
 mod limits;
+mod resume;
 mod world;

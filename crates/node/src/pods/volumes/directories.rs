@@ -4,7 +4,7 @@ use std::{
     fs,
     io::ErrorKind,
     os::unix::fs::{FileTypeExt, PermissionsExt, chown},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use drystone_quantity::Quantity;
@@ -14,7 +14,10 @@ use nix::{
     sys::statfs::{TMPFS_MAGIC, statfs},
 };
 
-use super::{VolumeError, io};
+use super::{
+    VolumeError, io,
+    mount_table::{self, MountPoint},
+};
 
 /// Where a directory's contents are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +70,7 @@ fn mount_if_memory(path: &Path, medium: Medium) -> Result<(), VolumeError> {
 
 fn is_mount_point(path: &Path) -> Result<bool, VolumeError> {
     let path = fs::canonicalize(path).map_err(io(path))?;
-    Ok(mounts_under(&path)?.contains(&path))
+    Ok(mount_table::at(&path)?.is_some())
 }
 
 /// Checks, and perhaps makes, what a `hostPath` leads to.
@@ -108,58 +111,17 @@ pub(super) fn remove(directory: &Path) -> Result<(), VolumeError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io(directory)(error)),
     };
-    let mut mounts = mounts_under(&directory)?;
+    let mut mounts = mount_table::under(&directory)?;
     // The deepest first, and of several in one place the last.
-    mounts.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
-    for path in &mounts {
-        umount2(path, MntFlags::UMOUNT_NOFOLLOW).map_err(|error| io(path)(error.into()))?;
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.place.components().count()));
+    for MountPoint { place, .. } in &mounts {
+        umount2(place, MntFlags::UMOUNT_NOFOLLOW).map_err(|error| io(place)(error.into()))?;
     }
-    if let Some(path) = mounts_under(&directory)?.first() {
-        return Err(io(path)(ErrorKind::ResourceBusy.into()));
+    if let Some(mount) = mount_table::under(&directory)?.first() {
+        return Err(io(&mount.place)(ErrorKind::ResourceBusy.into()));
     }
     match fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(io(&directory)(error)),
         _ => Ok(()),
-    }
-}
-
-/// Mount points at or under a directory, in the order in which they were mounted.
-fn mounts_under(directory: &Path) -> Result<Vec<PathBuf>, VolumeError> {
-    let table = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(table).map_err(io(table))?;
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    Ok(points.filter(|point| point.starts_with(directory)).collect())
-}
-
-/// The kernel writes blanks and backslashes as `\ooo`.
-fn unescape(text: &str) -> PathBuf {
-    let mut path = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        path.push_str(before);
-        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                path.push(char::from(code));
-                rest = &after[3..];
-            }
-            None => {
-                path.push('\\');
-                rest = after;
-            }
-        }
-    }
-    path.push_str(rest);
-    path.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mount_points_are_unescaped() {
-        assert_eq!(unescape(r"/a\040b\134c"), Path::new(r"/a b\c"));
-        assert_eq!(unescape(r"/a\x"), Path::new(r"/a\x"));
     }
 }

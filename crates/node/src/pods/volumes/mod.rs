@@ -1,11 +1,17 @@
-//! Volumes of pods on this node: `emptyDir`, `hostPath`, `configMap`, `secret`, `downwardAPI`, `projected`.
+//! Volumes of pods on this node: `emptyDir`, `hostPath`, `configMap`, `secret`, `downwardAPI`, `projected`; what lives longer than
+//! the pod: `persistentVolumeClaim` (and `ephemeral`, once its claim is there) with volumes of kind `hostPath`, `local` and `nfs`,
+//! and `nfs` itself.
 //!
 //! Everything of a pod is under `ROOT/UID`: `volumes/NAME`, bind mounts of sub-paths, `etc-hosts`, termination messages.
 //! [`Volumes::set_up`] is idempotent and also brings contents up to date; [`Volumes::tear_down`] leaves nothing.
 
 mod directories;
+mod mount_table;
 pub mod mounts;
+pub mod nfs;
 pub mod payload;
+pub mod persistent;
+mod placed;
 mod writer;
 
 use std::{
@@ -19,7 +25,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use self::{directories::Medium, payload::Payload};
+use self::{directories::Medium, nfs::ShareMounter, payload::Payload, placed::Places};
 use super::{
     objects::{ObjectError, Objects, TokenKey},
     spec::{
@@ -80,6 +86,23 @@ pub enum VolumeError {
         /// Why.
         source: std::io::Error,
     },
+    /// A claim has no volume that could be mounted.
+    #[error("volume {volume:?}: {source}")]
+    Claim {
+        /// The volume.
+        volume: String,
+        /// Why.
+        source: persistent::ClaimError,
+    },
+    /// A share of a server cannot be mounted.
+    #[error(transparent)]
+    Share(#[from] nfs::ShareError),
+    /// The file system does not answer: the server behind it is away.
+    #[error("the volumes of container {container:?} do not answer: an NFS server is away")]
+    Silent {
+        /// The container.
+        container: String,
+    },
     /// A container mounts a volume that the pod does not have.
     #[error("container {container:?} mounts volume {volume:?}, which the pod does not have")]
     Missing {
@@ -105,12 +128,14 @@ pub enum VolumeError {
 pub struct Volumes {
     root: PathBuf,
     objects: Arc<Objects>,
+    mounter: ShareMounter,
+    places: Places,
 }
 
 impl Volumes {
     /// Volumes under `root`.
-    pub fn new(root: PathBuf, objects: Arc<Objects>) -> Self {
-        Self { root, objects }
+    pub fn new(root: PathBuf, objects: Arc<Objects>, mounter: ShareMounter) -> Self {
+        Self { root, objects, mounter, places: Places::default() }
     }
 
     /// Everything of a pod.
@@ -122,7 +147,8 @@ impl Volumes {
         self.pod_directory(uid).join("volumes").join(volume)
     }
 
-    /// Makes all volumes of a pod, or brings them up to date with what the API has at `since` or later.
+    /// Makes all volumes of a pod, and mounts those that live longer than it. Those that show something are brought up to date with
+    /// what the API has at `since` or later.
     ///
     /// # Errors
     /// [`VolumeError`] of a volume that cannot be made; the others may have been.
@@ -130,6 +156,18 @@ impl Volumes {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
         let each = volumes.iter().map(|volume| self.set_up_volume(pod, &uid, volume, node, since));
+        futures::future::try_join_all(each).await.map(drop)
+    }
+
+    /// Brings the volumes that show something up to date.
+    ///
+    /// # Errors
+    /// [`VolumeError`] of one that cannot be; the others may have been.
+    pub async fn refresh(&self, pod: &Pod, node: &NodeFacts, since: Instant) -> Result<(), VolumeError> {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
+        let showing = volumes.iter().filter(|volume| payload::sources(volume).is_some());
+        let each = showing.map(|volume| self.set_up_volume(pod, &uid, volume, node, since));
         futures::future::try_join_all(each).await.map(drop)
     }
 
@@ -150,6 +188,9 @@ impl Volumes {
         if let Some(source) = volume.host_path.clone() {
             let name = volume.name.clone();
             return off_thread(move || directories::host_path(&name, &source)).await;
+        }
+        if Self::outlives_its_pod(volume) {
+            return self.place(pod, volume, since).await;
         }
         let payload = self.payload(pod, volume, node, since).await?;
         let medium = if payload.is_secret { Medium::Memory { limit: None } } else { Medium::Disk };
@@ -259,6 +300,8 @@ impl Volumes {
     pub async fn tear_down(&self, uid: &str) -> Result<(), VolumeError> {
         let directory = self.pod_directory(uid);
         self.objects.forget(uid);
+        self.places.forget(uid);
+        nfs::unmount_under(&directory).await?;
         off_thread(move || directories::remove(&directory)).await
     }
 

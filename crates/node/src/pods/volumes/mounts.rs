@@ -5,6 +5,7 @@ use std::{
     fs,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
@@ -22,6 +23,9 @@ use crate::{
 
 /// Where a container finds the file for its termination message unless it says otherwise.
 pub const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
+
+/// How long it may take to prepare mounts: longer means that a sub-path lies on a server that is away.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The mounts of one run of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,8 +56,8 @@ impl Volumes {
         for volume_mount in container.volume_mounts.iter().flatten() {
             wanted.push(self.wanted(pod, &uid, container, volume_mount, environment)?);
         }
-        let container = container.clone();
-        off_thread(move || {
+        let (container, name) = (container.clone(), container.name.clone());
+        let prepare = off_thread(move || {
             let mut mounts = Vec::new();
             for (index, wanted) in wanted.into_iter().enumerate() {
                 let place = directory.join("subpaths").join(&container.name).join(index.to_string());
@@ -63,8 +67,9 @@ impl Volumes {
             prepared.add_hosts(&directory, hosts)?;
             prepared.add_termination_message(&directory, &container, attempt)?;
             Ok(prepared)
-        })
-        .await
+        });
+        let late = |_| VolumeError::Silent { container: name };
+        tokio::time::timeout(PREPARE_DEADLINE, prepare).await.map_err(late)?
     }
 
     fn wanted(
@@ -83,10 +88,14 @@ impl Volumes {
                     volume: volume_mount.name.clone(),
                 },
             )?;
-        let source = match &volume.host_path {
-            Some(host_path) => PathBuf::from(&host_path.path),
-            None => self.volume_directory(uid, &volume.name),
+        let placed = self.places.get(uid, &volume.name);
+        let source = match (&volume.host_path, &placed) {
+            (Some(host_path), _) => PathBuf::from(&host_path.path),
+            (None, Some(placed)) => placed.path.clone(),
+            (None, None) => self.volume_directory(uid, &volume.name),
         };
+        let is_read_only =
+            volume_mount.read_only == Some(true) || placed.is_some_and(|placed| placed.read_only);
         let own = volume_mount.sub_path.clone().or_else(|| {
             let expression = volume_mount.sub_path_expr.as_ref()?;
             Some(expand(expression, environment))
@@ -96,7 +105,7 @@ impl Volumes {
             source,
             sub_path: own.filter(|path| !path.is_empty()),
             // What the agent writes is not for containers to change.
-            is_writable: volume_mount.read_only != Some(true) && super::payload::sources(volume).is_none(),
+            is_writable: !is_read_only && super::payload::sources(volume).is_none(),
             target: volume_mount.mount_path.clone(),
             propagation: match volume_mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => MountPropagation::HostToContainer,

@@ -17,7 +17,7 @@ fn volumes(directory: &TempDir) -> Volumes {
         Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("there is no API"))
     });
     let client = kube::Client::new(service, "default");
-    Volumes::new(directory.path().join("pods"), Arc::new(Objects::new(client)))
+    Volumes::new(directory.path().join("pods"), Arc::new(Objects::new(client)), ShareMounter::default())
 }
 
 fn pod(volumes: Value, mounts: Value) -> Pod {
@@ -206,7 +206,110 @@ async fn host_paths_are_what_they_should_be() {
 #[tokio::test]
 async fn other_kinds_are_refused_by_name() {
     let directory = TempDir::new().unwrap();
-    let nfs = pod(json!([{"name": "share", "nfs": {"server": "s", "path": "/"}}]), json!([]));
-    let error = volumes(&directory).set_up(&nfs, &facts(), Instant::now()).await.unwrap_err();
-    assert!(error.to_string().contains("\"share\""), "{error}");
+    let iscsi = json!([{"name": "disk", "iscsi": {"targetPortal": "s", "iqn": "iqn.2001-04.com.example:x", "lun": 0}}]);
+    let error =
+        volumes(&directory).set_up(&pod(iscsi, json!([])), &facts(), Instant::now()).await.unwrap_err();
+    assert!(error.to_string().contains("\"disk\""), "{error}");
+}
+
+/// Volumes with an API that has these objects, by path.
+fn volumes_with(directory: &TempDir, objects: Value) -> Volumes {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let found = objects.get(request.uri().path()).cloned();
+        async move {
+            let missing = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": "not found", "reason": "NotFound", "code": 404});
+            let status = if found.is_some() { 200 } else { 404 };
+            let body = serde_json::to_vec(&found.unwrap_or(missing)).unwrap();
+            Ok::<_, std::io::Error>(
+                http::Response::builder().status(status).body(kube::client::Body::from(body)).unwrap(),
+            )
+        }
+    });
+    let client = kube::Client::new(service, "default");
+    // Ends at once, with its reason.
+    let mounter =
+        ShareMounter::new(["/bin/sh", "-c", "echo drystone: $0 $1 $3; exit 1"].map(Into::into).to_vec());
+    Volumes::new(directory.path().join("pods"), Arc::new(Objects::new(client)), mounter)
+}
+
+fn bound(volume: &Value) -> Value {
+    let mut spec = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+        "claimRef": {"namespace": "shop", "name": "data", "uid": "c-1"}});
+    for (key, value) in volume.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    json!({
+        "/api/v1/namespaces/shop/persistentvolumeclaims/data": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data", "namespace": "shop", "uid": "c-1"}, "spec": {"volumeName": "disk"},
+            "status": {"phase": "Bound"}},
+        "/api/v1/persistentvolumes/disk": {"apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"name": "disk"}, "spec": spec},
+    })
+}
+
+fn claiming(read_only: bool, mount: &Value) -> Pod {
+    let source =
+        json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data", "readOnly": read_only}}]);
+    pod(source, json!([mount]))
+}
+
+#[tokio::test]
+async fn a_claim_leads_to_a_directory_of_the_node() {
+    if !is_root() {
+        println!("skipped: needs root");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let disk = directory.path().join("disk");
+    fs::create_dir_all(disk.join("inner")).unwrap();
+    fs::write(disk.join("inner/file"), "kept").unwrap();
+    let volumes = volumes_with(&directory, bound(&json!({"local": {"path": disk}})));
+    let mut pod = claiming(false, &json!({"name": "v", "mountPath": "/m", "subPath": "inner"}));
+    pod.spec.as_mut().unwrap().security_context = serde_json::from_value(json!({"fsGroup": 4242})).unwrap();
+    for _ in 0..2 {
+        volumes.set_up(&pod, &facts(), Instant::now()).await.unwrap();
+    }
+    let file = fs::metadata(disk.join("inner/file")).unwrap();
+    assert_eq!((file.gid(), file.mode() & 0o060), (4242, 0o060), "the group of the pod may write");
+    assert_eq!(fs::metadata(&disk).unwrap().mode() & 0o2000, 0o2000, "and has what is made there");
+    let prepared = mounts(&volumes, &pod).await.unwrap();
+    assert_eq!(read(&Path::new(&prepared.mounts[0].host_path).join("file")), "kept");
+    assert!(!prepared.mounts[0].readonly);
+    let reading = claiming(true, &json!({"name": "v", "mountPath": "/m"}));
+    volumes.set_up(&reading, &facts(), Instant::now()).await.unwrap();
+    let prepared = mounts(&volumes, &reading).await.unwrap();
+    assert!(prepared.mounts[0].readonly);
+    assert_eq!(Path::new(&prepared.mounts[0].host_path), disk);
+
+    volumes.tear_down("u-1").await.unwrap();
+    assert_eq!(read(&disk.join("inner/file")), "kept", "data outlives the pod");
+    assert!(!volumes.pod_directory("u-1").exists());
+}
+
+#[tokio::test]
+async fn a_claim_that_cannot_be_mounted_says_why() {
+    let directory = TempDir::new().unwrap();
+    let mount = json!({"name": "v", "mountPath": "/m"});
+    let said = async |objects: Value| {
+        let volumes = volumes_with(&directory, objects);
+        let pod = claiming(false, &mount);
+        volumes.set_up(&pod, &facts(), Instant::now()).await.unwrap_err().to_string()
+    };
+    assert!(said(json!({})).await.contains("persistentvolumeclaim \"data\" not found"));
+    let mut waiting = bound(&json!({"hostPath": {"path": "/x"}}));
+    waiting["/api/v1/namespaces/shop/persistentvolumeclaims/data"]["status"]["phase"] = json!("Pending");
+    assert!(said(waiting).await.contains("is not bound: Pending"));
+    let missing = bound(&json!({"local": {"path": directory.path().join("none")}}));
+    assert!(said(missing).await.contains("none"));
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(said(bound(&json!({"local": {"path": file}}))).await.contains("is not a Directory"));
+    if Path::new("/dev/fuse").exists() && !super::nfs::kernel_knows_nfs() {
+        let share =
+            json!({"nfs": {"server": "192.0.2.1", "path": "/s", "readOnly": true}, "mountOptions": ["soft"]});
+        let text = said(bound(&share)).await;
+        assert!(text.contains("192.0.2.1:/s") && text.contains("soft,ro"), "{text}");
+    }
 }

@@ -352,7 +352,7 @@ impl Worker {
             return;
         }
         // What is shown stays as it is when it cannot be brought up to date.
-        if let Err(error) = self.context.volumes.set_up(&self.pod, &self.context.facts, Instant::now()).await
+        if let Err(error) = self.context.volumes.refresh(&self.pod, &self.context.facts, Instant::now()).await
         {
             tracing::warn!(pod = self.pod.metadata.name, %error, "bringing volumes up to date");
         }

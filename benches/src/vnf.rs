@@ -1,0 +1,222 @@
+//! VNFs from outside, by SOL003 over HTTP: Drystone and, where it is installed, Tacker beside it, on one cloud.
+//!
+//! The cloud is Drystone's emulated one, whose machines have no body: it answers at once, so that what is measured is the manager. With
+//! `--real` it is a Keystone and a Heat, whose own time is measured as well.
+
+mod client;
+mod flood;
+mod peers;
+mod real;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    Failure, Setting,
+    drystone::Drystone,
+    report::{Report, Row},
+    statistics::{Sorted, milliseconds},
+};
+use client::{Cloud, Manager, Operation};
+use peers::Tacker;
+
+/// What of it is measured.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Clients at once
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32])]
+    clients: Vec<usize>,
+    /// Seconds of each measurement of throughput
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// VNFs that go through their life one after the other
+    #[arg(long, default_value_t = 10)]
+    lives: usize,
+    /// VNF instances that a list is filtered out of
+    #[arg(long, default_value_t = 10_000)]
+    instances: usize,
+    /// Also measure against a real Keystone and Heat
+    #[arg(long)]
+    real: bool,
+    /// Leave Tacker out
+    #[arg(long)]
+    alone: bool,
+}
+
+/// A site with nothing but a cloud, whose machines have no body.
+const SITE: &str = "\
+name: vnf
+backend: sim
+timing: {scale: 0}
+cloud:
+  listen: 127.0.0.1:PORT
+  users: [{name: nfv_user, password: PASSWORD, project: nfv}]
+  networks: [{name: net0, cidr: 10.10.0.0/16}]
+  images: [{name: measured-image}]
+  flavors: [{name: m1.tiny, cores: 1, memoryMiB: 512, diskGiB: 1}]
+";
+
+/// Measures all that is asked for.
+pub(crate) async fn measure(
+    setting: &Setting,
+    options: &Options,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let scratch = setting.scratch()?;
+    let port = peers::free_port()?;
+    let password = "measured-secret";
+    let site = SITE.replace("PORT", &port.to_string()).replace("PASSWORD", password);
+    let file = scratch.path().join("site.yaml");
+    std::fs::write(&file, site)?;
+    let file = file.to_str().ok_or("the directory's name is not UTF-8")?;
+    let drystone = Drystone::start(setting, scratch.path(), &["--backend", "sim", "--site", file]).await?;
+    let cloud = Cloud::new(format!("http://127.0.0.1:{port}/identity/v3"), password);
+    let tacker = match peers::tacker_environment().filter(|_| !options.alone) {
+        Some(environment) => Some(Tacker::start(&environment, scratch.path(), options.instances).await?),
+        None => {
+            report.say("Tacker is left out; `./dev bench vnf` installs it");
+            None
+        }
+    };
+    let measured = managers(&drystone, tacker.as_ref(), scratch.path()).await;
+    let measured = match measured {
+        Ok(managers) => all(options, &managers, &cloud, report, scratch.path()).await,
+        Err(error) => Err(error),
+    };
+    if let Ok(memory) = drystone.memory() {
+        report.add(Row { what: "memory".to_owned(), ours: format!("{memory} MiB"), ..Row::default() });
+    }
+    drystone.stop().await?;
+    measured?;
+    report.print();
+    Ok(())
+}
+
+/// Ours, and the peer's if it is there; with the package on board.
+struct Managers {
+    ours: Manager,
+    peer: Option<Manager>,
+}
+
+async fn managers(drystone: &Drystone, tacker: Option<&Tacker>, scratch: &Path) -> Result<Managers, Failure> {
+    let package = peers::package(scratch)?;
+    let mut ours = Manager::new("Drystone", drystone.client()?, drystone.url.clone());
+    ours.onboard(&package).await?;
+    let mut peer = tacker.map(|tacker| Manager::new("Tacker", tacker.client.clone(), tacker.url.clone()));
+    if let Some(peer) = &mut peer {
+        peer.onboard(&package).await?;
+    }
+    Ok(Managers { ours, peer })
+}
+
+async fn all(
+    options: &Options,
+    managers: &Managers,
+    cloud: &Cloud,
+    report: &mut Report,
+    scratch: &Path,
+) -> Result<(), Failure> {
+    lives(options, managers, cloud, report).await?;
+    for clients in &options.clients {
+        let ours = flood::rate(&managers.ours, cloud, *clients, options.seconds).await?;
+        let peer = match &managers.peer {
+            Some(peer) => flood::rate(peer, cloud, *clients, options.seconds).await?,
+            None => String::new(),
+        };
+        let earlier = match clients {
+            1 => "1.24/s (Tacker 16)",
+            8 => "2.0/s",
+            32 => "1.86/s",
+            _ => "",
+        };
+        let what = format!("create and instantiate, clients at once: {clients}");
+        report.add(Row { what, ours, peer, earlier });
+    }
+    lists(options, managers, report).await?;
+    if options.real {
+        real::measure(managers, report, scratch).await?;
+    }
+    Ok(())
+}
+
+/// VNFs one after the other, each through its whole life.
+async fn lives(
+    options: &Options,
+    managers: &Managers,
+    cloud: &Cloud,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let ours = live(&managers.ours, cloud, options.lives).await?;
+    let peer = match &managers.peer {
+        Some(peer) => Some(live(peer, cloud, options.lives.min(5)).await?),
+        None => None,
+    };
+    let earlier = [
+        "0.89 to 0.96 s (Tacker 16)",
+        "0.91 to 0.96 s",
+        "0.95 to 1.03 s",
+        "0.64 to 0.84 s",
+        "0.34 to 0.58 s",
+    ];
+    for (number, (operation, earlier)) in Operation::ALL.into_iter().zip(earlier).enumerate() {
+        let shown = |took: &[Sorted]| took.get(number).map(latency).unwrap_or_default();
+        report.add(Row {
+            what: format!("{operation}, from the request until COMPLETED is seen"),
+            ours: shown(&ours),
+            peer: peer.as_deref().map(shown).unwrap_or_default(),
+            earlier,
+        });
+    }
+    Ok(())
+}
+
+fn latency(took: &Sorted) -> String {
+    let (median, p90) = (milliseconds(took.median()), milliseconds(took.percentile(90)));
+    format!("p50 {median}, p90 {p90} of {}", took.len())
+}
+
+async fn live(manager: &Manager, cloud: &Cloud, count: usize) -> Result<Vec<Sorted>, Failure> {
+    let mut took: [Vec<Duration>; 5] = Default::default();
+    // The first one opens connections and fills caches.
+    for number in 0..=count {
+        let instance = manager.create(&format!("life-{number}")).await?;
+        for (place, operation) in took.iter_mut().zip(Operation::ALL) {
+            let duration = manager.carry_out(&instance, operation, cloud).await?;
+            if number > 0 {
+                place.push(duration);
+            }
+        }
+        manager.delete(&instance).await?;
+    }
+    Ok(took.into_iter().map(Sorted::new).collect())
+}
+
+/// One instance out of many, by its name.
+async fn lists(options: &Options, managers: &Managers, report: &mut Report) -> Result<(), Failure> {
+    flood::fill(&managers.ours, options.instances).await?;
+    let name = format!("measured-{}", options.instances / 2);
+    let asked = async |manager: &Manager| {
+        let mut took = Vec::new();
+        for _ in 0..21 {
+            took.push(manager.find(&name).await?);
+        }
+        Ok::<String, Failure>(latency(&Sorted::new(took)))
+    };
+    let ours = asked(&managers.ours).await?;
+    let peer = match &managers.peer {
+        Some(peer) => asked(peer).await?,
+        None => String::new(),
+    };
+    let what = format!("one of {} instances, by a filter of its name", options.instances);
+    report.add(Row { what, ours, peer, earlier: "2.7 ms of 300" });
+    Ok(())
+}
+
+/// A file below the benchmarks' own.
+pub(crate) fn own(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

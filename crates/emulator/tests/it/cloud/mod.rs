@@ -1,0 +1,6 @@
+//! The emulated cloud, over HTTP.
+
+mod driver;
+pub(super) mod client;
+mod protocol;
+mod stacks;
