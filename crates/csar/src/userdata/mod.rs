@@ -223,13 +223,7 @@ pub trait UserData: Send + Sync {
     ) -> Result<StackRequest, UserDataError>;
 }
 
-/// `nfv` with its two sections; one that is empty is left out.
+/// `nfv` with its two sections.
 fn sections(machines: Map<String, Value>, ports: Map<String, Value>) -> Value {
-    let mut nfv = json!({});
-    for (name, section) in [("VDU", machines), ("CP", ports)] {
-        if !section.is_empty() {
-            nfv[name] = Value::Object(section);
-        }
-    }
-    nfv
+    json!({"VDU": machines, "CP": ports})
 }

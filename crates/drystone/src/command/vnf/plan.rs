@@ -53,7 +53,7 @@ fn render(look: &Preview) -> String {
         text.push_str(&format!("aspect {aspect}: level {level}\n"));
     }
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["VDU", "BEFORE", "AFTER", "FLAVOR", "IMAGE"]);
+    table.load_style(NOTHING).set_header(["VDU", "BEFORE", "AFTER", "FLAVOR", "IMAGE"]);
     for (vdu, machines) in &look.machines {
         let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".to_owned());
         let (before, after) = (machines.before.to_string(), machines.after.to_string());
