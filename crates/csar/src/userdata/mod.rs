@@ -225,5 +225,6 @@ pub trait UserData: Send + Sync {
 
 /// `nfv` with its two sections.
 fn sections(machines: Map<String, Value>, ports: Map<String, Value>) -> Value {
-    json!({"VDU": machines, "CP": ports})
+    let sections = [("VDU".to_owned(), machines.into()), ("CP".to_owned(), ports.into())];
+    Value::Object(Map::from_iter(sections))
 }
