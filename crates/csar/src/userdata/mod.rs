@@ -18,7 +18,7 @@ mod views;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub use choice::{
     CLASS_PARAMETER, Choice, DEFAULT_CLASS, SCRIPT_PARAMETER, built_in, built_in_names, choose,
