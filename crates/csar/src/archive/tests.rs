@@ -8,8 +8,7 @@ use super::*;
 fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let files = files.iter().map(|(name, content)| {
         let content = content.to_vec();
-        let writer: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()>> =
-            Box::new(move |sink| sink.write_all(&content));
+        let writer: Content<'_> = Box::new(move |sink| sink.write_all(&content));
         ((*name).to_owned(), writer)
     });
     write(files.collect(), Cursor::new(Vec::new())).unwrap().into_inner()

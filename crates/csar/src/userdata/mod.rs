@@ -18,7 +18,7 @@ mod views;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 pub use choice::{
     CLASS_PARAMETER, Choice, DEFAULT_CLASS, SCRIPT_PARAMETER, built_in, built_in_names, choose,
@@ -223,13 +223,8 @@ pub trait UserData: Send + Sync {
     ) -> Result<StackRequest, UserDataError>;
 }
 
-/// `nfv` with its two sections; one that is empty is left out.
+/// `nfv` with its two sections.
 fn sections(machines: Map<String, Value>, ports: Map<String, Value>) -> Value {
-    let mut nfv = json!({});
-    for (name, section) in [("VDU", machines), ("CP", ports)] {
-        if !section.is_empty() {
-            nfv[name] = Value::Object(section);
-        }
-    }
-    nfv
+    let sections = [("VDU".to_owned(), machines.into()), ("CP".to_owned(), ports.into())];
+    Value::Object(Map::from_iter(sections))
 }

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 use super::{
     Operation, Situation, StackRequest, UserData, UserDataError,
     links::Attachment,
-    merge_patch,
     nfv::{apply_managed_links, asked_for, point, section},
     views::{current, items, machines, text},
 };
@@ -318,7 +317,7 @@ fn change_package_rollback(situation: &Situation<'_>) -> Result<StackRequest, Us
     apply_managed_links(&mut plan.template, &links);
     Ok(StackRequest {
         template: Some(yaml::write_json(&plan.template)),
-        parameters: Map::from_iter([("nfv".to_owned(), merge_patch(Value::Null, &nfv))]),
+        parameters: Map::from_iter([("nfv".to_owned(), nfv)]),
         files: plan.hot.files(),
         existing: false,
     })
