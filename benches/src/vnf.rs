@@ -74,7 +74,7 @@ pub(crate) async fn measure(
     std::fs::write(&file, site)?;
     let file = file.to_str().ok_or("the directory's name is not UTF-8")?;
     let drystone = Drystone::start(setting, scratch.path(), &["--backend", "sim", "--site", file]).await?;
-    let cloud = Cloud::new(format!("http://127.0.0.1:{port}/identity/v3"), password);
+    let cloud = Cloud::new(&format!("http://127.0.0.1:{port}/identity/v3"), password);
     let tacker = match peers::tacker_environment().filter(|_| !options.alone) {
         Some(environment) => Some(Tacker::start(&environment, scratch.path(), options.instances).await?),
         None => {

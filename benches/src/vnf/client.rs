@@ -22,7 +22,7 @@ pub(super) struct Cloud {
 }
 
 impl Cloud {
-    pub(super) fn new(auth_url: String, password: &str) -> Self {
+    pub(super) fn new(auth_url: &str, password: &str) -> Self {
         let info = json!({"measured": {"vimType": "ETSINFV.OPENSTACK_KEYSTONE.V_3",
             "interfaceInfo": {"endpoint": auth_url},
             "accessInfo": {"username": "nfv_user", "password": password, "region": "RegionOne", "project": "nfv",

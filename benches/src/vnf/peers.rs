@@ -112,11 +112,11 @@ impl OpenStack {
 pub(super) fn package(scratch: &Path) -> Result<Vec<u8>, Failure> {
     let folder = scratch.join("package");
     copy(&own("vnf/package"), &folder)?;
-    let types = "lib/python3.11/site-packages/tacker/tests/unit/vnfm/infra_drivers/openstack/data/etsi_nfv";
-    if let Some(environment) = tacker_environment() {
-        for entry in std::fs::read_dir(environment.join(types))? {
+    let types = "tacker/tests/unit/vnfm/infra_drivers/openstack/data/etsi_nfv";
+    for packages in tacker_environment().map(|path| site_packages(&path)).transpose()?.into_iter().flatten() {
+        for entry in std::fs::read_dir(packages.join(types))? {
             let entry = entry?;
-            if entry.file_type()?.is_file() {
+            if entry.file_name().to_string_lossy().starts_with("etsi_nfv_sol001_") {
                 std::fs::copy(entry.path(), folder.join("Definitions").join(entry.file_name()))?;
             }
         }
@@ -129,6 +129,17 @@ pub(super) fn package(scratch: &Path) -> Result<Vec<u8>, Failure> {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
     Ok(std::fs::read(archive)?)
+}
+
+/// Where the packages of an environment are: the folder has the version of Python in its name.
+fn site_packages(environment: &Path) -> Result<Option<PathBuf>, Failure> {
+    for version in std::fs::read_dir(environment.join("lib"))? {
+        let path = version?.path().join("site-packages");
+        if path.is_dir() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {

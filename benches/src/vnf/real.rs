@@ -36,7 +36,7 @@ pub(super) async fn measure(managers: &Managers, report: &mut Report, scratch: &
         return Ok(());
     };
     let bare = bare(&openstack).await?;
-    let cloud = Cloud::new(openstack.auth_url.clone(), PASSWORD);
+    let cloud = Cloud::new(&openstack.auth_url, PASSWORD);
     let ours = managed(&managers.ours, &openstack, &cloud).await?;
     let peer = match &managers.peer {
         Some(peer) => Some(managed(peer, &openstack, &cloud).await?),

@@ -230,7 +230,8 @@ impl Bodies for NetnsBodies {
             }
         }
         // Each future owns its machine: one that borrowed it would not be general enough for the trait's boxed future.
-        let mut starting = stream::iter(machines).map(|machine| self.boot_alone(machine)).buffer_unordered(TOGETHER);
+        let mut starting =
+            stream::iter(machines).map(|machine| self.boot_alone(machine)).buffer_unordered(TOGETHER);
         while let Some(started) = starting.next().await {
             started?;
         }
