@@ -1,12 +1,6 @@
 //! Starts a site from its file and its state directory, and takes it down again.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use drystone_agent::download::Detours;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -17,16 +11,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     backend::{Backend, BackendError, GatewayConfig, GatewayEndpoints},
     bmc::Bmc,
-    cloud::{
-        Cloud, CloudSetup,
-        bodies::{Bodies, SimBodies},
-    },
+    cloud::bodies::Bodies,
     credentials::Credentials,
-    endpoints::{self, CloudEndpoint, CloudUserEndpoint, Endpoints, Gateway, Service},
+    endpoints::{self, Endpoints, Gateway, Service},
     fabric::{FabricLinks, FabricService, FabricSetup, Hosts},
     hardware::{Hardware, HardwareError, HardwareFiles, HostRecord},
     listener::{self, Emulated, Ports, Serving},
-    netns::{NetnsBackend, NetnsBodies, NetnsConfig},
+    netns::{NetnsBackend, NetnsConfig},
     qemu::{QemuBackend, QemuConfig},
     sim::{SimBackend, SimHostState},
     site::{BackendKind, FabricServices, HostSpec, SiteError, SiteFile, is_core},
@@ -34,14 +25,14 @@ use crate::{
     sunfish::SunfishAgent,
 };
 
+mod cloud;
+
 /// File with the addresses of the services.
 const PORTS: &str = "ports.json";
 /// File with the name of the site that the state belongs to.
 const SITE: &str = "site.json";
 /// Name of the gateway's proxy among the addresses.
 const PROXY: &str = "gateway proxy";
-/// Name of the cloud among the addresses.
-const CLOUD: &str = "cloud";
 /// How many hosts are taken up at once after a restart.
 const RESUME_CONCURRENCY: usize = 16;
 /// How often it is looked whether hosts that run have gone off by themselves.
@@ -214,7 +205,7 @@ impl Emulator {
         };
         let records = load_records(&site, &files)?;
         let (backend, network) = make_backend(&config, &site, &state, &records)?;
-        let bodies = make_bodies(&site, network)?;
+        let bodies = cloud::make_bodies(&site, network)?;
 
         let mut ports: Ports = state::read_json(&state.path().join(PORTS))?.unwrap_or_default();
         let proxy_listen = ports.get(PROXY).copied().filter(|address| address.ip().is_loopback());
@@ -350,29 +341,6 @@ fn make_backend(
             let backend = QemuBackend::new(QemuConfig { state_directory, network: network.clone() });
             Ok((Arc::new(backend), network))
         }
-    }
-}
-
-/// What gives the virtual machines of the site's cloud a body.
-fn make_bodies(site: &SiteFile, network: Option<NetnsBackend>) -> Result<Arc<dyn Bodies>, BackendError> {
-    let what = || format!("cloud of site {}", site.name);
-    let wanted = site.cloud.as_ref().and_then(|cloud| cloud.bodies);
-    match (wanted, network) {
-        (Some(BackendKind::Sim), _) | (None, None) => Ok(Arc::new(SimBodies)),
-        (Some(BackendKind::Qemu), _) => Err(BackendError {
-            what: what(),
-            reason: "cloud.bodies: qemu is not among what machines can be; use netns or sim".to_owned(),
-        }),
-        (None, Some(_)) if site.cloud.is_none() => Ok(Arc::new(SimBodies)),
-        (Some(BackendKind::Netns) | None, Some(network)) => {
-            Ok(Arc::new(NetnsBodies::new(network, &site.name)?))
-        }
-        (Some(BackendKind::Netns), None) => Err(BackendError {
-            what: what(),
-            reason:
-                "cloud.bodies: netns needs the site's gateway to be one of namespaces; use backend netns, too"
-                    .to_owned(),
-        }),
     }
 }
 
@@ -537,64 +505,6 @@ impl Builder {
             started.push(self.serve(&format!("bmc {name}"), name, index, bmc).await?);
         }
         Ok(started)
-    }
-
-    /// Starts the site's cloud, if it has one: machines first, for those that ran on are expected to.
-    async fn start_cloud(
-        &mut self,
-        state: &StateDirectory,
-        bodies: Arc<dyn Bodies>,
-    ) -> Result<Option<CloudEndpoint>, EmulatorError> {
-        let site = Arc::clone(&self.site);
-        let Some(spec) = &site.cloud else { return Ok(None) };
-        let directory = state.directory("cloud")?;
-        let mut passwords = BTreeMap::new();
-        for user in &spec.users {
-            let password = match &user.password {
-                Some(password) => password.clone(),
-                None => state.password(&format!("cloud/password-{}", listener::file_name(&user.name)))?,
-            };
-            passwords.insert(user.name.clone(), password);
-        }
-        let cloud = Cloud::open(CloudSetup {
-            site: &site,
-            spec,
-            directory: &directory,
-            passwords,
-            bodies: Arc::clone(&bodies),
-            shutdown: self.serving.shutdown.clone(),
-            tasks: self.serving.tasks.clone(),
-        })?;
-        let present = cloud.present();
-        bodies.start(&spec.networks, present.machines, present.volumes).await?;
-        for (floating, to) in present.floating {
-            bodies.lead(floating, to).await?;
-        }
-        if let Some(listen) = spec.listen {
-            self.ports.insert(CLOUD.to_owned(), listen);
-        }
-        let failed = |source| EmulatorError::Listen { service: CLOUD.to_owned(), source };
-        let listener = listener::listen(&mut self.ports, CLOUD, 0).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        if let Some(wanted) = spec.listen.filter(|wanted| wanted.port() != 0 && *wanted != address) {
-            // Users were told where it is; another port would be nowhere.
-            return Err(failed(std::io::Error::new(
-                std::io::ErrorKind::AddrInUse,
-                format!("{wanted} (cloud.listen) is taken; choose another port"),
-            )));
-        }
-        cloud.resume(&format!("http://{address}"));
-        listener::serve(listener, Arc::clone(&cloud), &self.serving);
-        let users = cloud.accounts().into_iter().map(|account| CloudUserEndpoint {
-            name: account.user,
-            password: account.password,
-            project: account.project,
-        });
-        Ok(Some(CloudEndpoint {
-            auth_url: format!("http://{address}/identity/v3"),
-            region: spec.region.clone(),
-            users: users.collect(),
-        }))
     }
 
     async fn serve<S: Emulated>(

@@ -79,6 +79,12 @@ impl Addresses {
         }
     }
 
+    /// Whether none is given out.
+    #[cfg(test)]
+    pub(in crate::cloud) fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
     /// The port that has an address.
     pub(super) fn holder(&self, network: Uuid, address: IpAddr) -> Option<Uuid> {
         self.taken.get(&(network, address)).copied()

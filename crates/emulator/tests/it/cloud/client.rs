@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Generous: a loaded machine is slow, and a test that passes never waits for it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A cloud with two users, two networks, and machines without a body.
-pub(super) const SITE: &str = "
+pub(crate) const SITE: &str = "
 name: clouds
 timing: {scale: 1}
 cloud:
@@ -29,23 +29,23 @@ cloud:
 ";
 
 /// A cloud in a directory of its own.
-pub(super) struct TestCloud {
+pub(crate) struct TestCloud {
     emulator: Option<Emulator>,
     config: EmulatorConfig,
     _directory: TempDir,
-    pub(super) http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 /// Somebody who has a token.
-pub(super) struct Session {
+pub(crate) struct Session {
     http: reqwest::Client,
-    pub(super) token: String,
-    pub(super) heat: String,
-    pub(super) described: Value,
+    pub(crate) token: String,
+    pub(crate) heat: String,
+    pub(crate) described: Value,
 }
 
 impl TestCloud {
-    pub(super) async fn start(site: &str) -> Self {
+    pub(crate) async fn start(site: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("site.yaml");
         std::fs::write(&file, site).unwrap();
@@ -60,31 +60,44 @@ impl TestCloud {
         Self { emulator, config, _directory: directory, http }
     }
 
-    pub(super) fn emulator(&self) -> &Emulator {
+    pub(crate) fn emulator(&self) -> &Emulator {
         self.emulator.as_ref().unwrap()
     }
 
-    pub(super) fn endpoint(&self) -> &CloudEndpoint {
+    pub(crate) fn endpoint(&self) -> &CloudEndpoint {
         self.emulator().endpoints().cloud.as_ref().unwrap()
     }
 
     /// The address without the path.
-    pub(super) fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         self.endpoint().auth_url.trim_end_matches("/identity/v3").to_owned()
     }
 
     /// Ends the emulator as a kill would, and starts another one.
-    pub(super) async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.emulator.take().unwrap().abandon().await;
         self.emulator = Some(Emulator::start(self.config.clone()).await.unwrap());
     }
 
-    pub(super) async fn stop(mut self) {
+    /// The directory that the emulator keeps its state in.
+    pub(crate) fn state(&self) -> std::path::PathBuf {
+        self.config.state_directory.clone()
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.take_down().await;
+    }
+
+    pub(crate) async fn take_down(&mut self) {
         self.emulator.take().unwrap().stop().await.unwrap();
     }
 
+    pub(crate) async fn start_again(&mut self) {
+        self.emulator = Some(Emulator::start(self.config.clone()).await.unwrap());
+    }
+
     /// Asks for a token.
-    pub(super) async fn authenticate(&self, user: &str, password: &str, project: &str) -> reqwest::Response {
+    pub(crate) async fn authenticate(&self, user: &str, password: &str, project: &str) -> reqwest::Response {
         let domain = json!({"name": "Default"});
         let body = json!({"auth": {
             "identity": {"methods": ["password"], "password": {"user": {"name": user, "password": password, "domain": domain}}},
@@ -93,11 +106,11 @@ impl TestCloud {
         self.http.post(url).json(&body).send().await.unwrap()
     }
 
-    pub(super) async fn session(&self) -> Session {
+    pub(crate) async fn session(&self) -> Session {
         self.session_of("nfv_user").await
     }
 
-    pub(super) async fn session_of(&self, user: &str) -> Session {
+    pub(crate) async fn session_of(&self, user: &str) -> Session {
         let account = self.endpoint().users.iter().find(|known| known.name == user).unwrap().clone();
         let response = self.authenticate(user, &account.password, &account.project).await;
         assert_eq!(response.status(), StatusCode::CREATED);
@@ -112,7 +125,7 @@ impl TestCloud {
 
 impl Session {
     /// Sends a request to a path below Heat's address; follows where it is led to.
-    pub(super) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
         let mut url = format!("{}{path}", self.heat);
         for _ in 0..4 {
             let mut request = self.http.request(method.clone(), &url).header("X-Auth-Token", &self.token);
@@ -132,29 +145,29 @@ impl Session {
         panic!("{method} {path} is led in a circle");
     }
 
-    pub(super) async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, value) = self.send(Method::GET, path, None).await;
         assert_eq!(status, StatusCode::OK, "{path}: {value}");
         value
     }
 
     /// Makes a stack; returns its id.
-    pub(super) async fn create(&self, body: &Value) -> String {
+    pub(crate) async fn create(&self, body: &Value) -> String {
         let (status, value) = self.send(Method::POST, "/stacks", Some(body)).await;
         assert_eq!(status, StatusCode::CREATED, "{value}");
         value["stack"]["id"].as_str().unwrap().to_owned()
     }
 
-    pub(super) async fn patch(&self, path: &str, body: &Value) -> StatusCode {
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> StatusCode {
         self.send(Method::PATCH, path, Some(body)).await.0
     }
 
-    pub(super) async fn status(&self, stack: &str) -> String {
+    pub(crate) async fn status(&self, stack: &str) -> String {
         self.get(&format!("/stacks/{stack}")).await["stack"]["stack_status"].as_str().unwrap().to_owned()
     }
 
     /// Waits until a stack has a status.
-    pub(super) async fn wait_for(&self, stack: &str, wanted: &str) {
+    pub(crate) async fn wait_for(&self, stack: &str, wanted: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
             let shown = self.get(&format!("/stacks/{stack}")).await;
@@ -167,14 +180,14 @@ impl Session {
     }
 
     /// The resources of a stack with all that is nested.
-    pub(super) async fn resources(&self, stack: &str) -> Vec<Value> {
+    pub(crate) async fn resources(&self, stack: &str) -> Vec<Value> {
         let list = self.get(&format!("/stacks/{stack}/resources?nested_depth=3")).await;
         list["resources"].as_array().unwrap().clone()
     }
 }
 
 /// Ids of what the resources of a name stand for, sorted.
-pub(super) fn ids(resources: &[Value], name: &str) -> Vec<String> {
+pub(crate) fn ids(resources: &[Value], name: &str) -> Vec<String> {
     let named = resources.iter().filter(|resource| resource["resource_name"] == name);
     let mut ids: Vec<String> =
         named.map(|resource| resource["physical_resource_id"].as_str().unwrap().to_owned()).collect();

@@ -1,6 +1,6 @@
 //! The emulated cloud, over HTTP.
 
-mod client;
+pub(super) mod client;
 mod driver;
 mod protocol;
 mod stacks;

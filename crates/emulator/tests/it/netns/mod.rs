@@ -1,6 +1,7 @@
 //! The network-namespace backend on this machine's kernel: real bridges, rules, processes and containers.
 
 mod boot;
+mod cloud;
 mod containers;
 mod gateway;
 mod isolation;
