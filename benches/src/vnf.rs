@@ -90,7 +90,7 @@ pub(crate) async fn measure(
     let measuring = async {
         driver::measure(&auth_url, password, options.lives, report).await?;
         let managers = managers(options, &drystone, tacker.as_ref(), scratch.path()).await?;
-        all(options, &managers, &cloud, report, scratch.path()).await
+        all(options, &managers, &cloud, report).await
     };
     let measured = measuring.await;
     if let Ok(memory) = drystone.memory() {
@@ -131,7 +131,6 @@ async fn all(
     managers: &Managers,
     cloud: &Cloud,
     report: &mut Report,
-    scratch: &Path,
 ) -> Result<(), Failure> {
     lives(options, managers, cloud, report).await?;
     for clients in &options.clients {
@@ -151,7 +150,7 @@ async fn all(
     }
     lists(options, managers, report).await?;
     if options.real {
-        real::measure(managers, report, scratch).await?;
+        real::measure(managers, report).await?;
     }
     Ok(())
 }

@@ -82,23 +82,25 @@ pub(super) struct OpenStack {
     pub(super) auth_url: String,
     log: PathBuf,
     _process: Child,
+    _directory: tempfile::TempDir,
 }
 
 impl OpenStack {
     /// Starts them, if they are installed.
-    pub(super) async fn start(scratch: &Path) -> Result<Option<Self>, Failure> {
+    pub(super) async fn start() -> Result<Option<Self>, Failure> {
         let Some(environment) = environment("openstack") else { return Ok(None) };
-        let directory = scratch.join("openstack");
-        std::fs::create_dir(&directory)?;
+        // Not in the scratch directory, which PostgreSQL's user may not enter.
+        let kept = tempfile::tempdir()?;
+        let directory = kept.path();
         let (keystone, heat) = (free_port()?, free_port()?);
-        let log = scratch.join("openstack.log");
+        let log = directory.join("start.log");
         let path = directory.display().to_string();
         let arguments = [path.as_str(), &keystone.to_string(), &heat.to_string(), "3600"];
         let script = own("../crates/openstack/tests/peers/start.py");
         let mut process = python(&environment, &script, &arguments, &log)?;
         until(&mut process, &log, || directory.join("ready").is_file()).await?;
         let auth_url = format!("http://127.0.0.1:{keystone}/v3");
-        Ok(Some(Self { auth_url, log: directory.join("keystone.log"), _process: process }))
+        Ok(Some(Self { auth_url, log: directory.join("keystone.log"), _process: process, _directory: kept }))
     }
 
     /// Tokens that were asked for by the user of the measurements: not those of Heat itself.

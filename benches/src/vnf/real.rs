@@ -1,9 +1,6 @@
 //! Against a real Keystone and Heat: what a manager adds to Heat's own time, and the tokens that it takes.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use drystone_openstack::{Heat, State};
 
@@ -29,8 +26,8 @@ const TIMES: usize = 5;
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Measures it.
-pub(super) async fn measure(managers: &Managers, report: &mut Report, scratch: &Path) -> Result<(), Failure> {
-    let Some(openstack) = OpenStack::start(scratch).await? else {
+pub(super) async fn measure(managers: &Managers, report: &mut Report) -> Result<(), Failure> {
+    let Some(openstack) = OpenStack::start().await? else {
         report.say("a real Keystone and Heat are left out; `./dev bench vnf` installs them");
         return Ok(());
     };
