@@ -4,6 +4,7 @@
 //! `--real` it is a Keystone and a Heat, whose own time is measured as well.
 
 mod client;
+mod driver;
 mod flood;
 mod peers;
 mod real;
@@ -45,6 +46,9 @@ pub(crate) struct Options {
     /// Leave Tacker out
     #[arg(long)]
     alone: bool,
+    /// Measure the driver of OpenStack only, not the whole of Drystone
+    #[arg(long)]
+    driver: bool,
 }
 
 /// A site with nothing but a cloud, whose machines have no body.
@@ -74,7 +78,8 @@ pub(crate) async fn measure(
     std::fs::write(&file, site)?;
     let file = file.to_str().ok_or("the directory's name is not UTF-8")?;
     let drystone = Drystone::start(setting, scratch.path(), &["--backend", "sim", "--site", file]).await?;
-    let cloud = Cloud::new(format!("http://127.0.0.1:{port}/identity/v3"), password);
+    let auth_url = format!("http://127.0.0.1:{port}/identity/v3");
+    let cloud = Cloud::new(&auth_url, password);
     let tacker = match peers::tacker_environment().filter(|_| !options.alone) {
         Some(environment) => Some(Tacker::start(&environment, scratch.path(), options.instances).await?),
         None => {
@@ -82,11 +87,12 @@ pub(crate) async fn measure(
             None
         }
     };
-    let measured = managers(&drystone, tacker.as_ref(), scratch.path()).await;
-    let measured = match measured {
-        Ok(managers) => all(options, &managers, &cloud, report, scratch.path()).await,
-        Err(error) => Err(error),
+    let measuring = async {
+        driver::measure(&auth_url, password, options.lives, report).await?;
+        let managers = managers(options, &drystone, tacker.as_ref(), scratch.path()).await?;
+        all(options, &managers, &cloud, report).await
     };
+    let measured = measuring.await;
     if let Ok(memory) = drystone.memory() {
         report.add(Row { what: "memory".to_owned(), ours: format!("{memory} MiB"), ..Row::default() });
     }
@@ -96,19 +102,26 @@ pub(crate) async fn measure(
     Ok(())
 }
 
-/// Ours, and the peer's if it is there; with the package on board.
+/// Those that are measured, with the package on board.
 struct Managers {
-    ours: Manager,
+    ours: Option<Manager>,
     peer: Option<Manager>,
 }
 
-async fn managers(drystone: &Drystone, tacker: Option<&Tacker>, scratch: &Path) -> Result<Managers, Failure> {
+async fn managers(
+    options: &Options,
+    drystone: &Drystone,
+    tacker: Option<&Tacker>,
+    scratch: &Path,
+) -> Result<Managers, Failure> {
     let package = peers::package(scratch)?;
-    let mut ours = Manager::new("Drystone", drystone.client()?, drystone.url.clone());
-    ours.onboard(&package).await?;
+    let mut ours = None;
+    if !options.driver {
+        ours = Some(Manager::new("Drystone", drystone.client()?, drystone.url.clone()));
+    }
     let mut peer = tacker.map(|tacker| Manager::new("Tacker", tacker.client.clone(), tacker.url.clone()));
-    if let Some(peer) = &mut peer {
-        peer.onboard(&package).await?;
+    for manager in ours.iter_mut().chain(&mut peer) {
+        manager.onboard(&package).await?;
     }
     Ok(Managers { ours, peer })
 }
@@ -118,15 +131,14 @@ async fn all(
     managers: &Managers,
     cloud: &Cloud,
     report: &mut Report,
-    scratch: &Path,
 ) -> Result<(), Failure> {
     lives(options, managers, cloud, report).await?;
     for clients in &options.clients {
-        let ours = flood::rate(&managers.ours, cloud, *clients, options.seconds).await?;
-        let peer = match &managers.peer {
-            Some(peer) => flood::rate(peer, cloud, *clients, options.seconds).await?,
-            None => String::new(),
+        let rate = async |manager: &Option<Manager>| match manager {
+            Some(manager) => flood::rate(manager, cloud, *clients, options.seconds).await,
+            None => Ok(String::new()),
         };
+        let (ours, peer) = (rate(&managers.ours).await?, rate(&managers.peer).await?);
         let earlier = match clients {
             1 => "1.24/s (Tacker 16)",
             8 => "2.0/s",
@@ -138,7 +150,7 @@ async fn all(
     }
     lists(options, managers, report).await?;
     if options.real {
-        real::measure(managers, report, scratch).await?;
+        real::measure(managers, report).await?;
     }
     Ok(())
 }
@@ -150,11 +162,12 @@ async fn lives(
     cloud: &Cloud,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let ours = live(&managers.ours, cloud, options.lives).await?;
-    let peer = match &managers.peer {
-        Some(peer) => Some(live(peer, cloud, options.lives.min(5)).await?),
-        None => None,
+    let lived = async |manager: &Option<Manager>, count| match manager {
+        Some(manager) => live(manager, cloud, count).await,
+        None => Ok(Vec::new()),
     };
+    let ours = lived(&managers.ours, options.lives).await?;
+    let peer = lived(&managers.peer, options.lives.min(5)).await?;
     let earlier = [
         "0.89 to 0.96 s (Tacker 16)",
         "0.91 to 0.96 s",
@@ -167,7 +180,7 @@ async fn lives(
         report.add(Row {
             what: format!("{operation}, from the request until COMPLETED is seen"),
             ours: shown(&ours),
-            peer: peer.as_deref().map(shown).unwrap_or_default(),
+            peer: shown(&peer),
             earlier,
         });
     }
@@ -197,20 +210,19 @@ async fn live(manager: &Manager, cloud: &Cloud, count: usize) -> Result<Vec<Sort
 
 /// One instance out of many, by its name.
 async fn lists(options: &Options, managers: &Managers, report: &mut Report) -> Result<(), Failure> {
-    flood::fill(&managers.ours, options.instances).await?;
+    if let Some(ours) = &managers.ours {
+        flood::fill(ours, options.instances).await?;
+    }
     let name = format!("measured-{}", options.instances / 2);
-    let asked = async |manager: &Manager| {
+    let asked = async |manager: &Option<Manager>| {
+        let Some(manager) = manager else { return Ok(String::new()) };
         let mut took = Vec::new();
         for _ in 0..21 {
             took.push(manager.find(&name).await?);
         }
         Ok::<String, Failure>(latency(&Sorted::new(took)))
     };
-    let ours = asked(&managers.ours).await?;
-    let peer = match &managers.peer {
-        Some(peer) => asked(peer).await?,
-        None => String::new(),
-    };
+    let (ours, peer) = (asked(&managers.ours).await?, asked(&managers.peer).await?);
     let what = format!("one of {} instances, by a filter of its name", options.instances);
     report.add(Row { what, ours, peer, earlier: "2.7 ms of 300" });
     Ok(())

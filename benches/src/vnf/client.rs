@@ -22,7 +22,7 @@ pub(super) struct Cloud {
 }
 
 impl Cloud {
-    pub(super) fn new(auth_url: String, password: &str) -> Self {
+    pub(super) fn new(auth_url: &str, password: &str) -> Self {
         let info = json!({"measured": {"vimType": "ETSINFV.OPENSTACK_KEYSTONE.V_3",
             "interfaceInfo": {"endpoint": auth_url},
             "accessInfo": {"username": "nfv_user", "password": password, "region": "RegionOne", "project": "nfv",
@@ -160,8 +160,7 @@ impl Manager {
             Operation::Terminate => ("terminate", json!({"terminationType": "FORCEFUL"})),
         };
         let path = format!("/vnflcm/v2/vnf_instances/{instance}/{task}");
-        let began = Instant::now();
-        let answer = self.send(Method::POST, &path, Some(&body)).await?;
+        let (began, answer) = self.begin(&path, &body).await?;
         let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
         let occurrence = location.and_then(|location| location.rsplit('/').next());
         let occurrence = occurrence.ok_or("no Location of an operation occurrence")?;
@@ -174,6 +173,24 @@ impl Manager {
                 _ => return Err(format!("{}: {operation} of {instance}: {shown}", self.name).into()),
             }
             tokio::time::sleep(SHORTEST_PAUSE.max(began.elapsed() / PART)).await;
+        }
+    }
+
+    /// Asks for an operation; the time counts from the request that was accepted. The lock of the operation before may be given back a
+    /// moment after that is seen to be over.
+    async fn begin(&self, path: &str, body: &Value) -> Result<(Instant, Response), Failure> {
+        let first = Instant::now();
+        loop {
+            let began = Instant::now();
+            match self.send(Method::POST, path, Some(body)).await {
+                Err(error)
+                    if error.to_string().contains("409 Conflict")
+                        && first.elapsed() < Duration::from_secs(5) =>
+                {
+                    tokio::time::sleep(SHORTEST_PAUSE).await;
+                }
+                other => return Ok((began, other?)),
+            }
         }
     }
 

@@ -82,23 +82,25 @@ pub(super) struct OpenStack {
     pub(super) auth_url: String,
     log: PathBuf,
     _process: Child,
+    _directory: tempfile::TempDir,
 }
 
 impl OpenStack {
     /// Starts them, if they are installed.
-    pub(super) async fn start(scratch: &Path) -> Result<Option<Self>, Failure> {
+    pub(super) async fn start() -> Result<Option<Self>, Failure> {
         let Some(environment) = environment("openstack") else { return Ok(None) };
-        let directory = scratch.join("openstack");
-        std::fs::create_dir(&directory)?;
+        // Not in the scratch directory, which PostgreSQL's user may not enter.
+        let kept = tempfile::tempdir()?;
+        let directory = kept.path();
         let (keystone, heat) = (free_port()?, free_port()?);
-        let log = scratch.join("openstack.log");
+        let log = directory.join("start.log");
         let path = directory.display().to_string();
         let arguments = [path.as_str(), &keystone.to_string(), &heat.to_string(), "3600"];
         let script = own("../crates/openstack/tests/peers/start.py");
         let mut process = python(&environment, &script, &arguments, &log)?;
         until(&mut process, &log, || directory.join("ready").is_file()).await?;
         let auth_url = format!("http://127.0.0.1:{keystone}/v3");
-        Ok(Some(Self { auth_url, log: directory.join("keystone.log"), _process: process }))
+        Ok(Some(Self { auth_url, log: directory.join("keystone.log"), _process: process, _directory: kept }))
     }
 
     /// Tokens that were asked for by the user of the measurements: not those of Heat itself.
@@ -112,11 +114,11 @@ impl OpenStack {
 pub(super) fn package(scratch: &Path) -> Result<Vec<u8>, Failure> {
     let folder = scratch.join("package");
     copy(&own("vnf/package"), &folder)?;
-    let types = "lib/python3.11/site-packages/tacker/tests/unit/vnfm/infra_drivers/openstack/data/etsi_nfv";
-    if let Some(environment) = tacker_environment() {
-        for entry in std::fs::read_dir(environment.join(types))? {
+    let types = "tacker/tests/unit/vnfm/infra_drivers/openstack/data/etsi_nfv";
+    for packages in tacker_environment().map(|path| site_packages(&path)).transpose()?.into_iter().flatten() {
+        for entry in std::fs::read_dir(packages.join(types))? {
             let entry = entry?;
-            if entry.file_type()?.is_file() {
+            if entry.file_name().to_string_lossy().starts_with("etsi_nfv_sol001_") {
                 std::fs::copy(entry.path(), folder.join("Definitions").join(entry.file_name()))?;
             }
         }
@@ -129,6 +131,17 @@ pub(super) fn package(scratch: &Path) -> Result<Vec<u8>, Failure> {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
     Ok(std::fs::read(archive)?)
+}
+
+/// Where the packages of an environment are: the folder has the version of Python in its name.
+fn site_packages(environment: &Path) -> Result<Option<PathBuf>, Failure> {
+    for version in std::fs::read_dir(environment.join("lib"))? {
+        let path = version?.path().join("site-packages");
+        if path.is_dir() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {

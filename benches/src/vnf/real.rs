@@ -1,17 +1,13 @@
 //! Against a real Keystone and Heat: what a manager adds to Heat's own time, and the tokens that it takes.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use drystone_openstack::{Access, Heat, Keystone, NewStack, State};
-use serde_json::json;
+use drystone_openstack::{Heat, State};
 
 use super::{
     Managers,
     client::{Cloud, Manager, Operation},
-    own,
+    driver,
     peers::OpenStack,
 };
 use crate::{
@@ -30,55 +26,54 @@ const TIMES: usize = 5;
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Measures it.
-pub(super) async fn measure(managers: &Managers, report: &mut Report, scratch: &Path) -> Result<(), Failure> {
-    let Some(openstack) = OpenStack::start(scratch).await? else {
+pub(super) async fn measure(managers: &Managers, report: &mut Report) -> Result<(), Failure> {
+    let Some(openstack) = OpenStack::start().await? else {
         report.say("a real Keystone and Heat are left out; `./dev bench vnf` installs them");
         return Ok(());
     };
-    let bare = bare(&openstack).await?;
-    let cloud = Cloud::new(openstack.auth_url.clone(), PASSWORD);
-    let ours = managed(&managers.ours, &openstack, &cloud).await?;
-    let peer = match &managers.peer {
-        Some(peer) => Some(managed(peer, &openstack, &cloud).await?),
-        None => None,
+    let heat = driver::heat(&openstack.auth_url, PASSWORD)?;
+    let bare = bare(&heat).await?;
+    let before = openstack.tokens()?;
+    let fresh = driver::heat(&openstack.auth_url, PASSWORD)?;
+    let mut took = Vec::new();
+    for number in 0..TIMES {
+        let (made, duration) = driver::make(&fresh, &driver::stack(format!("driver-{number}"))?).await?;
+        took.push(duration);
+        driver::take_away(&heat, &made).await?;
+    }
+    let driven = (Sorted::new(took), openstack.tokens()? - before);
+    let cloud = Cloud::new(&openstack.auth_url, PASSWORD);
+    let through = async |manager: &Option<Manager>| match manager {
+        Some(manager) => managed(manager, &openstack, &cloud).await.map(Some),
+        None => Ok(None),
     };
+    let (ours, peer) = (through(&managers.ours).await?, through(&managers.peer).await?);
+    let alone = bare.median().as_secs_f64();
     let shown = |(took, tokens): &(Sorted, usize)| {
-        let over = took.median().saturating_sub(bare.median()).as_secs_f64();
-        let each = *tokens / TIMES;
-        format!("{:.2} s, {over:.2} s more than Heat alone, tokens {each}", took.median().as_secs_f64())
+        let median = took.median().as_secs_f64();
+        format!("{median:.2} s, {:+.2} s beside Heat alone; tokens for {TIMES}: {tokens}", median - alone)
     };
     report.add(Row {
-        what: format!(
-            "instantiate, real Keystone and Heat (Heat alone {:.2} s)",
-            bare.median().as_secs_f64()
-        ),
-        ours: shown(&ours),
+        what: format!("the driver alone, real Keystone and Heat (Heat alone {alone:.2} s)"),
+        ours: shown(&driven),
+        ..Row::default()
+    });
+    report.add(Row {
+        what: format!("instantiate, real Keystone and Heat (Heat alone {alone:.2} s)"),
+        ours: ours.as_ref().map(shown).unwrap_or_default(),
         peer: peer.as_ref().map(shown).unwrap_or_default(),
-        earlier: "9.9 to 10.8 s, Heat alone 5.8 s, tokens 12 (Tacker 16)",
+        earlier: "9.9 to 10.8 s, Heat alone 5.8 s, 12 tokens each (Tacker 16)",
     });
     Ok(())
 }
 
-/// The same stack without a manager.
-async fn bare(openstack: &OpenStack) -> Result<Sorted, Failure> {
-    let access = Access::new(&openstack.auth_url, "nfv_user", PASSWORD.into(), "nfv");
-    let heat = Heat::new(Keystone::new(access)?);
-    let server = json!({"computeFlavourId": "m1.tiny", "vcImageId": "measured-image", "desired_capacity": 1});
-    let parameters = json!({"nfv": {"VDU": {"web": server, "db": server}}});
-    let parameters = parameters.as_object().cloned().unwrap_or_default();
-    let read = |path: &str| std::fs::read_to_string(own("vnf/package/BaseHOT/small").join(path));
+/// The same stack without a manager, looked at all the time.
+async fn bare(heat: &Heat) -> Result<Sorted, Failure> {
     let mut took = Vec::new();
     // The first one fills Heat's caches.
     for number in 0..=TIMES {
-        let stack = NewStack {
-            name: format!("bare-{number}"),
-            template: read("measured.yaml")?,
-            files: [("web.yaml".to_owned(), read("nested/web.yaml")?)].into(),
-            parameters: parameters.clone(),
-            ..NewStack::default()
-        };
         let began = Instant::now();
-        let made = heat.create(&stack, "bench").await?.stack;
+        let made = heat.create(&driver::stack(format!("bare-{number}"))?, "bench").await?.stack;
         loop {
             let shown = heat.stack(&made).await?;
             match shown.state {
@@ -91,8 +86,7 @@ async fn bare(openstack: &OpenStack) -> Result<Sorted, Failure> {
         if number > 0 {
             took.push(began.elapsed());
         }
-        heat.delete(&made).await?;
-        heat.wait(&made, drystone_openstack::Action::Delete, PATIENCE, &mut |_| ()).await?;
+        driver::take_away(heat, &made).await?;
     }
     Ok(Sorted::new(took))
 }

@@ -61,7 +61,10 @@ async fn a_stack_is_made_once_read_grown_healed_and_deleted() {
     assert_eq!(port.floating, Some("172.24.4.2".parse::<IpAddr>().unwrap()));
     assert_eq!(first.port("vip_CP").unwrap().address(), Some("10.10.0.80".parse::<IpAddr>().unwrap()));
     let volume = first.volumes_of("storage_volume").next().unwrap();
-    assert_eq!((volume.server.as_deref(), volume.device.as_deref()), (Some(storage.id.as_str()), Some("/dev/vdb")));
+    assert_eq!(
+        (volume.server.as_deref(), volume.device.as_deref()),
+        (Some(storage.id.as_str()), Some("/dev/vdb"))
+    );
     assert!(first.servers.iter().all(|server| server.host.is_some() && server.zone.is_some()));
 
     let change = StackChange { parameters: parameters(3), ..StackChange::default() };
