@@ -314,7 +314,8 @@ impl Cloud {
         answered.map_or_else(|refusal| refuse(&refusal), Answer::into_response)
     }
 
-    async fn answer(
+    /// Answers a request; `expired` makes its token worthless first.
+    pub(super) async fn answer(
         self: &Arc<Self>,
         head: &http::request::Parts,
         body: Bytes,

@@ -12,6 +12,7 @@ use super::{
     Cloud, CloudSetup,
     bodies::SimBodies,
     hot::{Template, parse_text},
+    http::{ROUTES, Route},
     model::{Inputs, Pending, Stack},
     operations::{Manner, StackBody},
     plan::{Addresses, Catalogue, Hosts, Realized, World, realize},
@@ -53,7 +54,7 @@ resources:
     properties: {min_size: 0, max_size: 5, desired_capacity: {get_param: size}, resource: {type: node.yaml, properties: {net: net0}}}
 outputs:
   addresses: {value: {get_attr: [group, outputs_list, at]}}
-  first: {value: {if: [big, yes, no]}}
+  first: {value: {if: [big, 'large', 'little']}}
 ";
 
 const NODE: &str = "
@@ -127,7 +128,7 @@ fn a_plan_is_made_of_what_differs() {
         "members of the group come before it"
     );
     assert!(!top.resources.contains_key("more"));
-    assert_eq!(top.outputs["first"].value, "no");
+    assert_eq!(top.outputs["first"].value, "little");
     assert_eq!(top.outputs["addresses"].value, json!(["10.10.0.2", "10.10.0.3"]));
     let levels: Vec<u32> = ["port", "server"].iter().map(|name| top.resources[*name].level).collect();
     assert!(levels[0] < levels[1]);
@@ -186,7 +187,8 @@ fn a_file_that_contains_itself_has_an_end() {
     // Nor is there a way to make one grow without bounds.
     let wide = "{heat_template_version: 2013-05-23, resources: {a: {type: 'OS::Heat::ResourceGroup', properties: {count: 1000, resource_def: {type: node.yaml}}}}}";
     inputs.template = parse_text(wide).unwrap();
-    inputs.files.insert("node.yaml".to_owned(), wide.to_owned());
+    let members = "{heat_template_version: 2013-05-23, resources: {a: {type: 'OS::Heat::None'}, b: {type: 'OS::Heat::None'}}}";
+    inputs.files.insert("node.yaml".to_owned(), members.to_owned());
     assert!(
         plan(&mut Addresses::default(), &BTreeMap::new(), &inputs).unwrap_err().contains("2000 resources")
     );
@@ -207,6 +209,49 @@ fn cloud(directory: &std::path::Path) -> Arc<Cloud> {
     let cloud = cloud.unwrap();
     cloud.resume("http://127.0.0.1:1");
     cloud
+}
+
+/// A request for a route, with something in place of what is open in its path.
+fn request_for(route: &Route, token: Option<&str>) -> http::request::Parts {
+    let path: String =
+        route.path().split('/').filter(|part| !part.is_empty()).fold(String::new(), |path, part| {
+            path + "/" + if part.starts_with('{') { "7b1c0000000000000000000000000000" } else { part }
+        });
+    let mut request =
+        http::Request::builder().method(route.method.clone()).uri(if path.is_empty() { "/" } else { &path });
+    if let Some(token) = token {
+        request = request.header("x-auth-token", token);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+#[tokio::test]
+async fn every_route_refuses_strangers() {
+    let directory = tempfile::tempdir().unwrap();
+    let cloud = cloud(directory.path());
+    let (token, _) = cloud.authenticate(&login()).unwrap();
+    let (mut closed, mut open) = (0, 0);
+    for route in ROUTES.iter() {
+        for stranger in [None, Some(""), Some("gAAAAA"), Some(&token[1..])] {
+            let answer = cloud.answer(&request_for(route, stranger), bytes::Bytes::new(), false).await;
+            let status = answer.err().map(|refusal| refusal.status.as_u16());
+            match (route.is_open(), status) {
+                (true, status) => {
+                    // No body is no login.
+                    assert!(matches!(status, None | Some(400)), "{} {}", route.method, route.path());
+                    open += 1;
+                }
+                (false, status) => {
+                    assert_eq!(status, Some(401), "{} {}", route.method, route.path());
+                    closed += 1;
+                }
+            }
+        }
+    }
+    assert!(closed > 100 && open < 40, "{closed} {open}");
+    // Whoever has a token is told apart only by the project in the path.
+    let mine = cloud.answer(&request_for(&ROUTES[18], Some(&token)), bytes::Bytes::new(), false).await;
+    assert_eq!(mine.err().map(|refusal| refusal.status.as_u16()), Some(403));
 }
 
 #[tokio::test]
