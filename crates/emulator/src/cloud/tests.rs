@@ -231,7 +231,7 @@ async fn every_route_refuses_strangers() {
     let cloud = cloud(directory.path());
     let (token, _) = cloud.authenticate(&login()).unwrap();
     let (mut closed, mut open) = (0, 0);
-    for route in ROUTES.iter() {
+    for route in &ROUTES {
         for stranger in [None, Some(""), Some("gAAAAA"), Some(&token[1..])] {
             let answer = cloud.answer(&request_for(route, stranger), bytes::Bytes::new(), false).await;
             let status = answer.err().map(|refusal| refusal.status.as_u16());
