@@ -246,9 +246,9 @@ impl Cluster {
             other => drop(other.map_err(failed)?),
         }
         let gone = kube::runtime::conditions::is_deleted(&uid);
-        context.wait_for(await_condition(objects, resource.name(), gone)).await?.map(drop).map_err(|error| {
-            StepError::transient(format!("waiting until {} is gone: {error}", resource.id()))
-        })
+        Box::pin(context.wait_for(await_condition(objects, resource.name(), gone))).await?.map(drop).map_err(
+            |error| StepError::transient(format!("waiting until {} is gone: {error}", resource.id())),
+        )
     }
 }
 
