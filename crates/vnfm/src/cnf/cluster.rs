@@ -1,12 +1,16 @@
 //! The Kubernetes of a VNF: reached with what its VIM says, asked for objects of any kind.
 
 use drystone_api::{SYSTEM_NAMESPACE, Site};
-use drystone_engine::action::{StepContext, StepError};
-use k8s_openapi::api::core::v1::Secret;
+use drystone_engine::{
+    action::{StepContext, StepError},
+    reference::describe_kube_error,
+};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{
-        DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions, PropagationPolicy,
+        DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, Preconditions,
+        PropagationPolicy,
     },
     config::{KubeConfigOptions, Kubeconfig},
     discovery::{self, Scope},
@@ -15,7 +19,10 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{INSTANCE_LABEL, manifests::Resource};
-use crate::steps::{Access, OnKubernetes};
+use crate::steps::{Access, OnKubernetes, VimError};
+
+/// Most namespaces that are told of a VIM.
+const MAX_NAMESPACES: u32 = 500;
 
 /// Who writes objects.
 const MANAGER: &str = "drystone-vnfm";
@@ -104,22 +111,47 @@ fn escaped(text: &str) -> String {
     text.bytes().map(escape).collect()
 }
 
+/// A client of a VIM's API.
+async fn client_of(access: &Access, proxy: Option<&str>) -> Result<Client, StepError> {
+    let config = kubeconfig(access, proxy)?;
+    // The error would quote what is secret.
+    let config: Kubeconfig = serde_json::from_value(config)
+        .map_err(|_| StepError::permanent("the VIM connection makes no kubeconfig"))?;
+    let unusable = |why: String| StepError::permanent(format!("the VIM connection is not usable: {why}"));
+    let mut config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| unusable(error.to_string()))?;
+    config.connect_timeout = Some(std::time::Duration::from_secs(5));
+    config.read_timeout = Some(std::time::Duration::from_secs(60));
+    Client::try_from(config).map_err(|error| unusable(error.to_string()))
+}
+
+/// Whether a VIM lets us in: the names of its namespaces.
+///
+/// # Errors
+/// It does not.
+pub async fn namespaces(
+    client: &Client,
+    access: &Access,
+    site: Option<&str>,
+) -> Result<Vec<String>, VimError> {
+    let vim = async {
+        let proxy = proxy_of(client, site).await?;
+        client_of(access, proxy.as_deref()).await
+    };
+    let vim = vim.await.map_err(|error| VimError::Permanent(error.to_string()))?;
+    let namespaces: Api<Namespace> = Api::all(vim);
+    let listed = namespaces.list(&ListParams::default().limit(MAX_NAMESPACES)).await;
+    let listed = listed.map_err(|error| VimError::Transient(describe_kube_error(&error)))?;
+    Ok(listed.items.iter().map(ResourceExt::name_any).collect())
+}
+
 impl Cluster {
     /// The cluster of the step's VNF.
     pub(super) async fn of(context: &StepContext) -> Result<Self, StepError> {
         let ground = OnKubernetes::load(context).await?;
         let proxy = proxy_of(context.client(), ground.gateway.as_deref()).await?;
-        let config = kubeconfig(&ground.access, proxy.as_deref())?;
-        // The error would quote what is secret.
-        let config: Kubeconfig = serde_json::from_value(config)
-            .map_err(|_| StepError::permanent("the VIM connection makes no kubeconfig"))?;
-        let mut config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
-            .await
-            .map_err(|error| StepError::permanent(format!("the VIM connection is not usable: {error}")))?;
-        config.connect_timeout = Some(std::time::Duration::from_secs(5));
-        config.read_timeout = Some(std::time::Duration::from_secs(60));
-        let client = Client::try_from(config)
-            .map_err(|error| StepError::permanent(format!("the VIM connection is not usable: {error}")))?;
+        let client = client_of(&ground.access, proxy.as_deref()).await?;
         Ok(Self { client, ground })
     }
 
@@ -214,9 +246,9 @@ impl Cluster {
             other => drop(other.map_err(failed)?),
         }
         let gone = kube::runtime::conditions::is_deleted(&uid);
-        context.wait_for(await_condition(objects, resource.name(), gone)).await?.map(drop).map_err(|error| {
-            StepError::transient(format!("waiting until {} is gone: {error}", resource.id()))
-        })
+        Box::pin(context.wait_for(await_condition(objects, resource.name(), gone))).await?.map(drop).map_err(
+            |error| StepError::transient(format!("waiting until {} is gone: {error}", resource.id())),
+        )
     }
 }
 

@@ -321,7 +321,9 @@ fn values(replicas: &BTreeMap<String, u32>, given: Option<&Value>) -> Result<Val
     match given {
         None | Some(Value::Null) => {}
         Some(Value::Object(object)) => {
-            object.iter().for_each(|(name, value)| set(&mut values, name, value.clone()))
+            for (name, value) in object {
+                set(&mut values, name, value.clone());
+            }
         }
         Some(Value::Array(list)) => {
             for item in list {

@@ -21,6 +21,7 @@ pub mod pods;
 pub mod readiness;
 pub mod steps;
 
+pub use cluster::namespaces;
 pub use plan::Containers;
 pub use steps::register;
 

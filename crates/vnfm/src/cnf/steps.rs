@@ -256,7 +256,7 @@ pub(super) async fn await_ready(
         Readiness::Ready | Readiness::Failed(_) => true,
     };
     let name = format!("{} {}", workload.kind, workload.name);
-    let waited = context.wait_for(await_condition(objects, &workload.name, settled)).await?;
+    let waited = Box::pin(context.wait_for(await_condition(objects, &workload.name, settled))).await?;
     let found = waited.map_err(|error| StepError::transient(format!("waiting for {name}: {error}")))?;
     match seen(found.as_ref()) {
         Readiness::Ready => Ok(()),
@@ -371,7 +371,7 @@ impl Action for DeletePods {
         }
         for (name, uid) in &leaving {
             let gone = kube::runtime::conditions::is_deleted(uid);
-            let waited = context.wait_for(await_condition(pods.clone(), name, gone)).await?;
+            let waited = Box::pin(context.wait_for(await_condition(pods.clone(), name, gone))).await?;
             waited.map_err(|error| {
                 StepError::transient(format!("waiting until pod {name} is gone: {error}"))
             })?;

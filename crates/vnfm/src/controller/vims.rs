@@ -12,6 +12,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::{Failure, World, prepare::uses};
 use crate::{
+    cnf,
     plan::connection::connection_info,
     steps::{Access, VimDriver, VimError, secret_values},
 };
@@ -54,9 +55,6 @@ impl Reconciler for Vims {
         if !has_finalizer(&current, VIM_FINALIZER) {
             current = add_finalizer(&api, &current, VIM_FINALIZER).await?;
         }
-        if vim.spec.kind != VimType::OpenStack {
-            return Ok(Requeue::OnChange);
-        }
         let found = self.ask(&vim).await;
         let wanted = report(&current, &found);
         update_status(&api, &current, |status| {
@@ -91,11 +89,17 @@ impl Vims {
             })?;
             access.secrets = secret_values(&secret);
         }
-        let session = self.driver.session(&access)?;
-        let asked = tokio::time::timeout(DEADLINE, session.check()).await;
-        asked.unwrap_or_else(|_| {
-            Err(VimError::Transient(format!("no answer within {} s", DEADLINE.as_secs())))
-        })
+        let asked = async {
+            match vim.spec.kind {
+                VimType::OpenStack => self.driver.session(&access)?.check().await,
+                VimType::Kubernetes => {
+                    let gateway = vim.spec.gateway.as_deref();
+                    Ok((cnf::namespaces(&self.client, &access, gateway).await?, None))
+                }
+            }
+        };
+        let late = || VimError::Transient(format!("no answer within {} s", DEADLINE.as_secs()));
+        tokio::time::timeout(DEADLINE, asked).await.unwrap_or_else(|_| Err(late()))
     }
 }
 

@@ -60,6 +60,10 @@ async fn a_function_is_made_scaled_healed_and_ended() {
     assert!(!after.contains(&before[0]) && after.contains(&before[1]), "{before:?} became {after:?}");
     assert!(!lab.components("web").await.contains(&victim));
 
+    let vim = lab.api::<drystone_api::nfv::Vim>().get("cluster").await.unwrap().status.unwrap();
+    assert_eq!(vim.state, drystone_api::nfv::VimState::Active);
+    assert!(vim.regions.contains(&"default".to_owned()), "{vim:?}");
+
     lab.must("web", LcmOperationType::Terminate, json!({"terminationType": "FORCEFUL"})).await;
     assert!(lab.pods().await.is_empty());
     assert!(lab.api::<Deployment>().get_opt("web").await.unwrap().is_none());

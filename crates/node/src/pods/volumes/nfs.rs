@@ -345,6 +345,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_kernels_client_is_told_all_and_quoted() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("mount.nfs");
+        let script = "#!/bin/sh\necho \"$@\" >\"$2/told\"\n[ \"$1\" = 192.0.2.1:/x ] && exit 0\necho mount.nfs: access denied >&2\nexit 32\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let place = directory.path();
+        let mut export = Export { server: "192.0.2.1".into(), path: "/x".into() };
+        by_kernel(&program, &export, &["nfsvers=4.1".into(), "ro".into()], place).await.unwrap();
+        let told = fs::read_to_string(place.join("told")).unwrap();
+        assert_eq!(told.trim(), format!("192.0.2.1:/x {} -o nfsvers=4.1,ro", place.display()));
+        export.path = "/y".into();
+        let error = by_kernel(&program, &export, &[], place).await.unwrap_err();
+        assert_eq!(error.to_string(), "mounting 192.0.2.1:/y: mount.nfs: access denied");
+    }
+
+    #[tokio::test]
     async fn a_client_that_fails_is_quoted() {
         let said = attempt(&["/bin/sh", "-c", "echo first; echo server said no >&2; exit 1"], &[]).await;
         assert_eq!(said, "mounting 192.0.2.1:/x: server said no");
