@@ -284,10 +284,11 @@ impl Cluster {
         let end = tokio::time::Instant::now() + patience;
         let mut pause = Duration::from_millis(250);
         let session = loop {
-            let error = match context.wait_for(Session::connect(&target, Timeouts::default())).await? {
-                Ok(session) => break session,
-                Err(error) => error,
-            };
+            let error =
+                match Box::pin(context.wait_for(Session::connect(&target, Timeouts::default()))).await? {
+                    Ok(session) => break session,
+                    Err(error) => error,
+                };
             // A password that is not accepted may be one that cloud-init has yet to set.
             let passes =
                 !error.is_permanent() || (learns && matches!(error, SshError::Authentication { .. }));

@@ -220,7 +220,7 @@ impl HookPlan<'_> {
                 ));
             }
         }
-        let with_storage = self.storage(&[first.clone()], &begun);
+        let with_storage = self.storage(std::slice::from_ref(first), &begun);
         let mut all = [prepared, joined, with_storage].concat();
         all.retain(|id| !id.contains("/prepare/"));
         let task = Task { via: vec![first.clone()], ..self.task(None) };
