@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, Once, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -184,14 +184,8 @@ fn in_words(error: &reqwest::Error) -> String {
 
 /// One client for all subscribers. It follows no redirection: a subscriber says where he is.
 fn client() -> Result<&'static reqwest::Client, CallbackError> {
-    static PROVIDER: Once = Once::new();
     static CLIENT: OnceLock<Option<reqwest::Client>> = OnceLock::new();
-    PROVIDER.call_once(|| {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Losing a race against another part of the process is as good: it installed the same.
-            drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        }
-    });
+    drystone_identity::tls::install_crypto_provider();
     let made = CLIENT.get_or_init(|| {
         let builder = reqwest::Client::builder()
             .timeout(TIMEOUT)

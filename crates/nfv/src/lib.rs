@@ -7,6 +7,7 @@
 //! | [`routes`] | what is served, as data |
 //! | `feed` | copies of the resources, with an index, kept current by watches |
 //! | `render` | from resources to bodies; pure |
+//! | [`foresight`] | what is asked about an operation before it is written down |
 //! | `instances`, `operations` | what is done with VNFs becomes `VnfLcmOperation`s |
 //! | `packages`, [`content`] | VNF packages, and where their content lies |
 //! | `subscriptions`, [`notify`] | who wants to be told what, and telling it until it is heard |
@@ -20,6 +21,7 @@ mod callback;
 pub mod content;
 pub mod door;
 mod feed;
+pub mod foresight;
 mod instances;
 pub mod notify;
 mod openapi;

@@ -109,6 +109,13 @@ impl Problem {
     }
 }
 
+impl From<ProblemDetails> for Problem {
+    fn from(details: ProblemDetails) -> Self {
+        let status = StatusCode::from_u16(details.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self::new(status, details.detail)
+    }
+}
+
 impl From<FilterError> for Problem {
     fn from(error: FilterError) -> Self {
         Self::bad_request(error.to_string())

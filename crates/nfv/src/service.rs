@@ -16,6 +16,7 @@ use crate::{
     callback::Callbacks,
     content::Content,
     door::{Access, Denied, Door},
+    foresight::Foresight,
     feed::{Feed, Listing, Room, Shown},
     openapi,
     problem::Problem,
@@ -41,6 +42,8 @@ pub struct Config {
     pub door: Arc<dyn Door>,
     /// Where the content of packages lies.
     pub content: Arc<dyn Content>,
+    /// Who is asked whether operations can be carried out; without, they fail later.
+    pub foresight: Option<Arc<dyn Foresight>>,
     /// Whether whoever subscribes is called first, to see whether somebody answers there.
     pub test_callbacks: bool,
 }
@@ -60,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) feed: Feed,
     pub(crate) around: Arc<Around>,
     pub(crate) content: Arc<dyn Content>,
+    pub(crate) foresight: Option<Arc<dyn Foresight>>,
     pub(crate) callbacks: Option<Callbacks>,
     routes: RouteTable,
     door: Arc<dyn Door>,
@@ -81,6 +85,7 @@ impl Nfv {
             feed,
             around,
             content: config.content,
+            foresight: config.foresight,
             callbacks: config.test_callbacks.then(Callbacks::default),
             routes: RouteTable::default(),
             door: config.door,

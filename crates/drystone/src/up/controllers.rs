@@ -11,7 +11,7 @@ use drystone_csar::Library;
 use drystone_engine::{
     action::ActionRegistry,
     events::{EventRecorder, EventSink},
-    harness::Caches,
+    harness::{Caches, ControllerConfig},
     leader::{LeaderConfig, lead},
     operations::{OperationController, OperationControllerConfig},
     runner::{Engine, EngineConfig},
@@ -19,9 +19,13 @@ use drystone_engine::{
 use drystone_fabric::{FabricConfig, FabricManager, addresses::AddressDaemon, agents::AgentTrees};
 use drystone_images::Images;
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
+use drystone_nfv::Notifier;
 use drystone_ofmf::Ofmf;
 use drystone_software::controller::SoftwareConfig;
-use drystone_vnfm::controller::LifecycleConfig;
+use drystone_vnfm::{
+    controller::{Foresight, LifecycleConfig},
+    packages::PackagesConfig,
+};
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -95,6 +99,15 @@ pub(crate) fn start(
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let software = software::prepare(&mut actions, keys, args.data(), redfish.caches(), events.clone())?;
     let lifecycle = vnfm::prepare(&mut actions, packages, images)?;
+    let foresight = Foresight::new(client.clone(), &redfish.caches(), lifecycle.clone());
+    server.nfv.start(&server.api, &client, &redfish.caches(), packages, foresight);
+    let notifier =
+        Notifier::new(client.clone(), &redfish.caches(), &format!("https://{}", server.address));
+    let onboarding = PackagesConfig {
+        library: packages.clone(),
+        may_be_local: args.vnf_packages_from_loopback,
+        controller: ControllerConfig::default(),
+    };
     let metal = MetalConfig {
         ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
@@ -119,6 +132,8 @@ pub(crate) fn start(
         cluster,
         software,
         lifecycle,
+        onboarding,
+        notifier,
         events,
     };
     // With a store of its own there is no other Drystone that could be at work; the store is locked.
@@ -143,13 +158,27 @@ struct Domains {
     cluster: ClusterConfig,
     software: SoftwareConfig,
     lifecycle: LifecycleConfig,
+    onboarding: PackagesConfig,
+    notifier: Notifier,
     events: Arc<dyn EventSink>,
 }
 
 impl Domains {
     /// Runs them until `shutdown`.
     async fn run(self, shutdown: CancellationToken) {
-        let Self { client, caches, actions, metal, fabric, cluster, software, lifecycle, events } = self;
+        let Self {
+            client,
+            caches,
+            actions,
+            metal,
+            fabric,
+            cluster,
+            software,
+            lifecycle,
+            onboarding,
+            notifier,
+            events,
+        } = self;
         let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
         let operations =
             OperationController::new(client.clone(), engine, OperationControllerConfig::default());
@@ -172,6 +201,8 @@ impl Domains {
             drystone_cluster::run(client.clone(), cluster, shutdown.clone()),
             drystone_software::controller::run(client.clone(), software, shutdown.clone()),
             drystone_vnfm::controller::run(client.clone(), &caches, lifecycle, shutdown.clone()),
+            drystone_vnfm::packages::run(client.clone(), &caches, onboarding, shutdown.clone()),
+            notifier.run(shutdown.clone()),
             super::site_controllers::run(client, events, shutdown),
         );
     }

@@ -6,6 +6,7 @@ mod controllers;
 mod images;
 pub(crate) mod join;
 mod metal;
+mod nfv;
 pub(crate) mod pki;
 mod redfish;
 pub(crate) mod seal;
@@ -86,6 +87,10 @@ pub(crate) struct UpArgs {
     boot_listen: SocketAddr,
     #[command(flatten)]
     agents: agents::AgentOptions,
+    /// VNF packages may be fetched from this machine itself, and from its links: whoever may name a URL reaches through it what only
+    /// this machine reaches
+    #[arg(long)]
+    vnf_packages_from_loopback: bool,
     /// How hosts are provisioned
     #[command(flatten)]
     metal: metal::MetalArgs,

@@ -28,7 +28,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{agents::AgentOptions, pki::Keys, redfish::Redfish, seal};
+use super::{agents::AgentOptions, nfv, pki::Keys, redfish::Redfish, seal};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -45,6 +45,8 @@ pub(crate) struct Server {
     pub(crate) identity: Arc<ServerIdentity>,
     /// Where the Redfish service is mounted.
     pub(crate) redfish: Redfish,
+    /// Where the SOL003 service is mounted.
+    pub(crate) nfv: nfv::Mount,
     /// Where agents on hosts report.
     pub(crate) agents: AgentDesk,
     /// The image store.
@@ -115,10 +117,11 @@ pub(crate) async fn start(
         drystone_fabric::http::router(AddressDaemon::new(client.clone()), Arc::new(ByPolicy(api.clone())));
     let join = super::join::router(client, keys, data);
     let redfish = Redfish::default();
+    let nfv = nfv::Mount::default();
     let (images, agent) = super::images::open(&data.join("images"), &api, keys, address)?;
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent).merge(join);
     let router = router.merge(seal::router(api.clone(), store));
-    let router = router.merge(agents.router());
+    let router = router.merge(agents.router()).merge(nfv.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -130,7 +133,7 @@ pub(crate) async fn start(
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, redfish, agents, images, serving })
+    Ok(Server { api, address, plain_address, identity, redfish, nfv, agents, images, serving })
 }
 
 /// Listens; `option` is how the user says where.

@@ -1,5 +1,7 @@
 //! An operation begins: it is written down, then it takes the instance, or nothing is left of it.
 
+use std::sync::Arc;
+
 use drystone_api::nfv::{
     PARAMETERS_KEY, VNF_INSTANCE_LABEL, VnfInstance, VnfLcmOperation, VnfLcmOperationSpec,
 };
@@ -64,6 +66,7 @@ impl Nfv {
         let name = format!("vnf-op-{}", Uuid::new_v4());
         let (told, has_secrets) = mask_object(&parameters);
         let secret = has_secrets.then(|| format!("{name}-parameters"));
+        // Whoever plans it looks at what everybody may see of it: what is secret changes no plan.
         let mut object = VnfLcmOperation::new(
             &name,
             VnfLcmOperationSpec {
@@ -80,6 +83,9 @@ impl Nfv {
             object.labels_mut().insert(VNF_INSTANCE_LABEL.to_owned(), instance.name_any());
         }
         let operations: Api<VnfLcmOperation> = Api::namespaced(self.0.client.clone(), &namespace);
+        if let Some(foresight) = &self.0.foresight {
+            foresight.check(Arc::new(instance.clone()), &object)?;
+        }
         let written = operations.create(&PostParams::default(), &object).await?;
         if let Some(secret) = secret {
             let whole = serde_json::to_vec(&parameters).map_err(|error| Problem::internal(&error))?;

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::body::Body;
-use drystone_api::SYSTEM_NAMESPACE;
+use drystone_api::{
+    SYSTEM_NAMESPACE,
+    nfv::{VnfInstance, VnfLcmOperation},
+};
 use drystone_apiserver::{ApiServer, Config as ServerConfig, Profile};
 use drystone_engine::harness::Caches;
 use drystone_identity::{
@@ -15,7 +18,9 @@ use drystone_identity::{
 use drystone_nfv::{
     Config, Nfv, Notifier,
     door::{Access, Decision, Denied, Door},
+    foresight::Foresight,
 };
+use drystone_sol003::types::ProblemDetails;
 use drystone_store::embedded::{EmbeddedStore, Options};
 use http::{HeaderMap, Request, StatusCode, request::Parts};
 use http_body_util::BodyExt as _;
@@ -69,6 +74,19 @@ impl Door for ByApiServer {
                 Err(Denied::Forbidden(attributes.to_string()))
             }
         })
+    }
+}
+
+/// Plans whatever is asked, but for one flavour.
+struct Forbidding;
+
+impl Foresight for Forbidding {
+    fn check(&self, _instance: Arc<VnfInstance>, operation: &VnfLcmOperation) -> Result<(), ProblemDetails> {
+        if operation.spec.parameters.get("flavourId").is_none_or(|flavour| flavour != "unknown") {
+            return Ok(());
+        }
+        let detail = "flavourId: the VNFD has no flavour unknown".to_owned();
+        Err(ProblemDetails { status: 400, detail, ..ProblemDetails::default() })
     }
 }
 
@@ -134,6 +152,7 @@ impl World {
         let config = Config {
             door: Arc::new(ByApiServer(server.clone())),
             content: Arc::new(library.clone()),
+            foresight: Some(Arc::new(Forbidding)),
             test_callbacks,
         };
         let caches = Caches::new(client.clone(), stop.clone());

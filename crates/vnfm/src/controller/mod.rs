@@ -19,6 +19,7 @@ use drystone_engine::{
     operations::{FollowError, StartError},
     reference::{ObjectKey, describe_kube_error},
 };
+use drystone_sol003::types::ProblemDetails;
 use instances::Instances;
 use kube::Client;
 use occurrences::Occurrences;
@@ -101,6 +102,31 @@ enum Failure {
     Start(#[from] StartError),
     #[error(transparent)]
     Order(#[from] FollowError),
+}
+
+/// What the controllers would make of an operation that is not written down yet. Cheap to clone.
+#[derive(Clone)]
+pub struct Foresight(Arc<Occurrences>);
+
+impl std::fmt::Debug for Foresight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Foresight").finish_non_exhaustive()
+    }
+}
+
+impl Foresight {
+    /// By the same packages, drivers and VIMs as the controllers. Must be called inside a Tokio runtime.
+    pub fn new(client: Client, caches: &Caches, config: LifecycleConfig) -> Self {
+        Self(Arc::new(Occurrences { client, world: World::of(caches), config }))
+    }
+
+    /// Plans an operation, and does nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it, as an occurrence of it would say.
+    pub fn check(&self, instance: Arc<VnfInstance>, operation: &VnfLcmOperation) -> Result<(), ProblemDetails> {
+        self.0.plan(operation, instance).map(drop).map_err(|problem| problem.details())
+    }
 }
 
 /// Runs the controllers of the life cycle until `shutdown`. To be run by one process at a time, as the engine is.

@@ -126,7 +126,7 @@ impl Occurrences {
         Ok(())
     }
 
-    fn plan(
+    pub(super) fn plan(
         &self,
         occurrence: &VnfLcmOperation,
         instance: Arc<VnfInstance>,

@@ -79,7 +79,7 @@ pub fn resolve(
             key: key.clone(),
             info: info.clone(),
             // What is secret may be only there: an instance keeps how its VIM is reached, and not as whom.
-            vim: named.map(|vim| vim.name_any()),
+            vim: named.map(kube::ResourceExt::name_any),
             gateway: named.and_then(|vim| vim.spec.gateway.clone()),
         }),
         (false, Some(vim)) => {

@@ -72,7 +72,7 @@ impl Action for RegisterVim {
         let connection = VimConnectionInfo {
             vim_id: Some(uid),
             vim_type: VIM_TYPE.to_owned(),
-            interface_info: object(json!({"endpoint": url.text, "ssl_ca_cert": administrator.authority})),
+            interface_info: object(&json!({"endpoint": url.text, "ssl_ca_cert": administrator.authority})),
             ..VimConnectionInfo::default()
         };
         let patch = InstancePatch {
@@ -94,7 +94,7 @@ impl Action for RegisterVim {
     }
 }
 
-fn object(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+fn object(value: &serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
