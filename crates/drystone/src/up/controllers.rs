@@ -101,8 +101,7 @@ pub(crate) fn start(
     let lifecycle = vnfm::prepare(&mut actions, packages, images)?;
     let foresight = Foresight::new(client.clone(), &redfish.caches(), lifecycle.clone());
     server.nfv.start(&server.api, &client, &redfish.caches(), packages, foresight);
-    let notifier =
-        Notifier::new(client.clone(), &redfish.caches(), &format!("https://{}", server.address));
+    let notifier = Notifier::new(client.clone(), &redfish.caches(), &format!("https://{}", server.address));
     let onboarding = PackagesConfig {
         library: packages.clone(),
         may_be_local: args.vnf_packages_from_loopback,

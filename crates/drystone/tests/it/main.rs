@@ -10,6 +10,7 @@ mod etcd;
 mod faults;
 mod images;
 mod machine;
+mod nfv;
 mod process;
 mod search;
 mod secrets;

@@ -78,6 +78,7 @@ impl Nfv {
                 ..VnfLcmOperationSpec::default()
             },
         );
+        object.metadata.namespace = Some(namespace.clone());
         object.labels_mut().insert(INSTANCE_UID_LABEL.to_owned(), instance.uid().unwrap_or_default());
         if instance.name_any().len() <= LONGEST_LABEL {
             object.labels_mut().insert(VNF_INSTANCE_LABEL.to_owned(), instance.name_any());
