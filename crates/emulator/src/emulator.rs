@@ -321,12 +321,24 @@ fn make_backend(
             });
             Ok(Arc::new(SimBackend::new(known)))
         }
-        BackendKind::Netns => Ok(Arc::new(make_namespaces(config, state, false)?)),
+        BackendKind::Netns => {
+            let namespaces = make_namespaces(config, state, false)?;
+            if !site.hosts.iter().any(|host| host.virtual_machine) {
+                return Ok(Arc::new(namespaces));
+            }
+            let state_directory = state.path().to_owned();
+            Ok(Arc::new(QemuBackend::new(QemuConfig {
+                state_directory,
+                network: Some(namespaces),
+                mixed: true,
+            })))
+        }
         BackendKind::Qemu => {
             // Namespaces need root, and hosts a way to Drystone; else they are behind QEMU's own address translation.
             let root = nix::unistd::geteuid().is_root() && site.gateway.is_some();
             let network = root.then(|| make_namespaces(config, state, true)).transpose()?;
-            Ok(Arc::new(QemuBackend::new(QemuConfig { state_directory: state.path().to_owned(), network })))
+            let state_directory = state.path().to_owned();
+            Ok(Arc::new(QemuBackend::new(QemuConfig { state_directory, network, mixed: false })))
         }
     }
 }

@@ -126,9 +126,8 @@ fn load_drivers() {
         "nft_masq",
         "nf_conntrack",
     ];
-    for alias in aliases.iter().map(String::as_str).chain(always) {
-        let _ = Command::new("modprobe").args(["-q", alias]).status();
-    }
+    // One process for all: there are hundreds of aliases, and starting a process takes a while where processors are emulated.
+    let _ = Command::new("modprobe").args(["-a", "-q", "--"]).args(always).args(&aliases).status();
 }
 
 fn collect_aliases(directory: &Path, depth: u32, aliases: &mut Vec<String>) {
