@@ -19,6 +19,7 @@ mod host;
 mod host_firmware;
 mod host_software;
 mod icn;
+pub mod nfv;
 mod operation;
 pub mod quantity;
 mod reference;
@@ -180,6 +181,11 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         Site::crd(),
         SoftwareSet::crd(),
         Switch::crd(),
+        nfv::Vim::crd(),
+        nfv::VnfInstance::crd(),
+        nfv::VnfLcmOperation::crd(),
+        nfv::VnfPackage::crd(),
+        nfv::VnfSubscription::crd(),
         Zone::crd(),
     ]
 }

@@ -8,7 +8,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterNetwork, ClusterPhase, Distribution, HostImage, quantity::TimeSpan};
+use crate::{
+    ClusterNetwork, ClusterPhase, Distribution, HostImage, KubeadmSettings, ScriptSettings,
+    quantity::TimeSpan,
+};
 
 /// A place with servers and fabrics.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +105,15 @@ pub struct SiteCluster {
     /// Which Kubernetes is brought up.
     #[serde(default)]
     pub distribution: Distribution,
+    /// What the hosts are provisioned with. Without it they boot a medium with the cluster's user data and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<HostImage>,
+    /// For distribution `Kubeadm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeadm: Option<KubeadmSettings>,
+    /// For distribution `Script`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<ScriptSettings>,
     /// Addresses.
     #[serde(default)]
     pub network: ClusterNetwork,

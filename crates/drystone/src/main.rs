@@ -1,5 +1,6 @@
 //! `drystone`: one program for all of it. The first argument, or the name it is called by, says which part it plays.
 
+mod admission;
 mod cli;
 mod command;
 mod demo;

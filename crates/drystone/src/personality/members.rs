@@ -11,9 +11,10 @@ use axum::{
 };
 use drystone_apiserver::ApiServer;
 use drystone_cluster::{bootstrap::EtcdConfig, steps::members::MEMBERS_PATH};
-use drystone_identity::{UserInfo, rbac::Attributes};
 use drystone_store::etcd::{EtcdStore, Member, MembershipError};
 use serde_json::{Value, json};
+
+use crate::admission::{admit, status};
 
 /// The front door.
 #[derive(Clone)]
@@ -31,14 +32,6 @@ pub(super) fn router(api: ApiServer, store: Arc<EtcdStore>) -> Router {
         .with_state(Front { api, store })
 }
 
-fn status(code: StatusCode, reason: &str, message: &str) -> Response {
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": code.as_u16(),
-    });
-    (code, Json(body)).into_response()
-}
-
 fn failure(error: &MembershipError) -> Response {
     status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", &error.to_string())
 }
@@ -48,20 +41,6 @@ fn done() -> Response {
 }
 
 impl Front {
-    /// Lets those in whom the cluster's access policy lets do `verb` here.
-    async fn admit(&self, parts: &Parts, verb: &str) -> Result<(), Response> {
-        let unauthorized = || status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized");
-        let user = self.api.authenticate(parts).await.map_err(|_| unauthorized())?;
-        if user.name == UserInfo::anonymous().name {
-            return Err(unauthorized());
-        }
-        let attributes = Attributes::path(&user, verb, MEMBERS_PATH);
-        if self.api.authorize(&attributes).allowed {
-            return Ok(());
-        }
-        Err(status(StatusCode::FORBIDDEN, "Forbidden", &attributes.to_string()))
-    }
-
     /// The member at an address.
     async fn find(&self, address: IpAddr) -> Result<Option<Member>, Response> {
         let url = EtcdConfig::peer_url(address);
@@ -78,7 +57,7 @@ fn shown(member: &Member) -> Value {
 }
 
 async fn list(State(front): State<Front>, parts: Parts) -> Response {
-    if let Err(refusal) = front.admit(&parts, "get").await {
+    if let Err(refusal) = admit(&front.api, &parts, "get", MEMBERS_PATH).await {
         return refusal;
     }
     match front.store.members().await {
@@ -91,7 +70,7 @@ async fn list(State(front): State<Front>, parts: Parts) -> Response {
 }
 
 async fn add(State(front): State<Front>, Path(address): Path<IpAddr>, parts: Parts) -> Response {
-    if let Err(refusal) = front.admit(&parts, "put").await {
+    if let Err(refusal) = admit(&front.api, &parts, "put", MEMBERS_PATH).await {
         return refusal;
     }
     match front.store.add_learner(&EtcdConfig::peer_url(address)).await {
@@ -101,7 +80,7 @@ async fn add(State(front): State<Front>, Path(address): Path<IpAddr>, parts: Par
 }
 
 async fn promote(State(front): State<Front>, Path(address): Path<IpAddr>, parts: Parts) -> Response {
-    if let Err(refusal) = front.admit(&parts, "post").await {
+    if let Err(refusal) = admit(&front.api, &parts, "post", MEMBERS_PATH).await {
         return refusal;
     }
     let member = match front.find(address).await {
@@ -119,7 +98,7 @@ async fn promote(State(front): State<Front>, Path(address): Path<IpAddr>, parts:
 }
 
 async fn remove(State(front): State<Front>, Path(address): Path<IpAddr>, parts: Parts) -> Response {
-    if let Err(refusal) = front.admit(&parts, "delete").await {
+    if let Err(refusal) = admit(&front.api, &parts, "delete", MEMBERS_PATH).await {
         return refusal;
     }
     let member = match front.find(address).await {

@@ -11,14 +11,15 @@ use axum::{
 };
 use clap::Args;
 use drystone_apiserver::ApiServer;
-use drystone_identity::{UserInfo, rbac::Attributes};
 use drystone_sealing::{
     KeySealer, SealedStore, SealingKey,
     keeper::{self, DEFAULT_PCRS, FileSealer, TpmSealer},
 };
-use serde_json::json;
 
-use crate::command::Failure;
+use crate::{
+    admission::{admit, status},
+    command::Failure,
+};
 
 /// Path of the front door.
 pub(crate) const PATH: &str = "/secrets-at-rest";
@@ -111,28 +112,7 @@ pub(crate) fn router(api: ApiServer, store: Arc<SealedStore>) -> Router {
         .with_state(Front { api, store })
 }
 
-fn status(code: StatusCode, reason: &str, message: &str) -> Response {
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": code.as_u16(),
-    });
-    (code, Json(body)).into_response()
-}
-
 impl Front {
-    async fn admit(&self, parts: &Parts, verb: &str) -> Result<(), Response> {
-        let unauthorized = || status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized");
-        let user = self.api.authenticate(parts).await.map_err(|_| unauthorized())?;
-        if user.name == UserInfo::anonymous().name {
-            return Err(unauthorized());
-        }
-        let attributes = Attributes::path(&user, verb, PATH);
-        if self.api.authorize(&attributes).allowed {
-            return Ok(());
-        }
-        Err(status(StatusCode::FORBIDDEN, "Forbidden", &attributes.to_string()))
-    }
-
     async fn answer(&self) -> Response {
         match self.store.status().await {
             Ok(found) => Json(found).into_response(),
@@ -142,14 +122,14 @@ impl Front {
 }
 
 async fn show(State(front): State<Front>, parts: Parts) -> Response {
-    match front.admit(&parts, "get").await {
+    match admit(&front.api, &parts, "get", PATH).await {
         Ok(()) => front.answer().await,
         Err(refusal) => refusal,
     }
 }
 
 async fn rotate(State(front): State<Front>, parts: Parts) -> Response {
-    if let Err(refusal) = front.admit(&parts, "post").await {
+    if let Err(refusal) = admit(&front.api, &parts, "post", PATH).await {
         return refusal;
     }
     match front.store.rotate().await {

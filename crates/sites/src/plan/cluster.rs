@@ -135,6 +135,9 @@ pub fn plan(site: &Site, hosts: &[ListedHost], cluster: Option<&Cluster>) -> Clu
         workers: vec![workers],
         network: wanted.network.clone(),
         distribution: Clone::clone(&wanted.distribution),
+        image: wanted.image.clone(),
+        kubeadm: wanted.kubeadm.clone(),
+        script: wanted.script.clone(),
         ..ClusterSpec::default()
     };
     ClusterPlan::Declare { spec: Box::new(spec), note: notes.join("; ") }

@@ -1,4 +1,6 @@
-use drystone_api::{ClusterMember, SiteCluster, SiteSpec};
+use drystone_api::{
+    ClusterMember, Distribution, HostImage, KubeadmSettings, ScriptSettings, SiteCluster, SiteSpec,
+};
 use proptest::prelude::*;
 
 use super::{HostState::*, *};
@@ -54,6 +56,24 @@ fn a_new_site_is_installed_when_every_host_is_settled() {
     assert_eq!((control_planes.as_str(), count, workers.as_str(), note.as_str()), ("c1", 2, "s1 w1", ""));
     let (.., note) = shown(plan(&site(), &list[..3], None));
     assert_eq!(note, "1 of 2 workers: w2 have failed, and no spare is left");
+}
+
+#[test]
+fn the_cluster_gets_what_the_site_says_of_its_kubernetes() {
+    let mut site = site();
+    let wanted = SiteCluster {
+        distribution: Distribution::Kubeadm,
+        kubeadm: Some(KubeadmSettings::default()),
+        script: Some(ScriptSettings::default()),
+        image: Some(HostImage { url: "http://images/debian.raw".to_owned(), ..HostImage::default() }),
+        ..SiteCluster::default()
+    };
+    site.spec.cluster = Some(wanted.clone());
+    let ClusterPlan::Declare { spec, .. } = plan(&site, &hosts(&[("c1", Usable)]), None) else {
+        panic!("a settled list makes a cluster")
+    };
+    assert_eq!(spec.distribution, wanted.distribution);
+    assert_eq!((spec.kubeadm, spec.script, spec.image), (wanted.kubeadm, wanted.script, wanted.image));
 }
 
 #[test]
