@@ -481,23 +481,36 @@ impl Action for Deprovision {
 
 async fn deprovision(context: &StepContext, name: &str) -> Result<(), StepError> {
     let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+    empty(context, &hosts, name).await?;
+    declare(&hosts, name, json!({"networkData": null})).await.map(drop)
+}
+
+/// Changes what is wanted of a host; false if there is no such host any more.
+async fn declare(hosts: &Api<BareMetalHost>, name: &str, spec: serde_json::Value) -> Result<bool, StepError> {
+    match hosts.patch(name, &PatchParams::default(), &Patch::Merge(&json!({"spec": spec}))).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(StepError::from_kube("declaring that the host is to be off", &error)),
+    }
+}
+
+/// Takes the system from a host, and waits until it is off and clean. Its network data stay meanwhile: the agent that cleans its disks needs an
+/// address too.
+async fn empty(context: &StepContext, hosts: &Api<BareMetalHost>, name: &str) -> Result<(), StepError> {
     let hopeless = |host: &BareMetalHost| {
         host.status.as_ref().is_some_and(drystone_api::BareMetalHostStatus::is_hopeless)
     };
     let before = hosts.get_opt(name).await;
     let before = before.map_err(|error| StepError::from_kube("reading the host", &error))?;
-    let patch = json!({"spec": {"image": null, "userData": null, "networkData": null, "online": false}});
-    match hosts.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-        Err(error) => return Err(StepError::from_kube("declaring that the host is to be off", &error)),
+    if !declare(hosts, name, json!({"image": null, "userData": null, "online": false})).await? {
+        return Ok(());
     }
     if before.as_ref().is_some_and(hopeless) {
         // It is out of the zone and out of the pools; nobody is helped by waiting for its repair.
         context.log("the host has failed again and again; it is left to its controller");
         return Ok(());
     }
-    wait_until(context, hosts, name, |host: Option<&BareMetalHost>| {
+    wait_until(context, hosts.clone(), name, |host: Option<&BareMetalHost>| {
         if host.is_some_and(hopeless) {
             return Verdict::Done(());
         }
