@@ -4,6 +4,7 @@ mod boot;
 mod containers;
 mod gateway;
 mod isolation;
+mod kernel_nfs;
 mod rack;
 mod restart;
 mod site;
