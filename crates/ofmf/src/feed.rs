@@ -20,10 +20,14 @@ use drystone_engine::{
 };
 use drystone_redfish::tree::{Item, Tree};
 use futures::{StreamExt as _, stream::SelectAll};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Resource, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::render;
+use crate::{
+    names::{SYSTEMS, id_of},
+    render,
+};
 pub use sources::Sources;
 
 /// What was shown of an object last.
@@ -120,6 +124,22 @@ impl Feed {
     }
 
     fn show(&self, kind: KindOf, key: &ObjectKey) {
+        if !matches!(kind, KindOf::Host | KindOf::Composition) {
+            return self.show_alone(kind, key);
+        }
+        // Aggregates show those of their elements that are there.
+        let system = format!("{SYSTEMS}/{}", id_of(key));
+        let was_there = self.tree.contains(&system);
+        self.show_alone(kind, key);
+        if self.tree.contains(&system) != was_there {
+            let has = |aggregate: &ConfigMap| render::aggregation::elements_of(aggregate).contains(&system);
+            for aggregate in self.sources.aggregates.list_where(has) {
+                self.show_aggregate(&ObjectKey::of(aggregate.as_ref()));
+            }
+        }
+    }
+
+    fn show_alone(&self, kind: KindOf, key: &ObjectKey) {
         let sources = &self.sources;
         match kind {
             KindOf::Host => self.show_host(key),

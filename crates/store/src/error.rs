@@ -32,6 +32,9 @@ pub enum StoreError {
     /// The lease does not exist or has expired.
     #[error("lease {0} does not exist or has expired")]
     LeaseNotFound(i64),
+    /// A lease with that number exists.
+    #[error("lease {0} exists already")]
+    LeaseExists(i64),
     /// The request is not valid.
     #[error("invalid store request: {0}")]
     InvalidRequest(String),

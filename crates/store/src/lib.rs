@@ -11,8 +11,9 @@ mod model;
 
 pub use error::StoreError;
 pub use model::{
-    Compare, CompareTarget, Event, EventKind, KeyRange, KeyValue, LeaseId, Operation, OperationResult,
-    RangeRequest, RangeResponse, Revision, Txn, TxnResponse, WatchBatch, WatchRequest, WatchStream,
+    Compare, CompareTarget, Event, EventKind, KeyRange, KeyValue, LeaseId, LeaseTime, Operation,
+    OperationResult, RangeRequest, RangeResponse, Revision, Txn, TxnResponse, WatchBatch, WatchRequest,
+    WatchStream,
 };
 
 /// A revisioned key-value store (etcd v3 data model).
@@ -30,8 +31,14 @@ pub trait Store: Send + Sync + 'static {
     /// Grants a lease of `ttl_seconds`; keys written under it are deleted when it expires.
     async fn lease_grant(&self, ttl_seconds: u64) -> Result<LeaseId, StoreError>;
 
+    /// Grants a lease under a number that the caller chooses, above 0.
+    async fn lease_grant_as(&self, lease: LeaseId, ttl_seconds: u64) -> Result<(), StoreError>;
+
     /// Restarts a lease's time to live.
     async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError>;
+
+    /// How long a lease still lives if nobody keeps it alive.
+    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError>;
 
     /// Ends a lease now and deletes its keys.
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError>;

@@ -13,6 +13,15 @@ pub type Revision = u64;
 /// Identifies a lease; 0 means none.
 pub type LeaseId = i64;
 
+/// How long a lease lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTime {
+    /// Seconds that it was granted, and gets again each time it is kept alive.
+    pub granted: u64,
+    /// Seconds that are left, rounded down.
+    pub remaining: u64,
+}
+
 /// A key with its value and history marks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {

@@ -105,7 +105,10 @@ pub(crate) fn store_failure(error: StoreError) -> ApiError {
         ),
         StoreError::Closed => ApiError::ServiceUnavailable("the server is shutting down".into()),
         StoreError::InvalidRequest(problem) => ApiError::RequestEntityTooLarge(problem),
-        StoreError::WatcherTooSlow { .. } | StoreError::LeaseNotFound(_) | StoreError::Backend(_) => {
+        StoreError::WatcherTooSlow { .. }
+        | StoreError::LeaseNotFound(_)
+        | StoreError::LeaseExists(_)
+        | StoreError::Backend(_) => {
             tracing::error!(%error, "the store failed");
             ApiError::Internal(error.to_string())
         }

@@ -100,7 +100,7 @@ async fn what_is_wrong_with_a_reset_of_many_is_told_before_any_is_reset() {
             400,
             "ActionParameterValueOutOfRange #/BatchSize",
         ),
-        (json!({"ResetType": "On", "TargetURIs": systems(&["h1", "h2"])}), 409, "ResourceInUse"),
+        (json!({"ResetType": "ForceRestart", "TargetURIs": systems(&["h1", "h2"])}), 409, "ResourceInUse"),
     ];
     for (body, status, told) in cases {
         let answer = world.send("POST", reset, &body).await;

@@ -24,7 +24,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use drystone_store::{
-    KeyRange, LeaseId, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
+    KeyRange, LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
     WatchRequest, WatchStream,
 };
 use futures::StreamExt as _;
@@ -208,8 +208,16 @@ impl Store for SealedStore {
         self.shared.below.lease_grant(ttl_seconds).await
     }
 
+    async fn lease_grant_as(&self, lease: LeaseId, ttl_seconds: u64) -> Result<(), StoreError> {
+        self.shared.below.lease_grant_as(lease, ttl_seconds).await
+    }
+
     async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.shared.below.lease_keep_alive(lease).await
+    }
+
+    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
+        self.shared.below.lease_time_to_live(lease).await
     }
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

@@ -31,6 +31,11 @@ impl Deadlines {
         }
     }
 
+    /// When a lease expires.
+    pub(super) fn of(&self, lease: LeaseId) -> Option<Instant> {
+        self.by_lease.get(&lease).copied()
+    }
+
     /// When the next lease expires.
     pub(super) fn next(&self) -> Option<Instant> {
         self.ordered.first().map(|(deadline, _)| *deadline)

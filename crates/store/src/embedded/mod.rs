@@ -54,8 +54,8 @@ use self::observer::{Faults, Observed};
 use self::shared::Shared;
 use self::writer::{Command, Reply, Writer};
 use crate::{
-    LeaseId, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse, WatchRequest,
-    WatchStream,
+    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
+    WatchRequest, WatchStream,
 };
 
 /// The longest time to live of a lease, in seconds; etcd's limit.
@@ -194,19 +194,30 @@ impl Store for EmbeddedStore {
     }
 
     async fn lease_grant(&self, ttl_seconds: u64) -> Result<LeaseId, StoreError> {
+        // Random, so that an identifier remembered from before a restart does not meet another's lease.
+        let lease = rand::rng().random_range(1..LeaseId::MAX);
+        self.lease_grant_as(lease, ttl_seconds).await.map(|()| lease)
+    }
+
+    async fn lease_grant_as(&self, lease: LeaseId, ttl_seconds: u64) -> Result<(), StoreError> {
         if !(1..=MAX_TIME_TO_LIVE).contains(&ttl_seconds) {
             return Err(StoreError::InvalidRequest(format!(
                 "the time to live of a lease is 1 to {MAX_TIME_TO_LIVE} seconds, not {ttl_seconds}"
             )));
         }
-        // Random, so that an identifier remembered from before a restart does not meet another's lease.
-        let lease = rand::rng().random_range(1..LeaseId::MAX);
+        if lease <= 0 {
+            return Err(StoreError::InvalidRequest(format!("the number of a lease is above 0, not {lease}")));
+        }
         let time_to_live = Duration::from_secs(ttl_seconds);
         self.send(|reply| Command::Grant { lease, time_to_live, reply }).await
     }
 
     async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.send(|reply| Command::KeepAlive(lease, reply)).await
+    }
+
+    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
+        self.send(|reply| Command::TimeToLive(lease, reply)).await
     }
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

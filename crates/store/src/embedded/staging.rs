@@ -95,8 +95,12 @@ impl<'a> Staging<'a> {
     }
 
     /// Stages a new lease.
-    pub(super) fn grant(&mut self, lease: LeaseId, time_to_live: Duration) {
+    pub(super) fn grant(&mut self, lease: LeaseId, time_to_live: Duration) -> Result<(), StoreError> {
+        if self.lease_exists(lease) {
+            return Err(StoreError::LeaseExists(lease));
+        }
         self.changes.leases.insert(lease, Some(time_to_live));
+        Ok(())
     }
 
     /// Stages the end of a lease and the deletion of its keys.

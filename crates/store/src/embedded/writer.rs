@@ -20,7 +20,7 @@ use super::options::Options;
 use super::recovery::Health;
 use super::shared::Shared;
 use super::staging::{Changes, Staging};
-use crate::{LeaseId, Revision, StoreError, Txn, TxnResponse};
+use crate::{LeaseId, LeaseTime, Revision, StoreError, Txn, TxnResponse};
 
 /// Where the answer to a request goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -29,8 +29,9 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Txn(Txn, Reply<TxnResponse>),
-    Grant { lease: LeaseId, time_to_live: Duration, reply: Reply<LeaseId> },
+    Grant { lease: LeaseId, time_to_live: Duration, reply: Reply<()> },
     KeepAlive(LeaseId, Reply<()>),
+    TimeToLive(LeaseId, Reply<LeaseTime>),
     Revoke(LeaseId, Reply<()>),
     Compact(Revision, Reply<()>),
 }
@@ -38,7 +39,6 @@ pub(super) enum Command {
 /// The answer to a staged request, held back until the batch is durable.
 enum Outcome {
     Txn(Reply<TxnResponse>, TxnResponse),
-    Lease(Reply<LeaseId>, LeaseId),
     Done(Reply<()>),
 }
 
@@ -47,7 +47,6 @@ impl Outcome {
     fn send(self, result: Result<(), StoreError>) {
         match self {
             Self::Txn(reply, response) => drop(reply.send(result.map(|()| response))),
-            Self::Lease(reply, lease) => drop(reply.send(result.map(|()| lease))),
             Self::Done(reply) => drop(reply.send(result)),
         }
     }
@@ -211,10 +210,15 @@ fn stage(
             }
         },
         Command::Grant { lease, time_to_live, reply } => {
-            staging.grant(lease, time_to_live);
-            Some(Outcome::Lease(reply, lease))
+            let granted = staging.grant(lease, time_to_live);
+            done(reply, granted)
         }
         Command::KeepAlive(lease, reply) => done(reply, keep_alive(lease, staging, deadlines, now)),
+        Command::TimeToLive(lease, reply) => {
+            // Nothing changes, so that nothing has to be durable before this is told.
+            drop(reply.send(time_to_live(lease, staging, deadlines, now)));
+            None
+        }
         Command::Revoke(lease, reply) => done(reply, staging.revoke(lease)),
         Command::Compact(revision, reply) => done(reply, staging.compact(revision)),
     }
@@ -230,6 +234,18 @@ fn keep_alive(
     let time_to_live = staging.time_to_live(lease).ok_or(StoreError::LeaseNotFound(lease))?;
     deadlines.start(lease, now, time_to_live);
     Ok(())
+}
+
+fn time_to_live(
+    lease: LeaseId,
+    staging: &Staging<'_>,
+    deadlines: &Deadlines,
+    now: Instant,
+) -> Result<LeaseTime, StoreError> {
+    let granted = staging.time_to_live(lease).ok_or(StoreError::LeaseNotFound(lease))?;
+    // One that is granted in this very batch has no deadline yet.
+    let remaining = deadlines.of(lease).map_or(granted, |deadline| deadline.saturating_duration_since(now));
+    Ok(LeaseTime { granted: granted.as_secs(), remaining: remaining.as_secs() })
 }
 
 fn done(reply: Reply<()>, result: Result<(), StoreError>) -> Option<Outcome> {

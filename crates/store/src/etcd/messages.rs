@@ -205,7 +205,7 @@ pub(super) struct LeaseGrantRequest {
     pub(super) id: i64,
 }
 
-/// `LeaseRevokeRequest` and `LeaseKeepAliveRequest`.
+/// `LeaseRevokeRequest`, `LeaseKeepAliveRequest` and, without keys, `LeaseTimeToLiveRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct LeaseId {
     #[prost(int64, tag = "1")]
@@ -218,6 +218,14 @@ pub(super) struct LeaseResponse {
     pub(super) id: i64,
     #[prost(int64, tag = "3")]
     pub(super) ttl: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeaseTimeToLiveResponse {
+    #[prost(int64, tag = "3")]
+    pub(super) ttl: i64,
+    #[prost(int64, tag = "4")]
+    pub(super) granted_ttl: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

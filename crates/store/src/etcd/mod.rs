@@ -25,8 +25,8 @@ use self::{
     messages as etcd,
 };
 use crate::{
-    LeaseId, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse, WatchRequest,
-    WatchStream,
+    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
+    WatchRequest, WatchStream,
 };
 
 /// How often the members are asked for.
@@ -195,6 +195,22 @@ impl Store for EtcdStore {
         }
     }
 
+    async fn lease_grant_as(&self, lease: LeaseId, ttl_seconds: u64) -> Result<(), StoreError> {
+        if lease <= 0 {
+            return Err(StoreError::InvalidRequest(format!("the number of a lease is above 0, not {lease}")));
+        }
+        let request = etcd::LeaseGrantRequest { ttl: convert::signed(ttl_seconds), id: lease };
+        let granted: Result<etcd::LeaseResponse, _> =
+            self.client.unary(rpc!("Lease", "LeaseGrant"), request, Repeat::Forbidden).await;
+        match granted {
+            Ok(_) => Ok(()),
+            Err(error) if error.is(Code::FailedPrecondition, "lease already exists") => {
+                Err(StoreError::LeaseExists(lease))
+            }
+            Err(error) => Err(error.into_store_error()),
+        }
+    }
+
     async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
         let answer: etcd::LeaseResponse = self
             .client
@@ -202,6 +218,22 @@ impl Store for EtcdStore {
             .await
             .map_err(CallError::into_store_error)?;
         if answer.ttl > 0 { Ok(()) } else { Err(StoreError::LeaseNotFound(lease)) }
+    }
+
+    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
+        let answer: etcd::LeaseTimeToLiveResponse = self
+            .client
+            .unary(rpc!("Lease", "LeaseTimeToLive"), etcd::LeaseId { id: lease }, Repeat::Allowed)
+            .await
+            .map_err(CallError::into_store_error)?;
+        // etcd says -1 of a lease that is not there.
+        if answer.ttl < 0 {
+            return Err(StoreError::LeaseNotFound(lease));
+        }
+        Ok(LeaseTime {
+            granted: convert::unsigned(answer.granted_ttl),
+            remaining: convert::unsigned(answer.ttl),
+        })
     }
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

@@ -63,11 +63,25 @@ async fn a_lease_that_is_kept_alive_lives(store: Arc<dyn Store>) {
     store.txn(leased("/kept", lease)).await.unwrap();
     store.txn(leased("/brief", brief)).await.unwrap();
     store.lease_keep_alive(lease).await.unwrap();
+    let time = store.lease_time_to_live(lease).await.unwrap();
+    assert!(time.granted == 60 && time.remaining <= 60 && time.remaining > 0, "{time:?}");
     until_gone(store.as_ref(), "/brief").await;
+    assert!(
+        matches!(store.lease_time_to_live(brief).await, Err(StoreError::LeaseNotFound(id)) if id == brief)
+    );
     assert_eq!(keys(store.as_ref()).await, ["/kept"]);
     store.lease_revoke(lease).await.unwrap();
     assert_eq!(keys(store.as_ref()).await, [""; 0]);
     assert!(matches!(store.lease_revoke(lease).await, Err(StoreError::LeaseNotFound(_))));
+}
+
+async fn a_lease_may_have_a_number_that_the_caller_chose(store: Arc<dyn Store>) {
+    store.lease_grant_as(4711, 60).await.unwrap();
+    assert!(matches!(store.lease_grant_as(4711, 60).await, Err(StoreError::LeaseExists(4711))));
+    store.txn(leased("/mine", 4711)).await.unwrap();
+    store.lease_revoke(4711).await.unwrap();
+    assert_eq!(keys(store.as_ref()).await, [""; 0]);
+    assert!(matches!(store.lease_grant_as(0, 60).await, Err(StoreError::InvalidRequest(_))));
 }
 
 async fn a_key_belongs_to_its_last_lease(store: Arc<dyn Store>) {
@@ -115,6 +129,7 @@ async fn a_time_to_live_of_nothing_is_refused(store: Arc<dyn Store>) {
 on_every_store! {
     keys_go_with_their_lease_in_one_transaction,
     a_lease_that_is_kept_alive_lives,
+    a_lease_may_have_a_number_that_the_caller_chose,
     a_key_belongs_to_its_last_lease,
     a_time_to_live_of_nothing_is_refused,
 }

@@ -1,0 +1,183 @@
+//! `KV`: reads, writes, transactions.
+
+use std::collections::BTreeSet;
+
+use drystone_store::{Operation, OperationResult, RangeRequest, Revision, Store, Txn};
+use tonic::Status;
+
+use crate::{
+    EtcdFront,
+    choice::{self, Chosen},
+    convert, messages as etcd,
+};
+
+/// The only member.
+pub(crate) const MEMBER: u64 = 1;
+/// Its term.
+pub(crate) const TERM: u64 = 1;
+/// Most operations of a transaction, as many as an etcd could be told to take.
+const OPERATIONS: usize = 4096;
+
+pub(crate) fn header_at(revision: Revision) -> etcd::ResponseHeader {
+    etcd::ResponseHeader {
+        cluster_id: 1,
+        member_id: MEMBER,
+        revision: convert::signed(revision),
+        raft_term: TERM,
+    }
+}
+
+/// The header of an answer that has seen no revision of its own.
+pub(crate) async fn header(store: &dyn Store) -> Result<etcd::ResponseHeader, Status> {
+    let revision = store.revision().await.map_err(|error| convert::status(&error))?;
+    Ok(header_at(revision))
+}
+
+/// `KV.Range`.
+pub(crate) async fn range(
+    front: EtcdFront,
+    question: etcd::RangeRequest,
+) -> Result<etcd::RangeResponse, Status> {
+    let Some(request) = convert::range_request(&question)? else {
+        let header = Some(header(front.store.as_ref()).await?);
+        return Ok(etcd::RangeResponse { header, ..etcd::RangeResponse::default() });
+    };
+    let found = front.store.range(request).await.map_err(|error| convert::status(&error))?;
+    Ok(convert::range_response(&question, &found))
+}
+
+/// `KV.Put`.
+pub(crate) async fn put(front: EtcdFront, question: etcd::PutRequest) -> Result<etcd::PutResponse, Status> {
+    if question.key.is_empty() {
+        return Err(Status::invalid_argument("etcdserver: key is not provided"));
+    }
+    if question.ignore_value && !question.value.is_empty() {
+        return Err(Status::invalid_argument("etcdserver: value is provided"));
+    }
+    if question.ignore_lease && question.lease != 0 {
+        return Err(Status::invalid_argument("etcdserver: lease is provided"));
+    }
+    if question.ignore_value || question.ignore_lease {
+        return choice::put_over(front.store.as_ref(), &question).await;
+    }
+    let operation =
+        Operation::Put { key: question.key.clone(), value: question.value.clone(), lease: question.lease };
+    let (revision, result) = write(front.store.as_ref(), operation).await?;
+    let OperationResult::Put(previous) = result else { return Err(unexpected()) };
+    let prev_kv = previous.as_ref().filter(|_| question.prev_kv).map(convert::pair);
+    Ok(etcd::PutResponse { header: Some(header_at(revision)), prev_kv })
+}
+
+/// `KV.DeleteRange`.
+pub(crate) async fn delete_range(
+    front: EtcdFront,
+    question: etcd::DeleteRangeRequest,
+) -> Result<etcd::DeleteRangeResponse, Status> {
+    let Some(range) = convert::range(&question.key, &question.range_end)? else {
+        let revision = front.store.revision().await.map_err(|error| convert::status(&error))?;
+        return Ok(convert::deleted(&question, &[], revision));
+    };
+    let (revision, result) = write(front.store.as_ref(), Operation::Delete(range)).await?;
+    let OperationResult::Delete(gone) = result else { return Err(unexpected()) };
+    Ok(convert::deleted(&question, &gone, revision))
+}
+
+async fn write(store: &dyn Store, operation: Operation) -> Result<(Revision, OperationResult), Status> {
+    let txn = Txn { success: vec![operation], ..Txn::default() };
+    let done = store.txn(txn).await.map_err(|error| convert::status(&error))?;
+    let result = done.results.into_iter().next().ok_or_else(unexpected)?;
+    Ok((done.revision, result))
+}
+
+pub(crate) fn unexpected() -> Status {
+    Status::internal("the store answered something else than it was asked")
+}
+
+/// `KV.Txn`.
+pub(crate) async fn txn(front: EtcdFront, question: etcd::TxnRequest) -> Result<etcd::TxnResponse, Status> {
+    let success = Branch::read(&question.success)?;
+    let failure = Branch::read(&question.failure)?;
+    let chosen =
+        choice::carry_out(front.store.as_ref(), &question.compare, &success.operations, &failure.operations)
+            .await?;
+    let Chosen { succeeded, revision, results } = chosen;
+    let branch = if succeeded { success } else { failure };
+    Ok(etcd::TxnResponse {
+        header: Some(header_at(revision)),
+        succeeded,
+        responses: branch.responses(results, revision),
+    })
+}
+
+/// One of the two ways that a transaction can go.
+struct Branch<'a> {
+    asked: &'a [etcd::RequestOp],
+    /// Whether the store is asked for it: an operation on an empty range is not.
+    is_done: Vec<bool>,
+    operations: Vec<Operation>,
+}
+
+impl<'a> Branch<'a> {
+    fn read(asked: &'a [etcd::RequestOp]) -> Result<Self, Status> {
+        if asked.len() > OPERATIONS {
+            return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
+        }
+        let (mut is_done, mut operations) = (Vec::new(), Vec::new());
+        for operation in asked {
+            let operation = convert::operation(operation)?;
+            is_done.push(operation.is_some());
+            operations.extend(operation);
+        }
+        refuse_duplicates(&operations)?;
+        Ok(Self { asked, is_done, operations })
+    }
+
+    fn responses(&self, results: Vec<OperationResult>, revision: Revision) -> Vec<etcd::ResponseOp> {
+        let mut results = results.into_iter();
+        let pairs = self.asked.iter().zip(&self.is_done);
+        pairs
+            .map(|(asked, is_done)| {
+                let result = if *is_done { results.next() } else { None };
+                convert::result(asked, result, revision)
+            })
+            .collect()
+    }
+}
+
+/// A key may be written once in a transaction, for its events would have one revision.
+fn refuse_duplicates(operations: &[Operation]) -> Result<(), Status> {
+    let mut written = BTreeSet::new();
+    for operation in operations {
+        if let Operation::Put { key, .. } = operation
+            && !written.insert(key)
+        {
+            return Err(Status::invalid_argument("etcdserver: duplicate key given in txn request"));
+        }
+    }
+    let deletes = operations.iter().filter_map(|operation| match operation {
+        Operation::Delete(range) => Some(range),
+        _ => None,
+    });
+    for range in deletes {
+        if written.iter().any(|key| range.contains(key)) {
+            return Err(Status::invalid_argument("etcdserver: duplicate key given in txn request"));
+        }
+    }
+    Ok(())
+}
+
+/// `KV.Compact`.
+pub(crate) async fn compact(
+    front: EtcdFront,
+    question: etcd::CompactionRequest,
+) -> Result<etcd::HeaderResponse, Status> {
+    let revision = convert::revision(question.revision)
+        .ok_or_else(|| Status::invalid_argument("revision: must be above 0"))?;
+    front.store.compact(revision).await.map_err(|error| convert::status(&error))?;
+    Ok(etcd::HeaderResponse { header: Some(header(front.store.as_ref()).await?) })
+}
+
+/// Reads one key; a revision of `None` is the present.
+pub(crate) fn read_of(key: &bytes::Bytes, revision: Option<Revision>) -> RangeRequest {
+    RangeRequest { revision, ..RangeRequest::new(drystone_store::KeyRange::single(key.clone())) }
+}
