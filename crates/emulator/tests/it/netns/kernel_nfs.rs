@@ -32,10 +32,12 @@ gateway: {nodeAddress: 10.20.0.1/16, campusAddress: 203.0.113.1/24, switch: eth-
 /// Prepares the volume once, as a storage server is prepared, and tells at every start what is on it.
 const SERVER: &str = r#"#!/bin/sh
 set -e
-if ! blkid /dev/sdb; then
-  mkfs.ext4 -q /dev/sdb
+# Which disk is found first is chance: the volume is the one without partitions.
+for disk in /dev/sd?; do [ -e "${disk}1" ] || volume=$disk; done
+if ! blkid "$volume"; then
+  mkfs.ext4 -q "$volume"
   mkdir -p /volume
-  echo "UUID=$(blkid -s UUID -o value /dev/sdb) /volume ext4 defaults 0 2" >>/etc/fstab
+  echo "UUID=$(blkid -s UUID -o value "$volume") /volume ext4 defaults 0 2" >>/etc/fstab
   mount /volume
   mkdir /volume/data
   chown nobody /volume/data
