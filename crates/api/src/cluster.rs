@@ -58,7 +58,8 @@ pub struct ClusterSpec {
     /// Which Kubernetes is brought up.
     #[serde(default)]
     pub distribution: Distribution,
-    /// What composed hosts are provisioned with. Without it they boot a medium with the cluster's user data and nothing else.
+    /// What composed hosts are provisioned with, unless the control plane or the worker pool says. Without it, what their Site says; without
+    /// that, they boot a medium with the cluster's user data and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<HostImage>,
     /// Hosts that are there already, for distributions that are installed over SSH. Without any, hosts are composed.
@@ -77,6 +78,20 @@ pub struct ClusterSpec {
     /// For distribution `Script`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<ScriptSettings>,
+}
+
+impl ClusterSpec {
+    /// What a composed host is provisioned with, by its role and, for a worker, the name of its pool; nothing if the cluster leaves that to
+    /// the host's Site.
+    pub fn image_for(&self, role: MemberRole, pool: &str) -> Option<&HostImage> {
+        let own = match role {
+            MemberRole::ControlPlane => self.control_plane.image.as_ref(),
+            MemberRole::Worker => {
+                self.workers.iter().find(|known| known.name == pool).and_then(|known| known.image.as_ref())
+            }
+        };
+        own.or(self.image.as_ref())
+    }
 }
 
 /// The control plane.
@@ -100,12 +115,16 @@ pub struct ControlPlane {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub only_hosts: Vec<String>,
+    /// What its hosts are provisioned with, instead of the cluster's `image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<HostImage>,
 }
 
 impl Default for ControlPlane {
     fn default() -> Self {
         Self {
             replicas: 1,
+            image: None,
             host: HostRequirement::default(),
             endpoint: String::new(),
             only_hosts: Vec::new(),
@@ -139,6 +158,9 @@ pub struct WorkerPool {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub only_hosts: Vec<String>,
+    /// What its hosts are provisioned with, instead of the cluster's `image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<HostImage>,
     /// Labels of the nodes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

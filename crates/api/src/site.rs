@@ -50,6 +50,10 @@ pub struct SiteSpec {
     /// Pools of addresses that Services may show to the world outside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external_pools: Vec<ExternalPool>,
+    /// What hosts of this site are provisioned with when a cluster takes them and does not say itself: real servers boot no medium without an
+    /// operating system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<HostImage>,
     /// Whether this site is emulated; shown to users, decides nothing.
     #[serde(default)]
     pub emulated: bool,

@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// How long a host may take to be off and empty: one with a disk boots once more, to be cleaned.
+const EMPTY_LIMIT: Duration = Duration::from_secs(1800);
+
 /// How long the slow steps are expected to take, and how long they may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -283,7 +286,7 @@ fn remove_hosts(plan: &mut PlanBuilder, leaving: &[&ClusterMember], api_is_up: b
             .action::<Deprovision>(&deprovision, &Deprovision::parameters(host))
             .title(format!("Power off {host}"))
             .estimate(Duration::from_secs(3))
-            .timeout(Duration::from_secs(600));
+            .timeout(EMPTY_LIMIT);
         if api_is_up {
             step.after(format!("remove-node/{host}"));
         }

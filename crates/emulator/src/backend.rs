@@ -100,8 +100,8 @@ pub struct BackendError {
 /// Gives a site a body. All calls are idempotent.
 #[async_trait::async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// Whether hosts boot whatever is on a medium, the agent's too. Others have it simulated.
-    fn boots_media(&self) -> bool {
+    /// Whether a host boots whatever is on a medium, the agent's too. Others have it simulated.
+    fn boots_media(&self, _host: &HostSpec) -> bool {
         false
     }
 

@@ -331,14 +331,21 @@ fn make_backend(
         }
         BackendKind::Netns => {
             let namespaces = make_namespaces(config, state, false)?;
-            Ok((Arc::new(namespaces.clone()), Some(namespaces)))
+            if !site.hosts.iter().any(|host| host.virtual_machine) {
+                return Ok((Arc::new(namespaces.clone()), Some(namespaces)));
+            }
+            let state_directory = state.path().to_owned();
+            let network = Some(namespaces.clone());
+            let backend = QemuBackend::new(QemuConfig { state_directory, network, mixed: true });
+            Ok((Arc::new(backend), Some(namespaces)))
         }
         BackendKind::Qemu => {
             // Namespaces need root, and hosts a way to Drystone; else they are behind QEMU's own address translation.
             let root = nix::unistd::geteuid().is_root() && site.gateway.is_some();
             let network = root.then(|| make_namespaces(config, state, true)).transpose()?;
             let state_directory = state.path().to_owned();
-            let backend = QemuBackend::new(QemuConfig { state_directory, network: network.clone() });
+            let backend =
+                QemuBackend::new(QemuConfig { state_directory, network: network.clone(), mixed: false });
             Ok((Arc::new(backend), network))
         }
     }

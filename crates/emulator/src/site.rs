@@ -198,6 +198,8 @@ pub struct HostSpec {
     pub uuid: Uuid,
     /// Rack it stands in; empty if not told.
     pub rack: String,
+    /// Whether it is a virtual machine in a site whose other hosts are namespaces.
+    pub virtual_machine: bool,
     /// Processors.
     pub processor: ProcessorSpec,
     /// Main memory in MiB, over all modules.

@@ -270,9 +270,32 @@ async fn start_runtime(
         containerd::ensure_sandbox_image(&runtime, &config.container_runtime, &config.data_dir).await?;
     }
     for archive in &config.images {
-        containerd::import(config.container_runtime.socket(), archive).await?;
+        if archive.contains("://") {
+            fetch_and_import(config, archive, shutdown).await;
+        } else {
+            containerd::import(config.container_runtime.socket(), Path::new(archive)).await?;
+        }
     }
     Ok(runtime)
+}
+
+/// Imports an archive from elsewhere, however long it takes to reach its server, unless the agent is told to stop before.
+async fn fetch_and_import(config: &NodeConfig, url: &str, shutdown: &CancellationToken) {
+    let Some(daemon) = &config.address_daemon else { return };
+    let directory = config.data_dir.join("images");
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let fetched =
+            containerd::import_fetched(config.container_runtime.socket(), url, &daemon.ca_file, &directory);
+        match shutdown.run_until_cancelled(Box::pin(fetched)).await {
+            None | Some(Ok(())) => return,
+            Some(Err(error)) => tracing::warn!(%error, "images of the cluster"),
+        }
+        if shutdown.run_until_cancelled(sleep(pause)).await.is_none() {
+            return;
+        }
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
 }
 
 /// The runtime says that its network is ready as soon as it finds this.

@@ -62,9 +62,10 @@ pub struct NodeConfig {
     /// Taints of the Node when it is registered.
     #[serde(default)]
     pub taints: Vec<TaintConfig>,
-    /// Archives (OCI image layout, tar) whose images are imported when the agent starts.
+    /// Archives (OCI image layout, tar) whose images are imported when the agent starts: files of this machine, or URLs on the server of
+    /// `addressDaemon`, whose certificate authority vouches for them.
     #[serde(default)]
-    pub images: Vec<PathBuf>,
+    pub images: Vec<String>,
     /// Where the agent keeps its state.
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
@@ -224,6 +225,15 @@ impl NodeConfig {
                 "blocks are leased from addressDaemon; leave one of the two out".into(),
             ));
         }
+        for (index, archive) in self.images.iter().enumerate() {
+            if archive.contains("://") && !(archive.starts_with("https://") && self.address_daemon.is_some())
+            {
+                let problem = format!(
+                    "{archive:?} must begin with https://, and `addressDaemon.caFile` vouch for its server"
+                );
+                return Err(field(&format!("images[{index}]"), problem));
+            }
+        }
         if !self.container_runtime.socket().is_absolute() {
             let problem = format!("{:?} must be an absolute path", self.container_runtime.endpoint);
             return Err(field("containerRuntime.endpoint", problem));
@@ -328,6 +338,8 @@ serviceCIDR: 10.43.0.0/16
         for (change, expected) in [
             ("nodeName: A_b", "nodeName"),
             ("apiServer: http://x", "apiServer"),
+            ("images: [/a.tar, 'http://x/a.tar']", "images[1]"),
+            ("images: ['https://x/a.tar']", "images[0]"),
             ("capacity: {memory: 64Gib}", "capacity[memory]"),
             ("capacity: {cpu: -1}", "capacity[cpu]"),
             ("taints: [{key: a, effect: Never}]", "taints[0].effect"),

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    StepDependencies,
+    ImageArchive, StepDependencies,
     addresses::LeaseOutput,
     joining::{admit, token_end},
     objects::{MANAGER, delete, subject},
@@ -91,7 +91,8 @@ impl Action for Provision {
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
         let (cluster, names) = subject(context).await?;
-        let data = self.boot_data(context, &cluster, &names, &parameters).await?;
+        let image = image_for(context, &cluster, &parameters).await?;
+        let data = self.boot_data(context, &cluster, &names, &parameters, &image).await?;
         let secret = names.boot_secret(&parameters.host);
         if begins_otherwise(context, &secret, &parameters).await? {
             context.progress(1, "the control plane begins anew, with other hosts");
@@ -102,12 +103,6 @@ impl Action for Provision {
         write_boot_secret(context, &names, &secret, &parameters, &data).await?;
         let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &parameters.namespace);
         let reference = SecretReference { name: secret, namespace: None };
-        let medium = || HostImage {
-            url: MEDIUM_IMAGE.to_owned(),
-            format: Some(ImageFormat::LiveIso),
-            ..Default::default()
-        };
-        let image = cluster.spec.image.clone().unwrap_or_else(medium);
         let url = image.url.clone();
         let patch = json!({"spec": {
             "image": image, "userData": reference, "networkData": reference, "online": true,
@@ -128,6 +123,36 @@ impl Action for Provision {
         })
         .await
     }
+}
+
+/// What a host is provisioned with: what the cluster says, else what the host's Site says, else the medium alone.
+async fn image_for(
+    context: &StepContext,
+    cluster: &Cluster,
+    parameters: &HostParameters,
+) -> Result<HostImage, StepError> {
+    if let Some(image) = cluster.spec.image_for(parameters.role, &parameters.pool) {
+        return Ok(image.clone());
+    }
+    let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &parameters.namespace);
+    let host = hosts
+        .get(&parameters.host)
+        .await
+        .map_err(|error| StepError::from_kube("reading the host", &error))?;
+    let of_site = site_of(context, &host).await?.and_then(|site| site.spec.image);
+    Ok(of_site.unwrap_or_else(|| HostImage {
+        url: MEDIUM_IMAGE.to_owned(),
+        format: Some(ImageFormat::LiveIso),
+        ..Default::default()
+    }))
+}
+
+/// Where a host finds archives of images: one that boots a system of its own sees nothing of the machine that Drystone is on, and fetches them.
+fn archives(archives: &[ImageArchive], image: &HostImage, drystone: &str) -> Vec<String> {
+    let place = |archive: &ImageArchive| {
+        if image.url == MEDIUM_IMAGE { archive.file.clone() } else { format!("{drystone}{}", archive.path) }
+    };
+    archives.iter().map(place).collect()
 }
 
 fn has_ready_members(cluster: &Cluster) -> bool {
@@ -154,6 +179,7 @@ impl Provision {
         cluster: &Cluster,
         names: &Names,
         parameters: &HostParameters,
+        image: &HostImage,
     ) -> Result<BootData, StepError> {
         let client = context.client().clone();
         let leased: LeaseOutput = context.input("addresses")?;
@@ -182,6 +208,7 @@ impl Provision {
                 names.pki_secret()
             )));
         }
+        let daemon = address_daemon(context, &self.0, names, &host).await?;
         let plan = ClusterPlan {
             name: &names.cluster,
             pki: &pki,
@@ -189,8 +216,8 @@ impl Provision {
             pod_cidr: cluster.spec.network.pod_cidr,
             service_cidr: cluster.spec.network.service_cidr,
             external: external(cluster, &leased),
-            address_daemon: address_daemon(context, &self.0, names, &host).await?,
-            images: &self.0.images,
+            images: &archives(&self.0.images, image, &daemon.url),
+            address_daemon: daemon,
             joining: Joining {
                 hosts: members.into_iter().map(|member| member.host).collect(),
                 until: token_end(Timestamp::now()),
@@ -220,13 +247,7 @@ async fn address_daemon(
     host: &BareMetalHost,
 ) -> Result<AddressDaemonAccess, StepError> {
     let client = context.client().clone();
-    let sites: Api<Site> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let site = match host.labels().get(SITE_LABEL) {
-        Some(name) => {
-            sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))?
-        }
-        None => None,
-    };
+    let site = site_of(context, host).await?;
     let gateway = site.and_then(|site| site.spec.gateway).map(|gateway| gateway.controller_address);
     let address =
         gateway.filter(|address| !address.is_empty()).unwrap_or(dependencies.controller_address.clone());
@@ -247,6 +268,13 @@ async fn address_daemon(
         namespace: names.namespace.clone(),
         pool: names.pod_pool(),
     })
+}
+
+/// The Site that a host belongs to, if it belongs to one.
+async fn site_of(context: &StepContext, host: &BareMetalHost) -> Result<Option<Site>, StepError> {
+    let Some(name) = host.labels().get(SITE_LABEL) else { return Ok(None) };
+    let sites: Api<Site> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+    sites.get_opt(name).await.map_err(|error| StepError::from_kube("reading the Site", &error))
 }
 
 /// The hosts that were composed for the cluster.
@@ -453,23 +481,36 @@ impl Action for Deprovision {
 
 async fn deprovision(context: &StepContext, name: &str) -> Result<(), StepError> {
     let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), SYSTEM_NAMESPACE);
+    empty(context, &hosts, name).await?;
+    declare(&hosts, name, json!({"networkData": null})).await.map(drop)
+}
+
+/// Changes what is wanted of a host; false if there is no such host any more.
+async fn declare(hosts: &Api<BareMetalHost>, name: &str, spec: serde_json::Value) -> Result<bool, StepError> {
+    match hosts.patch(name, &PatchParams::default(), &Patch::Merge(&json!({"spec": spec}))).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(StepError::from_kube("declaring that the host is to be off", &error)),
+    }
+}
+
+/// Takes the system from a host, and waits until it is off and clean. Its network data stay meanwhile: the agent that cleans its disks needs an
+/// address too.
+async fn empty(context: &StepContext, hosts: &Api<BareMetalHost>, name: &str) -> Result<(), StepError> {
     let hopeless = |host: &BareMetalHost| {
         host.status.as_ref().is_some_and(drystone_api::BareMetalHostStatus::is_hopeless)
     };
     let before = hosts.get_opt(name).await;
     let before = before.map_err(|error| StepError::from_kube("reading the host", &error))?;
-    let patch = json!({"spec": {"image": null, "userData": null, "networkData": null, "online": false}});
-    match hosts.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-        Err(error) => return Err(StepError::from_kube("declaring that the host is to be off", &error)),
+    if !declare(hosts, name, json!({"image": null, "userData": null, "online": false})).await? {
+        return Ok(());
     }
     if before.as_ref().is_some_and(hopeless) {
         // It is out of the zone and out of the pools; nobody is helped by waiting for its repair.
         context.log("the host has failed again and again; it is left to its controller");
         return Ok(());
     }
-    wait_until(context, hosts, name, |host: Option<&BareMetalHost>| {
+    wait_until(context, hosts.clone(), name, |host: Option<&BareMetalHost>| {
         if host.is_some_and(hopeless) {
             return Verdict::Done(());
         }
@@ -483,4 +524,42 @@ async fn deprovision(context: &StepContext, name: &str) -> Result<(), StepError>
         if clean && !status.powered_on { Verdict::Done(()) } else { Verdict::Wait }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::{ClusterSpec, ControlPlane, WorkerPool};
+
+    use super::*;
+
+    fn image(url: &str) -> HostImage {
+        HostImage { url: url.to_owned(), ..HostImage::default() }
+    }
+
+    #[test]
+    fn the_nearest_image_counts() {
+        let pool = |name: &str, image| WorkerPool { name: name.to_owned(), image, ..WorkerPool::default() };
+        let mut spec = ClusterSpec {
+            workers: vec![pool("a", Some(image("http://a/1"))), pool("b", None)],
+            ..ClusterSpec::default()
+        };
+        let url =
+            |spec: &ClusterSpec, role, pool: &str| spec.image_for(role, pool).map(|image| image.url.clone());
+        assert_eq!(url(&spec, MemberRole::Worker, "a").as_deref(), Some("http://a/1"));
+        assert_eq!(url(&spec, MemberRole::Worker, "b"), None);
+        spec.image = Some(image("http://a/2"));
+        assert_eq!(url(&spec, MemberRole::Worker, "a").as_deref(), Some("http://a/1"));
+        assert_eq!(url(&spec, MemberRole::Worker, "b").as_deref(), Some("http://a/2"));
+        assert_eq!(url(&spec, MemberRole::ControlPlane, "").as_deref(), Some("http://a/2"));
+        spec.control_plane = ControlPlane { image: Some(image("http://a/3")), ..ControlPlane::default() };
+        assert_eq!(url(&spec, MemberRole::ControlPlane, "").as_deref(), Some("http://a/3"));
+    }
+
+    #[test]
+    fn only_hosts_without_a_system_of_their_own_see_files_of_this_machine() {
+        let known = [ImageArchive { file: "/images/a.tar".into(), path: "/archives/x/a.tar".into() }];
+        assert_eq!(archives(&known, &image(MEDIUM_IMAGE), "https://10.20.0.1:6443"), ["/images/a.tar"]);
+        let fetched = archives(&known, &image("https://images.example/node.raw"), "https://10.20.0.1:6443");
+        assert_eq!(fetched, ["https://10.20.0.1:6443/archives/x/a.tar"]);
+    }
 }

@@ -41,8 +41,17 @@ pub struct StepDependencies {
     pub drystone_ca_pem: String,
     /// Where hosts reach Drystone if their site names no gateway: `10.0.0.5:6443`.
     pub controller_address: String,
-    /// Archives of images that every node imports when it starts: paths on the host.
-    pub images: Vec<String>,
+    /// Archives of images that every node imports when it starts.
+    pub images: Vec<ImageArchive>,
+}
+
+/// An archive of container images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageArchive {
+    /// Where it is on hosts that see files of the machine that Drystone is on: those that boot a medium without an operating system.
+    pub file: String,
+    /// Path on Drystone's HTTPS port, where all others fetch it without credentials.
+    pub path: String,
 }
 
 /// Registers all actions of this domain.

@@ -88,12 +88,11 @@ pub(crate) fn start(
 ) -> Result<JoinHandle<()>, Failure> {
     let client: Client = server.client();
     let events: Arc<dyn EventSink> = Arc::new(EventRecorder::new(client.clone(), "drystone"));
-    let images = args.image_archive.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
     let dependencies = StepDependencies {
         addresses: Arc::new(Leases(AddressDaemon::new(client.clone()))),
         drystone_ca_pem: keys.authority.certificate_pem(),
         controller_address: server.address.to_string(),
-        images: images.iter().map(|path| path.display().to_string()).collect(),
+        images: server.archives.places(),
     };
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;

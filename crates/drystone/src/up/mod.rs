@@ -2,6 +2,7 @@
 //! in processes of their own.
 
 mod agents;
+mod archives;
 mod controllers;
 mod images;
 pub(crate) mod join;
@@ -133,7 +134,7 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     let ports =
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
     let store = storage::open(&args, &data, &sealing).await?;
-    let server = server::start(&keys, Arc::clone(&store), &data, ports, args.agents.clone()).await?;
+    let server = server::start(&keys, Arc::clone(&store), &data, ports, &args).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;

@@ -28,7 +28,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{agents::AgentOptions, nfv, pki::Keys, redfish::Redfish, seal};
+use super::{UpArgs, archives::Archives, nfv, pki::Keys, redfish::Redfish, seal};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -51,6 +51,8 @@ pub(crate) struct Server {
     pub(crate) agents: AgentDesk,
     /// The image store.
     pub(crate) images: Images,
+    /// Image archives of the command line.
+    pub(crate) archives: Archives,
     serving: Vec<JoinHandle<()>>,
 }
 
@@ -89,7 +91,7 @@ pub(crate) async fn start(
     store: Arc<SealedStore>,
     data: &Path,
     ports: Ports,
-    agents: AgentOptions,
+    args: &UpArgs,
 ) -> Result<Server, Failure> {
     let listener = listen(ports.secure, "--listen").await?;
     let plain = match ports.plain {
@@ -112,7 +114,7 @@ pub(crate) async fn start(
     let identity = ServerIdentity::new(&keys.server)?;
     let tls = server_config(Arc::clone(&identity), Some(&keys.authority.certificate_pem()))?;
     let client = Client::new(api.service_as(UserInfo::new("system:drystone", ["system:masters"])), "default");
-    let agents = agents.desk(client.clone(), keys, address);
+    let agents = args.agents.clone().desk(client.clone(), keys, address);
     let addresses =
         drystone_fabric::http::router(AddressDaemon::new(client.clone()), Arc::new(ByPolicy(api.clone())));
     let join = super::join::router(client, keys, data);
@@ -121,7 +123,9 @@ pub(crate) async fn start(
     let (images, agent) = super::images::open(&data.join("images"), &api, keys, address)?;
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent).merge(join);
     let router = router.merge(seal::router(api.clone(), store));
-    let router = router.merge(agents.router()).merge(nfv.router());
+    let files = args.image_archive.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
+    let archives = Archives::new(files, &keys.boot_secret);
+    let router = router.merge(agents.router()).merge(archives.router()).merge(nfv.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -133,7 +137,7 @@ pub(crate) async fn start(
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, redfish, nfv, agents, images, serving })
+    Ok(Server { api, address, plain_address, identity, redfish, nfv, agents, images, archives, serving })
 }
 
 /// Listens; `option` is how the user says where.

@@ -91,7 +91,7 @@ impl Hardware {
         if self.overtaken(number) {
             return false;
         }
-        if installs && !self.backend.boots_media() {
+        if installs && !self.backend.boots_media(&self.spec) {
             if let Some(config) = agent::on_medium(self.medium_path()) {
                 return self.run_agent(config, number).await;
             }

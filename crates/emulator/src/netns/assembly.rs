@@ -2,6 +2,7 @@
 //! in the middle is carried on by the next.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::Path,
     sync::{Arc, Weak},
@@ -18,7 +19,10 @@ use super::{
     plan::{self, SitePlan},
     switch,
 };
-use crate::backend::{BackendError, BootState};
+use crate::{
+    backend::{BackendError, BootState},
+    site::SiteFile,
+};
 
 impl Inner {
     /// What the namespaces of this site are marked with.
@@ -140,9 +144,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Tidies up hosts whose PID 1 ended, or that were about to be switched on, when an earlier emulator was killed.
-    pub(super) async fn tidy_hosts(&self, plan: &SitePlan) -> Result<(), BackendError> {
-        for name in plan.hosts.keys() {
+    /// Tidies up hosts whose PID 1 ended, or that were about to be switched on, when an earlier emulator was killed. A virtual
+    /// machine that it switched on runs on.
+    pub(super) async fn tidy_hosts(&self, plan: &SitePlan, site: &SiteFile) -> Result<(), BackendError> {
+        let are_namespaces = site.hosts.iter().filter(|host| !self.machines && !host.virtual_machine);
+        let names: BTreeSet<&str> = are_namespaces.map(|host| host.name.as_str()).collect();
+        for name in plan.hosts.keys().filter(|name| names.contains(name.as_str())) {
             let host = self.host(plan, name)?;
             let half_on = host.boot_state().is_ok_and(|state| state == BootState::PostInProgress);
             if half_on || host.is_untidy() {

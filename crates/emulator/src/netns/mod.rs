@@ -75,7 +75,7 @@ pub struct NetnsConfig {
     /// Files of the machine that hosts see at the same paths, read-only, wherever they are: much of the machine (home
     /// directories, `/tmp`, other file systems) is not visible otherwise. Absolute paths.
     pub shown: Vec<PathBuf>,
-    /// Whether hosts are virtual machines that somebody else runs: then only switches, cables and gateway are made here.
+    /// Whether all hosts are virtual machines that somebody else runs: then only switches, cables and gateway are made here.
     pub machines: bool,
 }
 
@@ -205,10 +205,7 @@ impl Backend for NetnsBackend {
             let (started, at) = GatewayServices::start(gateway_plan, gateway).await.map_err(failed)?;
             (services, endpoints) = (Some(started), at);
         }
-        // A machine that an earlier emulator switched on runs on.
-        if !self.inner.machines {
-            self.inner.tidy_hosts(&plan).await?;
-        }
+        self.inner.tidy_hosts(&plan, site).await?;
         *running = Some(Running { plan, services, endpoints: endpoints.clone() });
         Ok(endpoints)
     }

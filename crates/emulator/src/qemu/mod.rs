@@ -9,6 +9,8 @@
 //! | power button | QEMU's control socket ([`control`]) |
 //! | cable | as root, in a site with a gateway: a tap in a namespace of the host, bridged to the veth pair that leads to the switch, and switches and gateway are those of [`crate::netns`]; else the first interface is behind QEMU's own address translation, from where this machine is 10.0.2.2 |
 //!
+//! In a site of namespaces single hosts can be machines (`backend: qemu` of the host): all others are left to [`crate::netns`].
+//!
 //! A host boots what its BMC says, once from the medium if there is one, and from its drives when it resets itself.
 
 mod console;
@@ -43,13 +45,16 @@ pub struct QemuConfig {
     pub state_directory: PathBuf,
     /// Switches and gateway; hosts are behind QEMU's address translation without.
     pub network: Option<NetnsBackend>,
+    /// Whether only hosts that say so are virtual machines, and the others namespaces of `network`.
+    pub mixed: bool,
 }
 
 /// A site whose hosts are virtual machines.
 pub struct QemuBackend {
     state_directory: PathBuf,
     network: Option<NetnsBackend>,
-    /// Hosts that may have been switched on, and one operation at a time for each.
+    mixed: bool,
+    /// Machines that may have been switched on, and one operation at a time for each.
     hosts: Mutex<BTreeMap<String, Arc<Mutex<()>>>>,
 }
 
@@ -61,7 +66,13 @@ fn failed(what: impl Into<String>) -> impl FnOnce(MachineError) -> BackendError 
 impl QemuBackend {
     /// A backend; nothing is started yet.
     pub fn new(config: QemuConfig) -> Self {
-        Self { state_directory: config.state_directory, network: config.network, hosts: Mutex::default() }
+        let QemuConfig { state_directory, network, mixed } = config;
+        Self { state_directory, network, mixed, hosts: Mutex::default() }
+    }
+
+    /// Who gives a host its body, if it is no machine.
+    fn other(&self, host: &HostSpec) -> Option<&NetnsBackend> {
+        self.network.as_ref().filter(|_| self.mixed && !host.virtual_machine)
     }
 
     fn machine(&self, host: &str) -> Machine {
@@ -75,8 +86,8 @@ impl QemuBackend {
 
 #[async_trait::async_trait]
 impl Backend for QemuBackend {
-    fn boots_media(&self) -> bool {
-        true
+    fn boots_media(&self, host: &HostSpec) -> bool {
+        self.other(host).is_none()
     }
 
     fn hosts_network(&self) -> Option<IpNet> {
@@ -91,7 +102,7 @@ impl Backend for QemuBackend {
     ) -> Result<GatewayEndpoints, BackendError> {
         machine::check_program().await.map_err(failed("qemu backend"))?;
         let mut hosts = self.hosts.lock().await;
-        for host in &site.hosts {
+        for host in site.hosts.iter().filter(|host| self.other(host).is_none()) {
             hosts.entry(host.name.clone()).or_default();
         }
         drop(hosts);
@@ -124,6 +135,9 @@ impl Backend for QemuBackend {
     }
 
     async fn power_on(&self, host: &HostSpec, boot: BootSource) -> Result<(), BackendError> {
+        if let Some(namespaces) = self.other(host) {
+            return namespaces.power_on(host, boot).await;
+        }
         let what = || format!("switching on host {}", host.name);
         let (machine, lock) = (self.machine(&host.name), self.lock(&host.name).await);
         let _alone = lock.lock().await;
@@ -138,6 +152,9 @@ impl Backend for QemuBackend {
     }
 
     async fn shut_down(&self, host: &HostSpec) -> Result<(), BackendError> {
+        if let Some(namespaces) = self.other(host) {
+            return namespaces.shut_down(host).await;
+        }
         self.machine(&host.name)
             .press_button()
             .await
@@ -145,6 +162,9 @@ impl Backend for QemuBackend {
     }
 
     async fn power_off(&self, host: &HostSpec) -> Result<(), BackendError> {
+        if let Some(namespaces) = self.other(host) {
+            return namespaces.power_off(host).await;
+        }
         let lock = self.lock(&host.name).await;
         let _alone = lock.lock().await;
         let off = self.machine(&host.name).power_off().await;
@@ -156,12 +176,18 @@ impl Backend for QemuBackend {
     }
 
     async fn wipe_disk(&self, host: &HostSpec) -> Result<(), BackendError> {
+        if let Some(namespaces) = self.other(host) {
+            return namespaces.wipe_disk(host).await;
+        }
         let lock = self.lock(&host.name).await;
         let _alone = lock.lock().await;
         self.machine(&host.name).wipe().map_err(failed(format!("wiping the drives of host {}", host.name)))
     }
 
     async fn boot_state(&self, host: &HostSpec) -> Result<BootState, BackendError> {
+        if let Some(namespaces) = self.other(host) {
+            return namespaces.boot_state(host).await;
+        }
         self.machine(&host.name).boot_state().map_err(failed(format!("boot state of host {}", host.name)))
     }
 

@@ -203,6 +203,8 @@ pub(super) struct HostDocument {
     pub(super) first: Option<u32>,
     pub(super) template: Option<String>,
     pub(super) rack: Option<String>,
+    /// `qemu` makes a host of a `netns` site a virtual machine.
+    pub(super) backend: Option<BackendKind>,
     pub(super) processor: Option<ProcessorDocument>,
     #[serde(rename = "memoryMiB")]
     pub(super) memory_mib: Option<u64>,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{
-    AcceleratorSpec, Cable, DriveMedia, DriveSpec, HostSpec, MacAddress, NicSpec, ProcessorSpec, Watts,
+    AcceleratorSpec, BackendKind, Cable, DriveMedia, DriveSpec, HostSpec, MacAddress, NicSpec, ProcessorSpec,
+    Watts,
     document::{DriveDocument, GpuDocument, HostDocument, NicDocument, PowerDocument, ProcessorDocument},
     fabrics::Cabling,
     faults,
@@ -18,6 +19,8 @@ const MOST_HOSTS: usize = 65_536;
 /// What all hosts of a site are made with.
 pub(super) struct HostResolver<'a> {
     pub(super) site: Uuid,
+    /// What gives hosts a body that do not say otherwise.
+    pub(super) backend: BackendKind,
     pub(super) templates: &'a BTreeMap<String, HostDocument>,
     pub(super) cabling: &'a mut Cabling,
     pub(super) macs: &'a mut BTreeSet<MacAddress>,
@@ -153,8 +156,11 @@ impl HostResolver<'_> {
         for (number, fault) in fields.list(|host| host.faults.as_ref()).iter().enumerate() {
             faults_found.push(faults::resolve(&format!("{path}.faults[{number}]"), fault, self.problems));
         }
+        let virtual_machine =
+            self.is_virtual_machine(path, fields.get(|host| host.backend.as_ref()).copied());
         HostSpec {
             uuid,
+            virtual_machine,
             rack: fields.get(|host| host.rack.as_ref()).cloned().unwrap_or_default(),
             processor,
             memory_mib,
@@ -166,6 +172,16 @@ impl HostResolver<'_> {
             faults: faults_found,
             name,
         }
+    }
+
+    /// Only one mixture is possible: virtual machines on the switches that namespaces are on.
+    fn is_virtual_machine(&mut self, path: &str, own: Option<BackendKind>) -> bool {
+        let own = own.unwrap_or(self.backend);
+        let mixed = self.backend == BackendKind::Netns && own == BackendKind::Qemu;
+        self.problems.check(own == self.backend || mixed, &format!("{path}.backend"), || {
+            "a host may only be `qemu` in a site that is `netns`; all others are as the site is".to_owned()
+        });
+        mixed
     }
 
     fn processor(&mut self, path: &str, document: Option<&ProcessorDocument>) -> ProcessorSpec {

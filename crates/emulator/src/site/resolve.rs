@@ -36,6 +36,7 @@ pub(super) fn resolve(document: SiteDocument) -> Result<SiteFile, SiteError> {
     let mut macs = BTreeSet::new();
     let mut resolver = HostResolver {
         site,
+        backend: document.backend,
         templates: &document.templates,
         cabling: &mut cabling,
         macs: &mut macs,

@@ -241,3 +241,19 @@ fn check_consistent(site: &SiteFile) {
     let plugged = site.switches().flat_map(|switch| &switch.ports);
     assert_eq!(plugged.filter(|port| matches!(port.cable, Cable::Nic { .. })).count(), macs.len());
 }
+
+#[test]
+fn single_hosts_of_a_site_of_namespaces_may_be_virtual_machines() {
+    let text = small_with("- {name: vm, template: node, backend: qemu}");
+    assert_eq!(
+        problems(&text),
+        [
+            "hosts[1].backend: a host may only be `qemu` in a site that is `netns`; all others are as the site is"
+        ]
+    );
+    let site = SiteFile::parse(&format!("backend: netns\n{text}")).unwrap();
+    assert!(site.host("vm").unwrap().virtual_machine && !site.host("c01").unwrap().virtual_machine);
+    let odd = text.replace("backend: qemu", "backend: sim");
+    assert_eq!(problems(&format!("backend: netns\n{odd}")).len(), 1);
+    assert!(problems(&text.replace("backend: qemu", "backend: sim")).is_empty());
+}

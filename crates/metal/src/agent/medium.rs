@@ -99,9 +99,20 @@ impl AgentDesk {
         }
     }
 
-    /// Network data of the agent: its own, else those of the operating system.
-    async fn network_data(&self, host: &BareMetalHost, otherwise: &[u8]) -> Result<String, MediumError> {
+    /// Network data of the agent: its own, else those of the operating system that is about to be written, or that was there: a host that is
+    /// cleaned has no image any more, but may still have a place in a network.
+    pub(super) async fn network_data(
+        &self,
+        host: &BareMetalHost,
+        otherwise: &[u8],
+    ) -> Result<String, MediumError> {
         let bytes = match &host.spec.preprovisioning_network_data_name {
+            None if otherwise.is_empty() => match &host.spec.network_data {
+                Some(left) => read(&self.client, &host.namespace().unwrap_or_default(), &left.name)
+                    .await?
+                    .unwrap_or_default(),
+                None => Vec::new(),
+            },
             None => otherwise.to_vec(),
             Some(name) => {
                 let found = read(&self.client, &host.namespace().unwrap_or_default(), name).await?;

@@ -10,9 +10,10 @@ use axum::{
     http::{Request, Response, StatusCode},
 };
 use drystone_agent::protocol::{Order, Orders};
-use drystone_api::{BareMetalHost, BareMetalHostSpec};
+use drystone_api::{BareMetalHost, BareMetalHostSpec, SecretReference};
 use drystone_engine::events::Silent;
 use http_body_util::BodyExt as _;
+use k8s_openapi::ByteString;
 use kube::Client;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -31,6 +32,11 @@ fn desk(api: &Api) -> AgentDesk {
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let api = api.clone();
         async move {
+            if let Some((_, name)) = request.uri().path().split_once("/secrets/") {
+                let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+                    "data": {"networkData": ByteString(format!("of {name}").into_bytes())}});
+                return Ok(Response::new(Body::from(secret.to_string())));
+            }
             let body = request.into_body().collect().await.expect("in memory").to_bytes();
             let patch: Value = serde_json::from_slice(&body).unwrap_or_default();
             if api.broken.load(Ordering::SeqCst) {
@@ -184,4 +190,20 @@ async fn what_drystone_serves_is_reached_as_hosts_reach_drystone() {
     for other in ["https://127.0.0.1:64431/images", "http://127.0.0.1:6443/x", "https://images.example/a"] {
         assert_eq!(seen(other).await, other);
     }
+}
+
+#[tokio::test]
+async fn an_agent_has_network_data_as_long_as_its_host_has_any() {
+    let desk = desk(&Api::default());
+    let mut host = host();
+    let told = async |host: &BareMetalHost, of_image: &str| {
+        desk.network_data(host, of_image.as_bytes()).await.expect("the API answers")
+    };
+    assert_eq!(told(&host, "").await, "");
+    // The image, with what came along, is gone when a host is cleaned; its place in the network is not.
+    host.spec.network_data = Some(SecretReference { name: "left".to_owned(), namespace: None });
+    assert_eq!(told(&host, "").await, "of left");
+    assert_eq!(told(&host, "of the image").await, "of the image");
+    host.spec.preprovisioning_network_data_name = Some("own".to_owned());
+    assert_eq!(told(&host, "of the image").await, "of own");
 }

@@ -117,7 +117,11 @@ async fn what_is_wrong_is_refused_with_its_place_and_changes_nothing() {
     let fresh = world.instance("fresh").await;
     let unknown = json!({"flavourId": "unknown"});
     let foreseen = world.send("POST", &format!("{ROOT}/{fresh}/instantiate"), &unknown).await;
-    assert_eq!((foreseen.status.as_u16(), foreseen.detail().starts_with("flavourId")), (400, true), "{foreseen:?}");
+    assert_eq!(
+        (foreseen.status.as_u16(), foreseen.detail().starts_with("flavourId")),
+        (400, true),
+        "{foreseen:?}"
+    );
     let id = world.instantiated("core").await;
     let path = format!("{ROOT}/{id}");
     for (task, body, status, place) in [

@@ -3,12 +3,14 @@
 //! containerd outlives the agent, and pods outlive containerd: each is found again by the next.
 
 mod configuration;
+mod fetch;
 mod import;
 mod pause;
 mod supervisor;
 
 pub(crate) use configuration::find_program;
 pub use configuration::{RuntimeChoiceError, Settings, choose_runtime};
+pub use fetch::{FetchError, import_fetched};
 pub use import::{ImportError, import};
 pub use pause::{PauseError, ensure_sandbox_image};
 pub use supervisor::{Supervisor, SupervisorError};

@@ -124,7 +124,11 @@ impl Foresight {
     ///
     /// # Errors
     /// What is wrong with it, as an occurrence of it would say.
-    pub fn check(&self, instance: Arc<VnfInstance>, operation: &VnfLcmOperation) -> Result<(), ProblemDetails> {
+    pub fn check(
+        &self,
+        instance: Arc<VnfInstance>,
+        operation: &VnfLcmOperation,
+    ) -> Result<(), ProblemDetails> {
         self.0.plan(operation, instance).map(drop).map_err(|problem| problem.details())
     }
 }

@@ -3,6 +3,7 @@
 mod control_plane;
 mod demo;
 mod disk_image;
+mod disk_member;
 mod fabric;
 mod guides;
 mod kill;

@@ -122,15 +122,14 @@ async fn boot(
     apply::write_identity(root, &identity).map_err(|error| error.to_string())?;
     configure_network(plan.network.as_deref(), manager).await?;
     let Some((seed, config)) = &plan.first else {
-        let (done, started) = oneshot::channel();
-        // If the manager is gone the host is shutting down, and nobody reads the answer.
-        let _ = manager.send(Request::StartEnabled { done }).await;
-        let _ = started.await;
+        start_enabled(manager).await;
         let detail = "booted from disk";
         println!("{detail}");
         return Ok(detail.to_owned());
     };
     apply_user_data(config, manager).await?;
+    // An image may come with units of its own; a disk that was empty has none.
+    start_enabled(manager).await;
     let failures = run_commands(config, manager).await;
     remember(plan, seed).map_err(|error| format!("{CLOUD_DIRECTORY}: {error}"))?;
     let mut detail = format!("applied instance {}", seed.meta_data.instance_id);
@@ -139,6 +138,14 @@ async fn boot(
     }
     println!("{detail}");
     Ok(detail)
+}
+
+/// Starts what is enabled, and waits until it has been started.
+async fn start_enabled(manager: &mpsc::Sender<Request>) {
+    let (done, started) = oneshot::channel();
+    // If the manager is gone the host is shutting down, and nobody reads the answer.
+    let _ = manager.send(Request::StartEnabled { done }).await;
+    let _ = started.await;
 }
 
 async fn configure_network(text: Option<&str>, manager: &mpsc::Sender<Request>) -> Result<(), String> {

@@ -82,6 +82,8 @@ fn prepare() -> Result<Prepared, String> {
     if let Err(error) = Command::new("acpid").status() {
         println!("the power button does nothing: acpid: {error}");
     }
+    // Network data leave it out, and half of all programs listen there.
+    let _ = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     let system = choose_system()?;
     let needs_address = match &system {
         System::New(seed) => seed.network_config.is_none(),
@@ -126,9 +128,8 @@ fn load_drivers() {
         "nft_masq",
         "nf_conntrack",
     ];
-    for alias in aliases.iter().map(String::as_str).chain(always) {
-        let _ = Command::new("modprobe").args(["-q", alias]).status();
-    }
+    // One process for all: there are hundreds of aliases, and starting a process takes a while where processors are emulated.
+    let _ = Command::new("modprobe").args(["-a", "-q", "--"]).args(always).args(&aliases).status();
 }
 
 fn collect_aliases(directory: &Path, depth: u32, aliases: &mut Vec<String>) {
@@ -148,7 +149,6 @@ fn collect_aliases(directory: &Path, depth: u32, aliases: &mut Vec<String>) {
 /// Network interfaces ask for addresses where nobody gives them any.
 fn ask_for_addresses() {
     let Ok(interfaces) = fs::read_dir("/sys/class/net") else { return };
-    let _ = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     let names = interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     for name in names.filter(|name| name != "lo") {
         let _ = Command::new("ip").args(["link", "set", "dev", &name, "up"]).status();

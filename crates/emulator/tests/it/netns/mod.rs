@@ -5,6 +5,7 @@ mod cloud;
 mod containers;
 mod gateway;
 mod isolation;
+mod kernel_nfs;
 mod rack;
 mod restart;
 mod site;

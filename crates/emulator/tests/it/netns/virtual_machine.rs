@@ -46,7 +46,11 @@ fn backend(state: &Path) -> QemuBackend {
         shown: Vec::new(),
         machines: true,
     });
-    QemuBackend::new(QemuConfig { state_directory: state.to_owned(), network: Some(network.unwrap()) })
+    QemuBackend::new(QemuConfig {
+        state_directory: state.to_owned(),
+        network: Some(network.unwrap()),
+        mixed: false,
+    })
 }
 
 /// The machine and the gateway in one zone.
