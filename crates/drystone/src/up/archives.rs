@@ -38,6 +38,11 @@ impl Archives {
         self.0.iter().map(place).collect()
     }
 
+    /// The files, for who hands them on himself.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.0.values().cloned().collect()
+    }
+
     /// Serves them.
     pub(crate) fn router(&self) -> Router {
         Router::new().route("/archives/{code}", get(serve)).with_state(self.clone())

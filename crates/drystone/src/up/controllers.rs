@@ -97,7 +97,7 @@ pub(crate) fn start(
     let mut actions = ActionRegistry::new();
     drystone_cluster::steps::register(&mut actions, &dependencies)?;
     let software = software::prepare(&mut actions, keys, args.data(), redfish.caches(), events.clone())?;
-    let lifecycle = vnfm::prepare(&mut actions, packages, images)?;
+    let lifecycle = vnfm::prepare(&mut actions, packages, server.archives.files())?;
     let foresight = Foresight::new(client.clone(), &redfish.caches(), lifecycle.clone());
     server.nfv.start(&server.api, &client, &redfish.caches(), packages, foresight);
     let notifier = Notifier::new(client.clone(), &redfish.caches(), &format!("https://{}", server.address));

@@ -92,7 +92,7 @@ fn instantiated_status(blueprint: &CsarBlueprint) -> VnfInstanceStatus {
 }
 
 /// A plan as one line for each step: id, action, what it waits for, and what it is told that is not long.
-fn planned(operation: LcmOperationType, api_version: ApiVersion, parameters: Value) -> String {
+fn planned(operation: LcmOperationType, api_version: ApiVersion, parameters: &Value) -> String {
     let blueprint = blueprint();
     let mut instance = VnfInstance::new("vnf", VnfInstanceSpec::default());
     instance.metadata.uid = Some("1".to_owned());
@@ -171,7 +171,7 @@ fn plans_are_as_they_were() {
         ("change_package", ChangeVnfPackage, V2, package),
     ];
     for (name, operation, version, parameters) in cases {
-        insta::assert_snapshot!(name, planned(operation, version, parameters));
+        insta::assert_snapshot!(name, planned(operation, version, &parameters));
     }
 }
 

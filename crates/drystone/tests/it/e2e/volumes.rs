@@ -95,6 +95,19 @@ fn mounts_of(process: &str, server: &str) -> usize {
         .count()
 }
 
+/// Which its pod uses all the time.
+fn an_agent_that_comes_back_finds_the_mount(drystone: &Drystone, inside: &Inside<'_>, host: &str) {
+    let agent = processes(drystone, host, "node").remove(0);
+    assert!(Command::new("kill").args(["-9", &agent]).status().unwrap().success());
+    drystone.wait_for("another agent", || {
+        processes(drystone, host, "node").first().is_some_and(|found| *found != agent).then_some(())
+    });
+    drystone.wait_for("the share under the new agent", || {
+        let read = ["exec", "share-holder", "--", "/hello", "cat", "/data/file"];
+        kubectl(&inside.kubeconfig, &read).is_ok_and(|text| text == "kept on a server\n").then_some(())
+    });
+}
+
 #[test]
 fn what_pods_write_outlives_them_on_a_host_and_on_a_server() {
     if is_skipped() {
@@ -144,18 +157,9 @@ fn what_pods_write_outlives_them_on_a_host_and_on_a_server() {
         kubectl(&inside.kubeconfig, &["exec", "share-holder", "--", "/hello", "append", "/data/file", "x"]);
     assert!(refused.is_err_and(|error| error.contains("Read-only")), "the claim is mounted read-only");
 
-    // An agent that comes back finds the mount, which its pod uses all the time.
     let holder = process_of(&drystone, other);
     assert_ne!(mounts_of(&holder, &server), 0, "the share is mounted");
-    let agent = processes(&drystone, other, "node").remove(0);
-    assert!(Command::new("kill").args(["-9", &agent]).status().unwrap().success());
-    drystone.wait_for("another agent", || {
-        processes(&drystone, other, "node").first().is_some_and(|found| *found != agent).then_some(())
-    });
-    drystone.wait_for("the share under the new agent", || {
-        let read = ["exec", "share-holder", "--", "/hello", "cat", "/data/file"];
-        kubectl(&inside.kubeconfig, &read).is_ok_and(|text| text == "kept on a server\n").then_some(())
-    });
+    an_agent_that_comes_back_finds_the_mount(&drystone, &inside, other);
 
     // Its claim is protected while a pod has it. A server that does not answer keeps no pod; the mount goes with it, the data stays.
     inside.must(&["delete", "pvc", "share", "--wait=false"]);

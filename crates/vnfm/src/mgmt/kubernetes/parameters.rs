@@ -450,10 +450,19 @@ mod tests {
         );
     }
 
+    type Change = fn(&mut Value);
+
+    fn are_named(cases: &[(Change, &str)]) {
+        for (change, expected) in cases {
+            let error = parsed(change).expect_err(expected);
+            assert!(error.starts_with("additionalParams.k8s_cluster_installation_param"), "{error}");
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
     #[test]
-    fn mistakes_are_named_by_their_path() {
-        type Change = fn(&mut Value);
-        let cases: &[(Change, &str)] = &[
+    fn mistakes_of_nodes_and_networks_are_named_by_their_path() {
+        are_named(&[
             (|v| v["script_path"] = Value::Null, "script_path: is missing"),
             (
                 |v| v["script_path"] = json!("../../etc/passwd"),
@@ -486,6 +495,12 @@ mod tests {
                 "worker_node.vdu_id: the flavour has no VDU nobody",
             ),
             (|v| v["worker_node"]["vdu_id"] = json!("masterNode"), "worker_node: control planes and workers"),
+        ]);
+    }
+
+    #[test]
+    fn mistakes_of_storage_are_named_by_their_path() {
+        are_named(&[
             (
                 |v| v["storage_server"]["cinder_volume_setup_params"] = json!([]),
                 "storage_server.cinder_volume_setup_params: must have",
@@ -504,7 +519,8 @@ mod tests {
             ),
             (
                 |v| {
-                    v["storage_server"]["nfs_server_setup_params"][2]["export_dir"] = json!("/volume/nfs/pv1")
+                    v["storage_server"]["nfs_server_setup_params"][2]["export_dir"] =
+                        json!("/volume/nfs/pv1");
                 },
                 "nfs_server_setup_params[2].export_dir: /volume/nfs/pv1 is exported to 10.10.0.0/24 twice",
             ),
@@ -528,12 +544,7 @@ mod tests {
                 |v| v["private_registry_connection_info"] = json!([{"server": "x"}]),
                 "private_registry_connection_info[0].server",
             ),
-        ];
-        for (change, expected) in cases {
-            let error = parsed(change).expect_err(expected);
-            assert!(error.starts_with("additionalParams.k8s_cluster_installation_param"), "{error}");
-            assert!(error.contains(expected), "{expected}: {error}");
-        }
+        ]);
     }
 
     #[test]
@@ -547,12 +558,11 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_requests_are_read_or_refused(text in drystone_hostile::damaged_text([seed_parameters().to_string()])) {
-            if let Ok(value) = serde_json::from_str::<Value>(&text) {
-                if let Ok(parameters) = Parameters::parse(&value, Some(&topology())) {
-                    if let Some(storage) = &parameters.storage {
-                        prop_assert_eq!(export::validate(&storage.mounts(), &storage.exports), Ok(()));
-                    }
-                }
+            if let Ok(value) = serde_json::from_str::<Value>(&text)
+                && let Ok(parameters) = Parameters::parse(&value, Some(&topology()))
+                && let Some(storage) = &parameters.storage
+            {
+                prop_assert_eq!(export::validate(&storage.mounts(), &storage.exports), Ok(()));
             }
         }
     }
