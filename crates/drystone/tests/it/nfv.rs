@@ -175,6 +175,7 @@ fn request(version: &str) -> Value {
 fn openstacks_client_does_everything_to_vnfs_on_an_emulated_cloud() {
     let Some(program) = program() else {
         println!("skipped: python-tackerclient is not installed; ./dev test installs it");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
         return;
     };
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -88,6 +88,7 @@ async fn serve(world: &World) -> SocketAddr {
 async fn every_command_of_openstacks_client_does_what_it_says() {
     let Some(program) = program() else {
         println!("skipped: python-tackerclient is not installed; ./dev test installs it");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
         return;
     };
     let world = World::start().await;
