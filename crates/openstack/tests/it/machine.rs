@@ -235,10 +235,7 @@ async fn what_fails_half_way_is_told_repaired_or_taken_away() {
     let mended = inventory(&heat, &stack, None).await;
     assert!(!mended.server("storage", 0).unwrap().id.is_empty());
 
-    // Heat's own way back.
-    let taken_back = NewStack { rollback: true, ..new_stack("vnf-c", &json!({"fail": "No quota"})) };
-    let other = heat.create(&taken_back, "op").await.unwrap().stack;
-    let failure = done(&heat, &other, Action::Create).await.unwrap_err();
+    let failure = taken_back(&heat).await;
     assert!(
         failure.to_string().contains("ROLLBACK_COMPLETE") && failure.to_string().contains("No quota"),
         "{failure}"
@@ -270,6 +267,22 @@ async fn what_fails_half_way_is_told_repaired_or_taken_away() {
         Keystone::new(elsewhere).unwrap().check().await.unwrap_err(),
         OpenStackError::Unauthorized { .. }
     ));
+}
+
+/// Heat's own way back. Now and then it fails by itself: a stack inside of the stack is called off, is gone, and is looked for.
+async fn taken_back(heat: &Heat) -> OpenStackError {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let name = format!("vnf-c{attempt}");
+        let new = NewStack { rollback: true, ..new_stack(&name, &json!({"fail": "No quota"})) };
+        let stack = heat.create(&new, "op").await.unwrap().stack;
+        let failure = done(heat, &stack, Action::Create).await.unwrap_err();
+        let said = failure.to_string();
+        if attempt == 5 || !(said.contains("ROLLBACK_FAILED") && said.contains("could not be found")) {
+            return failure;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
