@@ -15,7 +15,7 @@ use crate::stage::{Drystone, workspace};
 const NETWORK: &str = "f0c82461-36b5-4d86-8322-b0bc19cda65f";
 
 /// The client, if it is installed (`./dev test` does that).
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let environment = workspace().join(".cache/tackerclient/venv");
     environment.join("complete").exists().then(|| environment.join("bin/openstack"))
 }
@@ -100,11 +100,12 @@ fn listen(stream: TcpStream, heard: &Mutex<Vec<Value>>) {
     }
 }
 
-struct Client<'a> {
-    program: &'a Path,
-    directory: &'a Path,
-    port: u16,
-    version: &'a str,
+/// OpenStack's client against a port.
+pub(crate) struct Client<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) directory: &'a Path,
+    pub(crate) port: u16,
+    pub(crate) version: &'a str,
 }
 
 impl Client<'_> {
@@ -126,24 +127,24 @@ impl Client<'_> {
         (output.status.success(), if output.status.success() { text } else { text + &error })
     }
 
-    fn ok(&self, arguments: &str) -> Value {
+    pub(crate) fn ok(&self, arguments: &str) -> Value {
         let (succeeded, text) = self.run(arguments);
         assert!(succeeded, "openstack {arguments}:\n{text}");
         serde_json::from_str(&text).unwrap_or(Value::String(text))
     }
 
-    fn fails(&self, arguments: &str) -> String {
+    pub(crate) fn fails(&self, arguments: &str) -> String {
         let (succeeded, text) = self.run(arguments);
         assert!(!succeeded, "openstack {arguments} succeeded:\n{text}");
         text
     }
 
-    fn file(&self, name: &str, content: &Value) {
+    pub(crate) fn file(&self, name: &str, content: &Value) {
         std::fs::write(self.directory.join(name), content.to_string()).unwrap();
     }
 
     /// Waits until the last operation on an instance is over; it must have succeeded.
-    fn over(&self, drystone: &Drystone, id: &str, operation: &str) {
+    pub(crate) fn over(&self, drystone: &Drystone, id: &str, operation: &str) {
         drystone.wait_for(&format!("{operation} of {id}"), || {
             let found = self.ok(&format!(
                 "vnflcm op list --filter (eq,vnfInstanceId,{id});(eq,operation,{operation}) -f json"

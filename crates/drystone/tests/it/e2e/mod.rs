@@ -14,5 +14,6 @@ mod script;
 mod secrets;
 mod sites;
 mod virtual_machine;
+mod vnf;
 mod volumes;
 mod workloads;

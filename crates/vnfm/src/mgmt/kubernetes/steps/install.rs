@@ -246,11 +246,13 @@ impl Action for JoinNode {
             node,
             reached: &reached,
         };
-        let joined = installation.run(Some(&invitation)).await;
+        // The installation ends when the agent has been started, which uses the invitation later.
+        let joined = match installation.run(Some(&invitation)).await {
+            Ok(()) => await_ready(context, &via, node, reached.node_address.to_string()).await,
+            Err(error) => Err(error),
+        };
         take_back(context, &via, &invitation).await;
-        joined?;
-        let name = await_ready(context, &via, node, reached.node_address.to_string()).await?;
-        label(context, &via, &cluster, node, &name).await
+        label(context, &via, &cluster, node, &joined?).await
     }
 
     /// Takes the node out again, unless the cluster goes as a whole.
