@@ -5,3 +5,5 @@ pub mod dependencies;
 pub mod group;
 pub mod networks;
 pub mod placement;
+#[cfg(test)]
+mod tests;

@@ -7,5 +7,5 @@ mod query;
 mod tests;
 
 pub use gvk::Gvk;
-pub use projection::{Whose, project};
+pub use projection::{Whose, context_of, project};
 pub use query::{List, Output, QueryError, StatusKind, StatusQuery};

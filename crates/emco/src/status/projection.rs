@@ -303,7 +303,7 @@ fn readiness(name: &ResourceName, resource: &Resource, told: Option<&Resource>) 
 }
 
 /// The context that a query is about: the one that it names, if it is of this history, else the present one.
-pub(crate) fn context_of(history: &History, query: &StatusQuery) -> Option<ContextId> {
+pub fn context_of(history: &History, query: &StatusQuery) -> Option<ContextId> {
     match query.instance {
         Some(instance) => history.contexts().into_iter().find(|known| *known == instance),
         None => history.context(),
