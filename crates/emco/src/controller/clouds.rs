@@ -10,12 +10,12 @@ use drystone_api::{
 use drystone_appcontext::{AppContext, AppContextError, ClusterName, model::LOGICAL_CLOUD_APP};
 use drystone_engine::{
     harness::{Reconciler, Requeue, has_finalizer, is_deleted, remove_finalizer},
-    reference::{is_not_found, owner_reference, reference_to},
+    reference::{is_conflict, is_not_found, owner_reference, reference_to},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -155,11 +155,13 @@ impl Clouds {
         secret.metadata.name = Some(reference.name_any());
         secret.metadata.owner_references = Some(vec![owner_reference(&reference_to(reference))]);
         let api: Api<Secret> = Api::namespaced(self.ends.client.clone(), SYSTEM_NAMESPACE);
-        let whole = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": secret.metadata, "data": secret.data,
-        });
-        let apply = PatchParams::apply("drystone-emco").force();
-        api.patch(&reference.name_any(), &apply, &Patch::Apply(&whole)).await?;
+        match api.create(&PostParams::default(), &secret).await {
+            Err(error) if is_conflict(&error) => {
+                let patch = Patch::Merge(json!({"data": secret.data}));
+                api.patch(&reference.name_any(), &PatchParams::default(), &patch).await?;
+            }
+            made => drop(made?),
+        }
         Ok(())
     }
 }

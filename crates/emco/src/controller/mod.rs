@@ -5,8 +5,10 @@ mod finalizers;
 mod operations;
 mod prepare;
 mod registry;
+#[cfg(test)]
+mod tests;
 
-pub use registry::{BuiltIn, RegisteredControllers};
+pub use registry::{BuiltIn, RegisteredControllers, is_own_place};
 
 use drystone_api::{
     Operation,
