@@ -45,6 +45,7 @@ impl Action for Install {
     type Output = ();
 
     async fn run(&self, step: &StepContext, parameters: InstallParameters) -> Result<(), StepError> {
+        self.0.current(step).await?;
         let synchroniser = self.0.controllers.synchroniser();
         let InstallParameters { context, from } = parameters;
         // An attempt whose answer was lost has been accepted.
@@ -63,6 +64,7 @@ impl Action for Install {
         if !self.is_taken_up(context).await? {
             return Ok(());
         }
+        self.0.current(step).await?;
         let synchroniser = self.0.controllers.synchroniser();
         let called = match from {
             None => synchroniser.uninstall(context).await,
@@ -103,6 +105,7 @@ impl Action for Uninstall {
     type Output = ();
 
     async fn run(&self, step: &StepContext, parameters: OneContext) -> Result<(), StepError> {
+        self.0.current(step).await?;
         let synchroniser = self.0.controllers.synchroniser();
         let meta = self.0.contexts.meta(parameters.context).await.map_err(context_failed)?;
         for context in meta.child_contexts.into_iter().chain([parameters.context]) {

@@ -55,6 +55,7 @@ impl Action for WriteContext {
     type Output = Written;
 
     async fn run(&self, step: &StepContext, parameters: WriteContextParameters) -> Result<Written, StepError> {
+        self.0.current(step).await?;
         let context = match Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))? {
             Target::Group(path) => self.of_group(&path, &parameters).await?,
             Target::Cloud(path) => {

@@ -21,7 +21,7 @@ pub use record::{Record, RecordEntry, RecordParameters};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use drystone_appcontext::{AppContextError, AppContexts, ClusterName, contract::ControllerError};
-use drystone_engine::action::{ActionRegistry, RegistryError, StepError};
+use drystone_engine::action::{ActionRegistry, RegistryError, StepContext, StepError};
 use futures::StreamExt as _;
 
 use crate::{
@@ -69,6 +69,17 @@ pub fn register(actions: &mut ActionRegistry, dependencies: &StepDependencies) -
 }
 
 impl StepDependencies {
+    /// Waits until the copies of documents are complete and current: after a restart, steps go on before watches have told everything.
+    ///
+    /// # Errors
+    /// Transient.
+    pub(crate) async fn current(&self, step: &StepContext) -> Result<(), StepError> {
+        if !self.library.ready().await {
+            return Err(StepError::Cancelled);
+        }
+        self.library.caught_up(step.client()).await.map_err(StepError::transient)
+    }
+
     /// The clusters that a deployment may name, with their room where a rule asks for it.
     pub async fn facts(&self, deployment: &Deployment) -> Clusters {
         let mut facts = self.library.facts();
