@@ -60,6 +60,7 @@ pub(crate) async fn keep_alive(State(front): State<EtcdFront>, request: Request)
     wire::streaming(request, move |questions: tonic::Streaming<etcd::LeaseRequest>| {
         let front = front.clone();
         questions
+            .take_until(front.stop.clone().cancelled_owned())
             .then(move |question| {
                 let front = front.clone();
                 async move { kept(&front, question?.id).await }

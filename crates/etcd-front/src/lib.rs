@@ -36,6 +36,7 @@ use axum::{
 };
 use drystone_store::Store;
 use prost::Message;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// The etcd v3 API over a store.
@@ -44,12 +45,19 @@ pub struct EtcdFront {
     store: Arc<dyn Store>,
     admission: Arc<dyn Admission>,
     url: Arc<str>,
+    stop: CancellationToken,
 }
 
 impl EtcdFront {
     /// `url` is where clients are told that this server is, `http://127.0.0.1:2379`.
     pub fn new(store: Arc<dyn Store>, admission: Arc<dyn Admission>, url: &str) -> Self {
-        Self { store, admission, url: url.into() }
+        Self { store, admission, url: url.into(), stop: CancellationToken::new() }
+    }
+
+    /// Ends watches and other streams, which clients never end by themselves, when `stop` is cancelled.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// Path of every call that is answered. All but `/etcdserverpb.Auth/Authenticate` are for those who are let in.

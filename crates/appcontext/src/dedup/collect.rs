@@ -118,7 +118,7 @@ impl Deduplicated {
                 Ok(0) => {}
                 Ok(removed) => tracing::debug!(removed, "values that no AppContext has any more are gone"),
                 Err(error) => {
-                    tracing::warn!(%error, "values that no AppContext has any more could not be removed")
+                    tracing::warn!(%error, "values that no AppContext has any more could not be removed");
                 }
             }
         }

@@ -88,9 +88,9 @@ pub(super) enum Place {
 
 /// What the store below has for a value; `None` if that was never written by this one.
 pub(super) fn place(below: &Bytes) -> Option<Place> {
-    match below.first()? {
-        &HERE => Some(Place::Here(below.slice(1..))),
-        &ELSEWHERE => {
+    match *below.first()? {
+        HERE => Some(Place::Here(below.slice(1..))),
+        ELSEWHERE => {
             let (digest, length) = below.get(1..)?.split_first_chunk::<32>()?;
             Some(Place::Elsewhere(*digest, u64::from_be_bytes(length.try_into().ok()?)))
         }

@@ -1,7 +1,7 @@
 //! Nobody can tell: whatever is done to this store and to one without it, the answers are the same.
 
 use drystone_store::{
-    EventKind,
+    Compare, CompareTarget, EventKind, KeyRange, Operation, OperationResult,
     embedded::{CompactionPolicy, EmbeddedStore, Options},
 };
 use proptest::prelude::*;
@@ -21,8 +21,6 @@ async fn over(below: &Arc<EmbeddedStore>) -> Arc<Deduplicated> {
     Deduplicated::open(Arc::clone(below) as _, options()).await.unwrap()
 }
 
-use drystone_store::{Compare, CompareTarget, KeyRange, Operation, OperationResult};
-
 fn key() -> impl Strategy<Value = Bytes> {
     prop_oneof![4 => "/c/[ab]{1,2}", 1 => "/d/[ab]", 1 => "[ubs]"].prop_map(Bytes::from)
 }
@@ -36,17 +34,7 @@ fn value() -> impl Strategy<Value = Bytes> {
         "long value 2",
         "a longer value that is not cached at all, for it is 64 bytes",
     ])
-    .prop_map(Bytes::from_static_str)
-}
-
-trait FromStaticStr {
-    fn from_static_str(text: &'static str) -> Bytes;
-}
-
-impl FromStaticStr for Bytes {
-    fn from_static_str(text: &'static str) -> Bytes {
-        Bytes::from_static(text.as_bytes())
-    }
+    .prop_map(Bytes::from)
 }
 
 fn range() -> impl Strategy<Value = KeyRange> {
@@ -98,12 +86,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Key, value, version.
+type Pair = (Bytes, Bytes, u64);
+
 /// What can be told of a pair without its revisions, which are other ones.
-fn told(pairs: &[drystone_store::KeyValue]) -> Vec<(Bytes, Bytes, u64)> {
+fn told(pairs: &[drystone_store::KeyValue]) -> Vec<Pair> {
     pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone(), pair.version)).collect()
 }
 
-fn results(done: &TxnResponse) -> Vec<(Vec<(Bytes, Bytes, u64)>, u64)> {
+fn results(done: &TxnResponse) -> Vec<(Vec<Pair>, u64)> {
     let one = |result: &OperationResult| match result {
         OperationResult::Put(pair) => (told(pair.as_slice()), 0),
         OperationResult::Delete(pairs) => (told(pairs), 0),
