@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use drystone_store::{
-    KeyRange, LeaseId, LeaseTime, Operation, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn,
-    TxnResponse, WatchRequest, WatchStream,
+    CompareTarget, KeyRange, LeaseId, LeaseTime, Operation, RangeRequest, RangeResponse, Revision, Store,
+    StoreError, Txn, TxnResponse, WatchRequest, WatchStream,
 };
 
 /// The store. Keys outside of its prefixes are not there when they are read, and cannot be written, deleted, compared or watched; history
@@ -89,7 +89,11 @@ impl Store for Confined {
 
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
         for compare in &txn.compare {
-            self.inside(&KeyRange::single(compare.key.clone()))?;
+            let mut range = KeyRange::single(compare.key.clone());
+            if let CompareTarget::NotChangedSince { end, .. } = &compare.target {
+                range.end = Some(end.clone());
+            }
+            self.inside(&range)?;
         }
         for operation in txn.success.iter().chain(&txn.failure) {
             match operation {
@@ -120,6 +124,12 @@ impl Store for Confined {
 
     async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
         self.below.lease_time_to_live(lease).await
+    }
+
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+        let mut keys = self.below.lease_keys(lease).await?;
+        keys.retain(|key| self.prefixes.iter().any(|prefix| prefix.contains(key)));
+        Ok(keys)
     }
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

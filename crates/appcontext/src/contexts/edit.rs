@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     AppContextError, AppContexts, Limits, Loaded, TRIES,
     changes::{self, Change, Texts},
-    edit_key, pause, put, remove, same, unchanged,
+    edit_key, pause, put, remove, same, unchanged, untouched,
 };
 use crate::{codec, model::AppContext, names::ContextId};
 
@@ -104,7 +104,13 @@ impl Edit<'_> {
             let mark = self.loaded.marks.get(key.as_bytes()).copied().unwrap_or(0);
             unchanged(changes::full(self.prefix, key), mark)
         };
-        keys.iter().map(condition).collect()
+        let mut conditions: Vec<Compare> = keys.iter().map(condition).collect();
+        // What others have put into something since is not removed with it.
+        conditions.extend(changes.iter().filter_map(|change| match change {
+            Change::RemoveTree(key) => Some(untouched(format!("{}{key}", self.prefix), self.loaded.revision)),
+            Change::Put(..) | Change::Remove(_) => None,
+        }));
+        conditions
     }
 
     fn operations(&self, changes: &[Change]) -> Vec<Operation> {

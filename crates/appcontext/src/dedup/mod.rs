@@ -217,6 +217,11 @@ impl Store for Deduplicated {
         self.shared.below.lease_time_to_live(lease).await
     }
 
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+        let keys = self.shared.below.lease_keys(lease).await?;
+        Ok(keys.iter().map(layout::key_of).collect())
+    }
+
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.shared.below.lease_revoke(lease).await
     }

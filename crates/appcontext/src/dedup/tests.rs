@@ -62,6 +62,9 @@ fn txn() -> impl Strategy<Value = Txn> {
         value().prop_map(CompareTarget::Value),
         (0..3_u64).prop_map(CompareTarget::Version),
         Just(CompareTarget::ModRevision(0)),
+        // Revisions are other ones here and there: of these, all keys are later, or none is.
+        (prop::sample::select(vec!["", "/c/b", "/d"]), prop::sample::select(vec![0, u64::MAX]))
+            .prop_map(|(end, revision)| CompareTarget::NotChangedSince { end: end.into(), revision }),
     ];
     let compare = (key(), target).prop_map(|(key, target)| Compare { key, target });
     let operations = || prop::collection::vec(operation(), 0..4);

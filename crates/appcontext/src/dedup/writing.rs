@@ -30,17 +30,19 @@ impl Shared {
     /// encrypt, is decided here on what was read; and carried out if that has not changed meanwhile.
     async fn decide(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
         for _ in 0..TRIES {
-            let mut seen: BTreeMap<Bytes, Option<KeyValue>> = BTreeMap::new();
+            let mut unchanged = Vec::new();
+            let mut succeeded = true;
             for compare in &txn.compare {
-                if !seen.contains_key(&compare.key) {
-                    let found = self.range(RangeRequest::new(KeyRange::single(compare.key.clone()))).await?;
-                    seen.insert(compare.key.clone(), found.kvs.into_iter().next());
+                let seen = self.seen(compare).await?;
+                let holds = holds(compare, seen.as_ref());
+                // What holds of a range goes on being required; of what does not, the key that is why.
+                match (&compare.target, &seen) {
+                    (CompareTarget::NotChangedSince { .. }, _) if holds => unchanged.push(compare.clone()),
+                    (_, Some(pair)) => unchanged.push(same(&pair.key, pair.mod_revision)),
+                    (_, None) => unchanged.push(same(&compare.key, 0)),
                 }
+                succeeded &= holds;
             }
-            let holds = |compare: &Compare| holds(compare, seen.get(&compare.key).and_then(Option::as_ref));
-            let succeeded = txn.compare.iter().all(holds);
-            let unchanged: Vec<Compare> =
-                seen.iter().map(|(key, pair)| unchanged(key, pair.as_ref())).collect();
             let branch = if succeeded { &txn.success } else { &txn.failure };
             let done = self.carry_out(&unchanged, branch, &[]).await?;
             if done.succeeded {
@@ -48,6 +50,17 @@ impl Shared {
             }
         }
         Err(StoreError::Backend("the keys compared change all the time; try again".into()))
+    }
+
+    /// The pair that a comparison is about; of a range, the one that was changed last.
+    async fn seen(&self, compare: &Compare) -> Result<Option<KeyValue>, StoreError> {
+        let mut request = RangeRequest::new(KeyRange::single(compare.key.clone()));
+        if let CompareTarget::NotChangedSince { end, .. } = &compare.target {
+            request.range.end = Some(end.clone());
+            request.keys_only = true;
+        }
+        let found = self.range(request).await?;
+        Ok(found.kvs.into_iter().max_by_key(|pair| pair.mod_revision))
     }
 
     async fn carry_out(
@@ -167,13 +180,17 @@ struct Written {
     new: BTreeMap<Digest, Bytes>,
 }
 
-fn unchanged(key: &Bytes, pair: Option<&KeyValue>) -> Compare {
-    let revision = pair.map_or(0, |pair| pair.mod_revision);
+fn same(key: &Bytes, revision: u64) -> Compare {
     Compare { key: key.clone(), target: CompareTarget::ModRevision(revision) }
 }
 
 fn condition(compare: &Compare) -> Compare {
-    Compare { key: layout::key(&compare.key), target: compare.target.clone() }
+    let mut target = compare.target.clone();
+    if let CompareTarget::NotChangedSince { end, .. } = &mut target {
+        let range = KeyRange { start: compare.key.clone(), end: Some(end.clone()) };
+        *end = layout::range(&range).end.unwrap_or_default();
+    }
+    Compare { key: layout::key(&compare.key), target }
 }
 
 fn holds(compare: &Compare, pair: Option<&KeyValue>) -> bool {
@@ -182,5 +199,9 @@ fn holds(compare: &Compare, pair: Option<&KeyValue>) -> bool {
         CompareTarget::CreateRevision(expected) => pair.map_or(0, |pair| pair.create_revision) == *expected,
         CompareTarget::Version(expected) => pair.map_or(0, |pair| pair.version) == *expected,
         CompareTarget::Value(expected) => pair.is_some_and(|pair| pair.value == *expected),
+        // The pair is that of the range that was changed last.
+        CompareTarget::NotChangedSince { revision, .. } => {
+            pair.is_none_or(|pair| pair.mod_revision <= *revision)
+        }
     }
 }
