@@ -115,7 +115,7 @@ impl Decoder {
             Key::Context => self.is_whole = true,
             Key::Meta => self.context.meta = meta(value)?,
             Key::AppOrder => {
-                self.context.app_order = json::value::<AppOrder>(value)?.apporder.unwrap_or_default()
+                self.context.app_order = json::value::<AppOrder>(value)?.apporder.unwrap_or_default();
             }
             // It says no more than the order does.
             Key::AppDependency => {}
@@ -149,7 +149,7 @@ impl Decoder {
             PartKey::Reference => content.reference = Some(json::word(value)?.parse().ok()?),
             PartKey::Status => content.status = status,
             PartKey::Order => {
-                content.order = json::value::<ResourceOrder>(value)?.resorder.unwrap_or_default()
+                content.order = json::value::<ResourceOrder>(value)?.resorder.unwrap_or_default();
             }
             PartKey::Hooks => content.hooks = hooks(value)?,
             PartKey::Resource(..) => return None,

@@ -85,7 +85,9 @@ impl AppContexts {
         let changes = entries.into_iter().map(|(key, value)| Change::Put(key, value)).collect();
         for batch in changes::batches(&prefix, changes, self.limits)? {
             let operations = batch.iter().map(|change| change.operation(&prefix)).collect();
-            self.while_there(id, Vec::new(), operations).await?;
+            if !self.while_there(id, Vec::new(), operations).await? {
+                return Err(AppContextError::Contention(id));
+            }
         }
         Ok(())
     }

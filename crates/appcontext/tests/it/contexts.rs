@@ -41,7 +41,7 @@ async fn what_was_made_is_there_until_it_is_deleted(store: Arc<dyn Store>) {
     assert_eq!(contexts.load(id(8)).await.unwrap(), context(id(8), 1, 2000, 10));
     assert_eq!(contexts.meta(id(7)).await.unwrap().project, "p");
     // In the order of the keys.
-    assert_eq!(contexts.list().await.unwrap(), [id(70), id(7), id(8)]);
+    assert_eq!(contexts.list().await.unwrap(), [id(7), id(70), id(8)]);
     // Another one of that number is not made; what is there is left as it is.
     assert_eq!(contexts.create(&context(id(7), 1, 1, 10)).await.unwrap(), Creation::Existed);
     assert_eq!(contexts.load(id(7)).await.unwrap(), made);
