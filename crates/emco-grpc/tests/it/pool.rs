@@ -102,8 +102,8 @@ async fn who_does_not_answer_is_tried_less_and_less_often() {
     let counter = Arc::clone(&tried);
     std::thread::spawn(move || {
         while let Ok((connection, _)) = listener.accept() {
-            drop(connection);
             counter.fetch_add(1, Ordering::Relaxed);
+            drop(connection);
         }
     });
     let options = Options {
