@@ -25,11 +25,21 @@ pub enum DocumentError {
 struct Written {
     version: Option<String>,
     resource_context: Option<Context>,
-    metadata: Option<Map<String, Value>>,
+    metadata: Option<Metadata>,
     spec: Option<Map<String, Value>>,
     file: Option<String>,
     files: Option<Vec<String>>,
-    cluster_label: Option<Value>,
+    cluster_label: Option<String>,
+}
+
+/// Texts, whatever else YAML may take them for: `name: 1.10` is the name `1.10`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    description: Option<String>,
+    user_data1: Option<String>,
+    user_data2: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,16 +79,13 @@ impl Document {
     /// # Errors
     /// [`DocumentError`] names the first document that is none.
     pub fn all(text: &str) -> Result<Vec<Self>, DocumentError> {
-        let values: Vec<Value> =
-            serde_saphyr::from_multiple(text).map_err(|error| DocumentError::Syntax(error.to_string()))?;
+        // What is between two marks and has nothing in it is none.
+        let written: Vec<Option<Written>> = serde_saphyr::from_multiple_with_options(text, crate::yaml())
+            .map_err(|error| DocumentError::Syntax(error.to_string()))?;
         let mut documents = Vec::new();
-        for (index, value) in values.into_iter().enumerate() {
-            // What is between two marks and has nothing in it.
-            if value.is_null() {
-                continue;
-            }
+        for (index, written) in written.into_iter().enumerate() {
+            let Some(written) = written else { continue };
             let at = |problem: String| DocumentError::Document { number: index + 1, problem };
-            let written = serde_json::from_value(value).map_err(|error| at(error.to_string()))?;
             documents.push(Self::read(written).map_err(at)?);
         }
         Ok(documents)
@@ -93,25 +100,25 @@ impl Document {
         if let Some(problem) = problem_of(&anchor) {
             return Err(format!("resourceContext.anchor is {anchor:?}, which {problem}"));
         }
-        let mut metadata = written.metadata.unwrap_or_default();
-        let name = match metadata.get("name") {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(name)) => name.clone(),
-            Some(Value::Number(number)) => number.to_string(),
-            Some(other) => return Err(format!("metadata.name is {other}, which is no name")),
-        };
-        // A name that YAML takes for a number is one all the same.
-        metadata.insert("name".into(), name.clone().into());
-        let label = match written.cluster_label {
-            None | Some(Value::Null) => None,
-            Some(Value::String(label)) => Some(label),
-            Some(other) => Some(other.to_string()),
-        };
+        let written_metadata = written.metadata.unwrap_or_default();
+        let name = written_metadata.name.unwrap_or_default();
+        let mut metadata = Map::new();
+        metadata.insert("name".into(), name.as_str().into());
+        for (field, text) in [
+            ("description", written_metadata.description),
+            ("userData1", written_metadata.user_data1),
+            ("userData2", written_metadata.user_data2),
+        ] {
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                metadata.insert(field.into(), text.into());
+            }
+        }
+        let label = written.cluster_label.filter(|label| !label.is_empty());
         let mut body = json!({"metadata": metadata});
         if let Some(label) = &label {
             body["clusterLabel"] = label.as_str().into();
         }
-        if let Some(spec) = written.spec {
+        if let Some(spec) = written.spec.filter(|spec| !spec.is_empty()) {
             body["spec"] = spec.into();
         }
         let files = match (written.file, written.files) {
@@ -178,7 +185,10 @@ mod tests {
             let text = format!("resourceContext: {{anchor: \"{anchor}\"}}\n");
             assert!(said(&text).starts_with("document 1: resourceContext.anchor"), "{anchor}");
         }
-        assert!(said("resourceContext: {anchor: a}\nmetadata: {name: [x]}\n").contains("is no name"));
+        assert!(
+            said("resourceContext: {anchor: a}\nmetadata: {name: [x]}\n")
+                .starts_with("the file is no YAML of")
+        );
         assert!(said("a: [").starts_with("the file is no YAML"));
         assert!(Document::all("# nothing\n").unwrap().is_empty());
     }

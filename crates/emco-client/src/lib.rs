@@ -18,3 +18,8 @@ pub mod template;
 pub use document::Document;
 pub use run::{Done, Options, Problem, Reply, Transport, Unsent, run};
 pub use step::{Action, Body, Request, Step};
+
+/// YAML as Go's parser (yaml.v3) reads it: `yes` and `on` are texts, `0644` is in base eight.
+pub(crate) fn yaml() -> serde_saphyr::Options {
+    serde_saphyr::options! { strict_booleans: true, legacy_octal_numbers: true }
+}

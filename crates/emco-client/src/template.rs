@@ -43,8 +43,8 @@ pub enum TemplateError {
 /// [`TemplateError`] says what does not fit.
 pub fn rendered(text: &str, values: Option<&str>) -> Result<String, TemplateError> {
     let Some(values) = values else { return Ok(text.to_owned()) };
-    let values: Value =
-        serde_saphyr::from_str(values).map_err(|error| TemplateError::Values(error.to_string()))?;
+    let values: Value = serde_saphyr::from_str_with_options(values, crate::yaml())
+        .map_err(|error| TemplateError::Values(error.to_string()))?;
     let failed = |error: gotmpl::TemplateError| TemplateError::Template(error.to_string());
     let values = gotmpl::to_value(&values).map_err(failed)?;
     // The parser takes a missing `end` for one at the end of the text, and ends at one too many. Wrapped like this, both would keep the
