@@ -4,6 +4,8 @@
 //! EMCO fails where that grows too big for its store. Here it has a limit: what is most in the way of it is left out, and named in `omitted`,
 //! which EMCO's readers do not look at.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
@@ -51,8 +53,8 @@ pub fn trim(mut object: Value) -> Value {
 }
 
 /// The status of a part as text, of at most about `limit` bytes. The smallest objects are told first, so that one that is too big costs itself.
-pub fn status(ready: bool, count: usize, objects: &[Told], limit: usize) -> String {
-    let mut by_size: Vec<&Told> = objects.iter().collect();
+pub fn status(ready: bool, count: usize, objects: &[Arc<Told>], limit: usize) -> String {
+    let mut by_size: Vec<&Told> = objects.iter().map(AsRef::as_ref).collect();
     by_size.sort_by_key(|told| told.json.len());
     let mut lists: Map<String, Value> = LISTS.iter().map(|(_, _, list)| ((*list).to_owned(), json!([]))).collect();
     let (mut others, mut omitted, mut left) = (Vec::new(), Vec::new(), limit);
@@ -94,9 +96,10 @@ fn other(told: &Told) -> Value {
 mod tests {
     use super::*;
 
-    fn told(api_version: &str, kind: &str, name: &str, size: usize) -> Told {
+    fn told(api_version: &str, kind: &str, name: &str, size: usize) -> Arc<Told> {
         let json = json!({"kind": kind, "metadata": {"name": name}, "x": "x".repeat(size)}).to_string();
-        Told { api_version: api_version.into(), kind: kind.into(), namespace: "n".into(), name: name.into(), json }
+        let namespace = "n".into();
+        Arc::new(Told { api_version: api_version.into(), kind: kind.into(), namespace, name: name.into(), json })
     }
 
     #[test]
