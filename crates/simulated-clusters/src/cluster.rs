@@ -153,10 +153,13 @@ impl Cluster {
     /// The objects that are there, as `resource/namespace/name`.
     pub fn objects(&self) -> Vec<String> {
         let kept = self.kept();
-        let name = |resource: &Arc<str>, (namespace, name): &(String, String)| format!("{resource}/{namespace}/{name}");
-        let all = kept.resources.iter().flat_map(|(resource, places)| {
-            places.keys().map(move |place| name(resource, place))
-        });
+        let name = |resource: &Arc<str>, (namespace, name): &(String, String)| {
+            format!("{resource}/{namespace}/{name}")
+        };
+        let all = kept
+            .resources
+            .iter()
+            .flat_map(|(resource, places)| places.keys().map(move |place| name(resource, place)));
         let mut all: Vec<String> = all.collect();
         all.sort();
         all
@@ -253,7 +256,11 @@ impl Cluster {
     }
 
     /// What has happened to the labelled objects of a resource since a revision, and what will happen.
-    pub(crate) fn since(&self, resource: &str, revision: u64) -> (Vec<Happening>, broadcast::Receiver<Happening>) {
+    pub(crate) fn since(
+        &self,
+        resource: &str,
+        revision: u64,
+    ) -> (Vec<Happening>, broadcast::Receiver<Happening>) {
         let kept = self.kept();
         let there = kept.resources.get_key_value(resource).into_iter().flat_map(|(resource, places)| {
             places.values().map(|object| {

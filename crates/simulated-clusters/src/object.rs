@@ -80,7 +80,9 @@ impl Object {
         if self.template.kind == "Service" && object["spec"]["clusterIP"].is_null() {
             object["spec"]["clusterIP"] = "10.96.0.1".into();
         }
-        if self.ready && let Some(status) = self.status() {
+        if self.ready
+            && let Some(status) = self.status()
+        {
             object["status"] = status;
         }
         object

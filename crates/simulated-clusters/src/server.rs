@@ -65,8 +65,11 @@ impl Simulation {
         let clusters: Arc<Vec<Arc<Cluster>>> =
             Arc::new((0..count).map(|_| Arc::new(Cluster::new(options.log))).collect());
         let token = CancellationToken::new();
-        let shared =
-            Arc::new(Shared { clusters: clusters.clone(), delay: options.delay, templates: Mutex::default() });
+        let shared = Arc::new(Shared {
+            clusters: clusters.clone(),
+            delay: options.delay,
+            templates: Mutex::default(),
+        });
         tokio::spawn(accept(listener, shared, token.clone()));
         Ok(Self { address, clusters, _ends: token.drop_guard() })
     }
@@ -144,7 +147,9 @@ fn whole(body: impl Into<Bytes>) -> Body {
 fn reply(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(whole(value.to_string()));
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }
 
@@ -161,7 +166,8 @@ fn not_found(name: &str) -> Response<Body> {
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
     let found = aim(request.uri().path());
-    let Some((cluster, aim)) = found.and_then(|(index, aim)| Some((shared.clusters.get(index)?.clone(), aim)))
+    let Some((cluster, aim)) =
+        found.and_then(|(index, aim)| Some((shared.clusters.get(index)?.clone(), aim)))
     else {
         return Ok(not_found(request.uri().path()));
     };
@@ -170,7 +176,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     }
     let query = request.uri().query().unwrap_or_default().to_owned();
     let accepts = |what: &str| {
-        request.headers().get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(what))
+        request
+            .headers()
+            .get(http::header::ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.contains(what))
     };
     let only_metadata = accepts("PartialObjectMetadata");
     if query.contains("watch=true") || query.contains("watch=1") {
@@ -181,7 +191,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let method = request.method().clone();
     let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
     Ok(match method {
-        Method::GET if aim.resource.matches('/').count() < 2 && !aim.resource.starts_with("v1/") => kinds(&cluster, &aim),
+        Method::GET if aim.resource.matches('/').count() < 2 && !aim.resource.starts_with("v1/") => {
+            kinds(&cluster, &aim)
+        }
         Method::GET if aim.name.is_empty() => list(&cluster, &aim, &query, only_metadata),
         Method::GET => {
             cluster.counters.reads.fetch_add(1, Ordering::Relaxed);
@@ -190,7 +202,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
                 None => not_found(&aim.name),
             }
         }
-        Method::PATCH | Method::POST | Method::PUT => write(&shared, &cluster, aim, (&method, &body), only_metadata),
+        Method::PATCH | Method::POST | Method::PUT => {
+            write(&shared, &cluster, aim, (&method, &body), only_metadata)
+        }
         Method::DELETE => delete(&cluster, &aim, &body),
         _ => failure(405, "MethodNotAllowed", "not simulated"),
     })
@@ -233,7 +247,9 @@ fn kinds(cluster: &Cluster, aim: &Aim) -> Response<Body> {
         let spec = definition.template.field("spec");
         let group = spec["group"].as_str().unwrap_or_default();
         let versions = spec["versions"].as_array().into_iter().flatten();
-        if versions.into_iter().any(|version| format!("{group}/{}", version["name"].as_str().unwrap_or_default()) == aim.resource) {
+        if versions.into_iter().any(|version| {
+            format!("{group}/{}", version["name"].as_str().unwrap_or_default()) == aim.resource
+        }) {
             resources.push(json!({"name": spec["names"]["plural"], "kind": spec["names"]["kind"],
                 "namespaced": spec["scope"] == "Namespaced", "verbs": ["get", "list", "watch", "patch", "delete"]}));
         }
@@ -241,7 +257,10 @@ fn kinds(cluster: &Cluster, aim: &Aim) -> Response<Body> {
     if resources.is_empty() {
         return not_found(&aim.resource);
     }
-    reply(StatusCode::OK, &json!({"kind": "APIResourceList", "groupVersion": aim.resource, "resources": resources}))
+    reply(
+        StatusCode::OK,
+        &json!({"kind": "APIResourceList", "groupVersion": aim.resource, "resources": resources}),
+    )
 }
 
 fn list(cluster: &Cluster, aim: &Aim, query: &str, only_metadata: bool) -> Response<Body> {
@@ -249,11 +268,8 @@ fn list(cluster: &Cluster, aim: &Aim, query: &str, only_metadata: bool) -> Respo
     let (mut objects, revision) = cluster.list(&aim.resource, query.contains("labelSelector="));
     objects.retain(|object| aim.namespace.is_empty() || object.namespace == aim.namespace);
     let items: Vec<Value> = objects.iter().map(|object| object.show(only_metadata)).collect();
-    let (api_version, kind) = if only_metadata {
-        ("meta.k8s.io/v1", "PartialObjectMetadataList")
-    } else {
-        ("v1", "List")
-    };
+    let (api_version, kind) =
+        if only_metadata { ("meta.k8s.io/v1", "PartialObjectMetadataList") } else { ("v1", "List") };
     reply(
         StatusCode::OK,
         &json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": revision.to_string()}, "items": items}),
@@ -301,7 +317,9 @@ impl Shared {
 }
 
 fn delete(cluster: &Cluster, aim: &Aim, body: &Bytes) -> Response<Body> {
-    let Some(object) = cluster.find(&aim.resource, &aim.namespace, &aim.name) else { return not_found(&aim.name) };
+    let Some(object) = cluster.find(&aim.resource, &aim.namespace, &aim.name) else {
+        return not_found(&aim.name);
+    };
     let options: Value = serde_json::from_slice(body).unwrap_or_default();
     let uid = options["preconditions"]["uid"].as_str();
     if uid.is_some_and(|uid| uid != object.uid()) {
@@ -309,8 +327,11 @@ fn delete(cluster: &Cluster, aim: &Aim, body: &Bytes) -> Response<Body> {
     }
     cluster.counters.deletes.fetch_add(1, Ordering::Relaxed);
     cluster.remove(&aim.resource, &aim.namespace, &aim.name);
-    reply(StatusCode::OK, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-        "details": {"name": aim.name, "uid": object.uid()}}))
+    reply(
+        StatusCode::OK,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "details": {"name": aim.name, "uid": object.uid()}}),
+    )
 }
 
 fn line(happening: &Happening, only_metadata: bool) -> Bytes {
@@ -319,7 +340,8 @@ fn line(happening: &Happening, only_metadata: bool) -> Bytes {
 }
 
 fn watch(cluster: Arc<Cluster>, resource: String, query: &str, only_metadata: bool) -> Response<Body> {
-    let revision = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")?.parse().ok()).unwrap_or(0);
+    let revision =
+        query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")?.parse().ok()).unwrap_or(0);
     let (before, later) = cluster.since(&resource, revision);
     let first: Vec<Bytes> = before.iter().map(|happening| line(happening, only_metadata)).collect();
     let mut fault = cluster.fault.subscribe();
@@ -336,12 +358,16 @@ fn watch(cluster: Arc<Cluster>, resource: String, query: &str, only_metadata: bo
         }
     });
     let broken = async move {
-        let breaks = |fault: &Fault| !matches!(fault, Fault::None | Fault::Refuses(..) | Fault::Invalid(_) | Fault::Stumbles(_));
+        let breaks = |fault: &Fault| {
+            !matches!(fault, Fault::None | Fault::Refuses(..) | Fault::Invalid(_) | Fault::Stumbles(_))
+        };
         let _ = fault.wait_for(breaks).await;
     };
     let stream = futures::stream::iter(first).chain(lines).take_until(broken);
     let body = StreamBody::new(stream.map(|line| Ok(Frame::data(line))));
     let mut response = Response::new(body.boxed_unsync());
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response
 }

@@ -112,7 +112,12 @@ fn is_segment(text: &str) -> bool {
 ///
 /// # Errors
 /// [`ManifestError`] if it can never be applied.
-pub(crate) fn prepare(text: &str, label: &str, namespace: &str, kinds: &Kinds) -> Result<Prepared, ManifestError> {
+pub(crate) fn prepare(
+    text: &str,
+    label: &str,
+    namespace: &str,
+    kinds: &Kinds,
+) -> Result<Prepared, ManifestError> {
     let mut object = read(text)?;
     let of = |path: &str, what: &'static str| {
         let found = object.pointer(path).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -168,14 +173,23 @@ mod tests {
     #[test]
     fn what_is_clusterwide_has_no_namespace_and_other_templates_no_label() {
         let (role, body) = prepared(r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"r","namespace":"x","uid":"1"}}"#).unwrap();
-        assert_eq!((role.namespace.as_str(), body["metadata"].get("namespace"), body["metadata"].get("uid")), ("", None, None));
-        let (_, body) = prepared(r#"{"apiVersion":"e.com/v1","kind":"W","metadata":{"name":"r"},"spec":{"template":{"a":1}}}"#).unwrap();
+        assert_eq!(
+            (role.namespace.as_str(), body["metadata"].get("namespace"), body["metadata"].get("uid")),
+            ("", None, None)
+        );
+        let (_, body) = prepared(
+            r#"{"apiVersion":"e.com/v1","kind":"W","metadata":{"name":"r"},"spec":{"template":{"a":1}}}"#,
+        )
+        .unwrap();
         assert_eq!(body["spec"]["template"], json!({"a": 1}));
     }
 
     #[test]
     fn what_can_never_be_applied_is_refused() {
-        assert_eq!(prepared("kind: A\nmetadata: {name: a}").unwrap_err(), ManifestError::Missing("apiVersion"));
+        assert_eq!(
+            prepared("kind: A\nmetadata: {name: a}").unwrap_err(),
+            ManifestError::Missing("apiVersion")
+        );
         assert!(matches!(prepared("{").unwrap_err(), ManifestError::Unreadable(_)));
         assert!(matches!(prepared("nil").unwrap_err(), ManifestError::Missing(_)));
         for name in ["../secrets", "a?b", "a/b", "..", "a%2f"] {

@@ -18,7 +18,7 @@ use super::{
 use crate::{manifest::Prepared, settings::Settings};
 
 /// Who writes objects.
-pub const MANAGER: &str = "drystone-emco";
+pub(crate) const MANAGER: &str = "drystone-emco";
 
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 const JSON: &str = "application/json";
@@ -84,7 +84,10 @@ struct Ask<'a> {
 enum Sent {
     Answer(Answer),
     /// The cluster cannot answer now.
-    Away { why: String, at_least: Duration },
+    Away {
+        why: String,
+        at_least: Duration,
+    },
     /// It does not know us.
     Stranger(String),
 }
@@ -100,7 +103,18 @@ impl Channel {
     ) -> Self {
         let gate = Gate::new(settings.away);
         let answers = watch::Sender::new(Answers::Unknown);
-        Self { cluster, identity, clusters, settings, gate, client: Mutex::default(), permits, all, answers, kinds }
+        Self {
+            cluster,
+            identity,
+            clusters,
+            settings,
+            gate,
+            client: Mutex::default(),
+            permits,
+            all,
+            answers,
+            kinds,
+        }
     }
 
     /// Whether the cluster answers, and changes of that.
@@ -221,7 +235,8 @@ impl Channel {
         let path = format!("{place}/{}?fieldManager={MANAGER}&force=true", object.name);
         let content = "application/apply-patch+yaml";
         let body = object.body.clone();
-        let answer = self.ask(Ask { method: Method::PATCH, path: &path, accept: METADATA_ONLY, content, body });
+        let answer =
+            self.ask(Ask { method: Method::PATCH, path: &path, accept: METADATA_ONLY, content, body });
         Ok(match answer.await? {
             Answer::NotFound(why) | Answer::Conflict(why) => Answer::Later(why),
             other => other,
@@ -269,7 +284,8 @@ impl Channel {
             Err(_) => return Ok(Answer::NotFound("the cluster does not know its kind".to_owned())),
         };
         let path = format!("{place}/{}", object.name);
-        self.ask(Ask { method: Method::GET, path: &path, accept: JSON, content: JSON, body: Bytes::new() }).await
+        self.ask(Ask { method: Method::GET, path: &path, accept: JSON, content: JSON, body: Bytes::new() })
+            .await
     }
 
     /// Approves a certificate signing request, as `condition` (JSON) says.
@@ -335,7 +351,9 @@ async fn send(client: &Client, ask: &Ask<'_>, limit: Duration) -> Sent {
         Ok::<_, kube::Error>((parts, body.collect_bytes().await?))
     };
     match tokio::time::timeout(limit, answered).await {
-        Err(_) => Sent::Away { why: format!("no answer within {} s", limit.as_secs()), at_least: Duration::ZERO },
+        Err(_) => {
+            Sent::Away { why: format!("no answer within {} s", limit.as_secs()), at_least: Duration::ZERO }
+        }
         Ok(Err(error)) => Sent::Away { why: chain(&error), at_least: Duration::ZERO },
         Ok(Ok((parts, body))) => understand(parts.status, &parts.headers, body),
     }
@@ -399,6 +417,8 @@ mod tests {
         assert!(matches!(meaning(500, &told), Sent::Answer(Answer::Later(_))));
         let ending = json!({"message": "m", "details": {"causes": [{"reason": "NamespaceTerminating"}]}});
         assert!(matches!(meaning(403, &ending), Sent::Answer(Answer::Later(_))));
-        assert!(matches!(meaning(404, &Value::Null), Sent::Answer(Answer::NotFound(why)) if why.contains("404")));
+        assert!(
+            matches!(meaning(404, &Value::Null), Sent::Answer(Answer::NotFound(why)) if why.contains("404"))
+        );
     }
 }

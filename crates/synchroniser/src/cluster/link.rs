@@ -59,19 +59,36 @@ impl Link {
         tokio::spawn(report(board.clone(), parts.clone(), settings.settle, token.clone()));
         let channels = Mutex::new(HashMap::from([(administrator, admin)]));
         let _reports = token.drop_guard();
-        Arc::new(Self { name, clusters, settings, permits, all, kinds, board, watches, channels, parts, _reports })
+        Arc::new(Self {
+            name,
+            clusters,
+            settings,
+            permits,
+            all,
+            kinds,
+            board,
+            watches,
+            channels,
+            parts,
+            _reports,
+        })
     }
 
     /// The way to it as somebody.
     pub(crate) fn channel(&self, identity: &Identity) -> Arc<Channel> {
         // Whoever is the administrator, it is the same one.
-        let identity =
-            if identity.is_administrator() { Identity::administrator() } else { identity.clone() };
+        let identity = if identity.is_administrator() { Identity::administrator() } else { identity.clone() };
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let made = channels.entry(identity.clone()).or_insert_with(|| {
             let limits = (self.permits.clone(), self.all.clone());
             let whom = (self.name.clone(), identity);
-            Arc::new(Channel::new(whom, self.clusters.clone(), self.settings.clone(), limits, self.kinds.clone()))
+            Arc::new(Channel::new(
+                whom,
+                self.clusters.clone(),
+                self.settings.clone(),
+                limits,
+                self.kinds.clone(),
+            ))
         });
         made.clone()
     }

@@ -8,10 +8,10 @@ use std::{
 
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use kube::{
-    Api, ResourceExt as _,
-    core::DynamicObject,
+    Api, Client, ResourceExt as _,
+    core::{ApiResource, DynamicObject, PartialObjectMeta},
     runtime::{
-        WatchStreamExt as _, metadata_watcher,
+        WatchStreamExt as _,
         watcher::{self, Event},
     },
 };
@@ -69,8 +69,11 @@ impl Watches {
         }
         running.retain(|_, interest| interest.strong_count() > 0);
         let token = CancellationToken::new();
-        let interest =
-            Arc::new(Interest { kind: kind.clone(), board: self.board.clone(), _ends: token.clone().drop_guard() });
+        let interest = Arc::new(Interest {
+            kind: kind.clone(),
+            board: self.board.clone(),
+            _ends: token.clone().drop_guard(),
+        });
         running.insert(kind.clone(), Arc::downgrade(&interest));
         let watch = Watch {
             kind: kind.clone(),
@@ -120,8 +123,7 @@ impl Watch {
             };
             match self.channel.client().await {
                 Ok((number, client)) => {
-                    let api = Api::all_with(client, &self.kind.resource(&served));
-                    self.follow(api).await;
+                    self.follow(client, &self.kind.resource(&served)).await;
                     self.channel.forget(number).await;
                 }
                 Err(error) => {
@@ -133,12 +135,15 @@ impl Watch {
     }
 
     /// Follows a kind until the credentials are refused.
-    async fn follow(&self, api: Api<DynamicObject>) {
+    async fn follow(&self, client: Client, resource: &ApiResource) {
         let config = watcher::Config::default().labels(LABEL).page_size(PAGE);
         let mut events = if readiness::tells(&self.kind.api_version, &self.kind.kind) {
+            let api = Api::<DynamicObject>::all_with(client, resource);
             boxed(watcher::watcher(api, config).default_backoff())
         } else {
-            boxed(metadata_watcher(api, config).map(|event| event.map(only_metadata)).default_backoff())
+            let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client, resource);
+            let events = watcher::watcher(api, config);
+            boxed(events.map(|event| event.map(only_metadata)).default_backoff())
         };
         while let Some(event) = events.next().await {
             if self.token.is_cancelled() {
@@ -202,8 +207,8 @@ impl Watch {
     }
 }
 
-fn only_metadata(event: Event<kube::core::PartialObjectMeta<DynamicObject>>) -> Event<DynamicObject> {
-    let whole = |partial: kube::core::PartialObjectMeta<DynamicObject>| DynamicObject {
+fn only_metadata(event: Event<PartialObjectMeta<DynamicObject>>) -> Event<DynamicObject> {
+    let whole = |partial: PartialObjectMeta<DynamicObject>| DynamicObject {
         types: None,
         metadata: partial.metadata,
         data: Value::Null,
@@ -242,4 +247,3 @@ fn code(error: &watcher::Error) -> Option<u16> {
         watcher::Error::NoResourceVersion => None,
     }
 }
-

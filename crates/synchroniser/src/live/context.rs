@@ -64,10 +64,11 @@ impl LiveContext {
                 let objects = roles(part).into_iter().filter_map(|(name, role)| {
                     let resource = part.resources.get(&name)?;
                     let text = &resource.manifest;
-                    let (prepared, digest) = known.entry(Arc::as_ptr(text).cast::<u8>()).or_insert_with(|| {
-                        let made = manifest::prepare(text, &label, namespace, &link.kinds).map(Arc::new);
-                        (made, manifest::digest(text))
-                    });
+                    let (prepared, digest) =
+                        known.entry(Arc::as_ptr(text).cast::<u8>()).or_insert_with(|| {
+                            let made = manifest::prepare(text, &label, namespace, &link.kinds).map(Arc::new);
+                            (made, manifest::digest(text))
+                        });
                     let (prepared, digest) = (prepared.clone(), *digest);
                     Some(LiveObject { name, role, digest, prepared, approval: resource.approval.clone() })
                 });

@@ -180,7 +180,8 @@ impl LivePart {
             bundle_due: false,
             bundle: part.status.clone(),
         };
-        let positions = objects.iter().enumerate().map(|(index, object)| (object.name.clone(), index)).collect();
+        let positions =
+            objects.iter().enumerate().map(|(index, object)| (object.name.clone(), index)).collect();
         let token = CancellationToken::new();
         let answers = channel.answers();
         let part = Arc::new(Self {
@@ -335,7 +336,8 @@ impl LivePart {
             let changed = state.connectivity != connectivity;
             state.connectivity = connectivity;
             state.away = why.to_owned();
-            for (object, fate) in self.objects.iter().zip(&mut state.fates).filter(|(_, fate)| fate.under_way) {
+            for (object, fate) in self.objects.iter().zip(&mut state.fates).filter(|(_, fate)| fate.under_way)
+            {
                 if connectivity == Connectivity::Retrying && fate.status == ResourceStatus::Pending {
                     fate.status = ResourceStatus::Retrying;
                     waiting.push(StatusValue::Resource(object.name.clone(), fate.status));
@@ -398,7 +400,9 @@ impl LivePart {
             Look::There(seen) if seen.generation < fate.generation => {
                 (Presence::NotReady, "it has not been seen as it is now".to_owned())
             }
-            Look::There(seen) if seen.readiness.is_ready() || fate.success => (Presence::Ready, String::new()),
+            Look::There(seen) if seen.readiness.is_ready() || fate.success => {
+                (Presence::Ready, String::new())
+            }
             Look::There(seen) => (Presence::NotReady, seen.readiness.detail().to_owned()),
         }
     }

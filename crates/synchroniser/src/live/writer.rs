@@ -32,11 +32,11 @@ pub(crate) struct Writer {
 
 /// How much has been written.
 #[derive(Debug, Default)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// Calls of the store.
-    pub batches: AtomicU64,
+    pub(crate) batches: AtomicU64,
     /// Statuses.
-    pub statuses: AtomicU64,
+    pub(crate) statuses: AtomicU64,
 }
 
 #[derive(Default)]
@@ -48,7 +48,12 @@ struct Waiting {
 
 impl Writer {
     /// A writer; [`Writer::run`] does the work.
-    pub(crate) fn new(contexts: AppContexts, id: ContextId, status_context: ContextId, counted: Arc<Counted>) -> Self {
+    pub(crate) fn new(
+        contexts: AppContexts,
+        id: ContextId,
+        status_context: ContextId,
+        counted: Arc<Counted>,
+    ) -> Self {
         let mut into = vec![id];
         if status_context != id {
             into.push(status_context);

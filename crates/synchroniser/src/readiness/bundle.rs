@@ -56,10 +56,13 @@ pub fn trim(mut object: Value) -> Value {
 pub fn status(ready: bool, count: usize, objects: &[Arc<Told>], limit: usize) -> String {
     let mut by_size: Vec<&Told> = objects.iter().map(AsRef::as_ref).collect();
     by_size.sort_by_key(|told| told.json.len());
-    let mut lists: Map<String, Value> = LISTS.iter().map(|(_, _, list)| ((*list).to_owned(), json!([]))).collect();
+    let mut lists: Map<String, Value> =
+        LISTS.iter().map(|(_, _, list)| ((*list).to_owned(), json!([]))).collect();
     let (mut others, mut omitted, mut left) = (Vec::new(), Vec::new(), limit);
     for told in by_size {
-        let listed = LISTS.iter().find(|(version, kind, _)| (*version, *kind) == (told.api_version.as_str(), told.kind.as_str()));
+        let listed = LISTS
+            .iter()
+            .find(|(version, kind, _)| (*version, *kind) == (told.api_version.as_str(), told.kind.as_str()));
         let cost = if listed.is_some() { told.json.len() } else { told.json.len() / 3 * 4 + 200 };
         let Some(rest) = left.checked_sub(cost) else {
             omitted.push(Value::from(format!("{}/{}/{}", told.kind, told.namespace, told.name)));
@@ -99,7 +102,13 @@ mod tests {
     fn told(api_version: &str, kind: &str, name: &str, size: usize) -> Arc<Told> {
         let json = json!({"kind": kind, "metadata": {"name": name}, "x": "x".repeat(size)}).to_string();
         let namespace = "n".into();
-        Arc::new(Told { api_version: api_version.into(), kind: kind.into(), namespace, name: name.into(), json })
+        Arc::new(Told {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace,
+            name: name.into(),
+            json,
+        })
     }
 
     #[test]
@@ -117,7 +126,11 @@ mod tests {
 
     #[test]
     fn what_is_too_big_is_left_out_and_named() {
-        let objects = [told("v1", "ConfigMap", "huge", 9_000), told("v1", "Pod", "a", 1), told("example.com/v1", "W", "w", 8_000)];
+        let objects = [
+            told("v1", "ConfigMap", "huge", 9_000),
+            told("v1", "Pod", "a", 1),
+            told("example.com/v1", "W", "w", 8_000),
+        ];
         let text = status(false, 3, &objects, 2_000);
         assert!(text.len() < 3_000, "{}", text.len());
         let status: Value = serde_json::from_str(&text).unwrap();
@@ -130,6 +143,9 @@ mod tests {
         let object = json!({"metadata": {"name": "a", "managedFields": [1],
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "b": "c"}}, "status": {"x": 1}});
         let trimmed = trim(object);
-        assert_eq!(trimmed, json!({"metadata": {"name": "a", "annotations": {"b": "c"}}, "status": {"x": 1}}));
+        assert_eq!(
+            trimmed,
+            json!({"metadata": {"name": "a", "annotations": {"b": "c"}}, "status": {"x": 1}})
+        );
     }
 }

@@ -41,7 +41,8 @@ pub(crate) fn course(event: SyncEvent) -> Option<Course> {
 
 /// The first order that waits.
 pub(crate) fn next(sync: &SyncState) -> Option<(usize, SyncEvent)> {
-    let waits = |(_, queued): &(usize, &drystone_appcontext::QueuedEvent)| queued.status == QueueStatus::Pending;
+    let waits =
+        |(_, queued): &(usize, &drystone_appcontext::QueuedEvent)| queued.status == QueueStatus::Pending;
     sync.queue.iter().enumerate().find(waits).map(|(index, queued)| (index, queued.event))
 }
 
@@ -75,7 +76,10 @@ pub(crate) fn judge(sync: &SyncState, index: usize) -> Verdict {
             SyncEvent::Instantiate | SyncEvent::Read,
             State::Created | State::Instantiated | State::InstantiateFailed,
         )
-        | (SyncEvent::Update, State::Created | State::Updated | State::UpdateFailed | State::InstantiateFailed)
+        | (
+            SyncEvent::Update,
+            State::Created | State::Updated | State::UpdateFailed | State::InstantiateFailed,
+        )
         | (
             SyncEvent::UpdateDelete,
             State::Instantiated | State::InstantiateFailed | State::UpdateFailed | State::Instantiating,
@@ -91,7 +95,8 @@ mod tests {
     use super::*;
 
     fn sync(state: Option<State>, queue: &[(SyncEvent, QueueStatus)]) -> SyncState {
-        let queue = queue.iter().map(|(event, status)| QueuedEvent { event: *event, other: None, status: *status });
+        let queue =
+            queue.iter().map(|(event, status)| QueuedEvent { event: *event, other: None, status: *status });
         SyncState { current: state, queue: queue.collect(), ..SyncState::default() }
     }
 
@@ -99,9 +104,15 @@ mod tests {
     fn orders_have_their_states() {
         let one = |state, event| judge(&sync(Some(state), &[(event, QueueStatus::Pending)]), 0);
         let installing = course(SyncEvent::Instantiate).unwrap();
-        assert_eq!(judge(&sync(None, &[(SyncEvent::Instantiate, QueueStatus::Pending)]), 0), Verdict::Begin(installing));
+        assert_eq!(
+            judge(&sync(None, &[(SyncEvent::Instantiate, QueueStatus::Pending)]), 0),
+            Verdict::Begin(installing)
+        );
         assert_eq!(one(State::Instantiating, SyncEvent::Instantiate), Verdict::Resume(installing));
-        assert!(matches!(one(State::Terminating, SyncEvent::Instantiate), Verdict::Skip(_)), "not while it is removed");
+        assert!(
+            matches!(one(State::Terminating, SyncEvent::Instantiate), Verdict::Skip(_)),
+            "not while it is removed"
+        );
         assert!(matches!(one(State::Terminated, SyncEvent::Instantiate), Verdict::Skip(_)));
         assert_eq!(one(State::Terminated, SyncEvent::Terminate), Verdict::Nothing(State::Terminated));
         assert!(matches!(one(State::InstantiateFailed, SyncEvent::Terminate), Verdict::Begin(_)));
@@ -111,7 +122,8 @@ mod tests {
 
     #[test]
     fn a_removal_overtakes_and_a_stop_stops() {
-        let queue = [(SyncEvent::Instantiate, QueueStatus::Pending), (SyncEvent::Terminate, QueueStatus::Pending)];
+        let queue =
+            [(SyncEvent::Instantiate, QueueStatus::Pending), (SyncEvent::Terminate, QueueStatus::Pending)];
         let both = sync(Some(State::Instantiating), &queue);
         assert!(matches!(judge(&both, 0), Verdict::Skip(_)));
         assert!(matches!(judge(&both, 1), Verdict::Begin(_)));

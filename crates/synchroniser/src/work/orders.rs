@@ -77,9 +77,9 @@ async fn gates(context: &LiveContext, part: &LivePart, ended: &Ended, passed: bo
             if context.of_app(&gate.app).all(is_far) {
                 break;
             }
-            let lost = context.of_app(&gate.app).find(|other| {
-                ended.of(&(other.app.to_string(), other.cluster.clone())) == Some(false)
-            });
+            let lost = context
+                .of_app(&gate.app)
+                .find(|other| ended.of(&(other.app.to_string(), other.cluster.clone())) == Some(false));
             if let Some(lost) = lost {
                 let why = format!("it waits for {}, which failed on {}", gate.app, lost.cluster);
                 return Err(failure(part, why));
@@ -153,7 +153,8 @@ pub(crate) fn kept(old: &LivePart, new: &LivePart) -> BTreeSet<usize> {
     let unchanged = |index: usize| {
         let object = new.objects.get(index)?;
         let before = old.position(object.name.as_str())?;
-        let same = old.objects.get(before).is_some_and(|old| old.digest == object.digest && old.role == object.role);
+        let same =
+            old.objects.get(before).is_some_and(|old| old.digest == object.digest && old.role == object.role);
         let there = old.fate(before).is_some_and(|fate| fate.status == ResourceStatus::Applied);
         (same && there).then_some(index)
     };

@@ -7,7 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use drystone_appcontext::{
-    AppContext, AppContextError, AppContexts, ClusterName, ContextId, QueueStatus, QueuedEvent, State, SyncEvent,
+    AppContext, AppContextError, AppContexts, ClusterName, ContextId, QueueStatus, QueuedEvent, State,
+    SyncEvent,
     contract::{ControllerError, Synchroniser},
 };
 use futures::StreamExt as _;
@@ -201,7 +202,9 @@ impl Synchronisation {
         };
         let is_there = matches!(
             found.current,
-            Some(State::Instantiated | State::InstantiateFailed | State::UpdateFailed | State::TerminateFailed)
+            Some(
+                State::Instantiated | State::InstantiateFailed | State::UpdateFailed | State::TerminateFailed
+            )
         );
         if !is_there {
             return Ok(());

@@ -5,9 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use drystone_appcontext::{
-    AppContextError, ContextId, QueueStatus, State, SyncEvent, SyncState, codec::Key,
-};
+use drystone_appcontext::{AppContextError, ContextId, QueueStatus, State, SyncEvent, SyncState, codec::Key};
 use drystone_engine::backoff::Backoff;
 use futures::StreamExt as _;
 use tokio::sync::Notify;
@@ -147,7 +145,8 @@ impl Worker {
         };
         let Some((index, event)) = events::next(&sync) else {
             inner.contexts.deactivate(self.id).await?;
-            let over = matches!(sync.current, Some(State::Terminated | State::Updated | State::Created) | None);
+            let over =
+                matches!(sync.current, Some(State::Terminated | State::Updated | State::Created) | None);
             return Ok(if over { self.retire(inner) } else { Next::Idle });
         };
         let token = CancellationToken::new();
@@ -159,8 +158,12 @@ impl Worker {
                 self.close(inner, index, QueueStatus::Skip, None).await?;
             }
             Verdict::Nothing(state) => self.close(inner, index, QueueStatus::Done, Some(state)).await?,
-            Verdict::Begin(course) => self.carry_out(inner, (index, event, &sync), course, false, &token).await?,
-            Verdict::Resume(course) => self.carry_out(inner, (index, event, &sync), course, true, &token).await?,
+            Verdict::Begin(course) => {
+                self.carry_out(inner, (index, event, &sync), course, false, &token).await?
+            }
+            Verdict::Resume(course) => {
+                self.carry_out(inner, (index, event, &sync), course, true, &token).await?
+            }
         }
         Ok(Next::More)
     }
@@ -238,7 +241,8 @@ impl Worker {
 
     async fn begin(&self, inner: &Inner, course: Course) -> Result<(), AppContextError> {
         let edit = |sync: &mut SyncState| {
-            (sync.current, sync.status, sync.desired) = (Some(course.running), Some(course.running), Some(course.done));
+            (sync.current, sync.status, sync.desired) =
+                (Some(course.running), Some(course.running), Some(course.done));
             sync.stop.get_or_insert(false);
             sync.pending_terminate.get_or_insert(false);
             Ok::<(), AppContextError>(())

@@ -1,0 +1,4 @@
+//! Contexts are carried to clusters, followed, changed, and taken back.
+
+mod install;
+mod world;
