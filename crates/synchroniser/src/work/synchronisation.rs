@@ -137,9 +137,11 @@ impl Inner {
             let queued = QueuedEvent { event, other, status: QueueStatus::Pending };
             self.contexts
                 .edit_sync(id, |sync| {
-                    // An order that a resumed one gives again.
-                    let given = event == SyncEvent::UpdateDelete
-                        && sync.queue.last().is_some_and(|last| (last.event, last.other) == (event, other));
+                    // An order that is given again, by who does not know what became of the first, or by an update that was resumed.
+                    let given = sync.queue.last().is_some_and(|last| {
+                        let same = (last.event, last.other) == (event, other);
+                        same && (last.status == QueueStatus::Pending || event == SyncEvent::UpdateDelete)
+                    });
                     if !given {
                         sync.queue.push(queued.clone());
                     }

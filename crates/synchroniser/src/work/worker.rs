@@ -196,7 +196,7 @@ impl Worker {
         }
         let live = inner.enliven(&inner.contexts.load(self.id).await?);
         if !resumed {
-            prepare(event, sync.current, &live, other.as_deref());
+            prepare(event, &live, other.as_deref());
             live.shared.writer.flush().await;
             self.begin(inner, course).await?;
         }
@@ -303,20 +303,13 @@ impl Worker {
     }
 }
 
-/// What counts as done when an order begins.
-fn prepare(event: SyncEvent, state: Option<State>, live: &LiveContext, other: Option<&LiveContext>) {
-    match (event, other) {
-        // Asked for again, all of it is applied again: that is how others' changes are undone.
-        (SyncEvent::Instantiate, _) if state == Some(State::Instantiated) => {
-            live.parts.values().for_each(|part| part.reset(|_| false));
-        }
-        (SyncEvent::Update, Some(old)) => {
-            for (place, part) in &live.parts {
-                let kept = old.parts.get(place).map(|old| orders::kept(old, part)).unwrap_or_default();
-                part.reset(|index| kept.contains(&index));
-            }
-        }
-        _ => {}
+/// What counts as done when an order begins: of a context that takes another one's place, what is as it was. Of others, what has been
+/// applied already: whoever gives an order again, not knowing what became of the first, has nothing done twice.
+fn prepare(event: SyncEvent, live: &LiveContext, other: Option<&LiveContext>) {
+    let (SyncEvent::Update, Some(old)) = (event, other) else { return };
+    for (place, part) in &live.parts {
+        let kept = old.parts.get(place).map(|old| orders::kept(old, part)).unwrap_or_default();
+        part.reset(|index| kept.contains(&index));
     }
 }
 

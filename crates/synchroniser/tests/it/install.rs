@@ -1,7 +1,7 @@
 //! A context is installed and removed.
 
 use drystone_appcontext::{Connectivity, ResourceStatus, State, contract::Synchroniser as _};
-use drystone_synchroniser::{Change, Presence};
+use drystone_synchroniser::{Change, Identity, Presence};
 
 use crate::world::{World, config, context, deployment, hook, job, manifest, name, part};
 
@@ -96,4 +96,39 @@ async fn what_clusters_say_is_in_the_context() {
             view().resources.iter().any(|r| r.presence == Presence::NotPresent)
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_logical_cloud_gets_its_certificate() {
+    let world = World::of(1).await;
+    let (name, text) =
+        manifest("certificates.k8s.io/v1", "CertificateSigningRequest", "lc-user-csr", "{request: eA==}");
+    let mut cloud = part(&[(name.clone(), text)]);
+    let approval = r#"{"lastUpdateTime":null,"message":"Approved for Logical Cloud authentication","reason":"LogicalCloud","type":"Approved"}"#;
+    cloud.resources.get_mut(&name).unwrap().approval = Some(approval.into());
+    let mut context = context(1, &[("logical-cloud", &[0], cloud)]);
+    context.meta.level = "0".into();
+    world.contexts.create(&context).await.unwrap();
+    world.sync.install(context.id).await.unwrap();
+    world.until(context.id, State::Instantiated).await;
+    let view = || world.sync.view(context.id).unwrap().parts.remove(0);
+    world.eventually("it is signed", || view().ready).await;
+    let request =
+        world.cluster(0).get("certificates.k8s.io/v1/certificatesigningrequests", "", "lc-user-csr").unwrap();
+    assert_eq!(request["status"]["conditions"][0]["message"], "Approved for Logical Cloud authentication");
+    assert_eq!(request["status"]["conditions"][0]["status"], "True");
+}
+
+#[tokio::test]
+async fn objects_are_written_as_the_user_of_their_cloud_and_seen_as_the_administrator() {
+    let world = World::of(1).await;
+    let mut context = context(1, &[("web", &[0], part(&[deployment("web", 1)]))]);
+    (context.meta.level, context.meta.logical_cloud) = ("1".into(), "lc".into());
+    world.contexts.create(&context).await.unwrap();
+    world.sync.install(context.id).await.unwrap();
+    world.until(context.id, State::Instantiated).await;
+    world.eventually("it is seen", || world.sync.view(context.id).unwrap().parts[0].ready).await;
+    let identities = world.ways.identities();
+    let user = Identity { level: "1".into(), namespace: "apps".into(), logical_cloud: "lc".into() };
+    assert!(identities.contains(&user) && identities.contains(&Identity::administrator()), "{identities:?}");
 }
