@@ -1,0 +1,11 @@
+//! Status queries (facts, section 2.5): projections of contexts and histories. Pure.
+
+mod gvk;
+mod projection;
+mod query;
+#[cfg(test)]
+mod tests;
+
+pub use gvk::Gvk;
+pub use projection::{Whose, context_of, project};
+pub use query::{List, Output, QueryError, StatusKind, StatusQuery};
