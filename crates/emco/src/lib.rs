@@ -3,10 +3,12 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`builtin`] | gac, ovnaction, ncm: what EMCO has as services of their own |
 //! | [`model`] | histories of states, refusals, clusters as placement sees them; the documents of a deployment |
 //! | [`plan`] | pure: state machines, placement, checks |
 //! | [`status`] | pure: status queries |
 
+pub mod builtin;
 pub mod model;
 pub mod plan;
 pub mod status;
