@@ -34,7 +34,7 @@ pub fn objects(
     for network in sorted(networks) {
         let name = network.document_name();
         let metadata = json!({"name": name, "labels": {"net": name}});
-        objects.push(object("Network", metadata, spec(name, &network.spec)?));
+        objects.push(object("Network", &metadata, &spec(name, &network.spec)?));
         objects.extend(attached.then(|| attachment(name)));
     }
     for network in sorted(provider_networks) {
@@ -46,7 +46,7 @@ pub fn objects(
         {
             vlan.insert("vlanId".to_owned(), number);
         }
-        objects.push(object("ProviderNetwork", json!({"name": name}), spec));
+        objects.push(object("ProviderNetwork", &json!({"name": name}), &spec));
         objects.extend(attached.then(|| attachment(name)));
     }
     Ok(objects)
@@ -59,7 +59,7 @@ fn sorted<D: Document>(documents: &[D]) -> Vec<&D> {
     sorted
 }
 
-fn object(kind: &str, metadata: Value, spec: Value) -> Value {
+fn object(kind: &str, metadata: &Value, spec: &Value) -> Value {
     json!({"apiVersion": API, "kind": kind, "metadata": metadata, "spec": spec})
 }
 

@@ -369,7 +369,7 @@ fn documents_below_an_intent_are_gathered_in_their_order() {
     let names: Vec<_> = declared
         .iter()
         .map(|(resource, own)| {
-            (resource.document_name(), own.iter().map(|own| own.document_name()).collect::<Vec<_>>())
+            (resource.document_name(), own.iter().map(Customization::document_name).collect::<Vec<_>>())
         })
         .collect();
     assert_eq!(names, [("b", vec![]), ("a", vec!["y", "z"])]);
