@@ -31,6 +31,9 @@ use crate::{
     seams::{Charts, Controllers, Rooms},
 };
 
+/// What the engine adds to what it says when what was done has been undone.
+const UNDONE: &str = "; what was done has been undone";
+
 /// Clusters that are asked at the same time what room they have.
 const ASKED_AT_ONCE: usize = 32;
 
@@ -117,6 +120,7 @@ fn refused(refusal: &Refusal) -> StepError {
 
 /// The refusal that a step's message tells of; one of 500 with the whole message if it tells of none.
 pub(crate) fn refusal_of(message: &str) -> Refusal {
+    let message = message.split(UNDONE).next().unwrap_or_default();
     let told = message.find('[').and_then(|at| message[at + 1..].split_once("] "));
     let code = told.and_then(|(code, _)| code.parse::<u16>().ok()).filter(|code| (400..600).contains(code));
     match (code, told) {
