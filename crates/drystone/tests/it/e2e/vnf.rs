@@ -2,6 +2,7 @@
 //! and as a whole, moved to another network and ended. Its machines are namespaces with real SSH servers, its volume is a loop device, its
 //! file server NFS-Ganesha.
 
+mod killed;
 mod lab;
 
 use serde_json::{Value, json};

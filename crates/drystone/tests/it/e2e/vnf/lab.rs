@@ -13,10 +13,7 @@ use crate::{
     stage::{Drystone, is_skipped, workspace},
 };
 
-/// What the seed's request calls its network.
-const NETWORK: &str = "f0c82461-36b5-4d86-8322-b0bc19cda65f";
-
-/// Another network, which the storage server is moved to.
+/// A network of the example's, beside the one that the seed's request names.
 pub(super) const OTHER_NETWORK: &str = "5c1f6f0e-7b0e-4d0b-9a43-6f7f6a1f3d55";
 
 /// The client, if machines can be had and it is installed. Says what is missing.
@@ -32,27 +29,18 @@ pub(super) fn client() -> Option<PathBuf> {
     program
 }
 
-/// A site with nothing but a cloud, which has what the example's package wants.
+/// The example's site with nothing but a cloud, whose machines have another password.
 pub(super) fn with_cloud(site: &str, password: &str) -> String {
     let name = site.lines().find(|line| line.starts_with("name: ")).unwrap();
     let example = std::fs::read_to_string(workspace().join("examples/sites/cloud.yaml")).unwrap();
-    let images = ["kubernetes-node", "storage-server"]
-        .map(|image| format!("  - {{name: {image}, users: [{{name: ubuntu, password: {password}}}]}}"))
-        .join("\n");
-    example
-        .replace("name: edge", name)
-        .replace("{name: net0, cidr", &format!("{{name: net0, id: {NETWORK}, cidr"))
-        .replace("{name: external, cidr", &format!("{{name: external, id: {OTHER_NETWORK}, cidr"))
-        .replace("  - {name: ubuntu, users: [{name: ubuntu, password: ubuntu}]}", &images)
+    example.replace("name: edge", name).replace("password: ubuntu", &format!("password: {password}"))
 }
 
 /// The seed's request as printed, but for what names its own OpenStack and proxies.
 pub(super) fn request(password: &str) -> Value {
-    let text = std::fs::read_to_string(workspace().join("examples/vnf/requests/instantiate-simple.json"));
+    let text = std::fs::read_to_string(workspace().join("examples/vnf/requests/instantiate-emulated.json"));
     let mut request: Value = serde_json::from_str(&text.unwrap()).unwrap();
-    request.as_object_mut().unwrap().remove("vimConnectionInfo");
     let parameters = &mut request["additionalParams"]["k8s_cluster_installation_param"];
-    parameters.as_object_mut().unwrap().remove("proxy");
     for node in ["master_node", "worker_node", "storage_server"] {
         parameters[node]["password"] = json!(password);
     }
