@@ -7,6 +7,7 @@ mod list;
 mod patch;
 mod run;
 mod site;
+pub(super) mod vnf;
 
 use std::{
     path::Path,
