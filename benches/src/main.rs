@@ -9,6 +9,7 @@ mod clusters;
 mod cni;
 mod drystone;
 mod fabric;
+mod hosts;
 mod pods;
 mod report;
 mod sites;

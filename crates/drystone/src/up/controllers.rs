@@ -110,6 +110,7 @@ pub(crate) fn start(
         ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
         pacing: args.metal.pacing(),
+        caches: redfish.caches(),
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
@@ -201,7 +202,7 @@ impl Domains {
             drystone_vnfm::controller::run(client.clone(), &caches, lifecycle, shutdown.clone()),
             drystone_vnfm::packages::run(client.clone(), &caches, onboarding, shutdown.clone()),
             notifier.run(shutdown.clone()),
-            super::site_controllers::run(client, events, shutdown),
+            super::site_controllers::run(client, caches.clone(), events, shutdown),
         );
     }
 }

@@ -9,7 +9,10 @@ use drystone_api::{
     BareMetalHost, BareMetalHostStatus, HardwareData, ObjectReference, OperationalStatus, ProvisioningState,
 };
 use drystone_apiserver::{ApiServer, Config as ServerConfig, Profile};
-use drystone_engine::events::{EventKind, EventSink};
+use drystone_engine::{
+    events::{EventKind, EventSink},
+    harness::Caches,
+};
 use drystone_identity::UserInfo;
 use drystone_metal::{
     controller::{self, MetalConfig},
@@ -114,7 +117,9 @@ impl World {
         namespaces.create(&PostParams::default(), &namespace).await.unwrap();
         let (stop, story) = (CancellationToken::new(), Arc::new(Story::default()));
         let media = serve_media(&stop).await;
-        let config = MetalConfig { ways: Ways::new(ways(media.clone())), events: story.clone(), pacing };
+        let caches = Caches::new(client.clone(), stop.clone());
+        let config =
+            MetalConfig { ways: Ways::new(ways(media.clone())), events: story.clone(), pacing, caches };
         tokio::spawn(controller::run(client.clone(), config, stop.clone()));
         Self { client, story, _server: server, stop }
     }
