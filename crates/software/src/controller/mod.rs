@@ -14,7 +14,7 @@ use std::{
 };
 
 use drystone_api::{
-    Artifact, BareMetalHost, Cluster, HostSoftware, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
+    Artifact, Cluster, HostSoftware, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
 };
 use drystone_engine::{
     events::EventSink,
@@ -90,7 +90,7 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
     let provisionings = icn::ProvisioningReconciler { client: client.clone() };
     let provisionings = Controller::new(client.clone(), provisionings, settings.clone())
         .owns::<Cluster>()
-        .watches::<BareMetalHost>(everything(), same_namespace);
+        .watches_cache(&known.hosts, same_namespace);
     let softwares = icn::SoftwareReconciler { client: client.clone() };
     let softwares = Controller::new(client.clone(), softwares, settings.clone()).owns::<SoftwareSet>();
 
