@@ -1,6 +1,6 @@
 //! The controllers of all domains, assembled: this is where domains that know nothing of each other are put together.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use drystone_cluster::{
     ClusterConfig,
@@ -26,6 +26,7 @@ use drystone_vnfm::{
     controller::{Foresight, LifecycleConfig},
     packages::PackagesConfig,
 };
+use ipnet::IpNet;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +67,18 @@ impl Addresses for Leases {
                 .lease(namespace, pool, holder, count)
                 .await
                 .map_err(|error| AddressError(error.to_string()))
+        })
+    }
+
+    fn lease_each<'a>(
+        &'a self,
+        namespace: &'a str,
+        pool: &'a str,
+        holders: &'a [String],
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<Vec<IpNet>>, AddressError>> + Send + 'a>> {
+        Box::pin(async move {
+            let leased = self.0.lease_each(namespace, pool, holders).await;
+            leased.map_err(|error| AddressError(error.to_string()))
         })
     }
 
@@ -110,6 +123,7 @@ pub(crate) fn start(
         ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
         pacing: args.metal.pacing(),
+        caches: redfish.caches(),
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
@@ -201,7 +215,7 @@ impl Domains {
             drystone_vnfm::controller::run(client.clone(), &caches, lifecycle, shutdown.clone()),
             drystone_vnfm::packages::run(client.clone(), &caches, onboarding, shutdown.clone()),
             notifier.run(shutdown.clone()),
-            super::site_controllers::run(client, events, shutdown),
+            super::site_controllers::run(client, caches.clone(), events, shutdown),
         );
     }
 }

@@ -12,6 +12,7 @@ mod finalizer;
 mod guarded;
 mod reconciler;
 mod status;
+mod waiters;
 
 pub use cache::{Cache, Change};
 pub use caches::Caches;

@@ -4,17 +4,21 @@ mod drive;
 mod hosts;
 mod icn;
 mod next;
+mod pace;
 mod rollouts;
 mod sets;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use drystone_api::{
-    Artifact, BareMetalHost, Cluster, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
+    Artifact, Cluster, HostSoftware, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
 };
 use drystone_engine::{
     events::EventSink,
-    harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject},
+    harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject, is_deleted},
     reference::ObjectKey,
 };
 use kube::{Client, ResourceExt as _, runtime::watcher};
@@ -56,6 +60,7 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         config: config.clone(),
         artifacts: artifacts.clone(),
         known: known.clone(),
+        pace: pace::Pace::default(),
     };
     let sets = Controller::new(client.clone(), sets, settings.clone())
         .owns::<Rollout>()
@@ -69,13 +74,23 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         artifacts: artifacts.clone(),
         clusters: known.clusters.clone(),
     };
-    let hosts = Controller::new(client.clone(), hosts, settings.clone())
-        .watches::<SoftwareSet>(everything(), same_namespace);
+    // What a set wants is in its specification; its status changes with every host.
+    let declared: Mutex<HashMap<ObjectKey, Option<i64>>> = Mutex::default();
+    let hosts = Controller::new(client.clone(), hosts, settings.clone()).watches::<SoftwareSet>(
+        everything(),
+        move |set: &SoftwareSet, hosts: &Objects<HostSoftware>| {
+            let mut declared = declared.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = declared.insert(ObjectKey::of(set), set.metadata.generation);
+            let gone = is_deleted(set);
+            let same = known == Some(set.metadata.generation) && set.metadata.generation.is_some() && !gone;
+            if same { Vec::new() } else { same_namespace(set, hosts) }
+        },
+    );
 
     let provisionings = icn::ProvisioningReconciler { client: client.clone() };
     let provisionings = Controller::new(client.clone(), provisionings, settings.clone())
         .owns::<Cluster>()
-        .watches::<BareMetalHost>(everything(), same_namespace);
+        .watches_cache(&known.hosts, same_namespace);
     let softwares = icn::SoftwareReconciler { client: client.clone() };
     let softwares = Controller::new(client.clone(), softwares, settings.clone()).owns::<SoftwareSet>();
 
@@ -87,6 +102,8 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         operations: operations.clone(),
         artifacts,
         known: known.clone(),
+        at_work: Mutex::default(),
+        pace: pace::Pace::default(),
     };
     let rollouts = Controller::new(client, rollouts, one)
         .watches_cache(&operations, |operation: &Operation, _| {

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod images;
+mod killed;
 mod machine;
+#[path = "../../../metal/tests/it/mortal.rs"]
+mod mortal;
 mod stage;
 mod versions;
