@@ -80,6 +80,10 @@ impl Store for Mortal {
         self.below.lease_time_to_live(lease).await
     }
 
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<tokio_util::bytes::Bytes>, StoreError> {
+        self.below.lease_keys(lease).await
+    }
+
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.below.lease_revoke(lease).await
     }
