@@ -58,13 +58,23 @@ impl Action for WriteContext {
     type Parameters = WriteContextParameters;
     type Output = Written;
 
-    async fn run(&self, step: &StepContext, parameters: WriteContextParameters) -> Result<Written, StepError> {
+    async fn run(
+        &self,
+        step: &StepContext,
+        parameters: WriteContextParameters,
+    ) -> Result<Written, StepError> {
         self.0.current(step).await?;
         let context = match Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))? {
             Target::Group(path) => self.of_group(&path, &parameters).await?,
             Target::Cloud(path) => {
-                logical_cloud::context(step.client(), &self.0.library, &path, parameters.context, parameters.status)
-                    .await?
+                logical_cloud::context(
+                    step.client(),
+                    &self.0.library,
+                    &path,
+                    parameters.context,
+                    parameters.status,
+                )
+                .await?
             }
             Target::Networks(cluster) => self.of_networks(step, &cluster, parameters.context).await?,
         };
@@ -132,7 +142,14 @@ impl WriteContext {
         let allowed = self.0.allowed(&deployment);
         let placement = filter(&requests(&deployment, &needs), &facts, Some(&allowed))
             .map_err(|error| unplaced(&error))?;
-        Ok(context::context(parameters.context, &deployment, &home, &placement, &manifests, parameters.status))
+        Ok(context::context(
+            parameters.context,
+            &deployment,
+            &home,
+            &placement,
+            &manifests,
+            parameters.status,
+        ))
     }
 }
 
@@ -191,7 +208,10 @@ pub(crate) async fn render(
 }
 
 /// Namespace and level of a deployment's logical cloud, which must be there.
-pub(crate) async fn home(dependencies: &StepDependencies, deployment: &Deployment) -> Result<Home, StepError> {
+pub(crate) async fn home(
+    dependencies: &StepDependencies,
+    deployment: &Deployment,
+) -> Result<Home, StepError> {
     let path = deployment.path.cloud(&deployment.cloud);
     let cloud = dependencies.library.cloud(&path).map_err(|refusal| refused(&refusal))?;
     let status = cloud.status.clone().unwrap_or_default();
