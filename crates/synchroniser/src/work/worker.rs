@@ -147,7 +147,14 @@ impl Worker {
             inner.contexts.deactivate(self.id).await?;
             let over =
                 matches!(sync.current, Some(State::Terminated | State::Updated | State::Created) | None);
-            return Ok(if over { self.retire(inner) } else { Next::Idle });
+            if over {
+                return Ok(self.retire(inner));
+            }
+            // After a restart that came between the end of an order and the note of it.
+            if self.live().is_none() {
+                self.adopt(inner.enliven(&inner.contexts.load(self.id).await?));
+            }
+            return Ok(Next::Idle);
         };
         let token = CancellationToken::new();
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
