@@ -2,13 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
+use drystone_appcontext::codec::CONTEXTS;
 use drystone_sealing::{
     SealedStore, SealingKey,
     store::{SECRETS, open_embedded, open_etcd},
 };
 use drystone_store::{
     embedded::Options,
-    etcd::{EtcdOptions, EtcdStore, EtcdTls},
+    etcd::{EtcdOptions, EtcdStore, EtcdTls, EtcdUser},
 };
 
 use super::UpArgs;
@@ -31,10 +32,15 @@ pub(crate) fn parse(text: &str) -> Result<Storage, String> {
     let Some(list) = text.strip_prefix("etcd=") else {
         return Err("expected `embedded` or `etcd=URL,URL…`, such as etcd=http://127.0.0.1:2379".to_owned());
     };
+    urls(list).map(Storage::Etcd)
+}
+
+/// Reads `URL,URL…`.
+pub(super) fn urls(list: &str) -> Result<Vec<String>, String> {
     let urls: Vec<String> = list.split(',').map(str::trim).map(str::to_owned).collect();
     match urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
         Some(url) => Err(format!("{url:?} is no URL such as http://127.0.0.1:2379")),
-        None => Ok(Storage::Etcd(urls)),
+        None => Ok(urls),
     }
 }
 
@@ -52,13 +58,27 @@ pub(crate) async fn open(
             Ok(open_embedded(&file, Options::default(), sealing, &[SECRETS]).await?)
         }
         Storage::Etcd(urls) => {
-            let mut options = EtcdOptions::new(urls.clone());
-            options.tls = tls(args)?;
+            let options = etcd(urls, args)?;
             let store = EtcdStore::new(&options)?;
             store.check().await.map_err(|error| format!("--store {}: {error}", urls.join(",")))?;
-            Ok(open_etcd(&store, sealing, &[SECRETS]).await?)
+            // AppContexts have Secrets in them too. In an etcd of their own they are as EMCO has them.
+            let sealed: &[&str] =
+                if args.contexts.appcontext_etcd.is_some() { &[SECRETS] } else { &[SECRETS, CONTEXTS] };
+            Ok(open_etcd(&store, sealing, sealed).await?)
         }
     }
+}
+
+/// How an etcd is reached.
+pub(super) fn etcd(urls: &[String], args: &UpArgs) -> Result<EtcdOptions, Failure> {
+    let mut options = EtcdOptions::new(urls.to_vec());
+    options.tls = tls(args)?;
+    if let (Some(name), Some(file)) = (&args.etcd_user, &args.etcd_password_file) {
+        let password = std::fs::read_to_string(file)
+            .map_err(|error| format!("--etcd-password-file {}: {error}", file.display()))?;
+        options.user = Some(EtcdUser { name: name.clone(), password: password.trim().to_owned() });
+    }
+    Ok(options)
 }
 
 fn tls(args: &UpArgs) -> Result<Option<EtcdTls>, Failure> {
