@@ -74,6 +74,10 @@ impl Store for Mortal {
         self.inner.lease_time_to_live(lease).await
     }
 
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<bytes::Bytes>, StoreError> {
+        self.inner.lease_keys(lease).await
+    }
+
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.inner.lease_revoke(lease).await
     }
