@@ -13,7 +13,7 @@
 //! | `lifecycle` | what is done with documents becomes `LifecycleOperation`s |
 //! | [`status`] | where deployments stand |
 //! | [`files`], `archive`, `kubeconfig` | charts, profiles and other files; kubeconfigs, which become Secrets |
-//! | [`events`] | who hears of clusters that come and go |
+//! | [`registry`] | connections to registered controllers, and who hears of clusters that come and go |
 //! | `openapi` | the description of all that |
 //!
 //! Requests become resources, whose controllers do the work; replies are projections of resources. What was made with `kubectl` counts the
@@ -22,7 +22,6 @@
 mod archive;
 mod documents;
 pub mod door;
-pub mod events;
 pub mod files;
 mod gate;
 mod kinds;
@@ -32,6 +31,7 @@ mod lists;
 mod multipart;
 mod openapi;
 pub mod refusal;
+pub mod registry;
 mod request;
 pub mod routes;
 mod schema;

@@ -6,5 +6,6 @@ mod files;
 mod hostile;
 mod lifecycle;
 mod lists;
+mod registry;
 mod strangers;
 mod world;
