@@ -5,7 +5,7 @@ mod documents;
 mod files;
 mod hostile;
 mod lifecycle;
+mod listeners;
 mod lists;
-mod registry;
 mod strangers;
 mod world;

@@ -1,4 +1,4 @@
-//! Controllers are connected to, over real gRPC, and hear of clusters.
+//! Controllers of the cluster manager are connected to, over real gRPC, and hear of clusters.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use drystone_emco_grpc::{
     Admission, Admitted, Options, Pool, Services,
     notices::{ClusterEvent, ClusterEvents},
 };
-use drystone_emco_rest::registry::{self, RegistryConfig};
+use drystone_emco_rest::listeners::{self, ListenersConfig};
 use http::request::Parts;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -59,32 +59,21 @@ fn start(world: &World) -> (Pool, CancellationToken) {
     let options = Options { check_every: std::time::Duration::from_millis(200), ..Options::default() };
     let pool = Pool::new(options);
     let stop = world.stop.child_token();
-    let config = RegistryConfig {
-        pool: pool.clone(),
-        is_built_in: Arc::new(|controller| controller.spec.host == "built-in"),
-        authority_pem: String::new(),
-        identity_pem: None,
-    };
+    let config = ListenersConfig { pool: pool.clone(), authority_pem: String::new(), identity_pem: None };
     let (client, caches, stopped) = (world.client.clone(), world.caches.clone(), stop.clone());
-    tokio::spawn(async move { registry::run(client, &caches, config, stopped).await });
+    tokio::spawn(async move { listeners::run(client, &caches, config, stopped).await });
     (pool, stop)
 }
 
 /// Waits until the resource of a controller says how it is connected.
 async fn connected(world: &World, path: &str, state: &str) {
     use drystone_api::{SYSTEM_NAMESPACE, emco};
-    use kube::{Api, api::DynamicObject, core::ApiResource};
-    let resource = if path.starts_with("clm-") {
-        ApiResource::erase::<emco::ClmController>(&())
-    } else {
-        ApiResource::erase::<emco::Controller>(&())
-    };
-    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), SYSTEM_NAMESPACE, &resource);
+    let api: kube::Api<emco::ClmController> = kube::Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
     let name = emco::object_name(path);
     world
         .eventually(&format!("{path} is {state}"), async || {
-            let now = api.get(&name).await.unwrap();
-            (now.data["status"]["connection"] == state).then_some(())
+            let status = api.get(&name).await.unwrap().status.unwrap_or_default();
+            (format!("{:?}", status.connection) == state).then_some(())
         })
         .await;
 }
@@ -95,25 +84,21 @@ async fn connections_follow_the_resources() {
     let (pool, _stop) = start(&world);
     let listener = Arc::new(Listener::default());
     let (port, serving) = serve(&listener).await;
-    world.make("controllers", "c1", json!({"host": "127.0.0.1", "port": port, "type": "action"})).await;
-    world.make("controllers", "own", json!({"host": "built-in", "port": 1})).await;
-    world.make("controllers", "bad", json!({"host": "127.0.0.1", "port": 0})).await;
-    connected(&world, "controllers/c1", "Connected").await;
-    connected(&world, "controllers/own", "BuiltIn").await;
-    connected(&world, "controllers/bad", "Failing").await;
-    assert_eq!(pool.names(), ["c1"]);
+    world.make("clm-controllers", "c1", json!({"host": "127.0.0.1", "port": port})).await;
+    world.make("clm-controllers", "bad", json!({"host": "127.0.0.1", "port": 0})).await;
+    connected(&world, "clm-controllers/c1", "Connected").await;
+    connected(&world, "clm-controllers/bad", "Failing").await;
+    assert_eq!(pool.names(), ["clm-controllers/c1"], "nothing can be at port 0");
     serving.abort();
     // Its connection breaks with the task; whoever connects again finds nobody.
-    let body =
-        json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": 1, "type": "action"}});
-    assert_eq!(world.send("PUT", "controllers/c1", &body).await.status, 201);
-    connected(&world, "controllers/c1", "Failing").await;
+    let body = json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": 1}});
+    assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 201);
+    connected(&world, "clm-controllers/c1", "Failing").await;
     let (port, _serving) = serve(&listener).await;
-    let body =
-        json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": port, "type": "action"}});
-    assert_eq!(world.send("PUT", "controllers/c1", &body).await.status, 201);
-    connected(&world, "controllers/c1", "Connected").await;
-    assert_eq!(world.send("DELETE", "controllers/c1", &Value::Null).await.status, 204);
+    let body = json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": port}});
+    assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 201);
+    connected(&world, "clm-controllers/c1", "Connected").await;
+    assert_eq!(world.send("DELETE", "clm-controllers/c1", &Value::Null).await.status, 204);
     world.eventually("it is forgotten", async || pool.names().is_empty().then_some(())).await;
 }
 

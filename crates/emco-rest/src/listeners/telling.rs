@@ -21,7 +21,7 @@ use kube::{
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-use super::Registry;
+use super::Listeners;
 
 /// What is told before it is written down that it was.
 const BATCH: usize = 64;
@@ -46,16 +46,15 @@ pub(super) struct Telling {
 
 impl Telling {
     /// Begins to tell whoever has something to hear and is not being told something already; whether anybody has.
-    pub(super) fn pass(&mut self, registry: &Registry) -> bool {
+    pub(super) fn pass(&mut self, from: &Listeners) -> bool {
         while let Some(ended) = self.running.try_join_next() {
             self.ended_one(ended);
         }
-        let listeners =
-            registry.listeners.list_where(|one| one.namespace().as_deref() == Some(SYSTEM_NAMESPACE));
+        let listeners = from.listeners.list_where(|one| one.namespace().as_deref() == Some(SYSTEM_NAMESPACE));
         if listeners.is_empty() {
             return false;
         }
-        let clusters = registry.clusters.list_where(|one| {
+        let clusters = from.clusters.list_where(|one| {
             one.namespace().as_deref() == Some(SYSTEM_NAMESPACE) && one.metadata.deletion_timestamp.is_none()
         });
         let there: BTreeMap<String, String> =
@@ -68,8 +67,8 @@ impl Telling {
             }
             is_open = true;
             if self.busy.insert(listener.name_any()) {
-                let controller = registry.config.pool.controller(&listener.spec.path);
-                let client = registry.client.clone();
+                let controller = from.config.pool.controller(&listener.spec.path);
+                let client = from.client.clone();
                 self.running.spawn(async move { tell(&client, &controller, &listener, news).await });
             }
         }
