@@ -92,11 +92,11 @@ async fn connections_follow_the_resources() {
     serving.abort();
     // Its connection breaks with the task; whoever connects again finds nobody.
     let body = json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": 1}});
-    assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 201);
+    assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 200);
     connected(&world, "clm-controllers/c1", "Failing").await;
     let (port, _serving) = serve(&listener).await;
     let body = json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": port}});
-    assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 201);
+    assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 200);
     connected(&world, "clm-controllers/c1", "Connected").await;
     assert_eq!(world.send("DELETE", "clm-controllers/c1", &Value::Null).await.status, 204);
     world.eventually("it is forgotten", async || pool.names().is_empty().then_some(())).await;
