@@ -5,6 +5,7 @@ mod documents;
 mod files;
 mod hostile;
 mod lifecycle;
+mod listeners;
 mod lists;
 mod strangers;
 mod world;
