@@ -233,12 +233,12 @@ fn files_become_data() {
         ..CustomizationSpec::default()
     };
     let files: [(&str, &[u8]); 3] =
-        [("f", b"text"), ("binary", b"\xff\0"), ("patch", b"metadata: {labels: {x: y}}")];
+        [("f", b"text"), ("binary", b"\xff\0"), ("patch", b"metadata: {labels: {x: z}}")];
     let context = applied(resource("ConfigMap", "new", true, vec![customization(spec.clone(), &files)]));
     let map = object(&context, "c1", "ConfigMap", "new").unwrap();
     assert_eq!(map["data"], json!({"key": "text"}));
     assert_eq!(map["binaryData"], json!({"binary": "/wA="}));
-    assert_eq!(map["metadata"], json!({"name": "new", "labels": {"x": "y"}}));
+    assert_eq!(map["metadata"], json!({"name": "new", "labels": {"x": "z"}}));
     let context = applied(resource("Secret", "new", true, vec![customization(spec.clone(), &files)]));
     let secret = object(&context, "c1", "Secret", "new").unwrap();
     assert_eq!(

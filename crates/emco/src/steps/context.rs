@@ -1,0 +1,184 @@
+//! `emco.write-context`: the context of a deployment, a logical cloud, or the networks of a cluster.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use drystone_api::emco::Document as _;
+use drystone_appcontext::{AppContext, AppContextError, AppContexts, ContextId, Creation, State as Phase};
+use drystone_engine::action::{Action, StepContext, StepError};
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{StepDependencies, context_failed, refused, unplaced};
+use crate::{
+    logical_cloud, networks,
+    model::{Amounts, Deployment, GroupPath, History, Manifests, Refusal, Target},
+    plan::{
+        context::{self, Home},
+        placement::{Request, filter, needs_of},
+    },
+    seams::ChartFailure,
+};
+
+/// Applications that are rendered at the same time; the renderer has limits of its own.
+const RENDERED_AT_ONCE: usize = 8;
+
+/// `emco.write-context`: writes the context. Undone, it is deleted.
+pub struct WriteContext(pub(super) Arc<StepDependencies>);
+
+/// Of what, under which number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteContextParameters {
+    /// Path of the group, the logical cloud, or the cluster.
+    pub path: String,
+    /// The context.
+    pub context: ContextId,
+    /// The context that carries the status, if this one takes the place of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<ContextId>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Written {
+    /// Applications.
+    pub apps: usize,
+    /// Clusters, over all applications.
+    pub parts: usize,
+}
+
+impl Action for WriteContext {
+    const NAME: &'static str = "emco.write-context";
+    type Parameters = WriteContextParameters;
+    type Output = Written;
+
+    async fn run(&self, step: &StepContext, parameters: WriteContextParameters) -> Result<Written, StepError> {
+        let context = match Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))? {
+            Target::Group(path) => self.of_group(&path, &parameters).await?,
+            Target::Cloud(path) => {
+                logical_cloud::context(step.client(), &self.0.library, &path, parameters.context, parameters.status)
+                    .await?
+            }
+            Target::Networks(cluster) => networks::context(&self.0.library, &cluster, parameters.context)
+                .map_err(|refusal| refused(&refusal))?,
+        };
+        let parts = context.parts().count();
+        step.progress(60, format!("{} applications, {parts} parts", context.apps.len()));
+        match self.0.contexts.create(&context).await.map_err(context_failed)? {
+            Creation::Created => {}
+            // An attempt whose answer was lost, or that was cut short after it.
+            Creation::Existed => step.log("the context is there already"),
+        }
+        Ok(Written { apps: context.apps.len(), parts })
+    }
+
+    async fn undo(&self, _: &StepContext, parameters: WriteContextParameters) -> Result<(), StepError> {
+        self.0.contexts.delete(parameters.context).await.map_err(context_failed)
+    }
+}
+
+impl WriteContext {
+    async fn of_group(
+        &self,
+        path: &GroupPath,
+        parameters: &WriteContextParameters,
+    ) -> Result<AppContext, StepError> {
+        let deployment = self.0.library.deployment(path).map_err(|refusal| refused(&refusal))?;
+        let home = home(&self.0, &deployment).await?;
+        let manifests = render(&self.0, &deployment, &home.namespace).await?;
+        let facts = self.0.facts(&deployment).await;
+        let needs = needs(&deployment, &manifests);
+        let allowed = self.0.allowed(&deployment);
+        let placement = filter(&requests(&deployment, &needs), &facts, Some(&allowed))
+            .map_err(|error| unplaced(&error))?;
+        Ok(context::context(parameters.context, &deployment, &home, &placement, &manifests, parameters.status))
+    }
+}
+
+/// What is asked of placement.
+pub(crate) fn requests<'a>(
+    deployment: &'a Deployment,
+    needs: &BTreeMap<String, Amounts>,
+) -> Vec<Request<'a>> {
+    let request = |app: &'a crate::model::DeployedApp| Request {
+        app: &app.name,
+        intent: &app.intent,
+        rules: &app.rules,
+        needs: needs.get(&app.name).copied().unwrap_or_default(),
+    };
+    deployment.apps.iter().map(request).collect()
+}
+
+/// What the pods of applications ask for, of those whose rules want to know.
+pub(crate) fn needs(
+    deployment: &Deployment,
+    manifests: &BTreeMap<String, Manifests>,
+) -> BTreeMap<String, Amounts> {
+    let wanted = deployment.apps.iter().filter(|app| app.rules.must_have_room);
+    let of = |app: &crate::model::DeployedApp| {
+        let texts = manifests.get(&app.name).map(|all| all.objects.iter().map(|one| &*one.text));
+        (app.name.clone(), needs_of_texts(texts.into_iter().flatten()))
+    };
+    wanted.map(of).collect()
+}
+
+/// What the pods of manifests ask for.
+pub(crate) fn needs_of_texts<'a>(texts: impl Iterator<Item = &'a str>) -> Amounts {
+    let read = |text: &str| -> Option<Value> {
+        serde_json::from_str(text).ok().or_else(|| serde_saphyr::from_str(text).ok())
+    };
+    let objects: Vec<Value> = texts.filter_map(read).collect();
+    needs_of(&objects)
+}
+
+/// Renders all applications of a deployment.
+pub(crate) async fn render(
+    dependencies: &StepDependencies,
+    deployment: &Deployment,
+    namespace: &str,
+) -> Result<BTreeMap<String, Manifests>, StepError> {
+    let rendered = deployment.apps.iter().map(|app| async move {
+        let manifests = dependencies.charts.render(app, &deployment.release, namespace).await;
+        let manifests = manifests.map_err(|failure| match failure {
+            ChartFailure::Refused(refusal) => refused(&refusal),
+            ChartFailure::NotNow(why) => StepError::transient(why),
+        })?;
+        Ok::<_, StepError>((app.name.clone(), manifests))
+    });
+    let rendered: Vec<_> = rendered.collect();
+    futures::stream::iter(rendered).buffer_unordered(RENDERED_AT_ONCE).try_collect().await
+}
+
+/// Namespace and level of a deployment's logical cloud, which must be there.
+pub(crate) async fn home(dependencies: &StepDependencies, deployment: &Deployment) -> Result<Home, StepError> {
+    let path = deployment.path.cloud(&deployment.cloud);
+    let cloud = dependencies.library.cloud(&path).map_err(|refusal| refused(&refusal))?;
+    let status = cloud.status.clone().unwrap_or_default();
+    let history = History::from(&status.state_info[..]);
+    let phase = phase_of(&dependencies.contexts, &history).await.map_err(context_failed)?;
+    if phase != Some(Phase::Instantiated) {
+        let is = phase.map_or("not instantiated".to_owned(), |phase| format!("{phase}, not Instantiated"));
+        return Err(refused(&Refusal::state(format!("logical cloud {} is {is}", cloud.document_name()))));
+    }
+    let namespace = if cloud.spec.namespace.is_empty() { "default" } else { &cloud.spec.namespace };
+    Ok(Home {
+        cloud: cloud.document_name().to_owned(),
+        namespace: namespace.to_owned(),
+        level: cloud.spec.level.clone(),
+    })
+}
+
+/// How far the synchroniser is with the present context of a history; none if there is none any more.
+///
+/// # Errors
+/// The store fails.
+pub async fn phase_of(contexts: &AppContexts, history: &History) -> Result<Option<Phase>, AppContextError> {
+    let Some(context) = history.context() else { return Ok(None) };
+    match contexts.sync_state(context).await {
+        Ok(sync) => Ok(Some(sync.status.unwrap_or(Phase::Created))),
+        Err(AppContextError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
