@@ -6,13 +6,17 @@
 //! | [`model`], [`names`] | an AppContext as data |
 //! | [`codec`] | EMCO's keys and values from it and back; pure |
 //! | [`contexts`] | AppContexts in a store: made as a whole, edited by compare-and-swap, watched |
+//! | [`dedup`] | a store that keeps values once, however many keys have them |
+//! | [`confined`] | a store of which only some prefixes are seen |
 //! | [`contract`] | what controllers and the synchroniser are asked to do with an AppContext |
 //!
 //! EMCO's quirks (JSON inside of JSON strings, keys that end in a slash, `<nil>`) stay in [`codec`].
 
 pub mod codec;
+pub mod confined;
 pub mod contexts;
 pub mod contract;
+pub mod dedup;
 pub mod model;
 pub mod names;
 

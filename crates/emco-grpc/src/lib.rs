@@ -6,6 +6,8 @@
 //! |---|---|
 //! | [`Pool`], [`Controller`] | connections to controllers by name, kept, checked and re-made; the calls. A [`Controller`] is every trait of `drystone_appcontext::contract` |
 //! | [`Services`] | the servers of all services, over whoever implements the traits |
+//! | [`CheckedPlacement`] | placement controllers whose outcome is checked |
+//! | [`ContextReadiness`] | `readyNotify` from the AppContexts themselves |
 //! | [`notices`] | the parts of the contract that tell news |
 //! | `messages`, `paths` | messages and paths, as the contract numbers and spells them |
 //! | `convert`, `failure` | what messages and failures mean; pure |
@@ -14,6 +16,7 @@
 //! for "none". Source: EMCO (Edge Multi-Cluster Orchestrator) release 22.09.
 
 mod address;
+mod candidates;
 mod controller;
 mod convert;
 mod failure;
@@ -21,10 +24,13 @@ mod messages;
 pub mod notices;
 mod paths;
 mod pool;
+mod readiness;
 mod server;
 mod wire;
 
 pub use address::{Address, InvalidAddress, Security, Tls};
+pub use candidates::CheckedPlacement;
 pub use controller::{Controller, tolerated};
 pub use pool::{Failure, Health, Options, Pool, State};
+pub use readiness::ContextReadiness;
 pub use server::{Admission, Admitted, PATHS, Services};

@@ -3,24 +3,25 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`builtin`] | gac, ovnaction, ncm: what EMCO has as services of their own |
 //! | [`model`] | histories of states, refusals, clusters as placement sees them; deployments gathered from documents |
 //! | [`plan`] | pure: state machines, placement, contexts, the steps of operations |
 //! | [`status`] | pure: status queries |
 //! | [`library`] | documents, as watches keep copies of them |
 //! | [`seams`] | what is needed of others: controllers, charts, room on clusters |
+//! | [`charts`] | charts by the renderer, as the steps need them |
 //! | [`steps`] | effects, as steps of the engine |
 //! | [`controller`] | life-cycle operations, groups, logical clouds and clusters as objects |
 //! | [`clusters`] | onboarding, reachability, ways to clusters |
-//! | [`builtin`] | gac, ovnaction, ncm, charts: what EMCO has as services of their own |
-//! | [`logical_cloud`], [`networks`] | what logical clouds and networks are made of |
+//! | [`logical_cloud`] | what logical clouds are made of |
 
 pub mod builtin;
+pub mod charts;
 pub mod clusters;
 pub mod controller;
 pub mod library;
 pub mod logical_cloud;
 pub mod model;
-pub mod networks;
 pub mod plan;
 pub mod seams;
 pub mod status;

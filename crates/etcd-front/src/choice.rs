@@ -1,54 +1,18 @@
-//! Comparisons. The store knows "equal"; what else etcd knows is decided here on what was read, and the transaction is carried out
+//! Comparisons. The store knows "equal"; what else etcd knows is decided here on what was read, and what depends on it is carried out
 //! only if what was read is still so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use drystone_store::{
-    Compare, CompareTarget, KeyValue, Operation, OperationResult, Revision, Store, StoreError, Txn,
+    Compare, CompareTarget, KeyRange, KeyValue, Operation, RangeRequest, Revision, Store, StoreError, Txn,
 };
 use tonic::Status;
 
 use crate::{convert, kv, messages as etcd};
 
 /// How often a transaction is tried whose keys change all the time: each time somebody else has got on.
-const TRIES: usize = 32;
-
-/// Which way a transaction went, and what came of it.
-pub(crate) struct Chosen {
-    pub(crate) succeeded: bool,
-    pub(crate) revision: Revision,
-    pub(crate) results: Vec<OperationResult>,
-}
-
-/// Carries out a transaction.
-pub(crate) async fn carry_out(
-    store: &dyn Store,
-    comparisons: &[etcd::Compare],
-    success: &[Operation],
-    failure: &[Operation],
-) -> Result<Chosen, Status> {
-    let equal: Option<Vec<Compare>> = comparisons.iter().map(as_equal).collect();
-    if let Some(compare) = equal {
-        let txn = Txn { compare, success: success.to_vec(), failure: failure.to_vec() };
-        let done = store.txn(txn).await.map_err(|error| convert::status(&error))?;
-        return Ok(Chosen { succeeded: done.succeeded, revision: done.revision, results: done.results });
-    }
-    if comparisons.iter().any(|compare| !compare.range_end.is_empty()) {
-        return Err(Status::unimplemented("comparisons over ranges of keys are not carried out here"));
-    }
-    for _ in 0..TRIES {
-        let seen = Seen::look(store, comparisons).await?;
-        let succeeded = comparisons.iter().all(|compare| holds(compare, seen.of(&compare.key)));
-        let branch = if succeeded { success } else { failure };
-        let txn = Txn { compare: seen.unchanged(), success: branch.to_vec(), failure: Vec::new() };
-        let done = store.txn(txn).await.map_err(|error| convert::status(&error))?;
-        if done.succeeded {
-            return Ok(Chosen { succeeded, revision: done.revision, results: done.results });
-        }
-    }
-    Err(Status::unavailable("the keys compared change all the time; try again"))
-}
+pub(crate) const TRIES: usize = 32;
 
 /// Writes a key, keeping its value or its lease.
 pub(crate) async fn put_over(
@@ -77,38 +41,77 @@ pub(crate) async fn put_over(
     Err(Status::unavailable("the key changes all the time; try again"))
 }
 
-/// What the keys compared were at one moment.
-struct Seen<'a> {
-    pairs: BTreeMap<&'a Bytes, Option<KeyValue>>,
+/// What some keys, and ranges of keys, were at one moment.
+pub(crate) struct Seen {
+    pairs: BTreeMap<Place, Vec<KeyValue>>,
+    revision: Revision,
 }
 
-impl<'a> Seen<'a> {
-    /// Looks at all keys at one revision; at a later one, if that has been compacted meanwhile.
-    async fn look(store: &dyn Store, comparisons: &'a [etcd::Compare]) -> Result<Self, Status> {
+/// A key, and the end of a range that begins with it; empty for a single key.
+pub(crate) type Place = (Bytes, Bytes);
+
+/// Most keys of a range that are compared: each becomes a comparison of the store's.
+const COMPARED: usize = 2000;
+
+impl Seen {
+    /// Looks at keys at one revision; at a later one, if that has been compacted meanwhile.
+    pub(crate) async fn look(store: &dyn Store, places: &BTreeSet<Place>) -> Result<Self, Status> {
         let mut revision = None;
         let mut pairs = BTreeMap::new();
-        for compare in comparisons {
-            if pairs.contains_key(&compare.key) {
+        for place in places {
+            let (key, end) = place;
+            let Some(range) = convert::range(key, end)? else {
+                pairs.insert(place.clone(), Vec::new());
                 continue;
-            }
-            let found = match store.range(kv::read_of(&compare.key, revision)).await {
+            };
+            let mut request = RangeRequest { revision, limit: COMPARED, ..RangeRequest::new(range) };
+            let found = match store.range(request.clone()).await {
                 // That every key is still as it was seen is checked by the transaction.
-                Err(StoreError::Compacted { .. }) => store.range(kv::read_of(&compare.key, None)).await,
+                Err(StoreError::Compacted { .. }) => {
+                    request.revision = None;
+                    store.range(request).await
+                }
                 other => other,
             };
             let found = found.map_err(|error| convert::status(&error))?;
+            if found.more {
+                return Err(Status::invalid_argument("a range that is compared has too many keys"));
+            }
             revision.get_or_insert(found.revision);
-            pairs.insert(&compare.key, found.kvs.into_iter().next());
+            pairs.insert(place.clone(), found.kvs);
         }
-        Ok(Self { pairs })
+        Ok(Self { pairs, revision: revision.unwrap_or(0) })
     }
 
-    fn of(&self, key: &Bytes) -> Option<&KeyValue> {
-        self.pairs.get(key).and_then(Option::as_ref)
+    pub(crate) fn of(&self, key: &Bytes) -> Option<&KeyValue> {
+        self.pairs.get(&(key.clone(), Bytes::new()))?.first()
     }
 
-    fn unchanged(&self) -> Vec<Compare> {
-        self.pairs.iter().map(|(key, pair)| unchanged(key, pair.as_ref())).collect()
+    /// Whether a comparison holds: for every key of a range; if there is none, as if there were one that is not there.
+    pub(crate) fn holds(&self, compare: &etcd::Compare) -> bool {
+        let pairs = self.pairs.get(&(compare.key.clone(), compare.range_end.clone()));
+        match pairs.map_or(&[][..], Vec::as_slice) {
+            [] => holds(compare, None),
+            pairs => pairs.iter().all(|pair| holds(compare, Some(pair))),
+        }
+    }
+
+    /// Holds as long as every key is what it was, and ranges have no others.
+    pub(crate) fn unchanged(&self) -> Vec<Compare> {
+        let mut conditions = BTreeMap::new();
+        let mut ranges = Vec::new();
+        for ((key, end), pairs) in &self.pairs {
+            for pair in pairs {
+                conditions.insert(&pair.key, unchanged(&pair.key, Some(pair)));
+            }
+            if end.is_empty() {
+                conditions.entry(key).or_insert_with(|| unchanged(key, None));
+            } else if let Ok(Some(KeyRange { start, end: Some(end) })) = convert::range(key, end) {
+                let target = CompareTarget::NotChangedSince { end, revision: self.revision };
+                ranges.push(Compare { key: start, target });
+            }
+        }
+        conditions.into_values().chain(ranges).collect()
     }
 }
 
@@ -118,7 +121,7 @@ fn unchanged(key: &Bytes, pair: Option<&KeyValue>) -> Compare {
 }
 
 /// The comparison, if it is one that the store knows.
-fn as_equal(compare: &etcd::Compare) -> Option<Compare> {
+pub(crate) fn as_equal(compare: &etcd::Compare) -> Option<Compare> {
     if compare.result() != etcd::CompareResult::Equal || !compare.range_end.is_empty() {
         return None;
     }

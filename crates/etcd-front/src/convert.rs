@@ -140,28 +140,19 @@ fn arrange(pairs: &mut [etcd::Pair], target: etcd::SortTarget, order: etcd::Sort
     }
 }
 
-/// An operation of a transaction.
+/// An operation of a transaction that is no transaction itself, nor keeps what is there: `None` if no key could be concerned by it.
 pub(crate) fn operation(operation: &etcd::RequestOp) -> Result<Option<Operation>, Status> {
     match &operation.request {
         Some(etcd::Request::Put(put)) => {
-            if put.key.is_empty() {
-                return Err(Status::invalid_argument("etcdserver: key is not provided"));
-            }
-            if put.ignore_value || put.ignore_lease {
-                return Err(Status::unimplemented(
-                    "ignore_value and ignore_lease are only for writes outside of transactions",
-                ));
-            }
             Ok(Some(Operation::Put { key: put.key.clone(), value: put.value.clone(), lease: put.lease }))
         }
         Some(etcd::Request::DeleteRange(delete)) => {
             Ok(range(&delete.key, &delete.range_end)?.map(Operation::Delete))
         }
         Some(etcd::Request::Range(request)) => Ok(range_request(request)?.map(Operation::Range)),
-        Some(etcd::Request::Txn(_)) => {
-            Err(Status::unimplemented("transactions inside of transactions are not carried out here"))
+        Some(etcd::Request::Txn(_)) | None => {
+            Err(Status::invalid_argument("an operation of the transaction is empty"))
         }
-        None => Err(Status::invalid_argument("an operation of the transaction is empty")),
     }
 }
 

@@ -1,22 +1,14 @@
-//! `KV`: reads, writes, transactions.
-
-use std::collections::BTreeSet;
+//! `KV`: reads and writes.
 
 use drystone_store::{Operation, OperationResult, RangeRequest, Revision, Store, Txn};
 use tonic::Status;
 
-use crate::{
-    EtcdFront,
-    choice::{self, Chosen},
-    convert, messages as etcd,
-};
+use crate::{EtcdFront, choice, convert, messages as etcd};
 
 /// The only member.
 pub(crate) const MEMBER: u64 = 1;
 /// Its term.
 pub(crate) const TERM: u64 = 1;
-/// Most operations of a transaction, as many as an etcd could be told to take.
-const OPERATIONS: usize = 4096;
 
 pub(crate) fn header_at(revision: Revision) -> etcd::ResponseHeader {
     etcd::ResponseHeader {
@@ -91,79 +83,6 @@ async fn write(store: &dyn Store, operation: Operation) -> Result<(Revision, Ope
 
 pub(crate) fn unexpected() -> Status {
     Status::internal("the store answered something else than it was asked")
-}
-
-/// `KV.Txn`.
-pub(crate) async fn txn(front: EtcdFront, question: etcd::TxnRequest) -> Result<etcd::TxnResponse, Status> {
-    let success = Branch::read(&question.success)?;
-    let failure = Branch::read(&question.failure)?;
-    let chosen =
-        choice::carry_out(front.store.as_ref(), &question.compare, &success.operations, &failure.operations)
-            .await?;
-    let Chosen { succeeded, revision, results } = chosen;
-    let branch = if succeeded { success } else { failure };
-    Ok(etcd::TxnResponse {
-        header: Some(header_at(revision)),
-        succeeded,
-        responses: branch.responses(results, revision),
-    })
-}
-
-/// One of the two ways that a transaction can go.
-struct Branch<'a> {
-    asked: &'a [etcd::RequestOp],
-    /// Whether the store is asked for it: an operation on an empty range is not.
-    is_done: Vec<bool>,
-    operations: Vec<Operation>,
-}
-
-impl<'a> Branch<'a> {
-    fn read(asked: &'a [etcd::RequestOp]) -> Result<Self, Status> {
-        if asked.len() > OPERATIONS {
-            return Err(Status::invalid_argument("etcdserver: too many operations in txn request"));
-        }
-        let (mut is_done, mut operations) = (Vec::new(), Vec::new());
-        for operation in asked {
-            let operation = convert::operation(operation)?;
-            is_done.push(operation.is_some());
-            operations.extend(operation);
-        }
-        refuse_duplicates(&operations)?;
-        Ok(Self { asked, is_done, operations })
-    }
-
-    fn responses(&self, results: Vec<OperationResult>, revision: Revision) -> Vec<etcd::ResponseOp> {
-        let mut results = results.into_iter();
-        let pairs = self.asked.iter().zip(&self.is_done);
-        pairs
-            .map(|(asked, is_done)| {
-                let result = if *is_done { results.next() } else { None };
-                convert::result(asked, result, revision)
-            })
-            .collect()
-    }
-}
-
-/// A key may be written once in a transaction, for its events would have one revision.
-fn refuse_duplicates(operations: &[Operation]) -> Result<(), Status> {
-    let mut written = BTreeSet::new();
-    for operation in operations {
-        if let Operation::Put { key, .. } = operation
-            && !written.insert(key)
-        {
-            return Err(Status::invalid_argument("etcdserver: duplicate key given in txn request"));
-        }
-    }
-    let deletes = operations.iter().filter_map(|operation| match operation {
-        Operation::Delete(range) => Some(range),
-        _ => None,
-    });
-    for range in deletes {
-        if written.iter().any(|key| range.contains(key)) {
-            return Err(Status::invalid_argument("etcdserver: duplicate key given in txn request"));
-        }
-    }
-    Ok(())
 }
 
 /// `KV.Compact`.

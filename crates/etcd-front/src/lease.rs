@@ -34,22 +34,23 @@ pub(crate) async fn revoke(
     Ok(etcd::HeaderResponse { header: Some(kv::header(front.store.as_ref()).await?) })
 }
 
-/// `Lease.LeaseTimeToLive`. Keys are not listed: the store does not know them by their lease.
+/// `Lease.LeaseTimeToLive`.
 pub(crate) async fn time_to_live(
     front: EtcdFront,
     question: etcd::LeaseTimeToLiveRequest,
 ) -> Result<etcd::LeaseTimeToLiveResponse, Status> {
-    if question.keys {
-        return Err(Status::unimplemented("the keys of a lease are not listed here; ask without `keys`"));
-    }
     let (ttl, granted_ttl) = match front.store.lease_time_to_live(question.id).await {
         Ok(time) => (convert::signed(time.remaining), convert::signed(time.granted)),
         // What etcd says of a lease that is not there.
         Err(StoreError::LeaseNotFound(_)) => (-1, 0),
         Err(error) => return Err(convert::status(&error)),
     };
+    let keys = match question.keys && ttl >= 0 {
+        true => front.store.lease_keys(question.id).await.map_err(|error| convert::status(&error))?,
+        false => Vec::new(),
+    };
     let header = Some(kv::header(front.store.as_ref()).await?);
-    Ok(etcd::LeaseTimeToLiveResponse { header, id: question.id, ttl, granted_ttl })
+    Ok(etcd::LeaseTimeToLiveResponse { header, id: question.id, ttl, granted_ttl, keys })
 }
 
 /// `Lease.LeaseKeepAlive`.
@@ -60,6 +61,7 @@ pub(crate) async fn keep_alive(State(front): State<EtcdFront>, request: Request)
     wire::streaming(request, move |questions: tonic::Streaming<etcd::LeaseRequest>| {
         let front = front.clone();
         questions
+            .take_until(front.stop.clone().cancelled_owned())
             .then(move |question| {
                 let front = front.clone();
                 async move { kept(&front, question?.id).await }

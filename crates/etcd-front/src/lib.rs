@@ -8,12 +8,12 @@
 //! |---|---|
 //! | `messages` | the messages, as etcd numbers their fields |
 //! | `convert` | the store's data model from messages and back; pure |
-//! | `kv`, `choice` | reads, writes, transactions; comparisons other than "equal" |
+//! | `kv` | reads and writes |
+//! | `txn`, `choice` | transactions; comparisons other than "equal" |
 //! | `watch`, `lease`, `cluster` | the other services |
 //! | `wire` | unary calls and streams between gRPC and the functions above |
 //!
-//! Not there: transactions inside of transactions, comparisons over ranges of keys, the keys of a lease, users and roles,
-//! snapshots, alarms. Each is answered with `UNIMPLEMENTED` and says so.
+//! Not there: users and roles, snapshots, alarms. Each is answered with `UNIMPLEMENTED` and says so.
 
 mod admission;
 mod choice;
@@ -22,6 +22,7 @@ mod convert;
 mod kv;
 mod lease;
 mod messages;
+mod txn;
 mod watch;
 mod wire;
 
@@ -36,6 +37,7 @@ use axum::{
 };
 use drystone_store::Store;
 use prost::Message;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// The etcd v3 API over a store.
@@ -44,12 +46,19 @@ pub struct EtcdFront {
     store: Arc<dyn Store>,
     admission: Arc<dyn Admission>,
     url: Arc<str>,
+    stop: CancellationToken,
 }
 
 impl EtcdFront {
     /// `url` is where clients are told that this server is, `http://127.0.0.1:2379`.
     pub fn new(store: Arc<dyn Store>, admission: Arc<dyn Admission>, url: &str) -> Self {
-        Self { store, admission, url: url.into() }
+        Self { store, admission, url: url.into(), stop: CancellationToken::new() }
+    }
+
+    /// Ends watches and other streams, which clients never end by themselves, when `stop` is cancelled.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// Path of every call that is answered. All but `/etcdserverpb.Auth/Authenticate` are for those who are let in.
@@ -76,7 +85,7 @@ impl EtcdFront {
             .route(Self::PATHS[0], post(call(kv::range)))
             .route(Self::PATHS[1], post(call(kv::put)))
             .route(Self::PATHS[2], post(call(kv::delete_range)))
-            .route(Self::PATHS[3], post(call(kv::txn)))
+            .route(Self::PATHS[3], post(call(txn::txn)))
             .route(Self::PATHS[4], post(call(kv::compact)))
             .route(Self::PATHS[5], post(watch::serve))
             .route(Self::PATHS[6], post(call(lease::grant)))

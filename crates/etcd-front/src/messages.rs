@@ -169,14 +169,13 @@ pub(crate) enum Request {
     Put(PutRequest),
     #[prost(message, tag = "3")]
     DeleteRange(DeleteRangeRequest),
-    /// A transaction inside: only known in order to be refused.
     #[prost(message, tag = "4")]
-    Txn(Empty),
+    Txn(Box<TxnRequest>),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ResponseOp {
-    #[prost(oneof = "Response", tags = "1, 2, 3")]
+    #[prost(oneof = "Response", tags = "1, 2, 3, 4")]
     pub(crate) response: Option<Response>,
 }
 
@@ -188,6 +187,8 @@ pub(crate) enum Response {
     Put(PutResponse),
     #[prost(message, tag = "3")]
     DeleteRange(DeleteRangeResponse),
+    #[prost(message, tag = "4")]
+    Txn(Box<TxnResponse>),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -318,6 +319,8 @@ pub(crate) struct LeaseTimeToLiveResponse {
     pub(crate) ttl: i64,
     #[prost(int64, tag = "4")]
     pub(crate) granted_ttl: i64,
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub(crate) keys: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -72,6 +72,7 @@ impl Session {
             let question = tokio::select! {
                 question = questions.message() => question,
                 () = self.answers.closed() => break,
+                () = self.front.stop.cancelled() => break,
             };
             let Ok(Some(question)) = question else { break };
             let answered = match question.question {

@@ -9,6 +9,7 @@ mod error;
 pub mod etcd;
 mod model;
 
+use bytes::Bytes;
 pub use error::StoreError;
 pub use model::{
     Compare, CompareTarget, Event, EventKind, KeyRange, KeyValue, LeaseId, LeaseTime, Operation,
@@ -39,6 +40,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// How long a lease still lives if nobody keeps it alive.
     async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError>;
+
+    /// The keys that live under a lease, in their order; none if there is no such lease.
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError>;
 
     /// Ends a lease now and deletes its keys.
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError>;

@@ -124,6 +124,13 @@ pub enum CompareTarget {
     Version(u64),
     /// The key's value equals this.
     Value(Bytes),
+    /// No key from this one up to another has been changed after a revision. Keys that were deleted since are not seen.
+    NotChangedSince {
+        /// The first key after the range; empty means to the end of the key space.
+        end: Bytes,
+        /// The revision.
+        revision: Revision,
+    },
 }
 
 /// A precondition of a transaction.

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{
@@ -21,6 +22,9 @@ use crate::{
 
 /// Texts longer than this are looked for among those that there are already.
 const SHARED_FROM: usize = 64;
+
+/// Values whose addresses are known at a time.
+const ADDRESSES: usize = 512;
 
 /// Most problems that are told one by one.
 const TOLD: usize = 100;
@@ -39,7 +43,7 @@ pub struct Decoded {
 /// Reads a context from its keys (what follows `/context/<id>/`) and values, in any order.
 pub fn decode<'a>(id: ContextId, pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Decoded {
     let mut decoder = Decoder::new(id);
-    pairs.into_iter().for_each(|(key, value)| decoder.take(key, value));
+    pairs.into_iter().for_each(|(key, value)| decoder.take(key, &Bytes::copy_from_slice(value)));
     decoder.finish()
 }
 
@@ -51,7 +55,7 @@ pub struct Decoder {
     apps: BTreeMap<String, Half<App>>,
     parts: BTreeMap<(String, ClusterName), Half<Part>>,
     resources: BTreeMap<(String, ClusterName, ResourceName), Half<Resource>>,
-    texts: HashMap<Box<[u8]>, Arc<str>>,
+    texts: Texts,
     unread: Vec<String>,
 }
 
@@ -71,13 +75,13 @@ impl Decoder {
             apps: BTreeMap::new(),
             parts: BTreeMap::new(),
             resources: BTreeMap::new(),
-            texts: HashMap::new(),
+            texts: Texts::default(),
             unread: Vec::new(),
         }
     }
 
     /// Takes what follows `/context/<id>/`, and its value.
-    pub fn take(&mut self, key: &[u8], value: &[u8]) {
+    pub fn take(&mut self, key: &[u8], value: &Bytes) {
         let parsed = std::str::from_utf8(key).ok().and_then(Key::parse);
         if parsed.and_then(|key| self.set(key, value)).is_none() && self.unread.len() < TOLD {
             self.unread.push(String::from_utf8_lossy(key).into_owned());
@@ -110,7 +114,7 @@ impl Decoder {
     }
 
     /// `None` if the value makes no sense.
-    fn set(&mut self, key: Key<'_>, value: &[u8]) -> Option<()> {
+    fn set(&mut self, key: Key<'_>, value: &Bytes) -> Option<()> {
         match key {
             Key::Context => self.is_whole = true,
             Key::Meta => self.context.meta = meta(value)?,
@@ -131,7 +135,7 @@ impl Decoder {
         self.apps.entry(name.to_owned()).or_insert_with(|| Half { is_there: false, content: App::default() })
     }
 
-    fn set_part(&mut self, app: &str, cluster: ClusterName, of: PartKey<'_>, value: &[u8]) -> Option<()> {
+    fn set_part(&mut self, app: &str, cluster: ClusterName, of: PartKey<'_>, value: &Bytes) -> Option<()> {
         if let PartKey::Resource(name, of) = of {
             return self.set_resource(app, cluster, name, of, value);
         }
@@ -163,7 +167,7 @@ impl Decoder {
         cluster: ClusterName,
         name: &str,
         of: ResourceKey,
-        value: &[u8],
+        value: &Bytes,
     ) -> Option<()> {
         let text = match of {
             ResourceKey::Manifest | ResourceKey::Definition | ResourceKey::Approval => {
@@ -194,16 +198,50 @@ impl Decoder {
         Some(())
     }
 
+    fn text(&mut self, value: &Bytes) -> Option<Arc<str>> {
+        self.texts.of(value)
+    }
+}
+
+/// Texts that were read, each once.
+#[derive(Debug, Default)]
+struct Texts {
+    by_value: HashMap<Box<[u8]>, Arc<str>>,
+    /// Stores that keep a value once also return it as the same bytes: which then need not be looked at again. The bytes are kept with the
+    /// text, so that no others come to be at their address.
+    by_address: HashMap<(usize, usize), (Bytes, Arc<str>)>,
+    /// Whether that has been of any use.
+    is_same: bool,
+    forgotten: u32,
+}
+
+impl Texts {
     /// A text, shared with those that are the same.
-    fn text(&mut self, value: &[u8]) -> Option<Arc<str>> {
+    fn of(&mut self, value: &Bytes) -> Option<Arc<str>> {
         if value.len() <= SHARED_FROM {
             return json::text(value).map(Arc::from);
         }
-        if let Some(text) = self.texts.get(value) {
+        let address = (value.as_ptr().addr(), value.len());
+        if let Some((_, text)) = self.by_address.get(&address) {
+            self.is_same = true;
             return Some(Arc::clone(text));
         }
-        let text: Arc<str> = json::text(value)?.into();
-        self.texts.insert(value.into(), Arc::clone(&text));
+        let text = match self.by_value.get(&value[..]) {
+            Some(text) => Arc::clone(text),
+            None => {
+                let text: Arc<str> = json::text(value)?.into();
+                self.by_value.insert(value[..].into(), Arc::clone(&text));
+                text
+            }
+        };
+        if self.by_address.len() == ADDRESSES {
+            self.by_address.clear();
+            self.forgotten += 1;
+        }
+        // Other stores return every value in bytes of its own, which had better go.
+        if self.is_same || self.forgotten < 4 {
+            self.by_address.insert(address, (value.clone(), Arc::clone(&text)));
+        }
         Some(text)
     }
 }

@@ -1,6 +1,9 @@
 //! What is to be written, in transactions that are not too large.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use drystone_store::{KeyRange, Operation};
@@ -33,15 +36,36 @@ impl Change {
         }
     }
 
-    pub(super) fn operation(&self, prefix: &str) -> Operation {
+    pub(super) fn operation(&self, prefix: &str, texts: &Texts) -> Operation {
         let key = format!("{prefix}{}", self.key());
         match self {
-            Self::Put(_, value) => put(key, value.to_bytes()),
+            Self::Put(_, value) => put(key, texts.bytes(value)),
             Self::Remove(_) => Operation::Delete(KeyRange::single(key)),
             Self::RemoveTree(_) => Operation::Delete(KeyRange::prefix(key)),
         }
     }
 }
+
+/// Long texts as they are written. The same text on many clusters becomes the same bytes, once; stores may notice that.
+#[derive(Debug, Default)]
+pub(super) struct Texts(Mutex<HashMap<usize, (Arc<str>, Bytes)>>);
+
+impl Texts {
+    fn bytes(&self, value: &Encoded) -> Bytes {
+        let Encoded::Text(text) = value else { return value.to_bytes() };
+        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if texts.len() > MOST_TEXTS {
+            texts.clear();
+        }
+        // The text is kept with its bytes, so that no other one comes to be at its address.
+        let (_, bytes) =
+            texts.entry(text.as_ptr().addr()).or_insert_with(|| (Arc::clone(text), value.to_bytes()));
+        bytes.clone()
+    }
+}
+
+/// Texts that are remembered at a time: far more than one application has.
+const MOST_TEXTS: usize = 4096;
 
 /// What is different after an edit, in the order of the keys.
 pub(super) fn difference(

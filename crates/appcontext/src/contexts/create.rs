@@ -3,7 +3,11 @@
 use drystone_store::{KeyRange, OperationResult, RangeRequest};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{AppContextError, AppContexts, changes, changes::Change, put, remove, unchanged, unfinished_key};
+use super::{
+    AppContextError, AppContexts, changes,
+    changes::{Change, Texts},
+    put, remove, unchanged, unfinished_key,
+};
 use crate::{codec, model::AppContext, names::ContextId};
 
 /// Transactions that are under way at a time.
@@ -52,19 +56,19 @@ impl AppContexts {
         }
 
         let last = batches.pop().unwrap_or_default();
-        let claims = batches.iter().map(|batch| {
-            let operations = batch.iter().map(|change| change.operation(&prefix)).collect();
-            self.txn(vec![claim.clone()], operations)
-        });
-        let claims: Vec<_> = claims.collect();
-        let held = futures::stream::iter(claims)
+        let (texts, held) = (Texts::default(), &claim);
+        let held = futures::stream::iter(batches)
+            .map(|batch| {
+                let operations = batch.iter().map(|change| change.operation(&prefix, &texts)).collect();
+                self.txn(vec![held.clone()], operations)
+            })
             .buffer_unordered(CONCURRENT)
             .try_all(|done| async move { done.succeeded })
             .await?;
         if !held {
             return self.lost(id).await;
         }
-        let mut operations: Vec<_> = last.iter().map(|change| change.operation(&prefix)).collect();
+        let mut operations: Vec<_> = last.iter().map(|change| change.operation(&prefix, &texts)).collect();
         operations.push(put(prefix, root.to_bytes()));
         operations.push(remove(unfinished_key(id)));
         let done = self.txn(vec![claim], operations).await?;

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::{
     AppContextError, AppContexts, Limits, Loaded, TRIES,
-    changes::{self, Change},
-    edit_key, pause, put, remove, same, unchanged,
+    changes::{self, Change, Texts},
+    edit_key, pause, put, remove, same, unchanged, untouched,
 };
 use crate::{codec, model::AppContext, names::ContextId};
 
@@ -70,7 +70,7 @@ impl AppContexts {
     async fn write(&self, loaded: &Loaded, changes: Vec<Change>) -> Result<Attempt, AppContextError> {
         let id = loaded.context.id;
         let prefix = codec::prefix(id);
-        let edit = Edit { contexts: self, loaded, prefix: &prefix };
+        let edit = Edit { contexts: self, loaded, prefix: &prefix, texts: Texts::default() };
         // Comparisons are counted like operations. Two of either are ours.
         let compared = edit.conditions(&changes).len();
         let bytes: usize = changes.iter().map(|change| prefix.len() + change.size()).sum();
@@ -84,6 +84,7 @@ struct Edit<'a> {
     contexts: &'a AppContexts,
     loaded: &'a Loaded,
     prefix: &'a str,
+    texts: Texts,
 }
 
 impl Edit<'_> {
@@ -103,11 +104,17 @@ impl Edit<'_> {
             let mark = self.loaded.marks.get(key.as_bytes()).copied().unwrap_or(0);
             unchanged(changes::full(self.prefix, key), mark)
         };
-        keys.iter().map(condition).collect()
+        let mut conditions: Vec<Compare> = keys.iter().map(condition).collect();
+        // What others have put into something since is not removed with it.
+        conditions.extend(changes.iter().filter_map(|change| match change {
+            Change::RemoveTree(key) => Some(untouched(format!("{}{key}", self.prefix), self.loaded.revision)),
+            Change::Put(..) | Change::Remove(_) => None,
+        }));
+        conditions
     }
 
     fn operations(&self, changes: &[Change]) -> Vec<Operation> {
-        changes.iter().map(|change| change.operation(self.prefix)).collect()
+        changes.iter().map(|change| change.operation(self.prefix, &self.texts)).collect()
     }
 
     async fn at_once(&self, changes: &[Change]) -> Result<Attempt, AppContextError> {

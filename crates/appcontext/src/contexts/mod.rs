@@ -173,6 +173,12 @@ fn unchanged(key: impl Into<Bytes>, revision: Revision) -> Compare {
     Compare { key: key.into(), target: CompareTarget::ModRevision(revision) }
 }
 
+/// Holds while nothing below a prefix has been written after a revision.
+fn untouched(prefix: String, revision: Revision) -> Compare {
+    let KeyRange { start, end } = KeyRange::prefix(prefix);
+    Compare { key: start, target: CompareTarget::NotChangedSince { end: end.unwrap_or_default(), revision } }
+}
+
 /// Holds while a key is the one that was made at this revision.
 fn same(key: impl Into<Bytes>, created: Revision) -> Compare {
     Compare { key: key.into(), target: CompareTarget::CreateRevision(created) }

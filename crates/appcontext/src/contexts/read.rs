@@ -74,17 +74,14 @@ impl AppContexts {
         let mut reading = Reading { decoder: Decoder::new(id), marks: HashMap::new(), skip: prefix.len() };
         let everything = KeyRange::prefix(prefix);
         let first = RangeRequest { limit: PAGE, ..RangeRequest::new(everything.clone()) };
-        let edits = RangeRequest { count_only: true, ..RangeRequest::new(KeyRange::single(edit_key(id))) };
-        let done = self.txn(Vec::new(), vec![Operation::Range(first), Operation::Range(edits)]).await?;
-        let revision = done.revision;
-        let mut found = done.results.into_iter();
-        let (Some(OperationResult::Range(mut page)), Some(OperationResult::Range(edits))) =
-            (found.next(), found.next())
-        else {
-            return Err(
-                StoreError::Backend("the store answered something else than it was asked".into()).into()
-            );
+        let mut page = self.store.range(first).await?;
+        let revision = page.revision;
+        let edits = RangeRequest {
+            revision: Some(revision),
+            count_only: true,
+            ..RangeRequest::new(KeyRange::single(edit_key(id)))
         };
+        let edits = self.store.range(edits).await?;
         while let Some(next) = reading.take(&page.kvs).filter(|_| page.more) {
             let range = KeyRange { start: next, end: everything.end.clone() };
             let request = RangeRequest { limit: PAGE, revision: Some(revision), ..RangeRequest::new(range) };

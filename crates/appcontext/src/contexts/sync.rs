@@ -7,7 +7,7 @@ use drystone_store::{KeyRange, KeyValue, Operation, OperationResult, RangeReques
 
 use super::{
     AppContextError, AppContexts, Summary, TRIES,
-    changes::{self, Change},
+    changes::{self, Change, Texts},
     pause, put, remove, same, unchanged,
 };
 use crate::{
@@ -83,8 +83,9 @@ impl AppContexts {
         let prefix = codec::prefix(id);
         let entries: BTreeMap<String, Encoded> = updates.iter().map(StatusUpdate::entry).collect();
         let changes = entries.into_iter().map(|(key, value)| Change::Put(key, value)).collect();
+        let texts = Texts::default();
         for batch in changes::batches(&prefix, changes, self.limits)? {
-            let operations = batch.iter().map(|change| change.operation(&prefix)).collect();
+            let operations = batch.iter().map(|change| change.operation(&prefix, &texts)).collect();
             if !self.while_there(id, Vec::new(), operations).await? {
                 return Err(AppContextError::Contention(id));
             }
@@ -170,7 +171,8 @@ impl AppContexts {
                 })
                 .collect();
             compare.push(same(prefix.clone(), created));
-            let operations = changes.iter().map(|change| change.operation(&prefix)).collect();
+            let texts = Texts::default();
+            let operations = changes.iter().map(|change| change.operation(&prefix, &texts)).collect();
             if self.txn(compare, operations).await.map_err(E::from)?.succeeded {
                 return Ok(outcome);
             }

@@ -71,6 +71,10 @@ impl Store for Counting {
         self.below.lease_time_to_live(lease).await
     }
 
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<bytes::Bytes>, StoreError> {
+        self.below.lease_keys(lease).await
+    }
+
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.count();
         self.below.lease_revoke(lease).await

@@ -21,7 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Etcd {
     process: Child,
     pub(crate) url: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Drop for Etcd {
@@ -42,7 +42,13 @@ impl Etcd {
             .args(["--data-dir", directory.path().to_str().unwrap(), "--name", "one"])
             .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("one={peer}"), "--unsafe-no-fsync"])
+            .args([
+                "--initial-cluster",
+                &format!("one={peer}"),
+                "--unsafe-no-fsync",
+                "--quota-backend-bytes",
+                "8000000000",
+            ])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -51,7 +57,7 @@ impl Etcd {
             assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
             return None;
         };
-        let etcd = Self { process, url, _directory: directory };
+        let etcd = Self { process, url, directory };
         let store = etcd.store();
         let deadline = Instant::now() + PATIENCE;
         while store.revision().await.is_err() {
@@ -59,6 +65,10 @@ impl Etcd {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Some(etcd)
+    }
+
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
     }
 
     pub(crate) fn store(&self) -> Arc<dyn Store> {

@@ -6,4 +6,5 @@ mod concurrency;
 mod contexts;
 mod counting;
 mod edits;
+mod figures;
 mod fixture;

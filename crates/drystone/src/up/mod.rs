@@ -2,6 +2,7 @@
 //! in processes of their own.
 
 mod agents;
+mod appcontext;
 mod archives;
 mod controllers;
 mod images;
@@ -56,6 +57,8 @@ pub(crate) struct UpArgs {
     /// Key of that certificate (PEM file)
     #[arg(long, value_name = "FILE", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
+    #[command(flatten)]
+    contexts: appcontext::AppContextArgs,
     #[command(flatten)]
     seal: seal::SealArgs,
     /// Where the HTTPS port listens
@@ -134,6 +137,7 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     let ports =
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
     let store = storage::open(&args, &data, &sealing).await?;
+    let contexts = appcontext::open(&args, &data, &sealing, &store).await?;
     let server = server::start(&keys, Arc::clone(&store), &data, ports, &args).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
@@ -141,6 +145,7 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     let redfish = server.redfish.start(&server.api, &client, &keys)?;
     let stop_controllers = CancellationToken::new();
     let stop_sealing = stop_controllers.clone();
+    let etcd = contexts.start(&args.contexts, &keys, &stop_controllers).await?;
     tokio::spawn(async move { store.maintain(stop_sealing).await });
     let serving = serving::Serving {
         authority: Arc::clone(&keys.authority),
@@ -164,6 +169,9 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
         Ok(()) if shutdown.is_cancelled() => {}
         Ok(()) => {
             println!("{}", ready_line(&server, &data));
+            if let Some(etcd) = &etcd {
+                println!("{}", etcd.line());
+            }
             if let Some(site) = &site {
                 println!("{}", site_controllers::registration_line(site, &data));
             }
@@ -180,6 +188,9 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     }
     for site in &emulated {
         site.stop().await;
+    }
+    if let Some(etcd) = etcd {
+        etcd.stop().await;
     }
     server.stop().await;
     started

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use drystone_appcontext::codec::CONTEXTS;
 use drystone_sealing::{
     SealedStore, SealingKey,
     store::{SECRETS, open_embedded, open_etcd},
@@ -31,10 +32,15 @@ pub(crate) fn parse(text: &str) -> Result<Storage, String> {
     let Some(list) = text.strip_prefix("etcd=") else {
         return Err("expected `embedded` or `etcd=URL,URL…`, such as etcd=http://127.0.0.1:2379".to_owned());
     };
+    urls(list).map(Storage::Etcd)
+}
+
+/// Reads `URL,URL…`.
+pub(super) fn urls(list: &str) -> Result<Vec<String>, String> {
     let urls: Vec<String> = list.split(',').map(str::trim).map(str::to_owned).collect();
     match urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
         Some(url) => Err(format!("{url:?} is no URL such as http://127.0.0.1:2379")),
-        None => Ok(Storage::Etcd(urls)),
+        None => Ok(urls),
     }
 }
 
@@ -56,12 +62,15 @@ pub(crate) async fn open(
             options.tls = tls(args)?;
             let store = EtcdStore::new(&options)?;
             store.check().await.map_err(|error| format!("--store {}: {error}", urls.join(",")))?;
-            Ok(open_etcd(&store, sealing, &[SECRETS]).await?)
+            // AppContexts have Secrets in them too. In an etcd of their own they are as EMCO has them.
+            let sealed: &[&str] =
+                if args.contexts.appcontext_etcd.is_some() { &[SECRETS] } else { &[SECRETS, CONTEXTS] };
+            Ok(open_etcd(&store, sealing, sealed).await?)
         }
     }
 }
 
-fn tls(args: &UpArgs) -> Result<Option<EtcdTls>, Failure> {
+pub(super) fn tls(args: &UpArgs) -> Result<Option<EtcdTls>, Failure> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("reading {}: {error}", path.display()))
     };

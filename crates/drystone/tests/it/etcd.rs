@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An etcd of a test's own.
 pub(crate) struct Etcd {
+    command: Command,
     process: Child,
     pub(crate) url: String,
 }
@@ -41,8 +42,16 @@ impl Etcd {
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"));
         command.arg(format!("--initial-cluster=alone={peer}"));
-        let quiet = command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
-        Some(Self { process: quiet.spawn().expect("started"), url: client })
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        let process = command.spawn().expect("started");
+        Some(Self { command, process, url: client })
+    }
+
+    /// Kills it and starts it again with what it had.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill().expect("killed");
+        self.process.wait().expect("its status");
+        self.process = self.command.spawn().expect("started");
     }
 }
 

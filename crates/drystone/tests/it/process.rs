@@ -82,6 +82,13 @@ impl Up {
         up
     }
 
+    /// The next line that it prints.
+    pub(crate) fn next_line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("a line");
+        line
+    }
+
     /// Where it says that it is, of a scheme.
     pub(crate) fn address(&self, scheme: &str) -> Option<SocketAddr> {
         let (_, rest) = self.ready.split_once(&format!(" {scheme}://"))?;

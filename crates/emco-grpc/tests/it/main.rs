@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod contexts;
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod hostile;

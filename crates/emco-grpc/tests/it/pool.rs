@@ -102,8 +102,8 @@ async fn who_does_not_answer_is_tried_less_and_less_often() {
     let counter = Arc::clone(&tried);
     std::thread::spawn(move || {
         while let Ok((connection, _)) = listener.accept() {
-            drop(connection);
             counter.fetch_add(1, Ordering::Relaxed);
+            drop(connection);
         }
     });
     let options = Options {
@@ -113,12 +113,13 @@ async fn who_does_not_answer_is_tried_less_and_less_often() {
     };
     let begun = Instant::now();
     let pool = pool(Address::plain("127.0.0.1", port), options);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let mut states = pool.watch("one").unwrap();
+    timeout(PATIENCE, states.wait_for(|state| state.failures >= 6)).await.unwrap().unwrap();
     // At 0, 40, 120, 280, 600, 1240 ms and so on, each pause up to a quarter shorter; a check may connect twice.
     let most = 2 * (6 + u32::try_from(begun.elapsed().as_millis() / 480).unwrap());
     let tries = tried.load(Ordering::Relaxed);
-    assert!((2..=most).contains(&tries), "{tries} tries, at most {most}");
-    assert!(pool.state("one").unwrap().failures >= 2);
+    assert!((6..=most).contains(&tries), "{tries} tries, at most {most}");
+    assert!(begun.elapsed() >= Duration::from_millis(3 * 1_240 / 4));
 }
 
 #[tokio::test]

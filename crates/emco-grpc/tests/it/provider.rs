@@ -1,6 +1,6 @@
 //! A provider of every service, which notes what it is asked, and does what it is told.
 
-use std::{sync::Mutex, time::Duration};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use drystone_appcontext::{
@@ -19,8 +19,6 @@ use tokio::sync::{Semaphore, broadcast, watch};
 pub(crate) enum Manner {
     /// Answer at once.
     Answer(Result<(), ControllerError>),
-    /// Say yes after that time.
-    Late(Duration),
     /// Wait until somebody adds permits to [`Provider::leave`].
     Wait,
 }
@@ -67,10 +65,6 @@ impl Provider {
         self.asked.send_modify(|asked| asked.push(question));
         let answer = match manner {
             Manner::Answer(answer) => answer,
-            Manner::Late(time) => {
-                tokio::time::sleep(time).await;
-                Ok(())
-            }
             Manner::Wait => {
                 self.leave.acquire().await.unwrap().forget();
                 Ok(())

@@ -8,11 +8,9 @@
 //! | [`interfaces`] | ovnaction | gives workloads interfaces on networks |
 //! | [`networks`] | ncm | the networks of a cluster as objects, and their AppContext |
 //! | [`fabric`] | – | networks of clusters that Drystone made, as zones and address pools of the fabric |
-//! | [`charts`] | part of the orchestrator | charts, by `drystone-charts` |
 //! | [`controllers`] | – | gac and ovnaction behind the contract of action controllers |
 //! | [`manifest`] | – | manifests as data, and patches |
 
-pub mod charts;
 pub mod controllers;
 pub mod fabric;
 pub mod gac;

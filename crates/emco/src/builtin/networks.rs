@@ -1,7 +1,5 @@
 //! The networks of a cluster as objects, and their AppContext, as EMCO's ncm makes them.
 
-use std::borrow::Borrow;
-
 use drystone_api::emco::{Document, Network, ProviderNetwork};
 use drystone_appcontext::{
     App, AppContext, ContextId, Meta, Part, ResourceName, State, SyncState, model::NETWORK_APP,
@@ -28,18 +26,18 @@ const OF_DOCUMENTS: [&str; 4] = ["path", "description", "userData1", "userData2"
 /// [`Refusal`] if a network cannot be written down.
 pub fn objects(
     cluster: &ClusterFacts,
-    networks: &[impl Borrow<Network>],
-    provider_networks: &[impl Borrow<ProviderNetwork>],
+    networks: &[Network],
+    provider_networks: &[ProviderNetwork],
 ) -> Result<Vec<Value>, Refusal> {
     let attached = cluster.value_of(WRAPPER).is_some_and(|value| value.eq_ignore_ascii_case("multus"));
     let mut objects = Vec::new();
-    for network in sorted::<Network>(networks) {
+    for network in sorted(networks) {
         let name = network.document_name();
         let metadata = json!({"name": name, "labels": {"net": name}});
         objects.push(object("Network", &metadata, &spec(name, &network.spec)?));
         objects.extend(attached.then(|| attachment(name)));
     }
-    for network in sorted::<ProviderNetwork>(provider_networks) {
+    for network in sorted(provider_networks) {
         let name = network.document_name();
         let mut spec = spec(name, &network.spec)?;
         // The plugin spells it otherwise than EMCO's documents do.
@@ -55,8 +53,8 @@ pub fn objects(
 }
 
 /// By name: the same documents always give the same context.
-fn sorted<D: Document>(documents: &[impl Borrow<D>]) -> Vec<&D> {
-    let mut sorted: Vec<&D> = documents.iter().map(Borrow::borrow).collect();
+fn sorted<D: Document>(documents: &[D]) -> Vec<&D> {
+    let mut sorted: Vec<&D> = documents.iter().collect();
     sorted.sort_by(|one, other| one.path().cmp(other.path()));
     sorted
 }
@@ -92,8 +90,8 @@ fn attachment(name: &str) -> Value {
 pub fn context(
     id: ContextId,
     cluster: &ClusterFacts,
-    networks: &[impl Borrow<Network>],
-    provider_networks: &[impl Borrow<ProviderNetwork>],
+    networks: &[Network],
+    provider_networks: &[ProviderNetwork],
 ) -> Result<AppContext, Refusal> {
     let mut part = Part::default();
     for object in objects(cluster, networks, provider_networks)? {

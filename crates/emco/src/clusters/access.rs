@@ -4,12 +4,14 @@ use drystone_api::{
     Cluster as ComposedCluster, SYSTEM_NAMESPACE,
     emco::{Document as _, KUBECONFIG_KEY},
 };
+use async_trait::async_trait;
 use drystone_appcontext::ClusterName;
 use drystone_engine::{
     cluster_access,
     harness::{Cache, Caches},
     reference::{ObjectKey, describe_kube_error},
 };
+use drystone_synchroniser::{Access, AccessError, Clusters, Identity};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -20,17 +22,6 @@ use crate::{
     library::Library,
     model::CloudPath,
 };
-
-/// Why there is no way to a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AccessError {
-    /// There is no such cluster, or nobody may speak to it so; it is not tried again.
-    #[error("{0}")]
-    None(String),
-    /// Not now; it is tried again.
-    #[error("{0}")]
-    NotNow(String),
-}
 
 /// Ways to clusters, by their documents and Secrets. Cheap to clone.
 #[derive(Clone)]
@@ -145,3 +136,19 @@ async fn usable(config: Kubeconfig, name: &ClusterName) -> Result<kube::Config, 
     Ok(config)
 }
 
+#[async_trait]
+impl Clusters for ClusterAccess {
+    async fn connect(&self, cluster: &ClusterName, identity: &Identity) -> Result<Access, AccessError> {
+        // After a restart, work goes on before the copies are complete.
+        if !self.library.ready().await || !self.composed.ready().await {
+            return Err(AccessError::NotNow("this program is stopping".to_owned()));
+        }
+        let config = if identity.is_administrator() {
+            self.kubeconfig(cluster).await?
+        } else {
+            self.user_kubeconfig(cluster, &identity.logical_cloud, &identity.namespace).await?
+        };
+        let config = usable(config, cluster).await?;
+        Ok(Access::Config { config: Box::new(config), plain_http2: false })
+    }
+}

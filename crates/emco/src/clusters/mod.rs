@@ -5,7 +5,7 @@ mod onboard;
 mod reach;
 mod room;
 
-pub use access::{AccessError, ClusterAccess};
+pub use access::ClusterAccess;
 pub use onboard::{LABELS_ANNOTATION, Onboarding, onboarded_name};
 pub use reach::Reachability;
 pub use room::LiveRooms;

@@ -1,6 +1,7 @@
 //! Life-cycle operations, deployment intent groups, logical clouds and clusters as objects of the API.
 
 mod clouds;
+mod connections;
 mod finalizers;
 mod operations;
 mod prepare;
@@ -20,11 +21,13 @@ use drystone_engine::{
     operations::StartError,
     reference::{ObjectKey, describe_kube_error},
 };
+use futures::StreamExt as _;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clusters::{ClusterAccess, Onboarding, Reachability},
+    library::Library,
     steps::StepDependencies,
 };
 
@@ -38,6 +41,10 @@ pub struct LifecycleConfig {
     pub dependencies: StepDependencies,
     /// Ways to clusters.
     pub access: ClusterAccess,
+    /// Registered controllers, whose connections are kept; none where somebody else keeps them.
+    pub registry: Option<RegisteredControllers>,
+    /// Authority of controllers that are spoken to over TLS and name none, PEM.
+    pub authority_pem: String,
     /// How the harness works.
     pub controller: ControllerConfig,
 }
@@ -65,6 +72,7 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
         return;
     }
     let shared = config.controller.clone();
+    let (client_of_connections, library_of_connections) = (client.clone(), library.clone());
     let operations = operations::Operations {
         client: client.clone(),
         dependencies: config.dependencies.clone(),
@@ -107,7 +115,9 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
     let reachability = Controller::new(client.clone(), reachability, shared.clone());
     let onboarding = Onboarding { client: client.clone(), library };
     let onboarding = Controller::new(client, onboarding, shared);
+    let connections = keep_connections(&client_of_connections, &library_of_connections, &config, shutdown.clone());
     tokio::join!(
+        connections,
         operations.run(shutdown.clone()),
         groups.run(shutdown.clone()),
         networks.run(shutdown.clone()),
@@ -115,4 +125,23 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
         reachability.run(shutdown.clone()),
         onboarding.run(shutdown),
     );
+}
+
+/// Keeps connections to registered controllers.
+async fn keep_connections(client: &Client, library: &Library, config: &LifecycleConfig, shutdown: CancellationToken) {
+    let Some(registry) = &config.registry else { return };
+    let connections = connections::Connections {
+        client: client.clone(),
+        pool: registry.pool().clone(),
+        registry: registry.clone(),
+        authority_pem: config.authority_pem.clone(),
+    };
+    let connections = Controller::new(client.clone(), connections, config.controller.clone());
+    let forgetting = async {
+        let mut changes = std::pin::pin!(library.controllers.changes());
+        while changes.next().await.is_some() {
+            registry.forget_strangers();
+        }
+    };
+    tokio::join!(connections.run(shutdown.clone()), shutdown.run_until_cancelled(forgetting));
 }

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use drystone_api::emco::ControllerType;
+use drystone_api::emco::{Controller, ControllerType, Document as _};
 use drystone_appcontext::contract::{ActionController, PlacementController, Synchroniser};
 use drystone_emco_grpc::Pool;
+use kube::Resource as _;
 
 use crate::{
     library::Library,
@@ -56,6 +57,29 @@ impl RegisteredControllers {
 pub fn is_own_place(name: &str, host: &str) -> bool {
     let service = host.split('.').next().unwrap_or_default();
     host == "built-in" || service == name || service == format!("emco-{name}")
+}
+
+impl RegisteredControllers {
+    /// Names of the built-in controllers.
+    pub fn built_in_names(&self) -> impl Iterator<Item = &str> {
+        self.built_in.keys().map(String::as_str).chain([RSYNC])
+    }
+
+    /// The connections.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Whether an older registration of the same controller counts.
+    pub(super) fn is_superseded(&self, controller: &Controller) -> bool {
+        let counting = self.library.controller(controller.document_name());
+        counting.is_some_and(|counting| counting.meta().uid != controller.meta().uid)
+    }
+
+    /// Forgets connections to controllers that are registered no more.
+    pub(super) fn forget_strangers(&self) {
+        self.pool.retain(|name| self.library.controller(name).is_some());
+    }
 }
 
 impl Controllers for RegisteredControllers {

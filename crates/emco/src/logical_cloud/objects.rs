@@ -87,7 +87,7 @@ fn access(cloud: &CloudObjects<'_>, at: usize, permission: &UserPermission) -> [
     let whole = spec.namespace.is_empty();
     let kind = if whole { "ClusterRole" } else { "Role" };
     let (prefix, kind_word) = (cloud.cloud, if whole { "clusterRole" } else { "role" });
-    let role_name = format!("{prefix}-{}{at}", kind_word.to_lowercase());
+    let role_name = format!("{prefix}-{kind_word}{at}");
     let rules = json!([{"apiGroups": spec.api_groups, "resources": spec.resources, "verbs": spec.verbs}]);
     let metadata = |name: &str| {
         if whole { json!({"name": name}) } else { json!({"name": name, "namespace": spec.namespace}) }

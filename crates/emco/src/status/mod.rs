@@ -3,9 +3,11 @@
 mod gvk;
 mod projection;
 mod query;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use gvk::Gvk;
 pub use projection::{Whose, context_of, project};
+pub use source::Statuses;
 pub use query::{List, Output, QueryError, StatusKind, StatusQuery};

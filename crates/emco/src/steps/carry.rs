@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_appcontext::{AppContextError, ContextId, State as Phase};
+use drystone_appcontext::{AppContextError, ContextId, State as Phase, model::NETWORK_APP};
 use drystone_engine::action::{Action, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::{StepDependencies, context_failed, controller_failed};
+use super::{StepDependencies, context::composed, context_failed, controller_failed, refused};
+use crate::builtin::fabric::FabricNetworks;
 
 /// How often it is looked whether a context that is taken back is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -45,6 +46,7 @@ impl Action for Install {
     type Output = ();
 
     async fn run(&self, step: &StepContext, parameters: InstallParameters) -> Result<(), StepError> {
+        self.0.current(step).await?;
         let synchroniser = self.0.controllers.synchroniser();
         let InstallParameters { context, from } = parameters;
         // An attempt whose answer was lost has been accepted.
@@ -63,6 +65,7 @@ impl Action for Install {
         if !self.is_taken_up(context).await? {
             return Ok(());
         }
+        self.0.current(step).await?;
         let synchroniser = self.0.controllers.synchroniser();
         let called = match from {
             None => synchroniser.uninstall(context).await,
@@ -103,7 +106,9 @@ impl Action for Uninstall {
     type Output = ();
 
     async fn run(&self, step: &StepContext, parameters: OneContext) -> Result<(), StepError> {
+        self.0.current(step).await?;
         let synchroniser = self.0.controllers.synchroniser();
+        self.free_networks(step, parameters.context).await?;
         let meta = self.0.contexts.meta(parameters.context).await.map_err(context_failed)?;
         for context in meta.child_contexts.into_iter().chain([parameters.context]) {
             let sync = self.0.contexts.sync_state(context).await.map_err(context_failed)?;
@@ -112,6 +117,23 @@ impl Action for Uninstall {
             }
             let called = step.wait_for(synchroniser.uninstall(context)).await?;
             called.map_err(|error| controller_failed("rsync", "removing the context", &error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Uninstall {
+    /// Gives networks of clusters that Drystone made back to the fabric.
+    async fn free_networks(&self, step: &StepContext, context: ContextId) -> Result<(), StepError> {
+        let context = self.0.contexts.load(context).await.map_err(context_failed)?;
+        let Some(app) = context.apps.get(NETWORK_APP) else { return Ok(()) };
+        let fabric = FabricNetworks::new(step.client().clone());
+        for name in app.clusters.keys() {
+            let Ok(cluster) = self.0.library.cluster(name) else { continue };
+            let Some(own) = composed(step, &cluster).await? else { continue };
+            while !fabric.remove(&own).await.map_err(|refusal| refused(&refusal))? {
+                step.wait_for(tokio::time::sleep(LOOK_AGAIN)).await?;
+            }
         }
         Ok(())
     }

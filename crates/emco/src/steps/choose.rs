@@ -51,6 +51,7 @@ impl Action for ChooseClusters {
         let Target::Group(path) = Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))? else {
             return Err(StepError::permanent("only deployment intent groups have clusters to choose"));
         };
+        self.0.current(step).await?;
         let deployment = self.0.library.deployment(&path).map_err(|refusal| refused(&refusal))?;
         let facts = self.0.facts(&deployment).await;
         let allowed = self.0.allowed(&deployment);

@@ -2,17 +2,21 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use drystone_api::emco::Document as _;
-use drystone_appcontext::{AppContext, AppContextError, AppContexts, ContextId, Creation, State as Phase};
+use drystone_api::{Cluster, emco::Document as _};
+use drystone_appcontext::{
+    AppContext, AppContextError, AppContexts, ClusterName, ContextId, Creation, State as Phase,
+};
 use drystone_engine::action::{Action, StepContext, StepError};
 use futures::{StreamExt as _, TryStreamExt as _};
+use kube::Api;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{StepDependencies, context_failed, refused, unplaced};
 use crate::{
-    logical_cloud, networks,
-    model::{Amounts, Deployment, GroupPath, History, Manifests, Refusal, Target},
+    builtin::{fabric::FabricNetworks, networks},
+    logical_cloud,
+    model::{Amounts, ClusterFacts, Deployment, GroupPath, History, Manifests, Refusal, Target},
     plan::{
         context::{self, Home},
         placement::{Request, filter, needs_of},
@@ -55,14 +59,14 @@ impl Action for WriteContext {
     type Output = Written;
 
     async fn run(&self, step: &StepContext, parameters: WriteContextParameters) -> Result<Written, StepError> {
+        self.0.current(step).await?;
         let context = match Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))? {
             Target::Group(path) => self.of_group(&path, &parameters).await?,
             Target::Cloud(path) => {
                 logical_cloud::context(step.client(), &self.0.library, &path, parameters.context, parameters.status)
                     .await?
             }
-            Target::Networks(cluster) => networks::context(&self.0.library, &cluster, parameters.context)
-                .map_err(|refusal| refused(&refusal))?,
+            Target::Networks(cluster) => self.of_networks(step, &cluster, parameters.context).await?,
         };
         let parts = context.parts().count();
         step.progress(60, format!("{} applications, {parts} parts", context.apps.len()));
@@ -79,7 +83,42 @@ impl Action for WriteContext {
     }
 }
 
+/// The cluster of Drystone's own that a cluster is, if it is one.
+pub(super) async fn composed(
+    step: &StepContext,
+    cluster: &drystone_api::emco::Cluster,
+) -> Result<Option<Cluster>, StepError> {
+    let Some(own) = &cluster.spec.drystone_cluster else { return Ok(None) };
+    let api: Api<Cluster> = Api::namespaced(step.client().clone(), &own.namespace);
+    api.get_opt(&own.name).await.map_err(|error| StepError::from_kube("looking at the cluster", &error))
+}
+
 impl WriteContext {
+    /// Networks of clusters that Drystone made are the fabric's; there is nothing to apply in the cluster.
+    async fn of_networks(
+        &self,
+        step: &StepContext,
+        name: &ClusterName,
+        id: ContextId,
+    ) -> Result<AppContext, StepError> {
+        let library = &self.0.library;
+        let cluster = library.cluster(name).map_err(|refusal| refused(&refusal))?;
+        let (networks, provider_networks) = library.networks_of(name);
+        let networks: Vec<_> = networks.iter().map(|one| one.as_ref().clone()).collect();
+        let provider_networks: Vec<_> = provider_networks.iter().map(|one| one.as_ref().clone()).collect();
+        let facts = library.facts().remove(name).unwrap_or_else(|| ClusterFacts::named(name.clone()));
+        let told = match composed(step, &cluster).await? {
+            Some(own) => {
+                let fabric = FabricNetworks::new(step.client().clone());
+                let applied = fabric.apply(&own, &networks, &provider_networks).await;
+                applied.map_err(|refusal| refused(&refusal))?;
+                networks::context(id, &facts, &[], &[])
+            }
+            None => networks::context(id, &facts, &networks, &provider_networks),
+        };
+        told.map_err(|refusal| refused(&refusal))
+    }
+
     async fn of_group(
         &self,
         path: &GroupPath,

@@ -67,6 +67,7 @@ impl Action for FilterClusters {
     type Output = ();
 
     async fn run(&self, step: &StepContext, parameters: ControllerParameters) -> Result<(), StepError> {
+        self.0.current(step).await?;
         let controller = self.0.controllers.placement(&parameters.controller);
         let called = step.wait_for(controller.filter_clusters(parameters.context)).await?;
         called.map_err(|error| controller_failed(&parameters.controller, "filtering clusters", &error))
@@ -79,6 +80,7 @@ impl Action for UpdateContext {
     type Output = ();
 
     async fn run(&self, step: &StepContext, parameters: ControllerParameters) -> Result<(), StepError> {
+        self.0.current(step).await?;
         let controller = self.0.controllers.action(&parameters.controller);
         let call = controller.update_context(parameters.context, &parameters.intent, parameters.from);
         let called = step.wait_for(call).await?;
@@ -92,6 +94,7 @@ impl Action for TerminateContext {
     type Output = ();
 
     async fn run(&self, step: &StepContext, parameters: ControllerParameters) -> Result<(), StepError> {
+        self.0.current(step).await?;
         let controller = self.0.controllers.action(&parameters.controller);
         match step.wait_for(controller.terminate(parameters.context)).await? {
             Ok(()) | Err(ControllerError::Unimplemented(_)) => Ok(()),
@@ -111,6 +114,7 @@ impl Action for PostEvent {
             EventKind::Terminate => Event::Terminate,
             EventKind::Update => Event::Update,
         };
+        self.0.current(step).await?;
         let controller = self.0.controllers.action(&parameters.controller);
         match step.wait_for(controller.post_event(parameters.context, event)).await? {
             Ok(()) | Err(ControllerError::Unimplemented(_)) => {}

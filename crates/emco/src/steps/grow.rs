@@ -60,6 +60,7 @@ impl Action for MakeCluster {
         let Target::Group(path) = Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))? else {
             return Ok(Made::default());
         };
+        self.0.current(step).await?;
         let group = self.0.library.group(&path).map_err(|refusal| refused(&refusal))?;
         let Some(policy) = &group.spec.new_cluster else { return Ok(Made::default()) };
         let name = made_name(&path, step);

@@ -21,7 +21,7 @@ pub use record::{Record, RecordEntry, RecordParameters};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use drystone_appcontext::{AppContextError, AppContexts, ClusterName, contract::ControllerError};
-use drystone_engine::action::{ActionRegistry, RegistryError, StepError};
+use drystone_engine::action::{ActionRegistry, RegistryError, StepContext, StepError};
 use futures::StreamExt as _;
 
 use crate::{
@@ -30,6 +30,9 @@ use crate::{
     plan::placement::{Clusters, Unplaced},
     seams::{Charts, Controllers, Rooms},
 };
+
+/// What the engine adds to what it says when what was done has been undone.
+const UNDONE: &str = "; what was done has been undone";
 
 /// Clusters that are asked at the same time what room they have.
 const ASKED_AT_ONCE: usize = 32;
@@ -69,6 +72,17 @@ pub fn register(actions: &mut ActionRegistry, dependencies: &StepDependencies) -
 }
 
 impl StepDependencies {
+    /// Waits until the copies of documents are complete and current: after a restart, steps go on before watches have told everything.
+    ///
+    /// # Errors
+    /// Transient.
+    pub(crate) async fn current(&self, step: &StepContext) -> Result<(), StepError> {
+        if !self.library.ready().await {
+            return Err(StepError::Cancelled);
+        }
+        self.library.caught_up(step.client()).await.map_err(StepError::transient)
+    }
+
     /// The clusters that a deployment may name, with their room where a rule asks for it.
     pub async fn facts(&self, deployment: &Deployment) -> Clusters {
         let mut facts = self.library.facts();
@@ -106,6 +120,7 @@ fn refused(refusal: &Refusal) -> StepError {
 
 /// The refusal that a step's message tells of; one of 500 with the whole message if it tells of none.
 pub(crate) fn refusal_of(message: &str) -> Refusal {
+    let message = message.split(UNDONE).next().unwrap_or_default();
     let told = message.find('[').and_then(|at| message[at + 1..].split_once("] "));
     let code = told.and_then(|(code, _)| code.parse::<u16>().ok()).filter(|code| (400..600).contains(code));
     match (code, told) {

@@ -60,6 +60,7 @@ impl Action for Record {
 
     async fn run(&self, step: &StepContext, parameters: RecordParameters) -> Result<(), StepError> {
         let target = Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))?;
+        self.0.current(step).await?;
         append(step.client(), &self.0, &target, &parameters).await
     }
 }

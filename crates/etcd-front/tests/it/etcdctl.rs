@@ -112,6 +112,8 @@ async fn it_watches_and_holds_leases() {
     let lease = granted.split_whitespace().nth(1).unwrap().to_owned();
     says(url, &["put", "/w/b", "1", "--lease", &lease]).await;
     assert!(says(url, &["lease", "timetolive", &lease]).await.contains("granted with TTL(600s)"));
+    let with_keys = says(url, &["lease", "timetolive", "--keys", &lease]).await;
+    assert!(with_keys.contains("attached keys([/w/b])"), "{with_keys}");
     assert!(says(url, &["lease", "keep-alive", "--once", &lease]).await.contains("TTL(600)"));
     says(url, &["lease", "revoke", &lease]).await;
     let mut seen = Vec::new();

@@ -8,3 +8,5 @@ mod hostile;
 mod server;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod transactions;

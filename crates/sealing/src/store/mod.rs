@@ -220,6 +220,10 @@ impl Store for SealedStore {
         self.shared.below.lease_time_to_live(lease).await
     }
 
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+        self.shared.below.lease_keys(lease).await
+    }
+
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.shared.below.lease_revoke(lease).await
     }

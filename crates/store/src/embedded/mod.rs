@@ -40,6 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::Rng;
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, DatabaseError, StorageBackend};
@@ -218,6 +219,10 @@ impl Store for EmbeddedStore {
 
     async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
         self.send(|reply| Command::TimeToLive(lease, reply)).await
+    }
+
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+        Ok(self.shared.state().keys_of(lease).cloned().collect())
     }
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

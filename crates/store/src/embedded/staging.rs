@@ -171,6 +171,10 @@ impl<'a> Staging<'a> {
             CompareTarget::CreateRevision(expected) => kv.map_or(0, |kv| kv.create_revision) == *expected,
             CompareTarget::Version(expected) => kv.map_or(0, |kv| kv.version) == *expected,
             CompareTarget::Value(expected) => kv.is_some_and(|kv| kv.value == *expected),
+            CompareTarget::NotChangedSince { end, revision } => {
+                let range = KeyRange { start: compare.key.clone(), end: Some(end.clone()) };
+                self.select(&range).all(|record| record.kv.mod_revision <= *revision)
+            }
         }
     }
 

@@ -93,8 +93,28 @@ fn compare(compare: &Compare) -> etcd::Compare {
             (etcd::Target::Version, etcd::TargetValue::Version(signed(*version)))
         }
         CompareTarget::Value(value) => (etcd::Target::Value, etcd::TargetValue::Value(value.clone())),
+        CompareTarget::NotChangedSince { end, revision } => {
+            // Of a range without keys etcd compares 0, which is less too.
+            let range = KeyRange { start: compare.key.clone(), end: Some(end.clone()) };
+            let (key, range_end) = bounds(&range).unwrap_or_else(|| (compare.key.clone(), Bytes::new()));
+            let before = etcd::TargetValue::ModRevision(signed(revision.saturating_add(1)));
+            return etcd::Compare {
+                result: etcd::LESS,
+                target: etcd::Target::Mod.into(),
+                // A range that can have no keys holds, as does a single key that no client can write.
+                key: if range_end.is_empty() { Bytes::from_static(ZERO) } else { key },
+                value: Some(before),
+                range_end,
+            };
+        }
     };
-    etcd::Compare { target: target.into(), key: compare.key.clone(), value: Some(value) }
+    etcd::Compare {
+        result: 0,
+        target: target.into(),
+        key: compare.key.clone(),
+        value: Some(value),
+        range_end: Bytes::new(),
+    }
 }
 
 fn operation(operation: &Operation) -> etcd::RequestOp {

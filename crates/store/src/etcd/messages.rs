@@ -136,15 +136,22 @@ pub(super) enum Response {
     DeleteRange(DeleteRangeResponse),
 }
 
-/// A comparison; the result wanted is always `EQUAL`, which is 0 and left out.
+/// `Compare.CompareResult.LESS`; 0 is `EQUAL`.
+pub(super) const LESS: i32 = 2;
+
+/// A comparison.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Compare {
+    #[prost(int32, tag = "1")]
+    pub(super) result: i32,
     #[prost(enumeration = "Target", tag = "2")]
     pub(super) target: i32,
     #[prost(bytes = "bytes", tag = "3")]
     pub(super) key: Bytes,
     #[prost(oneof = "TargetValue", tags = "4, 5, 6, 7")]
     pub(super) value: Option<TargetValue>,
+    #[prost(bytes = "bytes", tag = "64")]
+    pub(super) range_end: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
@@ -205,7 +212,7 @@ pub(super) struct LeaseGrantRequest {
     pub(super) id: i64,
 }
 
-/// `LeaseRevokeRequest`, `LeaseKeepAliveRequest` and, without keys, `LeaseTimeToLiveRequest`.
+/// `LeaseRevokeRequest` and `LeaseKeepAliveRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct LeaseId {
     #[prost(int64, tag = "1")]
@@ -226,6 +233,16 @@ pub(super) struct LeaseTimeToLiveResponse {
     pub(super) ttl: i64,
     #[prost(int64, tag = "4")]
     pub(super) granted_ttl: i64,
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub(super) keys: Vec<Bytes>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeaseTimeToLiveRequest {
+    #[prost(int64, tag = "1")]
+    pub(super) id: i64,
+    #[prost(bool, tag = "2")]
+    pub(super) keys: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -12,6 +12,7 @@ mod messages;
 mod options;
 mod watch;
 
+use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
@@ -78,6 +79,16 @@ impl EtcdStore {
     /// [`StoreError::Backend`] with what is wrong.
     pub async fn check(&self) -> Result<(), StoreError> {
         self.revision().await.map(drop)
+    }
+
+    async fn time_to_live(
+        &self,
+        lease: LeaseId,
+        keys: bool,
+    ) -> Result<etcd::LeaseTimeToLiveResponse, StoreError> {
+        let question = etcd::LeaseTimeToLiveRequest { id: lease, keys };
+        let answer = self.client.unary(rpc!("Lease", "LeaseTimeToLive"), question, Repeat::Allowed).await;
+        answer.map_err(CallError::into_store_error)
     }
 
     /// What a read's failure means.
@@ -221,11 +232,7 @@ impl Store for EtcdStore {
     }
 
     async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
-        let answer: etcd::LeaseTimeToLiveResponse = self
-            .client
-            .unary(rpc!("Lease", "LeaseTimeToLive"), etcd::LeaseId { id: lease }, Repeat::Allowed)
-            .await
-            .map_err(CallError::into_store_error)?;
+        let answer = self.time_to_live(lease, false).await?;
         // etcd says -1 of a lease that is not there.
         if answer.ttl < 0 {
             return Err(StoreError::LeaseNotFound(lease));
@@ -234,6 +241,12 @@ impl Store for EtcdStore {
             granted: convert::unsigned(answer.granted_ttl),
             remaining: convert::unsigned(answer.ttl),
         })
+    }
+
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+        let mut keys = self.time_to_live(lease, true).await?.keys;
+        keys.sort_unstable();
+        Ok(keys)
     }
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

@@ -45,9 +45,11 @@ async fn keys_go_with_their_lease_in_one_transaction(store: Arc<dyn Store>) {
     txn.success.extend(leased("/b", lease).success);
     store.txn(txn).await.unwrap();
     store.txn(put("/c", "stays")).await.unwrap();
+    assert_eq!(store.lease_keys(lease).await.unwrap(), ["/a", "/b"]);
     until_gone(store.as_ref(), "/a").await;
     assert_eq!(keys(store.as_ref()).await, ["/c"]);
     assert!(matches!(store.lease_keep_alive(lease).await, Err(StoreError::LeaseNotFound(id)) if id == lease));
+    assert!(store.lease_keys(lease).await.unwrap().is_empty());
     assert!(matches!(store.txn(leased("/d", lease)).await, Err(StoreError::LeaseNotFound(_))));
     let mut last = None;
     while last.as_ref().is_none_or(|batch: &drystone_store::WatchBatch| batch.revision < 4) {

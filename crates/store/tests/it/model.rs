@@ -104,6 +104,10 @@ fn holds(pairs: &Pairs, compare: &Compare) -> bool {
         CompareTarget::CreateRevision(revision) => kv.map_or(0, |kv| kv.create_revision) == *revision,
         CompareTarget::Version(version) => kv.map_or(0, |kv| kv.version) == *version,
         CompareTarget::Value(value) => kv.map(|kv| &kv.value) == Some(value),
+        CompareTarget::NotChangedSince { end, revision } => {
+            let range = KeyRange { start: compare.key.clone(), end: Some(end.clone()) };
+            pairs.values().all(|kv| !range.contains(&kv.key) || kv.mod_revision <= *revision)
+        }
     }
 }
 
@@ -155,6 +159,8 @@ fn compare() -> impl Strategy<Value = Compare> {
         (0..12_u64).prop_map(CompareTarget::CreateRevision),
         (0..3_u64).prop_map(CompareTarget::Version),
         any::<u8>().prop_map(|value| CompareTarget::Value(vec![value; 3].into())),
+        (prop_oneof![3 => key(), 1 => Just(Bytes::new())], 0..12_u64)
+            .prop_map(|(end, revision)| CompareTarget::NotChangedSince { end, revision }),
     ];
     (key(), target).prop_map(|(key, target)| Compare { key, target })
 }

@@ -6,7 +6,8 @@ use drystone_engine::backoff::Backoff;
 use tokio::{sync::watch, time::Instant};
 
 /// Delays after a cluster did not answer.
-pub(crate) const AWAY: Backoff = Backoff { initial: Duration::from_millis(500), maximum: Duration::from_secs(60) };
+pub(crate) const AWAY: Backoff =
+    Backoff { initial: Duration::from_millis(500), maximum: Duration::from_secs(60) };
 
 #[derive(Debug, Clone, Copy)]
 enum State {

@@ -73,7 +73,12 @@ const KNOWN: &[(&str, &str, &str, bool)] = &[
     ("", "Service", "services", true),
     ("", "ServiceAccount", "serviceaccounts", true),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false),
-    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false),
+    (
+        "admissionregistration.k8s.io",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+        false,
+    ),
     ("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", false),
     ("apiregistration.k8s.io", "APIService", "apiservices", false),
     ("apps", "DaemonSet", "daemonsets", true),
@@ -141,7 +146,9 @@ impl Kinds {
     /// Learns what a cluster says of a group's version (`APIResourceList`).
     pub(crate) fn learn_list(&self, api_version: &str, list: &Value) {
         for resource in list["resources"].as_array().into_iter().flatten() {
-            let (Some(name), Some(kind)) = (resource["name"].as_str(), resource["kind"].as_str()) else { continue };
+            let (Some(name), Some(kind)) = (resource["name"].as_str(), resource["kind"].as_str()) else {
+                continue;
+            };
             if !name.contains('/') {
                 let namespaced = resource["namespaced"] == Value::Bool(true);
                 self.learn(Kind::new(api_version, kind), Served { plural: name.to_owned(), namespaced });
@@ -164,13 +171,19 @@ mod tests {
             kinds.served(&kind).map(|served| kind.path(&served, "n"))
         };
         assert_eq!(path("v1", "ConfigMap").unwrap(), "/api/v1/namespaces/n/configmaps");
-        assert_eq!(path("rbac.authorization.k8s.io/v1", "ClusterRole").unwrap(), "/apis/rbac.authorization.k8s.io/v1/clusterroles");
+        assert_eq!(
+            path("rbac.authorization.k8s.io/v1", "ClusterRole").unwrap(),
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+        );
         assert_eq!(path("example.com/v1", "Widget"), None);
         kinds.learn_definition(&json!({"spec": {"group": "example.com", "scope": "Namespaced",
             "names": {"kind": "Widget", "plural": "widgets"}, "versions": [{"name": "v1"}, {"name": "v2"}]}}));
         assert_eq!(path("example.com/v2", "Widget").unwrap(), "/apis/example.com/v2/namespaces/n/widgets");
-        kinds.learn_list("other.io/v1", &json!({"resources": [{"name": "things", "kind": "Thing", "namespaced": false},
-            {"name": "things/status", "kind": "Thing", "namespaced": false}]}));
+        kinds.learn_list(
+            "other.io/v1",
+            &json!({"resources": [{"name": "things", "kind": "Thing", "namespaced": false},
+            {"name": "things/status", "kind": "Thing", "namespaced": false}]}),
+        );
         assert_eq!(path("other.io/v1", "Thing").unwrap(), "/apis/other.io/v1/things");
     }
 }

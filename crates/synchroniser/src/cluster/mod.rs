@@ -6,6 +6,7 @@
 //! | [`transport`] | one HTTP/2 connection per cluster and identity |
 //! | `gate` | nobody asks a cluster that does not answer, but one, now and then |
 //! | `channel` | requests: limits, deadlines, what the answers mean |
+//! | `link` | all of that for one cluster |
 //! | `kinds` | names of kinds in URLs |
 //! | `board` | what is there, as watches tell it |
 //! | `watching` | the watches: one per kind and cluster for all contexts |
@@ -15,6 +16,7 @@ pub(crate) mod board;
 pub(crate) mod channel;
 pub(crate) mod gate;
 pub(crate) mod kinds;
+pub(crate) mod link;
 pub mod transport;
 pub(crate) mod watching;
 

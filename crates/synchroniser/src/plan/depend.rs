@@ -45,7 +45,9 @@ pub enum DependencyError {
 ///
 /// # Errors
 /// [`DependencyError`] if not.
-pub fn depends(apps: &BTreeMap<String, Vec<Gate>>) -> Result<BTreeMap<String, BTreeSet<String>>, DependencyError> {
+pub fn depends(
+    apps: &BTreeMap<String, Vec<Gate>>,
+) -> Result<BTreeMap<String, BTreeSet<String>>, DependencyError> {
     let mut dependents: BTreeMap<String, BTreeSet<String>> =
         apps.keys().map(|app| (app.clone(), BTreeSet::new())).collect();
     for (app, gates) in apps {
@@ -81,7 +83,8 @@ mod tests {
 
     #[test]
     fn who_waits_is_removed_before_what_it_waits_for() {
-        let dependents = depends(&apps(&[("db", &[]), ("web", &["db", "cache"]), ("cache", &["db"])])).unwrap();
+        let dependents =
+            depends(&apps(&[("db", &[]), ("web", &["db", "cache"]), ("cache", &["db"])])).unwrap();
         assert_eq!(dependents["db"], ["cache".to_owned(), "web".to_owned()].into());
         assert!(dependents["web"].is_empty());
     }

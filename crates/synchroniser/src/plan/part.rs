@@ -161,9 +161,7 @@ fn deleted<'a>(items: impl IntoIterator<Item = &'a Item>) -> impl Iterator<Item 
 /// Kinds that a chart brings besides its templates stay, as with Helm: with the definition the cluster would delete every object of that
 /// kind, also those of others.
 pub fn remove(items: &[Item]) -> Vec<Stage> {
-    let hooks = items.iter().filter(|item| {
-        matches!(item.role, Role::Hook(hook) if hook != Hook::CrdInstall)
-    });
+    let hooks = items.iter().filter(|item| matches!(item.role, Role::Hook(hook) if hook != Hook::CrdInstall));
     let hooks: Vec<&Item> = hooks.collect();
     full(
         one_by_one(items, Hook::PreDelete)
@@ -209,7 +207,12 @@ mod tests {
 
     fn chart() -> Vec<Item> {
         vec![
-            item("widgets", "apiextensions.k8s.io/v1", "CustomResourceDefinition", Role::Hook(Hook::CrdInstall)),
+            item(
+                "widgets",
+                "apiextensions.k8s.io/v1",
+                "CustomResourceDefinition",
+                Role::Hook(Hook::CrdInstall),
+            ),
             item("migrate", "batch/v1", "Job", Role::Hook(Hook::PreInstall)),
             item("check", "batch/v1", "Job", Role::Hook(Hook::PostInstall)),
             item("backup", "batch/v1", "Job", Role::Hook(Hook::PreDelete)),
@@ -265,7 +268,9 @@ mod tests {
             ]
         );
         assert_eq!(stages[0].tasks[0].action, Action::Apply);
-        assert!(stages[1].tasks.iter().all(|task| (task.action, task.until) == (Action::Delete, Until::Gone)));
+        assert!(
+            stages[1].tasks.iter().all(|task| (task.action, task.until) == (Action::Delete, Until::Gone))
+        );
     }
 
     #[test]
@@ -299,10 +304,12 @@ mod tests {
             Role::Hook(Hook::PreDelete),
             Role::Hook(Hook::PostDelete),
         ];
-        let one = (0..12_u8, 0..kinds.len(), 0..roles.len(), 0..3_u8).prop_map(move |(name, kind, role, digest)| {
-            let (api_version, kind) = kinds[kind];
-            Item { digest: [digest; 32], ..item(&format!("o{name}"), api_version, kind, roles[role]) }
-        });
+        let one = (0..12_u8, 0..kinds.len(), 0..roles.len(), 0..3_u8).prop_map(
+            move |(name, kind, role, digest)| {
+                let (api_version, kind) = kinds[kind];
+                Item { digest: [digest; 32], ..item(&format!("o{name}"), api_version, kind, roles[role]) }
+            },
+        );
         prop::collection::vec(one, 0..24).prop_map(|items| {
             let mut seen = BTreeSet::new();
             items.into_iter().filter(|item| seen.insert(item.name.clone())).collect()

@@ -43,8 +43,7 @@ pub fn rank(api_version: &str, kind: &str) -> Rank {
         ("", "Pod" | "ReplicationController")
         | ("apps", "Deployment" | "DaemonSet" | "StatefulSet" | "ReplicaSet")
         | ("batch", "Job" | "CronJob") => Rank::Workload,
-        ("apiregistration.k8s.io", "APIService")
-        | ("admissionregistration.k8s.io", _) => Rank::Interceptor,
+        ("apiregistration.k8s.io", "APIService") | ("admissionregistration.k8s.io", _) => Rank::Interceptor,
         _ => Rank::Dependent,
     }
 }

@@ -4,6 +4,8 @@
 //! EMCO fails where that grows too big for its store. Here it has a limit: what is most in the way of it is left out, and named in `omitted`,
 //! which EMCO's readers do not look at.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
@@ -51,13 +53,16 @@ pub fn trim(mut object: Value) -> Value {
 }
 
 /// The status of a part as text, of at most about `limit` bytes. The smallest objects are told first, so that one that is too big costs itself.
-pub fn status(ready: bool, count: usize, objects: &[Told], limit: usize) -> String {
-    let mut by_size: Vec<&Told> = objects.iter().collect();
+pub fn status(ready: bool, count: usize, objects: &[Arc<Told>], limit: usize) -> String {
+    let mut by_size: Vec<&Told> = objects.iter().map(AsRef::as_ref).collect();
     by_size.sort_by_key(|told| told.json.len());
-    let mut lists: Map<String, Value> = LISTS.iter().map(|(_, _, list)| ((*list).to_owned(), json!([]))).collect();
+    let mut lists: Map<String, Value> =
+        LISTS.iter().map(|(_, _, list)| ((*list).to_owned(), json!([]))).collect();
     let (mut others, mut omitted, mut left) = (Vec::new(), Vec::new(), limit);
     for told in by_size {
-        let listed = LISTS.iter().find(|(version, kind, _)| (*version, *kind) == (told.api_version.as_str(), told.kind.as_str()));
+        let listed = LISTS
+            .iter()
+            .find(|(version, kind, _)| (*version, *kind) == (told.api_version.as_str(), told.kind.as_str()));
         let cost = if listed.is_some() { told.json.len() } else { told.json.len() / 3 * 4 + 200 };
         let Some(rest) = left.checked_sub(cost) else {
             omitted.push(Value::from(format!("{}/{}/{}", told.kind, told.namespace, told.name)));
@@ -94,9 +99,16 @@ fn other(told: &Told) -> Value {
 mod tests {
     use super::*;
 
-    fn told(api_version: &str, kind: &str, name: &str, size: usize) -> Told {
+    fn told(api_version: &str, kind: &str, name: &str, size: usize) -> Arc<Told> {
         let json = json!({"kind": kind, "metadata": {"name": name}, "x": "x".repeat(size)}).to_string();
-        Told { api_version: api_version.into(), kind: kind.into(), namespace: "n".into(), name: name.into(), json }
+        let namespace = "n".into();
+        Arc::new(Told {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            namespace,
+            name: name.into(),
+            json,
+        })
     }
 
     #[test]
@@ -114,7 +126,11 @@ mod tests {
 
     #[test]
     fn what_is_too_big_is_left_out_and_named() {
-        let objects = [told("v1", "ConfigMap", "huge", 9_000), told("v1", "Pod", "a", 1), told("example.com/v1", "W", "w", 8_000)];
+        let objects = [
+            told("v1", "ConfigMap", "huge", 9_000),
+            told("v1", "Pod", "a", 1),
+            told("example.com/v1", "W", "w", 8_000),
+        ];
         let text = status(false, 3, &objects, 2_000);
         assert!(text.len() < 3_000, "{}", text.len());
         let status: Value = serde_json::from_str(&text).unwrap();
@@ -127,6 +143,9 @@ mod tests {
         let object = json!({"metadata": {"name": "a", "managedFields": [1],
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "b": "c"}}, "status": {"x": 1}});
         let trimmed = trim(object);
-        assert_eq!(trimmed, json!({"metadata": {"name": "a", "annotations": {"b": "c"}}, "status": {"x": 1}}));
+        assert_eq!(
+            trimmed,
+            json!({"metadata": {"name": "a", "annotations": {"b": "c"}}, "status": {"x": 1}})
+        );
     }
 }

@@ -70,7 +70,8 @@ pub fn tells(api_version: &str, kind: &str) -> bool {
     match (group(api_version), kind) {
         (
             "",
-            "ConfigMap" | "Secret" | "ServiceAccount" | "LimitRange" | "ResourceQuota" | "Endpoints" | "Event",
+            "ConfigMap" | "Secret" | "ServiceAccount" | "LimitRange" | "ResourceQuota" | "Endpoints"
+            | "Event",
         )
         | ("networking.k8s.io", "NetworkPolicy" | "IngressClass" | "Ingress")
         | ("autoscaling", "HorizontalPodAutoscaler") => false,
@@ -205,7 +206,8 @@ fn by_convention(object: &Value) -> Readiness {
             return Readiness::Failed(words(condition));
         }
     }
-    if let Some(condition) = condition(object, "Reconciling").filter(|condition| condition["status"] == "True")
+    if let Some(condition) =
+        condition(object, "Reconciling").filter(|condition| condition["status"] == "True")
     {
         return waiting(words(condition));
     }
@@ -231,8 +233,10 @@ mod tests {
     fn kinds_that_nobody_knows_speak_by_conventions() {
         assert_eq!(custom(1, &Value::Null), Readiness::Ready);
         assert!(matches!(custom(2, &json!({"observedGeneration": 1})), Readiness::Waiting(_)));
-        let with = |kind: &str, status: &str| json!({"observedGeneration": 2, "conditions":
-            [{"type": kind, "status": status, "reason": "Because", "message": "of it"}]});
+        let with = |kind: &str, status: &str| {
+            json!({"observedGeneration": 2, "conditions":
+            [{"type": kind, "status": status, "reason": "Because", "message": "of it"}]})
+        };
         assert_eq!(custom(2, &with("Ready", "True")), Readiness::Ready);
         assert_eq!(custom(2, &with("Ready", "False")), Readiness::Waiting("Because: of it".into()));
         assert_eq!(custom(2, &with("Available", "Unknown")), Readiness::Waiting("Because: of it".into()));
@@ -262,12 +266,16 @@ mod tests {
         let crd = |status: Value| of("apiextensions.k8s.io/v1", "CustomResourceDefinition", status);
         assert!(!crd(json!({})).is_ready());
         assert!(crd(json!({"conditions": [{"type": "Established", "status": "True"}]})).is_ready());
-        let taken = json!({"conditions": [{"type": "NamesAccepted", "status": "False", "reason": "Conflict"}]});
+        let taken =
+            json!({"conditions": [{"type": "NamesAccepted", "status": "False", "reason": "Conflict"}]});
         assert_eq!(crd(taken), Readiness::Failed("Conflict".into()));
         let csr = |status: Value| of("certificates.k8s.io/v1", "CertificateSigningRequest", status);
         assert!(!csr(json!({"conditions": [{"type": "Approved", "status": "True"}]})).is_ready());
         assert!(csr(json!({"certificate": "LS0t"})).is_ready());
-        assert!(matches!(csr(json!({"conditions": [{"type": "Denied", "status": "True"}]})), Readiness::Failed(_)));
+        assert!(matches!(
+            csr(json!({"conditions": [{"type": "Denied", "status": "True"}]})),
+            Readiness::Failed(_)
+        ));
         let claim = |phase: &str| of("v1", "PersistentVolumeClaim", json!({"phase": phase}));
         assert!(claim("Bound").is_ready() && !claim("").is_ready());
         assert!(matches!(claim("Lost"), Readiness::Failed(_)));

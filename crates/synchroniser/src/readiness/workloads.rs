@@ -34,13 +34,18 @@ pub(super) fn deployment(object: &Value) -> Readiness {
     if is_unseen(object) {
         return waiting("its controller has not seen it as it is now");
     }
-    let late = condition(object, "Progressing").filter(|condition| condition["reason"] == "ProgressDeadlineExceeded");
+    let late = condition(object, "Progressing")
+        .filter(|condition| condition["reason"] == "ProgressDeadlineExceeded");
     if let Some(condition) = late {
         return Readiness::Failed(words(condition));
     }
     let wanted = wanted(object);
     let (updated, available) = (status(object, "updatedReplicas"), status(object, "availableReplicas"));
-    counted(updated >= wanted && available >= wanted && status(object, "replicas") == updated, available, wanted)
+    counted(
+        updated >= wanted && available >= wanted && status(object, "replicas") == updated,
+        available,
+        wanted,
+    )
 }
 
 /// A StatefulSet; of one that rolls only a partition out, that partition.
@@ -86,7 +91,9 @@ pub(super) fn replica_set(object: &Value) -> Readiness {
 pub(super) fn pod(object: &Value) -> Readiness {
     match text(object, "/status/phase") {
         "Succeeded" => Readiness::Ready,
-        "Failed" => Readiness::Failed(format!("the pod failed {}", text(object, "/status/message")).trim_end().to_owned()),
+        "Failed" => Readiness::Failed(
+            format!("the pod failed {}", text(object, "/status/message")).trim_end().to_owned(),
+        ),
         _ if is_true(object, "Ready") => Readiness::Ready,
         phase => waiting(match condition(object, "Ready") {
             Some(condition) => words(condition),
@@ -116,15 +123,21 @@ mod tests {
 
     fn of(kind: &str, spec: Value, status: Value) -> Readiness {
         let group = if kind == "Job" { "batch/v1" } else { "apps/v1" };
-        judge(&json!({"apiVersion": group, "kind": kind, "metadata": {"generation": 3}, "spec": spec, "status": status}))
+        judge(
+            &json!({"apiVersion": group, "kind": kind, "metadata": {"generation": 3}, "spec": spec, "status": status}),
+        )
     }
 
     #[test]
     fn a_deployment_is_ready_when_all_of_it_is_new_and_available() {
         let spec = json!({"replicas": 2});
         let with = |seen: u64, replicas: u64, updated: u64, available: u64| {
-            of("Deployment", spec.clone(), json!({"observedGeneration": seen, "replicas": replicas,
-                "updatedReplicas": updated, "availableReplicas": available}))
+            of(
+                "Deployment",
+                spec.clone(),
+                json!({"observedGeneration": seen, "replicas": replicas,
+                "updatedReplicas": updated, "availableReplicas": available}),
+            )
         };
         assert_eq!(with(3, 2, 2, 2), Readiness::Ready);
         assert!(!with(2, 2, 2, 2).is_ready(), "not seen yet");
@@ -156,17 +169,29 @@ mod tests {
     #[test]
     fn daemon_sets_jobs_and_pods() {
         let daemon = |ready: u64, updated: u64| {
-            of("DaemonSet", json!({}), json!({"observedGeneration": 3, "desiredNumberScheduled": 2,
-                "numberReady": ready, "updatedNumberScheduled": updated}))
+            of(
+                "DaemonSet",
+                json!({}),
+                json!({"observedGeneration": 3, "desiredNumberScheduled": 2,
+                "numberReady": ready, "updatedNumberScheduled": updated}),
+            )
         };
         assert!(daemon(2, 2).is_ready() && !daemon(1, 2).is_ready() && !daemon(2, 1).is_ready());
-        let job = |kind: &str| of("Job", json!({"completions": 2}), json!({"succeeded": 1,
-            "conditions": [{"type": kind, "status": "True", "reason": "r"}]}));
+        let job = |kind: &str| {
+            of(
+                "Job",
+                json!({"completions": 2}),
+                json!({"succeeded": 1,
+            "conditions": [{"type": kind, "status": "True", "reason": "r"}]}),
+            )
+        };
         assert!(job("Complete").is_ready());
         assert_eq!(job("Failed"), Readiness::Failed("r".into()));
         assert_eq!(job("Other"), Readiness::Waiting("1 of 2 pods have succeeded".into()));
         let pod = |status: Value| judge(&json!({"apiVersion": "v1", "kind": "Pod", "status": status}));
-        assert!(pod(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})).is_ready());
+        assert!(
+            pod(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})).is_ready()
+        );
         assert!(!pod(json!({"phase": "Running"})).is_ready());
         assert!(pod(json!({"phase": "Succeeded"})).is_ready());
         assert!(matches!(pod(json!({"phase": "Failed"})), Readiness::Failed(_)));

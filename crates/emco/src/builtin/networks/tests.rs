@@ -111,6 +111,6 @@ fn the_context_has_one_app_for_one_cluster() {
     ];
     assert_eq!(order, expected);
     assert!(part.hooks.is_empty());
-    let none = super::context(id, &facts(None), &[] as &[Network], &[] as &[ProviderNetwork]).unwrap();
+    let none = super::context(id, &facts(None), &[], &[]).unwrap();
     assert_eq!(none.parts().count(), 1, "the cluster is there, with nothing to do");
 }

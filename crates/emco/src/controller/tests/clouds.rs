@@ -88,10 +88,10 @@ async fn a_tenant_has_a_namespace_permissions_and_a_kubeconfig() {
         "ns1+Namespace",
         "tenant-ns1-user-csr+CertificateSigningRequest",
         "q+ResourceQuota",
-        "tenant-clusterrole0+ClusterRole",
-        "tenant-clusterRoleBinding0+ClusterRoleBinding",
-        "tenant-role1+Role",
-        "tenant-roleBinding1+RoleBinding",
+        "tenant-role0+Role",
+        "tenant-roleBinding0+RoleBinding",
+        "tenant-clusterRole1+ClusterRole",
+        "tenant-clusterRoleBinding1+ClusterRoleBinding",
     ];
     assert_eq!(order, expected);
     let request = part.resources.iter().find(|(name, _)| name.kind() == "CertificateSigningRequest").expect("there").1;

@@ -97,7 +97,7 @@ async fn what_cannot_be_done_is_refused_with_its_code_and_changes_nothing() {
     let _process = world.process(None);
     assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 409, "not approved");
     assert_eq!(world.done("projects/p1/nothing", Action::Approve).await.0, 400);
-    assert_eq!(world.done(&GROUP.replace("/d", "/other"), Action::Approve).await.0, 404);
+    assert_eq!(world.done(&format!("{GROUP}-other"), Action::Approve).await.0, 404);
     assert_eq!(world.done(GROUP, Action::Approve).await.0, 202);
     let refused = world.done(GROUP, Action::Instantiate).await;
     assert_eq!(refused, (409, "logical cloud lc is not instantiated".to_owned()));

@@ -384,6 +384,8 @@ impl World {
             let config = LifecycleConfig {
                 dependencies,
                 access: ClusterAccess::new(client.clone(), &caches),
+                registry: None,
+                authority_pem: String::new(),
                 controller: ControllerConfig::default(),
             };
             tokio::join!(operations.run(shutdown.clone()), run(client, &caches, config, shutdown.clone()));

@@ -1,0 +1,10 @@
+//! The service over an API server in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod documents;
+mod files;
+mod hostile;
+mod lifecycle;
+mod lists;
+mod strangers;
+mod world;
