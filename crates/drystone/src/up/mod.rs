@@ -5,6 +5,7 @@ mod agents;
 mod appcontext;
 mod archives;
 mod controllers;
+mod emco;
 mod images;
 pub(crate) mod join;
 mod metal;
@@ -158,8 +159,15 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     // Not only while this Drystone leads: the bytes are its own.
     let images = tokio::spawn(server.images.clone().run(stop_controllers.clone()));
     let packages = vnfm::library(&data)?;
-    let domains =
-        controllers::start(&server, &keys, boot, &args, (&redfish, &packages), stop_controllers.clone())?;
+    let domains = controllers::start(
+        &server,
+        &keys,
+        boot,
+        &args,
+        (&redfish, &packages),
+        (contexts.contexts.clone(), &data, &sealing),
+        stop_controllers.clone(),
+    )?;
     let mut emulated = Vec::new();
     let mut started = start_sites(&args, &data, &server, &mut emulated).await;
     if let (Ok(()), Some(site)) = (&started, &site) {

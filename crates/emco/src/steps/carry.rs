@@ -112,7 +112,8 @@ impl Action for Uninstall {
         let meta = self.0.contexts.meta(parameters.context).await.map_err(context_failed)?;
         for context in meta.child_contexts.into_iter().chain([parameters.context]) {
             let sync = self.0.contexts.sync_state(context).await.map_err(context_failed)?;
-            if matches!(sync.status, Some(Phase::Terminated | Phase::Terminating)) && sync.stop != Some(true) {
+            if matches!(sync.status, Some(Phase::Terminated | Phase::Terminating)) && sync.stop != Some(true)
+            {
                 continue;
             }
             let called = step.wait_for(synchroniser.uninstall(context)).await?;

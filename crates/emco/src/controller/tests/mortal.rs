@@ -7,8 +7,8 @@ use std::sync::{
 
 use async_trait::async_trait;
 use drystone_store::{
-    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse, WatchRequest,
-    WatchStream,
+    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
+    WatchRequest, WatchStream,
 };
 use tokio::sync::Notify;
 

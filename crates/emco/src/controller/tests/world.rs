@@ -13,8 +13,8 @@ use drystone_api::{
         App, AppDependency, AppDependencySpec, AppIntent, AppIntentSpec, AppSpec, Cluster, ClusterReference,
         ClusterReferenceSpec, ClusterSpec, ControllerType, DeploymentIntentGroup, DeploymentIntentGroupSpec,
         DeploymentIntentGroupStatus, Document, FileReference, GroupIntent, GroupIntentSpec, LifecycleAction,
-        LifecycleOperation, LifecycleOperationSpec, LifecycleOperationStatus, LifecycleParameters, LogicalCloud,
-        LogicalCloudSpec, PlacementChoice, PlacementIntent, object_name,
+        LifecycleOperation, LifecycleOperationSpec, LifecycleOperationStatus, LifecycleParameters,
+        LogicalCloud, LogicalCloudSpec, PlacementChoice, PlacementIntent, object_name,
     },
 };
 use drystone_appcontext::{
@@ -176,7 +176,11 @@ impl Staff {
 impl Controllers for Staff {
     fn enlisted(&self, name: &str) -> Option<Enlisted> {
         let known = self.known.lock().expect("not poisoned");
-        known.get(name).map(|(kind, priority)| Enlisted { name: name.to_owned(), kind: *kind, priority: *priority })
+        known.get(name).map(|(kind, priority)| Enlisted {
+            name: name.to_owned(),
+            kind: *kind,
+            priority: *priority,
+        })
     }
 
     fn placement(&self, name: &str) -> Arc<dyn PlacementController> {
@@ -197,7 +201,12 @@ pub(super) struct Kitchen;
 
 #[async_trait]
 impl Charts for Kitchen {
-    async fn render(&self, app: &DeployedApp, release: &str, namespace: &str) -> Result<Manifests, ChartFailure> {
+    async fn render(
+        &self,
+        app: &DeployedApp,
+        release: &str,
+        namespace: &str,
+    ) -> Result<Manifests, ChartFailure> {
         if app.overrides.contains_key("broken") {
             let refusal = Refusal::unfit(format!("chart of app {}: it does not render", app.name));
             return Err(ChartFailure::Refused(refusal));
@@ -262,7 +271,13 @@ impl World {
             let path = format!("cluster-providers/p/clusters/{cluster}");
             world.put(&Cluster::new(&object_name(&path), ClusterSpec { path, ..Default::default() })).await;
         }
-        world.put_cloud(LogicalCloudSpec { path: CLOUD.to_owned(), level: "0".to_owned(), ..Default::default() }).await;
+        world
+            .put_cloud(LogicalCloudSpec {
+                path: CLOUD.to_owned(),
+                level: "0".to_owned(),
+                ..Default::default()
+            })
+            .await;
         world.put_application().await;
         world
     }
@@ -289,9 +304,12 @@ impl World {
             let spec = AppSpec { path: path.clone(), file, ..Default::default() };
             self.put(&App::new(&object_name(&path), spec)).await;
             let path = format!("{GROUP}/generic-placement-intents/gpi/app-intents/{app}-placement");
-            let intent =
-                PlacementIntent { any_of: vec![choice("bad1"), choice("c1"), choice("c2")], ..Default::default() };
-            let spec = AppIntentSpec { path: path.clone(), app: app.to_owned(), intent, ..Default::default() };
+            let intent = PlacementIntent {
+                any_of: vec![choice("bad1"), choice("c1"), choice("c2")],
+                ..Default::default()
+            };
+            let spec =
+                AppIntentSpec { path: path.clone(), app: app.to_owned(), intent, ..Default::default() };
             self.put(&AppIntent::new(&object_name(&path), spec)).await;
         }
         self.depend("b", "a").await;
@@ -348,7 +366,9 @@ impl World {
     pub(super) fn process(&self, fate: Option<Arc<Fate>>) -> AbortOnDropHandle<()> {
         let client = self.api.client();
         let contexts = match &fate {
-            Some(fate) => AppContexts::new(Arc::new(Mortal { below: self.store.clone(), fate: fate.clone() })),
+            Some(fate) => {
+                AppContexts::new(Arc::new(Mortal { below: self.store.clone(), fate: fate.clone() }))
+            }
             None => AppContexts::new(self.store.clone()),
         };
         if let Some(fate) = fate {
@@ -392,7 +412,12 @@ impl World {
         }))
     }
 
-    pub(super) async fn ask_with(&self, path: &str, action: LifecycleAction, parameters: LifecycleParameters) -> String {
+    pub(super) async fn ask_with(
+        &self,
+        path: &str,
+        action: LifecycleAction,
+        parameters: LifecycleParameters,
+    ) -> String {
         let number = {
             let mut operations = self.operations.lock().expect("not poisoned");
             *operations += 1;
@@ -418,7 +443,11 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{name} does not come to its end: {:?} {:?}", self.operation(name).await, self.api.objects("/operations/"));
+        panic!(
+            "{name} does not come to its end: {:?} {:?}",
+            self.operation(name).await,
+            self.api.objects("/operations/")
+        );
     }
 
     pub(super) async fn operation(&self, name: &str) -> LifecycleOperationStatus {
@@ -470,4 +499,3 @@ impl World {
         self.calls();
     }
 }
-
