@@ -4,6 +4,7 @@
 mod agents;
 mod appcontext;
 mod archives;
+mod charts;
 mod controllers;
 mod emco;
 mod images;
@@ -60,6 +61,8 @@ pub(crate) struct UpArgs {
     etcd_key: Option<PathBuf>,
     #[command(flatten)]
     contexts: appcontext::AppContextArgs,
+    #[command(flatten)]
+    charts: charts::ChartArgs,
     #[command(flatten)]
     seal: seal::SealArgs,
     /// Where the HTTPS port listens

@@ -6,10 +6,7 @@ mod fetch;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use drystone_appcontext::{
@@ -25,10 +22,7 @@ use super::{
     gac::{self, Clusters, FetchedValues, GenericIntent, Marks},
     interfaces::{self, NetworkIntent},
 };
-use crate::{
-    controller::BuiltIn,
-    model::{GroupPath, Refusal},
-};
+use crate::model::{GroupPath, Refusal};
 
 /// Where built-in controllers find what was declared.
 #[async_trait]
@@ -172,20 +166,6 @@ impl ActionController for InterfaceActions {
     async fn post_event(&self, _: ContextId, _: Event) -> Result<(), ControllerError> {
         Ok(())
     }
-}
-
-/// The action controllers of this module by name, with the priorities that EMCO's examples register them with.
-pub fn action_controllers(
-    contexts: &AppContexts,
-    intents: &Arc<dyn Intents>,
-    fetch: Option<Arc<dyn Fetch>>,
-) -> BTreeMap<String, (i64, BuiltIn)> {
-    let generic = GenericActions::new(contexts.clone(), Arc::clone(intents), fetch);
-    let interfaces = InterfaceActions::new(contexts.clone(), Arc::clone(intents));
-    BTreeMap::from([
-        (GenericActions::NAME.to_owned(), (1, BuiltIn::Action(Arc::new(generic)))),
-        (InterfaceActions::NAME.to_owned(), (1, BuiltIn::Action(Arc::new(interfaces)))),
-    ])
 }
 
 /// The group that a context is of.

@@ -92,13 +92,31 @@ impl Action for WriteContext {
         Ok(Written { apps: context.apps.len(), parts })
     }
 
-    async fn undo(&self, _: &StepContext, parameters: WriteContextParameters) -> Result<(), StepError> {
+    async fn undo(&self, step: &StepContext, parameters: WriteContextParameters) -> Result<(), StepError> {
+        if let Ok(Target::Networks(cluster)) = Target::parse(&parameters.path) {
+            give_back(step, &self.0, &cluster).await?;
+        }
         self.0.contexts.delete(parameters.context).await.map_err(context_failed)
     }
 }
 
+/// Gives the networks of a cluster back to the fabric, if Drystone made the cluster.
+pub(super) async fn give_back(
+    step: &StepContext,
+    dependencies: &StepDependencies,
+    name: &ClusterName,
+) -> Result<(), StepError> {
+    let Ok(cluster) = dependencies.library.cluster(name) else { return Ok(()) };
+    let Some(own) = composed(step, &cluster).await? else { return Ok(()) };
+    let fabric = FabricNetworks::new(step.client().clone());
+    while !fabric.remove(&own).await.map_err(|refusal| refused(&refusal))? {
+        step.wait_for(tokio::time::sleep(FABRIC_LOOK_AGAIN)).await?;
+    }
+    Ok(())
+}
+
 /// The cluster of Drystone's own that a cluster is, if it is one.
-pub(super) async fn composed(
+async fn composed(
     step: &StepContext,
     cluster: &drystone_api::emco::Cluster,
 ) -> Result<Option<Cluster>, StepError> {
