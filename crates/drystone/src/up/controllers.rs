@@ -112,6 +112,7 @@ pub(crate) fn start(
         data,
         sealing,
         authority_pem: keys.authority.certificate_pem(),
+        charts: &args.charts,
     };
     let applications = emco::prepare(&mut actions, &ground)?;
     applications.serve(&server.emco, &server.api, &client, &redfish.caches());

@@ -4,6 +4,7 @@
 mod agents;
 mod appcontext;
 mod archives;
+mod charts;
 mod controllers;
 mod emco;
 mod images;
@@ -66,6 +67,8 @@ pub(crate) struct UpArgs {
     etcd_password_file: Option<PathBuf>,
     #[command(flatten)]
     contexts: appcontext::AppContextArgs,
+    #[command(flatten)]
+    charts: charts::ChartArgs,
     #[command(flatten)]
     seal: seal::SealArgs,
     /// Where the HTTPS port listens
