@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use drystone_api::emco::FileReference;
-use drystone_charts::{HookEvent, Object, RenderError, Renderer, Request, Rendering};
+use drystone_charts::{HookEvent, Object, RenderError, Renderer, Rendering, Request};
 
 use crate::{
     builtin::controllers::Files,
@@ -33,7 +33,12 @@ impl RenderedCharts {
 
 #[async_trait]
 impl Charts for RenderedCharts {
-    async fn render(&self, app: &DeployedApp, release: &str, namespace: &str) -> Result<Manifests, ChartFailure> {
+    async fn render(
+        &self,
+        app: &DeployedApp,
+        release: &str,
+        namespace: &str,
+    ) -> Result<Manifests, ChartFailure> {
         let chart = self.content(&app.name, "chart", &app.chart).await?;
         let profile = match &app.profile {
             Some(file) => Some(self.content(&app.name, "profile", file).await?),

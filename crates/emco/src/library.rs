@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use drystone_api::{
     SYSTEM_NAMESPACE,
     emco::{
-        App, AppDependency, AppIntent, Cluster, ClusterKeyValues, ClusterLabel, ClusterQuota, ClusterReference,
-        Controller, DeploymentIntentGroup, Document, GroupIntent, LifecycleOperation, LogicalCloud, Network,
-        Profile, ProviderNetwork, UserPermission,
+        App, AppDependency, AppIntent, Cluster, ClusterKeyValues, ClusterLabel, ClusterQuota,
+        ClusterReference, Controller, DeploymentIntentGroup, Document, GroupIntent, LifecycleOperation,
+        LogicalCloud, Network, Profile, ProviderNetwork, UserPermission,
     },
 };
 use drystone_appcontext::ClusterName;
@@ -19,7 +19,9 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde_json::Value;
 
 use crate::{
-    model::{CloudPath, ClusterFacts, Deployment, Documents, GroupPath, Refusal, cluster_of, cluster_path, gather},
+    model::{
+        CloudPath, ClusterFacts, Deployment, Documents, GroupPath, Refusal, cluster_of, cluster_path, gather,
+    },
     plan::placement::Clusters,
 };
 
@@ -209,7 +211,8 @@ impl Library {
         for cluster in first_of_each(self.clusters.list_where(is_here)) {
             let Some(name) = cluster_of(cluster.path()) else { continue };
             let mut facts = ClusterFacts::named(name.clone());
-            facts.reachability = cluster.status.as_ref().map(|status| status.connectivity).unwrap_or_default();
+            facts.reachability =
+                cluster.status.as_ref().map(|status| status.connectivity).unwrap_or_default();
             found.insert(name, facts);
         }
         for label in self.labels.list_where(is_here) {
@@ -251,7 +254,9 @@ fn at<K: Document + WatchedObject>(cache: &Cache<K>, path: &str) -> Option<Arc<K
 }
 
 fn oldest<K: Document>(mut documents: Vec<Arc<K>>) -> Option<Arc<K>> {
-    documents.sort_by_key(|document| (document.meta().creation_timestamp.clone().map(|time| time.0), document.name_any()));
+    documents.sort_by_key(|document| {
+        (document.meta().creation_timestamp.clone().map(|time| time.0), document.name_any())
+    });
     documents.into_iter().next()
 }
 
@@ -288,9 +293,14 @@ where
     K: WatchedObject + kube::Resource<Scope = kube::core::NamespaceResourceScope>,
 {
     let api: Api<K> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let version = |object: &K| object.resource_version().and_then(|version| version.parse::<u64>().ok()).unwrap_or(0);
-    let listed: BTreeMap<ObjectKey, u64> =
-        api.list(&ListParams::default()).await?.iter().map(|object| (ObjectKey::of(object), version(object))).collect();
+    let version =
+        |object: &K| object.resource_version().and_then(|version| version.parse::<u64>().ok()).unwrap_or(0);
+    let listed: BTreeMap<ObjectKey, u64> = api
+        .list(&ListParams::default())
+        .await?
+        .iter()
+        .map(|object| (ObjectKey::of(object), version(object)))
+        .collect();
     let is_there = || {
         let here = cache.list_where(is_here);
         let known: BTreeMap<ObjectKey, u64> =

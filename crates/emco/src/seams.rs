@@ -55,7 +55,12 @@ pub trait Charts: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ChartFailure`].
-    async fn render(&self, app: &DeployedApp, release: &str, namespace: &str) -> Result<Manifests, ChartFailure>;
+    async fn render(
+        &self,
+        app: &DeployedApp,
+        release: &str,
+        namespace: &str,
+    ) -> Result<Manifests, ChartFailure>;
 }
 
 /// What a live cluster has, and has left.

@@ -1,5 +1,6 @@
 //! `drystone demo`: the main job, driven as a user would: with the program itself and stock
-//! `kubectl`; `drystone demo vnf`: a Kubernetes cluster that is a VNF, over the SOL003 service.
+//! `kubectl`; `drystone demo vnf`: a Kubernetes cluster that is a VNF, over the SOL003 service; `drystone demo app`: a composite
+//! application over two clusters, over EMCO's REST service.
 
 mod phases;
 mod report;
@@ -44,13 +45,15 @@ enum Play {
     Rack,
     /// A Kubernetes cluster with persistent storage as a VNF, healed without loss
     Vnf,
+    /// A composite application over two clusters, with an update and a roll-back
+    App,
 }
 
 impl Play {
     /// The example site on which it plays.
     fn site(self) -> &'static str {
         match self {
-            Self::Rack => "sites/rack.yaml",
+            Self::Rack | Self::App => "sites/rack.yaml",
             Self::Vnf => "sites/cloud.yaml",
         }
     }
@@ -63,6 +66,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let outcome = match args.play {
         Play::Rack => phases::all(&mut stage, &mut report).await,
         Play::Vnf => phases::vnf::all(&mut stage, &mut report).await,
+        Play::App => phases::applications(&mut stage, &mut report).await,
     };
     if args.keep && outcome.is_ok() {
         report.print();

@@ -1,10 +1,10 @@
 //! How clusters are reached, and as whom.
 
+use async_trait::async_trait;
 use drystone_api::{
     Cluster as ComposedCluster, SYSTEM_NAMESPACE,
     emco::{Document as _, KUBECONFIG_KEY},
 };
-use async_trait::async_trait;
 use drystone_appcontext::ClusterName;
 use drystone_engine::{
     cluster_access,
@@ -18,10 +18,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use crate::{
-    library::Library,
-    model::CloudPath,
-};
+use crate::{library::Library, model::CloudPath};
 
 /// Ways to clusters, by their documents and Secrets. Cheap to clone.
 #[derive(Clone)]
@@ -121,16 +118,18 @@ impl ClusterAccess {
 }
 
 fn read(text: &str, name: &ClusterName) -> Result<Kubeconfig, AccessError> {
-    let unusable = |why: String| AccessError::None(format!("the kubeconfig of cluster {name} is not usable: {why}"));
+    let unusable =
+        |why: String| AccessError::None(format!("the kubeconfig of cluster {name} is not usable: {why}"));
     let config = Kubeconfig::from_yaml(text).map_err(|error| unusable(error.to_string()))?;
     cluster_access::check(&config).map_err(|why| unusable(why.to_owned()))?;
     Ok(config)
 }
 
 async fn usable(config: Kubeconfig, name: &ClusterName) -> Result<kube::Config, AccessError> {
-    let mut config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| AccessError::None(format!("the kubeconfig of cluster {name} is not usable: {error}")))?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.map_err(
+            |error| AccessError::None(format!("the kubeconfig of cluster {name} is not usable: {error}")),
+        )?;
     config.connect_timeout = Some(std::time::Duration::from_secs(5));
     config.read_timeout = Some(std::time::Duration::from_secs(30));
     Ok(config)

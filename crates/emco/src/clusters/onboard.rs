@@ -97,7 +97,10 @@ impl Onboarding {
         let spec = ClusterSpec {
             path: path.clone(),
             description: format!("cluster {} in namespace {namespace}", composed.name_any()),
-            drystone_cluster: Some(DrystoneCluster { namespace: namespace.to_owned(), name: composed.name_any() }),
+            drystone_cluster: Some(DrystoneCluster {
+                namespace: namespace.to_owned(),
+                name: composed.name_any(),
+            }),
             ..ClusterSpec::default()
         };
         self.create(&Cluster::new(&object_name(&path), spec)).await?;

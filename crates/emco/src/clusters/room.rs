@@ -30,7 +30,10 @@ impl Rooms for LiveRooms {
     async fn room(&self, cluster: &ClusterName) -> Option<Room> {
         let asked = async {
             let client = self.0.client(cluster).await.ok()?;
-            look(client).await.inspect_err(|error| tracing::debug!(%cluster, %error, "room is not known")).ok()
+            look(client)
+                .await
+                .inspect_err(|error| tracing::debug!(%cluster, %error, "room is not known"))
+                .ok()
         };
         tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
     }
@@ -53,7 +56,8 @@ async fn look(client: Client) -> Result<Room, kube::Error> {
         }
         usable.extend(node.metadata.name.clone());
         let allocatable = node.status.and_then(|status| status.allocatable).unwrap_or_default();
-        let amount = |name: &str| allocatable.get(name).and_then(|quantity| quantity.0.parse::<Quantity>().ok());
+        let amount =
+            |name: &str| allocatable.get(name).and_then(|quantity| quantity.0.parse::<Quantity>().ok());
         total = total.plus(Amounts {
             cpu_milli: amount("cpu").map_or(0, Quantity::milli_value),
             memory: amount("memory").map_or(0, Quantity::value),

@@ -104,7 +104,8 @@ impl Clouds {
         let mut missing = Vec::new();
         for reference in self.ends.dependencies.library.references_of(path) {
             let found = api.get_opt(&reference.name_any()).await?;
-            let has = found.and_then(|secret| secret.data).is_some_and(|data| data.contains_key(KUBECONFIG_KEY));
+            let has =
+                found.and_then(|secret| secret.data).is_some_and(|data| data.contains_key(KUBECONFIG_KEY));
             if !has {
                 missing.push(reference);
             }
@@ -121,7 +122,8 @@ impl Clouds {
             Some(carrier) => self.ends.dependencies.contexts.load(carrier).await.ok(),
             None => None,
         };
-        let key = user_key(&self.ends.client, path).await.map_err(|error| Failure::Other(error.to_string()))?;
+        let key =
+            user_key(&self.ends.client, path).await.map_err(|error| Failure::Other(error.to_string()))?;
         for reference in missing {
             let cluster = ClusterName::new(&reference.spec.cluster_provider, &reference.spec.cluster);
             let issued = certificate(&loaded, &cluster)
@@ -140,7 +142,8 @@ impl Clouds {
         cluster: &ClusterName,
         credentials: (&str, &str),
     ) -> Result<(), Failure> {
-        let admin = self.access.kubeconfig(cluster).await.map_err(|error| Failure::Other(error.to_string()))?;
+        let admin =
+            self.access.kubeconfig(cluster).await.map_err(|error| Failure::Other(error.to_string()))?;
         let user = &cloud.spec.user.user_name;
         let namespace = &cloud.spec.namespace;
         let name = reference.document_name();

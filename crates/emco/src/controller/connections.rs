@@ -41,9 +41,9 @@ impl Reconciler for Connections {
             self.tell(&controller, ControllerConnection::BuiltIn, None).await?;
             return Ok(Requeue::OnChange);
         }
-        let set = self.address(&controller).and_then(|address| {
-            self.pool.set(name, address).map_err(|error| error.to_string())
-        });
+        let set = self
+            .address(&controller)
+            .and_then(|address| self.pool.set(name, address).map_err(|error| error.to_string()));
         if let Err(why) = set {
             self.pool.remove(name);
             self.tell(&controller, ControllerConnection::Failing, Some(why)).await?;

@@ -115,7 +115,8 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
     let reachability = Controller::new(client.clone(), reachability, shared.clone());
     let onboarding = Onboarding { client: client.clone(), library };
     let onboarding = Controller::new(client, onboarding, shared);
-    let connections = keep_connections(&client_of_connections, &library_of_connections, &config, shutdown.clone());
+    let connections =
+        keep_connections(&client_of_connections, &library_of_connections, &config, shutdown.clone());
     tokio::join!(
         connections,
         operations.run(shutdown.clone()),
@@ -128,7 +129,12 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
 }
 
 /// Keeps connections to registered controllers.
-async fn keep_connections(client: &Client, library: &Library, config: &LifecycleConfig, shutdown: CancellationToken) {
+async fn keep_connections(
+    client: &Client,
+    library: &Library,
+    config: &LifecycleConfig,
+    shutdown: CancellationToken,
+) {
     let Some(registry) = &config.registry else { return };
     let connections = connections::Connections {
         client: client.clone(),

@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 use drystone_api::{
     Operation, OperationPhase, SYSTEM_NAMESPACE, StepState,
     emco::{
-        Cluster, DeploymentIntentGroup, Document, LifecycleAction, LifecycleOperation, LifecycleOperationStatus,
-        LifecyclePhase, LogicalCloud,
+        Cluster, DeploymentIntentGroup, Document, LifecycleAction, LifecycleOperation,
+        LifecycleOperationStatus, LifecyclePhase, LogicalCloud,
     },
 };
 use drystone_appcontext::ContextId;
@@ -58,7 +58,9 @@ impl Reconciler for Operations {
         let found = match self.engine.get(&ObjectKey::new(SYSTEM_NAMESPACE, &name)) {
             Some(found) => Some(found.as_ref().clone()),
             // The copy may be behind what was done before a restart.
-            None => Api::<Operation>::namespaced(self.client.clone(), SYSTEM_NAMESPACE).get_opt(&name).await?,
+            None => {
+                Api::<Operation>::namespaced(self.client.clone(), SYSTEM_NAMESPACE).get_opt(&name).await?
+            }
         };
         match found {
             None => self.begin(&operation, &name).await,
@@ -191,7 +193,9 @@ impl Operations {
         let history = match targets(operation).ok().and_then(|all| all.into_iter().next_back()) {
             Some(Target::Group(path)) => {
                 let api: Api<DeploymentIntentGroup> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
-                let Ok(known) = self.dependencies.library.group(&path) else { return Ok((None, String::new())) };
+                let Ok(known) = self.dependencies.library.group(&path) else {
+                    return Ok((None, String::new()));
+                };
                 let group = api.get_opt(&known.name_any()).await?;
                 group.and_then(|group| group.status).map(|status| History::from(&status.state_info[..]))
             }
@@ -199,10 +203,16 @@ impl Operations {
         };
         let deploys = matches!(
             operation.spec.action,
-            LifecycleAction::Instantiate | LifecycleAction::Update | LifecycleAction::Migrate | LifecycleAction::Rollback
+            LifecycleAction::Instantiate
+                | LifecycleAction::Update
+                | LifecycleAction::Migrate
+                | LifecycleAction::Rollback
         );
         let Some(history) = history.filter(|_| deploys) else {
-            let makes = matches!(operation.spec.action, LifecycleAction::Instantiate | LifecycleAction::ApplyNetworks | LifecycleAction::Update);
+            let makes = matches!(
+                operation.spec.action,
+                LifecycleAction::Instantiate | LifecycleAction::ApplyNetworks | LifecycleAction::Update
+            );
             return Ok((None, if makes { context_of(operation).to_string() } else { String::new() }));
         };
         let context = history.context().map(|context| context.to_string()).unwrap_or_default();
@@ -233,7 +243,9 @@ pub(super) fn targets(operation: &LifecycleOperation) -> Result<Vec<Target>, Ref
         let Target::Group(source) = &target else {
             return Err(Refusal::bad("only deployment intent groups are migrated"));
         };
-        if parameters.target_deployment_intent_group.is_empty() || parameters.target_composite_app_version.is_empty() {
+        if parameters.target_deployment_intent_group.is_empty()
+            || parameters.target_composite_app_version.is_empty()
+        {
             return Err(Refusal::bad("targetCompositeAppVersion and targetDeploymentIntentGroup are needed"));
         }
         let other: GroupPath = source
@@ -260,7 +272,15 @@ impl Operations {
         macro_rules! take {
             ($kind:ty, $found:expr) => {
                 match $found {
-                    Ok(found) => self.take_from::<$kind, _, _>(operation, &found, |it| &it.operation, |it| &mut it.operation).await,
+                    Ok(found) => {
+                        self.take_from::<$kind, _, _>(
+                            operation,
+                            &found,
+                            |it| &it.operation,
+                            |it| &mut it.operation,
+                        )
+                        .await
+                    }
                     Err(refusal) => Ok(Taken::Missing(refusal)),
                 }
             };
@@ -337,7 +357,12 @@ impl Operations {
         Ok(())
     }
 
-    async fn release_from<K, W>(&self, operation: &LifecycleOperation, known: &K, write: W) -> Result<(), Failure>
+    async fn release_from<K, W>(
+        &self,
+        operation: &LifecycleOperation,
+        known: &K,
+        write: W,
+    ) -> Result<(), Failure>
     where
         K: Holdable,
         W: Fn(&mut K::Status) -> &mut Option<String>,

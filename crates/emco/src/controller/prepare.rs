@@ -98,7 +98,8 @@ impl Operations {
     ) -> Result<Prepared, Failure> {
         let Some(ask) = group_ask(operation) else {
             let action = operation.spec.action;
-            let refusal = Refusal::bad(format!("{action:?} is nothing that is done with deployment intent groups"));
+            let refusal =
+                Refusal::bad(format!("{action:?} is nothing that is done with deployment intent groups"));
             return Ok(Prepared::Refused(refusal));
         };
         let standing = match self.group_standing(path).await? {
@@ -114,9 +115,12 @@ impl Operations {
         }
         if let Some(other) = other {
             let taking = match self.group_standing(other).await? {
-                Ok(other_standing) => {
-                    group::decide(&other.name, &other_standing.history, other_standing.phase, group::Ask::MigrateTo)
-                }
+                Ok(other_standing) => group::decide(
+                    &other.name,
+                    &other_standing.history,
+                    other_standing.phase,
+                    group::Ask::MigrateTo,
+                ),
                 Err(refusal) => Err(refusal),
             };
             if let Err(refusal) = taking {
@@ -200,7 +204,10 @@ impl Operations {
                 continue;
             }
             let enlisted = self.dependencies.controllers.enlisted(name).ok_or_else(|| {
-                Refusal::missing(format!("Controller {name} not found: an intent of {} names it", deployment.path.name))
+                Refusal::missing(format!(
+                    "Controller {name} not found: an intent of {} names it",
+                    deployment.path.name
+                ))
             })?;
             found.push((enlisted, intents));
         }
@@ -237,7 +244,9 @@ impl Operations {
         let standing = self.standing(&status.state_info, &status.status_context_id).await?;
         let task = cloud::decide(&path.name, &standing.history, standing.phase, ask);
         let task = task.and_then(|task| match task {
-            cloud::Task::Install | cloud::Task::Replace { .. } => logical_cloud::check(library, path).map(|()| task),
+            cloud::Task::Install | cloud::Task::Replace { .. } => {
+                logical_cloud::check(library, path).map(|()| task)
+            }
             cloud::Task::Remove { .. } => self.is_free(path).map(|()| task),
             cloud::Task::Halt { .. } => Ok(task),
         });
@@ -278,7 +287,9 @@ impl Operations {
     /// No deployment may be in a logical cloud that is terminated.
     fn is_free(&self, path: &CloudPath) -> Result<(), Refusal> {
         for group in self.dependencies.library.groups.list() {
-            let Some(own) = GroupPath::parse(drystone_api::emco::Document::path(group.as_ref())) else { continue };
+            let Some(own) = GroupPath::parse(drystone_api::emco::Document::path(group.as_ref())) else {
+                continue;
+            };
             let inside = own.project == path.project && group.spec.logical_cloud == path.name;
             let status = group.status.clone().unwrap_or_default();
             if inside && History::from(&status.state_info[..]).state().is_deployed() {
@@ -291,7 +302,11 @@ impl Operations {
         Ok(())
     }
 
-    async fn of_networks(&self, operation: &LifecycleOperation, target: &Target) -> Result<Prepared, Failure> {
+    async fn of_networks(
+        &self,
+        operation: &LifecycleOperation,
+        target: &Target,
+    ) -> Result<Prepared, Failure> {
         let Target::Networks(name) = target else {
             return Ok(Prepared::Refused(Refusal::bad("only clusters have networks")));
         };
@@ -300,7 +315,8 @@ impl Operations {
             LifecycleAction::TerminateNetworks => networks::Ask::Terminate,
             LifecycleAction::StopNetworks => networks::Ask::Stop,
             other => {
-                let refusal = Refusal::bad(format!("{other:?} is nothing that is done with the networks of a cluster"));
+                let refusal =
+                    Refusal::bad(format!("{other:?} is nothing that is done with the networks of a cluster"));
                 return Ok(Prepared::Refused(refusal));
             }
         };
@@ -352,7 +368,8 @@ impl Operations {
             match target {
                 Target::Group(path) => {
                     if let Ok(group) = library.group(path) {
-                        let api: Api<DeploymentIntentGroup> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+                        let api: Api<DeploymentIntentGroup> =
+                            Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
                         add_finalizer(&api, group.as_ref(), FINALIZER).await?;
                     }
                 }

@@ -49,7 +49,11 @@ impl RegisteredControllers {
     /// register its controllers under the names of their services; those are meant to be ours.
     pub fn is_built_in(&self, name: &str) -> bool {
         let known = self.built_in.contains_key(name) || name == RSYNC;
-        known && self.library.controller(name).is_none_or(|registered| is_own_place(name, &registered.spec.host))
+        known
+            && self
+                .library
+                .controller(name)
+                .is_none_or(|registered| is_own_place(name, &registered.spec.host))
     }
 }
 

@@ -28,7 +28,8 @@ pub const KEY: &str = "user.key";
 pub async fn user_key(client: &Client, path: &CloudPath) -> Result<PrivateKey, StepError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let name = object_name(&path.path());
-    let failed = |error: kube::Error| StepError::from_kube("keeping the key of the logical cloud's user", &error);
+    let failed =
+        |error: kube::Error| StepError::from_kube("keeping the key of the logical cloud's user", &error);
     // Twice: somebody else may be quicker with making it.
     for _ in 0..2 {
         match api.get(&name).await {
@@ -38,7 +39,10 @@ pub async fn user_key(client: &Client, path: &CloudPath) -> Result<PrivateKey, S
         }
         let key = PrivateKey::generate().map_err(StepError::transient)?;
         let mut secret = Secret {
-            data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(key.to_pem().expose().as_bytes().to_vec()))])),
+            data: Some(BTreeMap::from([(
+                KEY.to_owned(),
+                ByteString(key.to_pem().expose().as_bytes().to_vec()),
+            )])),
             ..Secret::default()
         };
         secret.metadata.name = Some(name.clone());
@@ -55,7 +59,9 @@ fn read(secret: &Secret, name: &str) -> Result<PrivateKey, StepError> {
     let bytes = secret.data.as_ref().and_then(|data| data.get(KEY));
     let text = bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
     let unusable = || {
-        StepError::permanent(format!("[500] Secret {name} has no usable {KEY}; delete it, and another one is made"))
+        StepError::permanent(format!(
+            "[500] Secret {name} has no usable {KEY}; delete it, and another one is made"
+        ))
     };
     PrivateKey::from_pem(text.ok_or_else(unusable)?).map_err(|_| unusable())
 }
@@ -101,7 +107,11 @@ pub fn user_config(
         api_version: Some("v1".to_owned()),
         current_context: Some(name),
         clusters: vec![cluster],
-        auth_infos: vec![NamedAuthInfo { name: user.to_owned(), auth_info: Some(info), other: BTreeMap::new() }],
+        auth_infos: vec![NamedAuthInfo {
+            name: user.to_owned(),
+            auth_info: Some(info),
+            other: BTreeMap::new(),
+        }],
         contexts: vec![context],
         ..Kubeconfig::default()
     })

@@ -36,7 +36,9 @@ pub fn check(library: &Library, path: &CloudPath) -> Result<(), Refusal> {
     }
     if cloud.spec.level == "0" {
         if !library.quotas_of(path).is_empty() {
-            return Err(Refusal::bad(format!("logical cloud {name} has level 0, which has no cluster quotas")));
+            return Err(Refusal::bad(format!(
+                "logical cloud {name} has level 0, which has no cluster quotas"
+            )));
         }
         return Ok(());
     }

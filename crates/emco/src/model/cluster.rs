@@ -61,7 +61,9 @@ impl Amounts {
         ];
         let short = table.into_iter().filter(|(_, free, needed, _)| *needed > 0 && needed > free);
         short
-            .map(|(what, free, needed, show)| format!("{what}: {} needed, {} free", show(needed), show(free.max(0))))
+            .map(|(what, free, needed, show)| {
+                format!("{what}: {} needed, {} free", show(needed), show(free.max(0)))
+            })
             .collect()
     }
 

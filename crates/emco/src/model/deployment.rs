@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use drystone_api::emco::{
-    App, AppDependency, AppIntent, DependencyStatus, DeploymentIntentGroup, Document, FileReference, GroupIntent,
-    PlacementIntent, PlacementRules, Profile,
+    App, AppDependency, AppIntent, DependencyStatus, DeploymentIntentGroup, Document, FileReference,
+    GroupIntent, PlacementIntent, PlacementRules, Profile,
 };
 use drystone_appcontext::{Dependency, OpStatus};
 
@@ -125,9 +125,10 @@ fn deployed(
 ) -> Result<DeployedApp, Refusal> {
     let name = app.document_name();
     let of_app = |intent: &&Arc<AppIntent>| intent.path().starts_with(placed) && intent.spec.app == name;
-    let placement = documents.app_intents.iter().find(of_app).ok_or_else(|| {
-        Refusal::missing(format!("app {name} has no app-intent; say where it is to run"))
-    })?;
+    let placement =
+        documents.app_intents.iter().find(of_app).ok_or_else(|| {
+            Refusal::missing(format!("app {name} has no app-intent; say where it is to run"))
+        })?;
     let profiles = format!("/composite-profiles/{}/profiles/", group.spec.composite_profile);
     let profile = documents
         .profiles

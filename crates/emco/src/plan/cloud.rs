@@ -61,10 +61,13 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
             Some(_) => Err(Refusal::state(format!("logical cloud {name} is {state} already"))),
         },
         Ask::Terminate => match known {
-            Some((context, P::Instantiated | P::InstantiateFailed | P::Instantiating | P::TerminateFailed)) => {
+            Some((
+                context,
+                P::Instantiated | P::InstantiateFailed | P::Instantiating | P::TerminateFailed,
+            )) => Ok(Task::Remove { context }),
+            Some((context, P::Terminating)) if state == State::TerminateStopped => {
                 Ok(Task::Remove { context })
             }
-            Some((context, P::Terminating)) if state == State::TerminateStopped => Ok(Task::Remove { context }),
             Some((_, P::Terminated | P::Terminating)) => {
                 Err(Refusal::state(format!("logical cloud {name} is terminated already")))
             }
@@ -97,6 +100,8 @@ pub fn may_be_deleted(name: &str, history: &History, phase: Option<ContextPhase>
     match history.context().and(phase) {
         None => Ok(()),
         Some(phase) if is_removed(phase) => Ok(()),
-        Some(_) => Err(Refusal::state(format!("logical cloud {name} is {}; terminate it first", history.state()))),
+        Some(_) => {
+            Err(Refusal::state(format!("logical cloud {name} is {}; terminate it first", history.state())))
+        }
     }
 }

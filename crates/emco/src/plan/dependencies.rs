@@ -74,14 +74,18 @@ mod tests {
 
     #[test]
     fn each_comes_after_what_it_waits_for() {
-        let order = order(&needs(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[]), ("d", &["a"])])).expect("fine");
+        let order =
+            order(&needs(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &[]), ("d", &["a"])])).expect("fine");
         assert_eq!(order, ["c", "b", "a", "d"]);
     }
 
     #[test]
     fn circles_and_strangers_are_named() {
         let circle = order(&needs(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])).expect_err("a circle");
-        assert_eq!((circle.code, circle.message.as_str()), (422, "apps wait for each other in a circle: b -> c -> b"));
+        assert_eq!(
+            (circle.code, circle.message.as_str()),
+            (422, "apps wait for each other in a circle: b -> c -> b")
+        );
         let itself = order(&needs(&[("a", &["a"])])).expect_err("a circle");
         assert!(itself.message.ends_with("a -> a"), "{itself}");
         let stranger = order(&needs(&[("a", &["x"])])).expect_err("a stranger");

@@ -85,7 +85,9 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
     };
     match (ask, state) {
         (Ask::Approve, State::Approved) => Ok(Task::Nothing),
-        (Ask::Approve, State::Created | State::Terminated | State::Updated) => Ok(Task::Note(State::Approved)),
+        (Ask::Approve, State::Created | State::Terminated | State::Updated) => {
+            Ok(Task::Note(State::Approved))
+        }
         (Ask::Approve, _) => Err(refuse("approved", "Created, Updated or Terminated")),
         (Ask::Instantiate, State::Approved | State::Terminated | State::TerminateStopped) => {
             removed(name, history, phase)?;
@@ -136,7 +138,12 @@ fn removed(name: &str, history: &History, phase: Option<ContextPhase>) -> Result
         None => Ok(()),
         Some(_) if history.context().is_none() => Ok(()),
         // Contexts of a group that was migrated away live on as another group's.
-        Some(_) if history.0.iter().rev().find(|entry| entry.context.is_some()).map(|entry| entry.state) == Some(State::Updated) => Ok(()),
+        Some(_)
+            if history.0.iter().rev().find(|entry| entry.context.is_some()).map(|entry| entry.state)
+                == Some(State::Updated) =>
+        {
+            Ok(())
+        }
         Some(phase) if is_removed(phase) => Ok(()),
         Some(ContextPhase::Terminating) if history.state() == State::TerminateStopped => Ok(()),
         Some(phase) => Err(Refusal::state(format!(

@@ -46,9 +46,11 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
         (Ask::Apply, State::Applied, _) | (Ask::Terminate, State::Terminated | State::Created, _) => {
             Ok(Task::Nothing)
         }
-        (Ask::Apply, State::Terminated, Some(_)) if phase.is_some_and(|phase| !is_removed(phase)) => Err(
-            Refusal::state(format!("networks of {name} are still being removed; apply them when that has come to its end")),
-        ),
+        (Ask::Apply, State::Terminated, Some(_)) if phase.is_some_and(|phase| !is_removed(phase)) => {
+            Err(Refusal::state(format!(
+                "networks of {name} are still being removed; apply them when that has come to its end"
+            )))
+        }
         (Ask::Apply, ..) => Ok(Task::Install),
         (Ask::Terminate, _, Some(context)) => Ok(Task::Remove { context }),
         (Ask::Stop, State::Applied, Some(context)) if phase == Some(ContextPhase::Instantiating) => {

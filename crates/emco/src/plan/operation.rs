@@ -9,10 +9,10 @@ use drystone_engine::plan::{PlanBuilder, PlanError};
 use crate::{
     model::{Entry, Target},
     steps::{
-        ChooseClusters, ChooseClustersParameters, ControllerParameters, EventKind, FilterClusters, HaltContext,
-        Install, InstallParameters, MakeCluster, MakeClusterParameters, OneContext, PostEvent,
-        PostEventParameters, Record, RecordEntry, RecordParameters, TerminateContext, Uninstall, UpdateContext,
-        WriteContext, WriteContextParameters,
+        ChooseClusters, ChooseClustersParameters, ControllerParameters, EventKind, FilterClusters,
+        HaltContext, Install, InstallParameters, MakeCluster, MakeClusterParameters, OneContext, PostEvent,
+        PostEventParameters, Record, RecordEntry, RecordParameters, TerminateContext, Uninstall,
+        UpdateContext, WriteContext, WriteContextParameters,
     },
 };
 
@@ -78,7 +78,8 @@ pub fn install(
             .estimate(Duration::from_secs(60));
         last = Some("cluster".to_owned());
     }
-    let write = WriteContextParameters { path: path.clone(), context, status: from.map(|(_, status)| status) };
+    let write =
+        WriteContextParameters { path: path.clone(), context, status: from.map(|(_, status)| status) };
     plan.action::<WriteContext>("context", &write)
         .title("Render the applications and write their context")
         .after_all(last)

@@ -34,7 +34,11 @@ fn a_whole_life() {
     let restore = Task::Restore { from: context(3), to: context(2), revision: 3 };
     assert_eq!(step(&mut history, Some(Phase::Instantiated), Ask::Rollback(2), 0), Ok(restore));
     assert_eq!((history.revision(), history.context()), (4, Some(context(2))));
-    assert_eq!(step(&mut history, Some(Phase::Instantiated), Ask::Rollback(4), 0), Err(409), "it is deployed");
+    assert_eq!(
+        step(&mut history, Some(Phase::Instantiated), Ask::Rollback(4), 0),
+        Err(409),
+        "it is deployed"
+    );
     assert_eq!(step(&mut history, Some(Phase::Instantiated), Ask::Rollback(7), 0), Err(404));
     assert_eq!(step(&mut history, None, Ask::Terminate, 0), Ok(Task::Remove { context: context(2) }));
     assert_eq!(step(&mut history, None, Ask::Terminate, 0), Err(409));
@@ -70,9 +74,15 @@ fn stopping_is_for_what_goes_on() {
     step(&mut history, Some(Phase::Instantiating), Ask::Terminate, 0).expect("allowed");
     step(&mut history, Some(Phase::Terminating), Ask::Stop, 0).expect("allowed");
     assert_eq!(history.state(), State::TerminateStopped);
-    assert_eq!(group::may_be_deleted("g", &history, Some(Phase::Terminating)).map_err(|it| it.code), Err(409));
+    assert_eq!(
+        group::may_be_deleted("g", &history, Some(Phase::Terminating)).map_err(|it| it.code),
+        Err(409)
+    );
     step(&mut history, Some(Phase::Terminating), Ask::Terminate, 0).expect("what is left can be removed");
-    assert_eq!(group::may_be_deleted("g", &history, Some(Phase::Terminating)).map_err(|it| it.code), Err(409));
+    assert_eq!(
+        group::may_be_deleted("g", &history, Some(Phase::Terminating)).map_err(|it| it.code),
+        Err(409)
+    );
     group::may_be_deleted("g", &history, Some(Phase::Terminated)).expect("allowed");
 }
 
@@ -90,8 +100,14 @@ fn logical_clouds() {
     let replace = Task::Replace { from: context(5), status: context(5) };
     assert_eq!(code(cloud::decide("c", &history, Some(Phase::Instantiated), Ask::Update)), Ok(replace));
     let remove = Task::Remove { context: context(5) };
-    assert_eq!(code(cloud::decide("c", &history, Some(Phase::InstantiateFailed), Ask::Terminate)), Ok(remove));
-    assert_eq!(code(cloud::decide("c", &history, Some(Phase::Terminated), Ask::Instantiate)), Ok(Task::Install));
+    assert_eq!(
+        code(cloud::decide("c", &history, Some(Phase::InstantiateFailed), Ask::Terminate)),
+        Ok(remove)
+    );
+    assert_eq!(
+        code(cloud::decide("c", &history, Some(Phase::Terminated), Ask::Instantiate)),
+        Ok(Task::Install)
+    );
     assert!(cloud::may_be_deleted("c", &history, Some(Phase::Instantiated)).is_err());
     assert!(cloud::may_be_deleted("c", &history, Some(Phase::TerminateFailed)).is_ok());
 }

@@ -9,5 +9,5 @@ mod tests;
 
 pub use gvk::Gvk;
 pub use projection::{Whose, context_of, project};
-pub use source::Statuses;
 pub use query::{List, Output, QueryError, StatusKind, StatusQuery};
+pub use source::Statuses;

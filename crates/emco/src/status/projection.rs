@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use drystone_appcontext::{AppContext, ClusterName, Connectivity, ContextId, Part, Resource, ResourceName, ResourceStatus};
+use drystone_appcontext::{
+    AppContext, ClusterName, Connectivity, ContextId, Part, Resource, ResourceName, ResourceStatus,
+};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -161,8 +163,7 @@ fn list_names(
     let empty = BTreeMap::new();
     let apps = context.map_or(&empty, |context| &context.apps);
     let wanted = || apps.iter().filter(|(name, _)| query.wants_app(name));
-    let of_cluster =
-        |name: &ClusterName| json!({"clusterProvider": name.provider, "cluster": name.cluster});
+    let of_cluster = |name: &ClusterName| json!({"clusterProvider": name.provider, "cluster": name.cluster});
     match list {
         List::Apps => {
             let names: Vec<&String> = wanted().map(|(name, _)| name).collect();
@@ -278,7 +279,8 @@ impl Parts<'_> {
     }
 
     fn is_ready(&self) -> bool {
-        self.query.kind.is_ready() && self.counts.iter().all(|(status, count)| *status == "Ready" || *count == 0)
+        self.query.kind.is_ready()
+            && self.counts.iter().all(|(status, count)| *status == "Ready" || *count == 0)
     }
 }
 

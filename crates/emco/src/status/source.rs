@@ -90,13 +90,15 @@ impl Statuses {
     /// What is left (409), or that it cannot be told.
     pub async fn settled(&self, path: &str) -> Result<(), Refusal> {
         let (_, history) = self.known(path)?;
-        let phase = phase_of(&self.contexts, &history).await.map_err(|error| Refusal::failed(error.to_string()))?;
+        let phase =
+            phase_of(&self.contexts, &history).await.map_err(|error| Refusal::failed(error.to_string()))?;
         match Target::parse(path)? {
             Target::Group(path) => group::may_be_deleted(&path.name, &history, phase),
             Target::Cloud(path) => cloud::may_be_deleted(&path.name, &history, phase),
-            Target::Networks(name) if history.state().is_deployed() => {
-                Err(Refusal::state(format!("networks of {name} are {}; terminate them first", history.state())))
-            }
+            Target::Networks(name) if history.state().is_deployed() => Err(Refusal::state(format!(
+                "networks of {name} are {}; terminate them first",
+                history.state()
+            ))),
             Target::Networks(_) => Ok(()),
         }
     }

@@ -6,8 +6,7 @@ use drystone_appcontext::{AppContextError, ContextId, State as Phase, model::NET
 use drystone_engine::action::{Action, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::{StepDependencies, context::composed, context_failed, controller_failed, refused};
-use crate::builtin::fabric::FabricNetworks;
+use super::{StepDependencies, context::give_back, context_failed, controller_failed};
 
 /// How often it is looked whether a context that is taken back is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -112,7 +111,8 @@ impl Action for Uninstall {
         let meta = self.0.contexts.meta(parameters.context).await.map_err(context_failed)?;
         for context in meta.child_contexts.into_iter().chain([parameters.context]) {
             let sync = self.0.contexts.sync_state(context).await.map_err(context_failed)?;
-            if matches!(sync.status, Some(Phase::Terminated | Phase::Terminating)) && sync.stop != Some(true) {
+            if matches!(sync.status, Some(Phase::Terminated | Phase::Terminating)) && sync.stop != Some(true)
+            {
                 continue;
             }
             let called = step.wait_for(synchroniser.uninstall(context)).await?;
@@ -127,13 +127,8 @@ impl Uninstall {
     async fn free_networks(&self, step: &StepContext, context: ContextId) -> Result<(), StepError> {
         let context = self.0.contexts.load(context).await.map_err(context_failed)?;
         let Some(app) = context.apps.get(NETWORK_APP) else { return Ok(()) };
-        let fabric = FabricNetworks::new(step.client().clone());
         for name in app.clusters.keys() {
-            let Ok(cluster) = self.0.library.cluster(name) else { continue };
-            let Some(own) = composed(step, &cluster).await? else { continue };
-            while !fabric.remove(&own).await.map_err(|refusal| refused(&refusal))? {
-                step.wait_for(tokio::time::sleep(LOOK_AGAIN)).await?;
-            }
+            give_back(step, &self.0, name).await?;
         }
         Ok(())
     }

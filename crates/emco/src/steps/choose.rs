@@ -47,8 +47,13 @@ impl Action for ChooseClusters {
     type Parameters = ChooseClustersParameters;
     type Output = Chosen;
 
-    async fn run(&self, step: &StepContext, parameters: ChooseClustersParameters) -> Result<Chosen, StepError> {
-        let Target::Group(path) = Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))? else {
+    async fn run(
+        &self,
+        step: &StepContext,
+        parameters: ChooseClustersParameters,
+    ) -> Result<Chosen, StepError> {
+        let Target::Group(path) = Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))?
+        else {
             return Err(StepError::permanent("only deployment intent groups have clusters to choose"));
         };
         self.0.current(step).await?;
@@ -102,7 +107,9 @@ fn chosen(
     for plan in &mut placement.apps {
         let left = context.apps.get(&plan.app).map(|app| &app.clusters);
         let known = plan.clusters();
-        if let Some(stranger) = left.into_iter().flat_map(BTreeMap::keys).find(|name| !known.contains_key(name)) {
+        if let Some(stranger) =
+            left.into_iter().flat_map(BTreeMap::keys).find(|name| !known.contains_key(name))
+        {
             return Err(refuse(Refusal::failed(format!(
                 "a placement controller put app {} on cluster {stranger}, which its intent does not allow",
                 plan.app

@@ -57,7 +57,8 @@ impl Action for MakeCluster {
     type Output = Made;
 
     async fn run(&self, step: &StepContext, parameters: MakeClusterParameters) -> Result<Made, StepError> {
-        let Target::Group(path) = Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))? else {
+        let Target::Group(path) = Target::parse(&parameters.path).map_err(|refusal| refused(&refusal))?
+        else {
             return Ok(Made::default());
         };
         self.0.current(step).await?;
@@ -88,7 +89,9 @@ impl Action for MakeCluster {
         let api: Api<Cluster> = Api::namespaced(step.client().clone(), &policy.namespace);
         let name = made_name(&path, step);
         let ours = match api.get_opt(&name).await {
-            Ok(found) => found.is_some_and(|found| found.annotations().get(MADE_FOR) == Some(&step.operation().uid)),
+            Ok(found) => {
+                found.is_some_and(|found| found.annotations().get(MADE_FOR) == Some(&step.operation().uid))
+            }
             Err(error) => return Err(StepError::from_kube("looking for the new cluster", &error)),
         };
         if !ours {
@@ -104,7 +107,8 @@ impl Action for MakeCluster {
 
 /// The name of the cluster that an operation makes: always the same one.
 fn made_name(path: &GroupPath, step: &StepContext) -> String {
-    let readable: String = path.name.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).take(20).collect();
+    let readable: String =
+        path.name.to_ascii_lowercase().chars().filter(char::is_ascii_alphanumeric).take(20).collect();
     let digest = step.idempotency_key().simple().to_string();
     format!("app-{readable}-{}", &digest[..8])
 }
@@ -176,7 +180,9 @@ impl MakeCluster {
             let found = api.get_opt(name).await;
             let found = found.map_err(|error| StepError::from_kube("following the new cluster", &error))?;
             let Some(cluster) = found else {
-                return Err(refused(&Refusal::state(format!("the new cluster {name} was deleted meanwhile"))));
+                return Err(refused(&Refusal::state(format!(
+                    "the new cluster {name} was deleted meanwhile"
+                ))));
             };
             let status = cluster.status.unwrap_or_default();
             if status.phase == ClusterPhase::Failed {

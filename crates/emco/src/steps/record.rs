@@ -100,7 +100,8 @@ async fn append(
             let api: Api<DeploymentIntentGroup> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
             let change = |status: &mut drystone_api::emco::DeploymentIntentGroupStatus| {
                 grow(&mut status.state_info, parameters, now);
-                status.status_context_id = carrier.clone().unwrap_or(std::mem::take(&mut status.status_context_id));
+                status.status_context_id =
+                    carrier.clone().unwrap_or(std::mem::take(&mut status.status_context_id));
                 status.message.clear();
             };
             update_status(&api, group.as_ref(), change).await.map(drop)
@@ -110,7 +111,8 @@ async fn append(
             let api: Api<LogicalCloud> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
             let change = |status: &mut drystone_api::emco::LogicalCloudStatus| {
                 grow(&mut status.state_info, parameters, now);
-                status.status_context_id = carrier.clone().unwrap_or(std::mem::take(&mut status.status_context_id));
+                status.status_context_id =
+                    carrier.clone().unwrap_or(std::mem::take(&mut status.status_context_id));
                 status.message.clear();
             };
             update_status(&api, cloud.as_ref(), change).await.map(drop)

@@ -94,7 +94,8 @@ async fn a_tenant_has_a_namespace_permissions_and_a_kubeconfig() {
         "tenant-clusterRoleBinding1+ClusterRoleBinding",
     ];
     assert_eq!(order, expected);
-    let request = part.resources.iter().find(|(name, _)| name.kind() == "CertificateSigningRequest").expect("there").1;
+    let request =
+        part.resources.iter().find(|(name, _)| name.kind() == "CertificateSigningRequest").expect("there").1;
     assert!(request.approval.as_deref().expect("has one").contains("LogicalCloud"));
 
     // The cluster issues a certificate, which the synchroniser tells of.

@@ -1,6 +1,8 @@
 //! What an operator does with a composite application.
 
-use drystone_api::emco::{ControllerType, DeploymentIntentGroup, LifecycleAction as Action, LifecycleParameters, object_name};
+use drystone_api::emco::{
+    ControllerType, DeploymentIntentGroup, LifecycleAction as Action, LifecycleParameters, object_name,
+};
 use drystone_appcontext::{ClusterName, OpStatus, State as Phase};
 use kube::api::DeleteParams;
 use std::time::Duration;
@@ -37,7 +39,10 @@ async fn a_whole_life() {
     let first = world.present().await;
     let context = world.contexts.load(first).await.expect("there");
     assert_eq!(context.meta.release, "r1");
-    assert_eq!((context.apps["b"].dependencies[0].app.as_str(), context.apps["b"].dependencies[0].op_status), ("a", OpStatus::Ready));
+    assert_eq!(
+        (context.apps["b"].dependencies[0].app.as_str(), context.apps["b"].dependencies[0].op_status),
+        ("a", OpStatus::Ready)
+    );
     let part = context.part("a", &ClusterName::new("p", "c1")).expect("there");
     let order: Vec<&str> = part.order.iter().map(|name| name.as_str()).collect();
     assert_eq!(order, ["r1-a+Deployment", "first+ConfigMap", "later+ConfigMap"]);
@@ -49,7 +54,16 @@ async fn a_whole_life() {
     let second = world.present().await;
     assert_ne!(first, second);
     let context = world.contexts.load(second).await.expect("there");
-    assert!(context.apps["a"].clusters.values().next().expect("one").resources.values().any(|it| it.manifest.contains("red")));
+    assert!(
+        context.apps["a"]
+            .clusters
+            .values()
+            .next()
+            .expect("one")
+            .resources
+            .values()
+            .any(|it| it.manifest.contains("red"))
+    );
     assert_eq!(context.sync.status_context, Some(first));
     assert_eq!(world.group().await.status_context_id, first.to_string());
     assert!(world.calls().contains(&"first: update first-intent from another".to_owned()));
@@ -59,15 +73,31 @@ async fn a_whole_life() {
     assert_eq!(world.through(&name).await.revision, Some(3));
     assert_eq!(world.present().await, first);
     let calls = world.calls();
-    assert!(calls[0] == "rsync: update" && !calls.iter().any(|call| call.contains("update first")), "{calls:?}");
+    assert!(
+        calls[0] == "rsync: update" && !calls.iter().any(|call| call.contains("update first")),
+        "{calls:?}"
+    );
 
     assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
     let calls = world.calls();
-    let at = |call: &str| calls.iter().position(|known| known == call).unwrap_or_else(|| panic!("{call}: {calls:?}"));
-    assert!(at("first: terminate") < at("rsync: uninstall") && at("rsync: uninstall") < at("later: event Terminate"));
+    let at = |call: &str| {
+        calls.iter().position(|known| known == call).unwrap_or_else(|| panic!("{call}: {calls:?}"))
+    };
+    assert!(
+        at("first: terminate") < at("rsync: uninstall")
+            && at("rsync: uninstall") < at("later: event Terminate")
+    );
     assert_eq!(
         world.states().await,
-        ["Approved 0", "Instantiated 1", "Updated 1", "Instantiated 2", "Updated 2", "Instantiated 3", "Terminated 0"]
+        [
+            "Approved 0",
+            "Instantiated 1",
+            "Updated 1",
+            "Instantiated 2",
+            "Updated 2",
+            "Instantiated 3",
+            "Terminated 0"
+        ]
     );
 
     let groups = world.documents::<DeploymentIntentGroup>();
@@ -110,7 +140,10 @@ async fn what_cannot_be_done_is_refused_with_its_code_and_changes_nothing() {
     world.known.lock().expect("not poisoned").insert("nobody".to_owned(), (ControllerType::Action, 1));
 
     world.override_value("broken", "yes").await;
-    assert_eq!(world.done(GROUP, Action::Instantiate).await, (422, "chart of app a: it does not render".to_owned()));
+    assert_eq!(
+        world.done(GROUP, Action::Instantiate).await,
+        (422, "chart of app a: it does not render".to_owned())
+    );
     world.override_value("broken", "yes").await;
 
     world.depend("a", "b").await;

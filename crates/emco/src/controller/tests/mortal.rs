@@ -6,9 +6,10 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use drystone_store::{
-    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse, WatchRequest,
-    WatchStream,
+    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
+    WatchRequest, WatchStream,
 };
 use tokio::sync::Notify;
 
@@ -80,7 +81,7 @@ impl Store for Mortal {
         self.below.lease_time_to_live(lease).await
     }
 
-    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<tokio_util::bytes::Bytes>, StoreError> {
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError> {
         self.below.lease_keys(lease).await
     }
 

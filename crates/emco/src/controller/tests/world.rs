@@ -13,14 +13,15 @@ use drystone_api::{
         App, AppDependency, AppDependencySpec, AppIntent, AppIntentSpec, AppSpec, Cluster, ClusterReference,
         ClusterReferenceSpec, ClusterSpec, ControllerType, DeploymentIntentGroup, DeploymentIntentGroupSpec,
         DeploymentIntentGroupStatus, Document, FileReference, GroupIntent, GroupIntentSpec, LifecycleAction,
-        LifecycleOperation, LifecycleOperationSpec, LifecycleOperationStatus, LifecycleParameters, LogicalCloud,
-        LogicalCloudSpec, PlacementChoice, PlacementIntent, object_name,
+        LifecycleOperation, LifecycleOperationSpec, LifecycleOperationStatus, LifecycleParameters,
+        LogicalCloud, LogicalCloudSpec, PlacementChoice, PlacementIntent, object_name,
     },
 };
 use drystone_appcontext::{
     AppContextError, AppContexts, ClusterName, ContextId, ResourceName, State as Phase,
     contract::{ActionController, ControllerError, Event, PlacementController, Synchroniser},
 };
+use drystone_emco_grpc::{Options as PoolOptions, Pool};
 use drystone_engine::{
     action::ActionRegistry,
     events::Silent,
@@ -44,7 +45,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::mortal::{Fate, Mortal};
 use crate::{
     clusters::ClusterAccess,
-    controller::{LifecycleConfig, run},
+    controller::{LifecycleConfig, RegisteredControllers, run},
     library::Library,
     model::{DeployedApp, Manifest, Manifests, Refusal},
     seams::{ChartFailure, Charts, Controllers, Enlisted, Room, Rooms},
@@ -176,7 +177,11 @@ impl Staff {
 impl Controllers for Staff {
     fn enlisted(&self, name: &str) -> Option<Enlisted> {
         let known = self.known.lock().expect("not poisoned");
-        known.get(name).map(|(kind, priority)| Enlisted { name: name.to_owned(), kind: *kind, priority: *priority })
+        known.get(name).map(|(kind, priority)| Enlisted {
+            name: name.to_owned(),
+            kind: *kind,
+            priority: *priority,
+        })
     }
 
     fn placement(&self, name: &str) -> Arc<dyn PlacementController> {
@@ -197,7 +202,12 @@ pub(super) struct Kitchen;
 
 #[async_trait]
 impl Charts for Kitchen {
-    async fn render(&self, app: &DeployedApp, release: &str, namespace: &str) -> Result<Manifests, ChartFailure> {
+    async fn render(
+        &self,
+        app: &DeployedApp,
+        release: &str,
+        namespace: &str,
+    ) -> Result<Manifests, ChartFailure> {
         if app.overrides.contains_key("broken") {
             let refusal = Refusal::unfit(format!("chart of app {}: it does not render", app.name));
             return Err(ChartFailure::Refused(refusal));
@@ -235,7 +245,8 @@ pub(super) struct World {
     pub(super) refuses: Arc<Mutex<Option<String>>>,
     store: Arc<dyn Store>,
     operations: Mutex<u32>,
-    _directory: tempfile::TempDir,
+    by_registration: bool,
+    _directory: Option<tempfile::TempDir>,
 }
 
 fn choice(cluster: &str) -> PlacementChoice {
@@ -247,7 +258,11 @@ impl World {
     pub(super) async fn new() -> Self {
         let directory = tempfile::tempdir().expect("made");
         let store = EmbeddedStore::open(directory.path().join("store"), Options::default()).expect("opened");
-        let store: Arc<dyn Store> = Arc::new(store);
+        Self { _directory: Some(directory), ..Self::over(Arc::new(store)).await }
+    }
+
+    /// The same, with the AppContexts in that store.
+    pub(super) async fn over(store: Arc<dyn Store>) -> Self {
         let world = Self {
             api: FakeApi::new(),
             contexts: AppContexts::new(store.clone()),
@@ -256,15 +271,27 @@ impl World {
             refuses: Arc::default(),
             store,
             operations: Mutex::default(),
-            _directory: directory,
+            by_registration: false,
+            _directory: None,
         };
         for cluster in ["bad1", "c1", "c2", "c3"] {
             let path = format!("cluster-providers/p/clusters/{cluster}");
             world.put(&Cluster::new(&object_name(&path), ClusterSpec { path, ..Default::default() })).await;
         }
-        world.put_cloud(LogicalCloudSpec { path: CLOUD.to_owned(), level: "0".to_owned(), ..Default::default() }).await;
+        world
+            .put_cloud(LogicalCloudSpec {
+                path: CLOUD.to_owned(),
+                level: "0".to_owned(),
+                ..Default::default()
+            })
+            .await;
         world.put_application().await;
         world
+    }
+
+    /// Controllers are those that are registered, over gRPC.
+    pub(super) fn by_registration(self) -> Self {
+        Self { by_registration: true, ..self }
     }
 
     pub(super) async fn put_cloud(&self, spec: LogicalCloudSpec) {
@@ -289,9 +316,12 @@ impl World {
             let spec = AppSpec { path: path.clone(), file, ..Default::default() };
             self.put(&App::new(&object_name(&path), spec)).await;
             let path = format!("{GROUP}/generic-placement-intents/gpi/app-intents/{app}-placement");
-            let intent =
-                PlacementIntent { any_of: vec![choice("bad1"), choice("c1"), choice("c2")], ..Default::default() };
-            let spec = AppIntentSpec { path: path.clone(), app: app.to_owned(), intent, ..Default::default() };
+            let intent = PlacementIntent {
+                any_of: vec![choice("bad1"), choice("c1"), choice("c2")],
+                ..Default::default()
+            };
+            let spec =
+                AppIntentSpec { path: path.clone(), app: app.to_owned(), intent, ..Default::default() };
             self.put(&AppIntent::new(&object_name(&path), spec)).await;
         }
         self.depend("b", "a").await;
@@ -348,7 +378,9 @@ impl World {
     pub(super) fn process(&self, fate: Option<Arc<Fate>>) -> AbortOnDropHandle<()> {
         let client = self.api.client();
         let contexts = match &fate {
-            Some(fate) => AppContexts::new(Arc::new(Mortal { below: self.store.clone(), fate: fate.clone() })),
+            Some(fate) => {
+                AppContexts::new(Arc::new(Mortal { below: self.store.clone(), fate: fate.clone() }))
+            }
             None => AppContexts::new(self.store.clone()),
         };
         if let Some(fate) = fate {
@@ -365,14 +397,25 @@ impl World {
             refuses: self.refuses.clone(),
             contexts: contexts.clone(),
         };
+        let by_registration = self.by_registration;
         AbortOnDropHandle::new(tokio::spawn(async move {
             let shutdown = CancellationToken::new();
             let _cut = shutdown.clone().drop_guard();
             let caches = Caches::new(client.clone(), shutdown.clone());
+            let library = Library::of(&caches);
+            let registry = by_registration.then(|| {
+                let nobody = staff.member("nobody");
+                let pool = Pool::new(PoolOptions::default());
+                RegisteredControllers::new(library.clone(), pool, BTreeMap::new(), nobody)
+            });
+            let controllers: Arc<dyn Controllers> = match registry.clone() {
+                Some(registry) => Arc::new(registry),
+                None => Arc::new(staff),
+            };
             let dependencies = StepDependencies {
-                library: Library::of(&caches),
+                library,
                 contexts,
-                controllers: Arc::new(staff),
+                controllers,
                 charts: Arc::new(Kitchen),
                 rooms: Arc::new(Nowhere),
             };
@@ -384,7 +427,7 @@ impl World {
             let config = LifecycleConfig {
                 dependencies,
                 access: ClusterAccess::new(client.clone(), &caches),
-                registry: None,
+                registry,
                 authority_pem: String::new(),
                 controller: ControllerConfig::default(),
             };
@@ -392,7 +435,12 @@ impl World {
         }))
     }
 
-    pub(super) async fn ask_with(&self, path: &str, action: LifecycleAction, parameters: LifecycleParameters) -> String {
+    pub(super) async fn ask_with(
+        &self,
+        path: &str,
+        action: LifecycleAction,
+        parameters: LifecycleParameters,
+    ) -> String {
         let number = {
             let mut operations = self.operations.lock().expect("not poisoned");
             *operations += 1;
@@ -418,7 +466,11 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{name} does not come to its end: {:?} {:?}", self.operation(name).await, self.api.objects("/operations/"));
+        panic!(
+            "{name} does not come to its end: {:?} {:?}",
+            self.operation(name).await,
+            self.api.objects("/operations/")
+        );
     }
 
     pub(super) async fn operation(&self, name: &str) -> LifecycleOperationStatus {
@@ -470,4 +522,3 @@ impl World {
         self.calls();
     }
 }
-

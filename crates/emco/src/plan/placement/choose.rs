@@ -42,7 +42,9 @@ pub fn choose(
         let Some(request) = requests.iter().find(|request| request.app == plan.app) else { continue };
         let mut taken = Taken { amounts: std::mem::take(&mut amounts), places: BTreeMap::new() };
         let mut order: Vec<usize> = (0..plan.groups.len()).collect();
-        let fit = |at: &usize| plan.groups[*at].candidates.iter().filter(|it| it.verdict == Verdict::Candidate).count();
+        let fit = |at: &usize| {
+            plan.groups[*at].candidates.iter().filter(|it| it.verdict == Verdict::Candidate).count()
+        };
         order.sort_by_key(|at| (!plan.groups[*at].mandatory, fit(at), *at));
         for at in order {
             if !choose_one(plan, at, request, clusters, &mut taken) {
@@ -143,19 +145,38 @@ fn score(request: &Request<'_>, facts: &ClusterFacts, free: Option<Amounts>, tak
     } else {
         free.map(|free| free.share_left(request.needs))
     };
-    let share = needs.or_else(|| free.zip(facts.total).map(|(free, total)| total.share_left(total.minus(free))));
-    (facts.reachability != ClusterConnectivity::Retrying, preferences, Reverse(used.unwrap_or(0)), share.unwrap_or(0))
+    let share =
+        needs.or_else(|| free.zip(facts.total).map(|(free, total)| total.share_left(total.minus(free))));
+    (
+        facts.reachability != ClusterConnectivity::Retrying,
+        preferences,
+        Reverse(used.unwrap_or(0)),
+        share.unwrap_or(0),
+    )
 }
 
 fn praise(best: &Score, of: usize) -> String {
-    if of == 1 { "it is the only one that will do".to_owned() } else { format!("best of {of}: {}", describe(best)) }
+    if of == 1 {
+        "it is the only one that will do".to_owned()
+    } else {
+        format!("best of {of}: {}", describe(best))
+    }
 }
 
 fn describe((answers, preferences, used, share): &Score) -> String {
     let answers = if *answers { "answers" } else { "does not answer" };
-    format!("{answers}, preferences {preferences}, taken {} times, room left {}.{}%", used.0, share / 10, share % 10)
+    format!(
+        "{answers}, preferences {preferences}, taken {} times, room left {}.{}%",
+        used.0,
+        share / 10,
+        share % 10
+    )
 }
 
 fn compare(score: &Score, best: &Score) -> String {
-    if score == best { "as good as the chosen one, which is first by name".to_owned() } else { describe(score) }
+    if score == best {
+        "as good as the chosen one, which is first by name".to_owned()
+    } else {
+        describe(score)
+    }
 }

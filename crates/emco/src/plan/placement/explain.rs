@@ -44,7 +44,8 @@ impl Placement {
                         Verdict::Passed => "  ",
                         Verdict::Unfit => "x ",
                     };
-                    let _ = writeln!(text, "    {mark} {}  {}", candidate.cluster, candidate.reasons.join("; "));
+                    let _ =
+                        writeln!(text, "    {mark} {}  {}", candidate.cluster, candidate.reasons.join("; "));
                 }
             }
         }

@@ -46,8 +46,7 @@ pub fn groups(app: &str, intent: &PlacementIntent, clusters: &Clusters) -> Resul
 fn add(plan: &mut AppPlan, mandatory: bool, mut clusters: Vec<ClusterName>) {
     clusters.sort();
     clusters.dedup();
-    let candidate =
-        |cluster| Candidate { cluster, verdict: Verdict::Candidate, reasons: Vec::new() };
+    let candidate = |cluster| Candidate { cluster, verdict: Verdict::Candidate, reasons: Vec::new() };
     let number = plan.groups.len() + 1;
     plan.groups.push(Group { number, mandatory, candidates: clusters.into_iter().map(candidate).collect() });
 }
@@ -68,12 +67,15 @@ fn expand(field: &str, item: &PlacementChoice, clusters: &Clusters) -> Result<Ve
             if clusters.contains_key(&name) {
                 return Ok(vec![name]);
             }
-            Err(Refusal::missing(format!("{field}: there is no cluster {} of provider {provider}", item.cluster)))
+            Err(Refusal::missing(format!(
+                "{field}: there is no cluster {} of provider {provider}",
+                item.cluster
+            )))
         }
         (true, false) => {
-            let labelled = clusters
-                .values()
-                .filter(|facts| facts.name.provider == *provider && facts.labels.contains(&item.cluster_label));
+            let labelled = clusters.values().filter(|facts| {
+                facts.name.provider == *provider && facts.labels.contains(&item.cluster_label)
+            });
             Ok(labelled.map(|facts| facts.name.clone()).collect())
         }
         _ => Err(Refusal::bad(format!("{field}: name either a cluster or a clusterLabel"))),

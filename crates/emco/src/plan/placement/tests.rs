@@ -143,12 +143,19 @@ fn strangers_and_ambiguous_items_are_refused() {
     let stranger = PlacementIntent { all_of: vec![item("c7", "")], ..Default::default() };
     assert_eq!(groups("a", &stranger, &all).expect_err("refused").code, 404);
     let both = PlacementIntent { any_of: vec![choice("c1", "x")], ..Default::default() };
-    assert_eq!(groups("a", &both, &all).expect_err("refused").message, "app a: anyOf[0]: name either a cluster or a clusterLabel");
+    assert_eq!(
+        groups("a", &both, &all).expect_err("refused").message,
+        "app a: anyOf[0]: name either a cluster or a clusterLabel"
+    );
 }
 
 #[test]
 fn expressions_and_preferences_count() {
-    let all = with_labels(&[("c1", &["zone=a", "cost=9"]), ("c2", &["zone=b", "cost=3"]), ("c3", &["zone=b", "cost=2"])]);
+    let all = with_labels(&[
+        ("c1", &["zone=a", "cost=9"]),
+        ("c2", &["zone=b", "cost=3"]),
+        ("c3", &["zone=b", "cost=2"]),
+    ]);
     let expression = |key: &str, operator, value: &str| LabelExpression {
         key: key.to_owned(),
         operator,
