@@ -69,7 +69,8 @@ async fn install(
 fn package(setting: &Setting, scratch: &Path, workers: usize) -> Result<Vec<u8>, Failure> {
     let folder = scratch.join("cluster");
     peers::copy(Path::new(PACKAGE), &folder)?;
-    let level = workers.checked_sub(2).filter(|level| *level > 0).ok_or("at least three workers are needed")?;
+    let level =
+        workers.checked_sub(2).filter(|level| *level > 0).ok_or("at least three workers are needed")?;
     let change = |path: &str, words: &[(&str, usize, usize)]| -> Result<(), Failure> {
         let path = folder.join(path);
         let mut text = std::fs::read_to_string(&path)?;
@@ -164,7 +165,10 @@ impl Times {
 impl std::fmt::Display for Times {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { wall, control_planes, slowest_worker } = self;
-        write!(f, "{wall} s; control planes one after the other {control_planes} s + slowest worker {slowest_worker} s")?;
+        write!(
+            f,
+            "{wall} s; control planes one after the other {control_planes} s + slowest worker {slowest_worker} s"
+        )?;
         match u32::try_from(control_planes + slowest_worker) {
             Ok(sum) if sum > 0 => {
                 let wall = u32::try_from(*wall).map_or(f64::INFINITY, f64::from);
@@ -181,9 +185,7 @@ mod tests {
 
     #[test]
     fn the_ratio_comes_from_the_journal() {
-        let step = |id: &str, from: u32, to: u32| {
-            json!({"id": id, "startedAt": format!("2026-01-01T00:00:{from:02}Z"), "finishedAt": format!("2026-01-01T00:00:{to:02}Z")})
-        };
+        let step = |id: &str, from: u32, to: u32| json!({"id": id, "startedAt": format!("2026-01-01T00:00:{from:02}Z"), "finishedAt": format!("2026-01-01T00:00:{to:02}Z")});
         let operation = json!({"status": {"steps": [
             step("stack", 0, 9),
             step("instantiate_end/prepare/masternode-0", 10, 11),

@@ -144,18 +144,27 @@ impl Client<'_> {
         std::fs::write(self.directory.join(name), content.to_string()).unwrap();
     }
 
-    /// Asks the service itself: for looking again and again, as the client takes a second to start.
+    /// Asks the service itself: for looking again and again, as the client takes a second to start, and ten on a busy machine.
     pub(crate) fn get(&self, path: &str) -> Value {
+        self.send(path, &[])
+    }
+
+    /// The same with a body.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        self.send(path, &["--header", "Content-Type: application/json", "--data", &body.to_string()])
+    }
+
+    fn send(&self, path: &str, more: &[&str]) -> Value {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--fail-with-body", "--globoff", "--max-time", "60", &url]);
         if path.contains("/v2/") {
             command.args(["--header", "Version: 2.0.0"]);
         }
-        let output = command.args(["--header", "Accept: application/json"]).output().unwrap();
+        let output = command.args(["--header", "Accept: application/json"]).args(more).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "GET {path}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_str(&text).unwrap()
+        assert!(output.status.success(), "{path}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Operations of a kind on an instance, as the service lists them.
@@ -170,7 +179,8 @@ impl Client<'_> {
             let mut found = self.occurrences(id, operation);
             found.sort_by_key(|one| one["startTime"].as_str().unwrap().to_owned());
             let is = |one: &Value, state: &str| one["operationState"] == state;
-            let failed = found.iter().find(|one| one["operationState"].as_str().unwrap().starts_with("FAILED"));
+            let failed =
+                found.iter().find(|one| one["operationState"].as_str().unwrap().starts_with("FAILED"));
             let failed = failed.or(found.last().filter(|last| is(last, "ROLLED_BACK")));
             if let Some(failed) = failed {
                 let occurrence = failed["id"].as_str().unwrap();

@@ -78,6 +78,11 @@ impl Marked {
 
 /// Where secrets were found: name of the secret, and file.
 pub(crate) fn files(directory: &Path, secrets: &[Marked]) -> Vec<(String, PathBuf)> {
+    files_but("", directory, secrets)
+}
+
+/// The same, but for files whose names match a pattern: sparse ones would be read for minutes.
+pub(crate) fn files_but(pattern: &str, directory: &Path, secrets: &[Marked]) -> Vec<(String, PathBuf)> {
     assert!(directory.is_dir(), "{} is no directory", directory.display());
     let mut found = Vec::new();
     for secret in secrets {
@@ -88,6 +93,9 @@ pub(crate) fn files(directory: &Path, secrets: &[Marked]) -> Vec<(String, PathBu
         let mut wide = Command::new("grep");
         wide.args(["-rlaPZ", "--devices=skip", "-e", &secret.utf16()]);
         for mut grep in [plain, wide] {
+            if !pattern.is_empty() {
+                grep.arg(format!("--exclude={pattern}"));
+            }
             let output = grep.env("LC_ALL", "C").arg(directory).output().unwrap();
             // Files that go away meanwhile are complained about with 2.
             let paths = output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty());
@@ -153,7 +161,8 @@ fn look_at_processes(directory: Option<&Path>, secrets: &[Marked]) -> (Vec<(Stri
         let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
         let (arguments, environment) = (read("cmdline"), read("environ"));
         let name = directory.map(|directory| directory.as_os_str().as_bytes());
-        let ours = |bytes: &[u8]| name.is_none_or(|name| bytes.windows(name.len()).any(|window| window == name));
+        let ours =
+            |bytes: &[u8]| name.is_none_or(|name| bytes.windows(name.len()).any(|window| window == name));
         if !ours(&arguments) && !ours(&environment) {
             continue;
         }

@@ -19,9 +19,10 @@ struct Vnf<'a> {
 /// Runs all phases.
 pub(in crate::demo) async fn all(stage: &mut Stage, report: &mut Report) -> Result<(), Failure> {
     if let Some(reason) = &stage.simulated {
-        return Err(
-            format!("this demo needs machines in which something runs, and they cannot be had: {reason}").into()
-        );
+        return Err(format!(
+            "this demo needs machines in which something runs, and they cannot be had: {reason}"
+        )
+        .into());
     }
     let service = cloud(stage, report).await?;
     let package = package(stage, report, &service).await?;
@@ -36,7 +37,8 @@ pub(in crate::demo) async fn all(stage: &mut Stage, report: &mut Report) -> Resu
 
 /// Drystone starts with a site that has a cloud.
 async fn cloud(stage: &mut Stage, report: &mut Report) -> Result<Sol003, Failure> {
-    let began = report.begin("Drystone starts with an emulated OpenStack: Keystone, Heat, machines with real SSH servers");
+    let began = report
+        .begin("Drystone starts with an emulated OpenStack: Keystone, Heat, machines with real SSH servers");
     let line = stage.start(&["--http", "127.0.0.1:0", "--http-trust-loopback"]).await?;
     report.line(&line);
     let plain = line.split_whitespace().find(|word| word.starts_with("http://"));
@@ -52,10 +54,12 @@ async fn cloud(stage: &mut Stage, report: &mut Report) -> Result<Sol003, Failure
 
 /// The example's package becomes known; returns its VNFD.
 async fn package(stage: &Stage, report: &mut Report, service: &Sol003) -> Result<String, Failure> {
-    let began = report.begin("A VNF package: drystone vnf package examples/vnf/kubernetes-cluster, and its upload");
+    let began =
+        report.begin("A VNF package: drystone vnf package examples/vnf/kubernetes-cluster, and its upload");
     let source = stage.examples.join("vnf/kubernetes-cluster");
     let archive = stage.data("cluster.csar");
-    let packing = ["vnf".as_ref(), "package".as_ref(), source.as_os_str(), "-o".as_ref(), archive.as_os_str()];
+    let packing =
+        ["vnf".as_ref(), "package".as_ref(), source.as_os_str(), "-o".as_ref(), archive.as_os_str()];
     report.line(&stage.drystone(packing).await?);
     let made = service.post("/vnfpkgm/v1/vnf_packages", &json!({})).await?;
     let path = format!("/vnfpkgm/v1/vnf_packages/{}", text(&made, "/id"));
@@ -77,7 +81,8 @@ async fn instantiate<'a>(
     service: Sol003,
     vnfd: &str,
 ) -> Result<Vnf<'a>, Failure> {
-    let began = report.begin("Instantiate: one control plane, two workers, a storage server, three PersistentVolumes");
+    let began = report
+        .begin("Instantiate: one control plane, two workers, a storage server, three PersistentVolumes");
     let create = json!({"vnfdId": vnfd, "vnfInstanceName": "cluster"});
     let made = service.post("/vnflcm/v1/vnf_instances", &create).await?;
     let id = text(&made, "/id").to_owned();
@@ -143,7 +148,11 @@ async fn heal_storage(vnf: &Vnf<'_>, report: &mut Report) -> Result<(), Failure>
     if said != "kept" {
         return Err(format!("the volume says {said:?} after the heal").into());
     }
-    report.end("heal storage", began, format!("{volumes} PersistentVolumes registered anew, data kept: {said:?}"));
+    report.end(
+        "heal storage",
+        began,
+        format!("{volumes} PersistentVolumes registered anew, data kept: {said:?}"),
+    );
     Ok(())
 }
 

@@ -181,6 +181,12 @@ impl<'a> Vnf<'a> {
         (ready.count(), volumes.lines().filter(|line| line.contains("Available")).count())
     }
 
+    /// Asks for something without the client, and waits until it has come to its end.
+    pub(super) fn asks(&self, operation: &str, task: &str, body: &Value) {
+        self.client.post(&format!("/vnflcm/v1/vnf_instances/{}/{task}", self.id), body);
+        self.client.over(self.drystone, &self.id, operation);
+    }
+
     /// Does something, and waits until it has come to its end.
     pub(super) fn does(&self, operation: &str, arguments: &str) {
         self.client.ok(&format!("vnflcm {arguments} {}", self.id));
