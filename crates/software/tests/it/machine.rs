@@ -1,5 +1,7 @@
 //! Real hosts: each a root of its own over this machine's, with a real SSH server, dpkg and apt.
 
+mod rpm;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -40,6 +42,7 @@ mount --rbind /dev "$1/root/dev"
 mount -t tmpfs tmpfs "$1/root/run"
 mkdir -p "$1/root/run/sshd"
 chroot "$1/root" usermod -p '*' root
+chroot "$1/root" sh -c "$3"
 exec chroot "$1/root" /usr/sbin/sshd -D -e -f /drystone/sshd_config
 "#;
 
@@ -63,6 +66,11 @@ static NUMBER: AtomicU16 = AtomicU16::new(1);
 
 impl Host {
     fn start(port: u16, key: &PrivateKey) -> Self {
+        Self::prepared(port, key, &[], "true")
+    }
+
+    /// One to which files were given, in `/drystone`, and on which something was done before its SSH server started.
+    fn prepared(port: u16, key: &PrivateKey, files: &[(&str, &[u8])], program: &str) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let address = format!("127.88.{}.{}", std::process::id() % 250 + 1, number);
         let folder = tempfile::tempdir().expect("a folder");
@@ -78,6 +86,9 @@ impl Host {
         let host_key = PrivateKey::generate().expect("made");
         std::fs::write(given.join("host_key"), host_key.to_text().expect("text").expose()).expect("written");
         std::fs::write(given.join("host_key.pub"), host_key.public_key()).expect("written");
+        for (name, bytes) in files {
+            std::fs::write(given.join(name), bytes).expect("written");
+        }
         let process = Command::new("unshare")
             .args([
                 "--mount",
@@ -92,6 +103,7 @@ impl Host {
                 "sh",
             ])
             .args([&space, &given])
+            .arg(program)
             .stdin(Stdio::null())
             .spawn()
             .expect("unshare");
