@@ -236,12 +236,25 @@ fn a_control_plane_of_three_loses_any_one_host() {
     // What runs on it goes on being managed: a pod is made by the controllers of whoever leads now.
     let image = "--image=drystone.dev/hello:1";
     kubectl(&inside, &["create", "deployment", "after", image]).unwrap();
-    kubectl(&inside, &["rollout", "status", "deployment/after", "--timeout=300s"]).unwrap();
+    if let Err(error) = kubectl(&inside, &["rollout", "status", "deployment/after", "--timeout=300s"]) {
+        panic!("{error}\n{}", what_there_is(&inside));
+    }
 
     drystone.must(&["delete", "cluster/ledger", "-n", "bank", "--timeout=300s"]);
     drystone.assert_all_given_back();
     drystone.stop();
     assert_eq!(drystone.namespaces(), [""; 0], "namespaces are left");
+}
+
+/// What to look at where pods do not run.
+fn what_there_is(inside: &Path) -> String {
+    let look = |arguments: &[&str]| kubectl(inside, arguments).unwrap_or_else(|error| error);
+    [
+        look(&["get", "nodes,pods,replicasets,deployments,leases", "--all-namespaces", "-o", "wide"]),
+        look(&["describe", "nodes,pods"]),
+        look(&["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]),
+    ]
+    .join("\n")
 }
 
 /// Hosts that only lose their power come back with their data: when the first one is back, the next one may go.
