@@ -11,6 +11,7 @@ mod failures;
 mod finalizer;
 mod guarded;
 mod reconciler;
+mod seldom;
 mod status;
 mod waiters;
 
@@ -20,6 +21,7 @@ pub use controller::{Controller, ControllerConfig, Objects, run};
 pub use finalizer::{add_finalizer, has_finalizer, is_deleted, remove_finalizer};
 pub use guarded::{Guarded, InvalidObject};
 pub use reconciler::{Reconciler, Requeue, WatchedObject};
+pub use seldom::Seldom;
 pub use status::{StatusError, update_status};
 
 #[cfg(test)]

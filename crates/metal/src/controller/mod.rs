@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use drystone_api::{BareMetalHost, HostFirmwareSettings};
 use drystone_engine::{
     events::EventSink,
-    harness::{Cache, Caches, Controller, ControllerConfig},
+    harness::{Cache, Caches, Controller, ControllerConfig, Seldom},
     reference::ObjectKey,
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -20,6 +20,9 @@ use crate::{plan::Pacing, provisioner::Ways};
 
 /// Finalizer on every BareMetalHost; Metal3's own.
 pub const FINALIZER: &str = "baremetalhost.metal3.io";
+
+/// How often a Site tells how many of its hosts are inspected.
+const TOLD: Duration = Duration::from_millis(500);
 
 /// What the controllers are given.
 #[derive(Clone)]
@@ -63,7 +66,8 @@ pub async fn run(client: Client, config: MetalConfig, shutdown: CancellationToke
         },
     );
     let copies: Cache<BareMetalHost> = config.caches.of();
-    let sites = site::SiteReconciler { client: client.clone(), hosts: copies.clone() };
+    let sites =
+        site::SiteReconciler { client: client.clone(), hosts: copies.clone(), told: Seldom::new(TOLD) };
     let sites = Controller::new(client, sites, settings).watches_cache(&copies, |host: &BareMetalHost, _| {
         let site = host.labels().get(drystone_api::SITE_LABEL);
         site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()

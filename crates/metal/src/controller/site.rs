@@ -10,7 +10,10 @@ use drystone_api::{
     BareMetalHost, BareMetalHostSpec, BmcDetails, SITE_LABEL, SITE_ROLE_LABEL, Site, SiteBmc, SiteStatus,
     condition, set_condition,
 };
-use drystone_engine::harness::{Cache, Reconciler, Requeue, StatusError, is_deleted, update_status};
+use drystone_engine::{
+    harness::{Cache, Reconciler, Requeue, Seldom, StatusError, is_deleted, update_status},
+    reference::ObjectKey,
+};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
@@ -35,6 +38,8 @@ fn api_error(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> SiteError 
 pub(super) struct SiteReconciler {
     pub(super) client: Client,
     pub(super) hosts: Cache<BareMetalHost>,
+    /// How many hosts are inspected is told now and then; that all are, at once.
+    pub(super) told: Seldom,
 }
 
 impl Reconciler for SiteReconciler {
@@ -46,6 +51,7 @@ impl Reconciler for SiteReconciler {
     async fn reconcile(&self, site: Arc<Site>) -> Result<Requeue, SiteError> {
         // The hosts of a site with a local controller are that one's.
         if is_deleted(site.as_ref()) || site.spec.controller.is_some() {
+            self.told.forget(&ObjectKey::of(site.as_ref()));
             return Ok(Requeue::OnChange);
         }
         let namespace = site.namespace().unwrap_or_default();
@@ -62,9 +68,13 @@ impl Reconciler for SiteReconciler {
             .filter(|host| host.status.as_ref().is_some_and(|status| status.hardware.is_some()))
             .count();
         let all = inspected >= site.spec.bmcs.len();
+        let key = ObjectKey::of(site.as_ref());
+        if let Some(left) = self.told.left(&key).filter(|_| !all) {
+            return Ok(Requeue::After(left));
+        }
         let sites: Api<Site> = Api::namespaced(self.client.clone(), &namespace);
         let (total, inspected) = (count(site.spec.bmcs.len()), count(inspected));
-        update_status(&sites, site.as_ref(), |status: &mut SiteStatus| {
+        let written = update_status(&sites, site.as_ref(), |status: &mut SiteStatus| {
             status.hosts = total;
             status.inspected_hosts = inspected;
             status.fabric_services = count(site.spec.fabric_services.len());
@@ -73,6 +83,9 @@ impl Reconciler for SiteReconciler {
             set_condition(&mut status.conditions, ready, Timestamp::now());
         })
         .await?;
+        if written.resource_version() != site.resource_version() {
+            self.told.note(&key);
+        }
         Ok(Requeue::After(Duration::from_secs(60)))
     }
 }

@@ -35,6 +35,7 @@ impl Tap {
     pub(crate) async fn before(url: &str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, deeds) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Deed>>>::default());
+        drystone_identity::tls::install_crypto_provider();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let (target, written) = (url.trim_end_matches('/').to_owned(), deeds.clone());
         let pass = move |request: Request| pass_on(client.clone(), target.clone(), written.clone(), request);

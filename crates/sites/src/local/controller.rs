@@ -1,6 +1,6 @@
 //! One pass over a Site: its cluster is brought in line with its list, its status is summed up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
     BareMetalHost, Cluster, ClusterSpec, Rollout, SITE_LABEL, Site, SiteCluster, SiteRolloutStatus,
@@ -9,10 +9,10 @@ use drystone_api::{
 use drystone_engine::{
     events::EventKind,
     harness::{
-        Cache, Reconciler, Requeue, StatusError, add_finalizer, has_finalizer, is_deleted, remove_finalizer,
-        update_status,
+        Cache, Reconciler, Requeue, Seldom, StatusError, add_finalizer, has_finalizer, is_deleted,
+        remove_finalizer, update_status,
     },
-    reference::{describe_kube_error, is_conflict, is_not_found, reference_to},
+    reference::{ObjectKey, describe_kube_error, is_conflict, is_not_found, reference_to},
 };
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
@@ -33,7 +33,7 @@ pub(super) const MADE_FOR_LABEL: &str = "drystone.dev/made-for-site";
 const FINALIZER: &str = "drystone.dev/site-cluster";
 
 /// How soon a host is looked at again that is not inspected yet.
-const SOON: std::time::Duration = std::time::Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SiteError {
@@ -53,6 +53,8 @@ pub(super) struct SiteReconciler {
     pub(super) config: LocalConfig,
     pub(super) hosts: Cache<BareMetalHost>,
     pub(super) rollouts: Cache<Rollout>,
+    /// Numbers and progress are told now and then; what is decided, at once.
+    pub(super) told: Seldom,
 }
 
 impl Reconciler for SiteReconciler {
@@ -74,13 +76,14 @@ impl Reconciler for SiteReconciler {
         }
         let present = self.cluster_of(&site).await?;
         if is_deleted(site.as_ref()) {
+            self.told.forget(&ObjectKey::of(site.as_ref()));
             return self.take_apart(&sites, &site, present).await;
         }
         let hosts = self.hosts(&site).await;
         let Some(wanted) = &site.spec.cluster else {
             let requeue = self.take_apart(&sites, &site, present).await?;
-            self.report(&sites, &site, &hosts, None, None).await?;
-            return Ok(requeue);
+            let later = self.report(&sites, &site, &hosts, None, None).await?;
+            return Ok(sooner(requeue, later));
         };
         let site = add_finalizer(&sites, site.as_ref(), FINALIZER)
             .await
@@ -97,8 +100,8 @@ impl Reconciler for SiteReconciler {
             Some(spec) => Some(self.declare(&site, wanted, *spec, present.as_ref()).await?),
             None => present,
         };
-        self.report(&sites, &site, &hosts, cluster.as_ref(), Some(&note)).await?;
-        Ok(requeue)
+        let later = self.report(&sites, &site, &hosts, cluster.as_ref(), Some(&note)).await?;
+        Ok(sooner(requeue, later))
     }
 }
 
@@ -253,11 +256,11 @@ impl SiteReconciler {
         hosts: &[Arc<BareMetalHost>],
         cluster: Option<&Cluster>,
         note: Option<&str>,
-    ) -> Result<(), SiteError> {
+    ) -> Result<Option<Duration>, SiteError> {
         let by_state = summary::hosts_by_state(hosts);
         let rollouts = self.rollouts(site).await;
         let of_cluster = cluster.map(summary::cluster);
-        update_status(sites, site, |status: &mut SiteStatus| {
+        let change = |status: &mut SiteStatus| {
             status.hosts_by_state.clone_from(&by_state);
             status.cluster.clone_from(&of_cluster);
             status.rollouts.clone_from(&rollouts);
@@ -275,8 +278,28 @@ impl SiteReconciler {
                 }
                 None => status.conditions.retain(|condition| condition.type_ != "ClusterReady"),
             }
-        })
-        .await?;
-        Ok(())
+        };
+        let (key, before) = (ObjectKey::of(site), site.status.clone().unwrap_or_default());
+        let mut after = before.clone();
+        change(&mut after);
+        if summary::essence(&after) == summary::essence(&before)
+            && let Some(left) = self.told.left(&key)
+        {
+            return Ok(Some(left));
+        }
+        let written = update_status(sites, site, change).await?;
+        if written.resource_version() != site.resource_version() {
+            self.told.note(&key);
+        }
+        Ok(None)
+    }
+}
+
+/// What comes first: what is to be done anyway, or something that is told later.
+fn sooner(requeue: Requeue, later: Option<Duration>) -> Requeue {
+    match (requeue, later) {
+        (requeue, None) => requeue,
+        (Requeue::OnChange, Some(later)) => Requeue::After(later),
+        (Requeue::After(pause), Some(later)) => Requeue::After(pause.min(later)),
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use drystone_api::{BareMetalHost, Cluster, Rollout, RolloutPhase, SITE_LABEL, Site};
 use drystone_engine::{
     events::EventSink,
-    harness::{Caches, Controller, ControllerConfig, Objects, is_deleted},
+    harness::{Caches, Controller, ControllerConfig, Objects, Seldom, is_deleted},
     reference::ObjectKey,
 };
 use kube::{Client, ResourceExt as _, runtime::watcher};
@@ -35,6 +35,9 @@ impl LocalConfig {
         Self { caches, events, patience: Duration::from_secs(300) }
     }
 }
+
+/// How often a site tells how many of its hosts are in which state.
+const TOLD: Duration = Duration::from_millis(500);
 
 /// How often a site shows how far a roll-out is whose phase stays the same: each writes of many hosts, and each site its own.
 const SHOWN: Duration = Duration::from_secs(5);
@@ -68,6 +71,7 @@ pub async fn run(client: Client, config: LocalConfig, shutdown: CancellationToke
         config,
         hosts: hosts.clone(),
         rollouts: rollouts.clone(),
+        told: Seldom::new(TOLD),
     };
     let shown = Shown::default();
     Controller::new(client.clone(), reconciler, settings)

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use drystone_api::{
     BareMetalHost, Cluster, ClusterPhase, ProvisioningState, Rollout, SiteClusterStatus, SiteRolloutStatus,
+    SiteStatus,
 };
 use kube::ResourceExt as _;
 
@@ -43,6 +44,22 @@ pub(super) fn rollouts(mut all: Vec<Arc<Rollout>>) -> Vec<SiteRolloutStatus> {
         }
     });
     newest.collect()
+}
+
+/// A status without what merely tells how far things are.
+pub(super) fn essence(status: &SiteStatus) -> SiteStatus {
+    let mut essence = status.clone();
+    essence.hosts_by_state.clear();
+    for rollout in &mut essence.rollouts {
+        rollout.message.clear();
+    }
+    if let Some(cluster) = &mut essence.cluster {
+        cluster.message.clear();
+    }
+    for condition in &mut essence.conditions {
+        condition.message.clear();
+    }
+    essence
 }
 
 pub(super) fn cluster(cluster: &Cluster) -> SiteClusterStatus {

@@ -18,10 +18,10 @@ use drystone_api::{
 };
 use drystone_engine::{
     events::EventSink,
-    harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject, is_deleted},
+    harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject},
     reference::ObjectKey,
 };
-use kube::{Client, ResourceExt as _, runtime::watcher};
+use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::{facts::Known, plan::Timing, steps::StepDependencies};
@@ -49,7 +49,6 @@ pub struct SoftwareConfig {
 /// Runs the controllers until `shutdown`.
 pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationToken) {
     let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
-    let everything = watcher::Config::default;
     let caches = &config.dependencies.caches;
     let artifacts: Cache<Artifact> = caches.of();
     let operations: Cache<Operation> = caches.of();
@@ -74,16 +73,12 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         artifacts: artifacts.clone(),
         clusters: known.clusters.clone(),
     };
-    // What a set wants is in its specification; its status changes with every host.
-    let declared: Mutex<HashMap<ObjectKey, Option<i64>>> = Mutex::default();
-    let hosts = Controller::new(client.clone(), hosts, settings.clone()).watches::<SoftwareSet>(
-        everything(),
+    let copies: Cache<SoftwareSet> = caches.of();
+    let wishes = Wishes { sets: copies.clone(), known: Mutex::default() };
+    let hosts = Controller::new(client.clone(), hosts, settings.clone()).watches_cache(
+        &copies,
         move |set: &SoftwareSet, hosts: &Objects<HostSoftware>| {
-            let mut declared = declared.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = declared.insert(ObjectKey::of(set), set.metadata.generation);
-            let gone = is_deleted(set);
-            let same = known == Some(set.metadata.generation) && set.metadata.generation.is_some() && !gone;
-            if same { Vec::new() } else { same_namespace(set, hosts) }
+            if wishes.changed(set) { same_namespace(set, hosts) } else { Vec::new() }
         },
     );
 
@@ -121,6 +116,27 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         softwares.run(shutdown.clone()),
         rollouts.run(shutdown)
     );
+}
+
+/// What sets want: specifications, and the artifacts that they were resolved to. The rest of a set's status changes with every host.
+struct Wishes {
+    sets: Cache<SoftwareSet>,
+    known: Mutex<HashMap<ObjectKey, (Option<i64>, String)>>,
+}
+
+impl Wishes {
+    /// Whether a set that has changed wants something else than before.
+    fn changed(&self, set: &SoftwareSet) -> bool {
+        let key = ObjectKey::of(set);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.sets.get(&key).is_none() {
+            known.remove(&key);
+            return true;
+        }
+        let revision = set.status.as_ref().map(|status| status.revision.clone()).unwrap_or_default();
+        let wish = (set.metadata.generation, revision);
+        known.insert(key, wish.clone()) != Some(wish)
+    }
 }
 
 /// All objects of the namespace that the other one is in.
