@@ -35,5 +35,5 @@ pub use candidates::CheckedPlacement;
 pub use controller::{Controller, tolerated};
 pub use pool::{Failure, Health, Options, Pool, State};
 pub use readiness::ContextReadiness;
-pub use registered::{Terms, follow};
+pub use registered::{IsBuiltIn, Terms, follow};
 pub use server::{Admission, Admitted, PATHS, Services};

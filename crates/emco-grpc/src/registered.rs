@@ -26,8 +26,11 @@ pub struct Terms {
     /// Certificate and key that are shown to controllers that are spoken to over TLS (PEM).
     pub identity_pem: Option<(String, String)>,
     /// Whether the controller of a name, registered at a host, is a part of this program, and is not spoken to.
-    pub is_built_in: Arc<dyn Fn(&str, &str) -> bool + Send + Sync>,
+    pub is_built_in: IsBuiltIn,
 }
+
+/// By name and host.
+pub type IsBuiltIn = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
 impl std::fmt::Debug for Terms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
