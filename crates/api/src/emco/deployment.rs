@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{StateEntry, document::document};
+use super::{NewClusterPolicy, PlacementRules, StateEntry, document::document};
 
 document! {
     /// A composite application as it is to be deployed. What is done with it are `LifecycleOperation`s.
@@ -34,6 +34,9 @@ document! {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(length(max = 1024))]
         pub override_values: Vec<OverrideValues>,
+        /// Has a cluster made when none fits an application. An addition of Drystone's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub new_cluster: Option<NewClusterPolicy>,
     }
 }
 
@@ -100,6 +103,9 @@ document! {
         /// On which clusters.
         #[serde(default)]
         pub intent: PlacementIntent,
+        /// What these clusters must be like. An addition of Drystone's.
+        #[serde(default, skip_serializing_if = "PlacementRules::is_empty")]
+        pub rules: PlacementRules,
     }
 }
 

@@ -15,6 +15,7 @@ mod logical_cloud;
 mod network;
 mod operation;
 mod path;
+mod placement;
 mod state;
 
 pub use cluster::{
@@ -27,8 +28,8 @@ pub use composite_app::{
     CompositeProfileSpec, DependencyStatus, Profile, ProfileSpec, Project, ProjectSpec,
 };
 pub use controller::{
-    ClmController, ClmControllerSpec, Controller, ControllerConnection, ControllerSpec, ControllerStatus,
-    ControllerType,
+    ClmController, ClmControllerSpec, ClmControllerStatus, Controller, ControllerConnection, ControllerSpec,
+    ControllerStatus, ControllerType,
 };
 pub use deployment::{
     AppIntent, AppIntentSpec, DeploymentIntentGroup, DeploymentIntentGroupSpec, DeploymentIntentGroupStatus,
@@ -55,6 +56,9 @@ pub use operation::{
     LifecycleParameters, LifecyclePhase,
 };
 pub use path::{DocumentPath, PathError, is_name, object_name};
+pub use placement::{
+    LabelExpression, LabelOperator, NewClusterPolicy, PlacementPreference, PlacementRules, PlacementSpread,
+};
 pub use state::{FileReference, StateEntry};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -13,9 +13,21 @@ use crate::command::Failure;
 use report::Report;
 use stage::Stage;
 
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// From powered-off racks to running pods, and back
+    Main,
+    /// A composite application over two clusters
+    App,
+}
+
 /// Arguments.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
+    /// What is shown: the main job, or a composite application over two clusters
+    #[arg(value_enum, default_value_t = Part::Main)]
+    part: Part,
     /// Leave everything running at the end
     #[arg(long)]
     keep: bool,
@@ -37,7 +49,10 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let mut report = Report::start();
     let mut stage = Stage::prepare(&args)?;
-    let outcome = phases::all(&mut stage, &mut report).await;
+    let outcome = match args.part {
+        Part::Main => phases::all(&mut stage, &mut report).await,
+        Part::App => phases::applications(&mut stage, &mut report).await,
+    };
     if args.keep && outcome.is_ok() {
         report.print();
         println!("\n{}", stage.how_to_go_on());

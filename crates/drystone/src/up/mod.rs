@@ -4,7 +4,9 @@
 mod agents;
 mod appcontext;
 mod archives;
+mod charts;
 mod controllers;
+mod emco;
 mod images;
 pub(crate) mod join;
 mod metal;
@@ -57,8 +59,16 @@ pub(crate) struct UpArgs {
     /// Key of that certificate (PEM file)
     #[arg(long, value_name = "FILE", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
+    /// Name to tell etcd, if it asks for a password
+    #[arg(long, value_name = "NAME", requires = "etcd_password_file")]
+    etcd_user: Option<String>,
+    /// File with the password that goes with it
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
     #[command(flatten)]
     contexts: appcontext::AppContextArgs,
+    #[command(flatten)]
+    charts: charts::ChartArgs,
     #[command(flatten)]
     seal: seal::SealArgs,
     /// Where the HTTPS port listens
@@ -138,7 +148,7 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
     let store = storage::open(&args, &data, &sealing).await?;
     let contexts = appcontext::open(&args, &data, &sealing, &store).await?;
-    let server = server::start(&keys, Arc::clone(&store), &data, ports, &args).await?;
+    let server = server::start(&keys, Arc::clone(&store), contexts.sealed(), &data, ports, &args).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;
@@ -158,8 +168,15 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     // Not only while this Drystone leads: the bytes are its own.
     let images = tokio::spawn(server.images.clone().run(stop_controllers.clone()));
     let packages = vnfm::library(&data)?;
-    let domains =
-        controllers::start(&server, &keys, boot, &args, (&redfish, &packages), stop_controllers.clone())?;
+    let domains = controllers::start(
+        &server,
+        &keys,
+        boot,
+        &args,
+        (&redfish, &packages),
+        (contexts.contexts.clone(), &data, &sealing),
+        stop_controllers.clone(),
+    )?;
     let mut emulated = Vec::new();
     let mut started = start_sites(&args, &data, &server, &mut emulated).await;
     if let (Ok(()), Some(site)) = (&started, &site) {

@@ -6,6 +6,7 @@ mod emcoctl;
 mod files;
 mod hostile;
 mod lifecycle;
+mod listeners;
 mod lists;
 mod strangers;
 mod world;
