@@ -6,7 +6,6 @@
 //! |---|---|
 //! | [`Pool`], [`Controller`] | connections to controllers by name, kept, checked and re-made; the calls. A [`Controller`] is every trait of `drystone_appcontext::contract` |
 //! | [`Services`] | the servers of all services, over whoever implements the traits |
-//! | [`follow`] | the pool as controllers are registered, and their statuses |
 //! | [`CheckedPlacement`] | placement controllers whose outcome is checked |
 //! | [`ContextReadiness`] | `readyNotify` from the AppContexts themselves |
 //! | [`notices`] | the parts of the contract that tell news |
@@ -26,7 +25,6 @@ pub mod notices;
 mod paths;
 mod pool;
 mod readiness;
-mod registered;
 mod server;
 mod wire;
 
@@ -35,5 +33,4 @@ pub use candidates::CheckedPlacement;
 pub use controller::{Controller, tolerated};
 pub use pool::{Failure, Health, Options, Pool, State};
 pub use readiness::ContextReadiness;
-pub use registered::{Terms, follow};
 pub use server::{Admission, Admitted, PATHS, Services};

@@ -108,7 +108,6 @@ pub struct Pool {
 struct Inner {
     options: Options,
     members: Mutex<BTreeMap<String, Arc<Member>>>,
-    rings: Arc<watch::Sender<u64>>,
 }
 
 impl Drop for Inner {
@@ -127,8 +126,7 @@ impl std::fmt::Debug for Pool {
 impl Pool {
     /// A pool without controllers.
     pub fn new(options: Options) -> Self {
-        let inner = Inner { options, members: Mutex::default(), rings: Arc::new(watch::Sender::new(0)) };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner { options, members: Mutex::default() }) }
     }
 
     /// A controller of this name is at this address from now on. Nothing happens if that is known already. To be called inside a tokio
@@ -145,7 +143,7 @@ impl Pool {
             }
             return Ok(());
         }
-        let member = Arc::new(Member::new(name, address, options, &self.inner.rings)?);
+        let member = Arc::new(Member::new(name, address, options)?);
         members.insert(name.to_owned(), Arc::clone(&member));
         drop(members);
         tokio::spawn(keep(member, options.clone()));
@@ -184,11 +182,6 @@ impl Pool {
         self.members().get(name).map(|member| member.state.subscribe())
     }
 
-    /// Changes whenever it becomes known of a controller that it is there, or is not, or is not for another reason.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.rings.subscribe()
-    }
-
     /// The controller of this name. It need not be known yet, its address may change: each call looks it up.
     pub fn controller(&self, name: &str) -> Controller {
         Controller::new(self.clone(), name)
@@ -221,8 +214,6 @@ pub(crate) struct Member {
     wanted: Notify,
     /// It has been removed from the pool.
     pub(crate) gone: CancellationToken,
-    /// Rings when whoever shows how connections are has to look again.
-    rings: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Clone)]
@@ -234,12 +225,7 @@ struct Connection {
 }
 
 impl Member {
-    fn new(
-        name: &str,
-        address: Address,
-        options: &Options,
-        rings: &Arc<watch::Sender<u64>>,
-    ) -> Result<Self, InvalidAddress> {
+    fn new(name: &str, address: Address, options: &Options) -> Result<Self, InvalidAddress> {
         let channel = address.channel(options.connect_deadline)?;
         Ok(Self {
             name: name.to_owned(),
@@ -247,7 +233,6 @@ impl Member {
             state: watch::Sender::new(State::untried(address)),
             wanted: Notify::new(),
             gone: CancellationToken::new(),
-            rings: Arc::clone(rings),
         })
     }
 
@@ -304,14 +289,12 @@ impl Member {
         }
         let now = Timestamp::now();
         let mut pause = options.check_every;
-        let mut rings = false;
         self.state.send_modify(|state| {
             state.checks += 1;
             let health = if found.is_ok() { Health::Ready } else { Health::Failing };
             if state.health != health {
                 state.health = health;
                 state.since = now;
-                rings = true;
             }
             match found {
                 Ok(()) => state.failures = 0,
@@ -320,7 +303,6 @@ impl Member {
                         tracing::warn!(controller = self.name, address = %state.address, message, "a controller does not answer");
                     }
                     state.failures = state.failures.saturating_add(1);
-                    rings |= state.last_failure.as_ref().is_none_or(|last| last.message != message);
                     state.last_failure = Some(Failure { message, at: now });
                     pause = back_off(state.failures, options);
                     if let Ok(channel) = connection.address.channel(options.connect_deadline) {
@@ -330,9 +312,6 @@ impl Member {
             }
             state.next_check = Some(now + pause);
         });
-        if rings {
-            self.rings.send_modify(|rings| *rings += 1);
-        }
         pause
     }
 }

@@ -15,8 +15,6 @@ mod pool;
 #[cfg(test)]
 mod provider;
 #[cfg(test)]
-mod registered;
-#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod tls;
