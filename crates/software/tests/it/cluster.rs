@@ -18,6 +18,7 @@ use drystone_identity::user::UserInfo;
 use drystone_store::embedded::{EmbeddedStore, Options};
 use k8s_openapi::{
     api::{
+        apps::v1::DaemonSet,
         core::v1::{Node, Pod, Secret},
         policy::v1::PodDisruptionBudget,
     },
@@ -109,7 +110,14 @@ impl Inside {
         let web =
             json!({"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": spec, "status": running});
         self.add(pods.clone(), web).await;
-        let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "1", "controller": true}]);
+        let labels = json!({"app": "agent"});
+        let template = json!({"metadata": {"labels": labels}, "spec": {"containers": container}});
+        let set: DaemonSet = serde_json::from_value(json!({"metadata": {"name": "agent"},
+            "spec": {"selector": {"matchLabels": labels}, "template": template}}))
+        .expect("typed");
+        let sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), "default");
+        let set = sets.create(&PostParams::default(), &set).await.expect("accepted");
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": set.uid(), "controller": true}]);
         let agent =
             json!({"metadata": {"name": "agent", "ownerReferences": owner}, "spec": spec, "status": running});
         self.add(pods, agent).await;
