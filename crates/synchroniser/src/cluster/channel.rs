@@ -1,0 +1,434 @@
+//! What is asked of a cluster as one identity: limits, deadlines, and what the answers mean.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use drystone_appcontext::ClusterName;
+use http::{Method, Request, StatusCode};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, Semaphore, watch};
+
+use super::{
+    access::{AccessError, Clusters, Identity},
+    gate::Gate,
+    kinds::{Kind, Kinds, Served},
+    transport,
+};
+use crate::{manifest::Prepared, readiness, settings::Settings};
+
+/// Who writes objects.
+pub(crate) const MANAGER: &str = "drystone-emco";
+
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+const JSON: &str = "application/json";
+
+/// What a cluster has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is done; what it sent.
+    Done(Bytes),
+    /// There is no such thing.
+    NotFound(String),
+    /// There is one already, or another one than was meant.
+    Conflict(String),
+    /// It was refused, and would be again.
+    Refused(String),
+    /// It could not be done, and may be later.
+    Later(String),
+}
+
+/// Why there is no answer, and will be none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NoWay(pub(crate) String);
+
+/// Whether a cluster answers, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// It was not asked yet.
+    Unknown,
+    /// It does.
+    Yes,
+    /// It does not.
+    No(String),
+}
+
+/// A way to a cluster as one identity.
+pub(crate) struct Channel {
+    cluster: ClusterName,
+    identity: Identity,
+    clusters: Arc<dyn Clusters>,
+    settings: Settings,
+    pub(crate) gate: Gate,
+    /// The client, with a number that is another one each time.
+    client: Mutex<Option<(u64, Client)>>,
+    /// Requests to this cluster.
+    permits: Arc<Semaphore>,
+    /// Requests to all clusters.
+    all: Arc<Semaphore>,
+    answers: watch::Sender<Answers>,
+    kinds: Arc<Kinds>,
+}
+
+/// A request, to be made as often as it takes.
+struct Ask<'a> {
+    method: Method,
+    path: &'a str,
+    accept: &'static str,
+    content: &'static str,
+    body: Bytes,
+}
+
+/// What came of sending a request.
+enum Sent {
+    Answer(Answer),
+    /// The cluster cannot answer now.
+    Away {
+        why: String,
+        at_least: Duration,
+    },
+    /// It does not know us.
+    Stranger(String),
+}
+
+impl Channel {
+    /// A way that is not used yet.
+    pub(crate) fn new(
+        (cluster, identity): (ClusterName, Identity),
+        clusters: Arc<dyn Clusters>,
+        settings: Settings,
+        (permits, all): (Arc<Semaphore>, Arc<Semaphore>),
+        kinds: Arc<Kinds>,
+    ) -> Self {
+        let gate = Gate::new(settings.away);
+        let answers = watch::Sender::new(Answers::Unknown);
+        Self {
+            cluster,
+            identity,
+            clusters,
+            settings,
+            gate,
+            client: Mutex::default(),
+            permits,
+            all,
+            answers,
+            kinds,
+        }
+    }
+
+    /// Whether the cluster answers, and changes of that.
+    pub(crate) fn answers(&self) -> watch::Receiver<Answers> {
+        self.answers.subscribe()
+    }
+
+    fn tell(&self, answers: Answers) {
+        self.answers.send_if_modified(|known| {
+            let changed = *known != answers;
+            *known = answers;
+            changed
+        });
+    }
+
+    /// How long it is waited after so many failures.
+    pub(crate) fn delay(&self, failures: u32) -> Duration {
+        self.settings.away.random_delay(failures)
+    }
+
+    /// What a watch has heard.
+    pub(crate) fn heard(&self) {
+        self.gate.open();
+        self.tell(Answers::Yes);
+    }
+
+    /// The present client, with its number.
+    pub(crate) async fn client(&self) -> Result<(u64, Client), AccessError> {
+        let mut kept = self.client.lock().await;
+        if let Some((number, client)) = &*kept {
+            return Ok((*number, client.clone()));
+        }
+        let access = self.clusters.connect(&self.cluster, &self.identity).await?;
+        let client = transport::client(access)?;
+        let number = rand::random();
+        *kept = Some((number, client.clone()));
+        Ok((number, client))
+    }
+
+    /// Gives a client up; the next one is made from what is known of the cluster then.
+    pub(crate) async fn forget(&self, number: u64) {
+        let mut kept = self.client.lock().await;
+        if kept.as_ref().is_some_and(|(known, _)| *known == number) {
+            *kept = None;
+        }
+    }
+
+    /// Asks until the cluster answers; whoever cannot wait drops the future.
+    async fn ask(&self, ask: Ask<'_>) -> Result<Answer, NoWay> {
+        loop {
+            let pass = self.gate.pass().await;
+            let (number, client) = match self.client().await {
+                Ok(client) => client,
+                Err(AccessError::None(why)) => {
+                    pass.answered();
+                    return Err(NoWay(why));
+                }
+                Err(AccessError::NotNow(why)) => {
+                    self.tell(Answers::No(why));
+                    pass.failed(Duration::ZERO);
+                    continue;
+                }
+            };
+            let sent = {
+                // Closed they never are; if they were, there would be no limit, which is no harm.
+                let _here = self.permits.acquire().await;
+                let _all = self.all.acquire().await;
+                send(&client, &ask, self.settings.request_limit).await
+            };
+            match sent {
+                Sent::Answer(answer) => {
+                    pass.answered();
+                    self.tell(Answers::Yes);
+                    return Ok(answer);
+                }
+                Sent::Away { why, at_least } => {
+                    tracing::debug!(cluster = %self.cluster, why, "the cluster does not answer");
+                    self.tell(Answers::No(why));
+                    pass.failed(at_least);
+                }
+                Sent::Stranger(why) => {
+                    self.tell(Answers::No(why));
+                    self.forget(number).await;
+                    pass.failed(Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    /// How a kind is served; `None` if the cluster does not know it (yet).
+    pub(crate) async fn served(&self, kind: &Kind) -> Result<Option<Served>, NoWay> {
+        if let Some(served) = self.kinds.served(kind) {
+            return Ok(Some(served));
+        }
+        let root = if kind.api_version.contains('/') { "/apis" } else { "/api" };
+        let path = format!("{root}/{}", kind.api_version);
+        let ask = Ask { method: Method::GET, path: &path, accept: JSON, content: JSON, body: Bytes::new() };
+        if let Answer::Done(body) = self.ask(ask).await?
+            && let Ok(list) = serde_json::from_slice::<Value>(&body)
+        {
+            self.kinds.learn_list(&kind.api_version, &list);
+        }
+        Ok(self.kinds.served(kind))
+    }
+
+    /// Where an object is, or a reason to look again later.
+    async fn place(&self, object: &Prepared) -> Result<Result<String, Answer>, NoWay> {
+        Ok(match self.served(&object.kind).await? {
+            Some(served) => Ok(object.kind.path(&served, &object.namespace)),
+            None => {
+                let Kind { api_version, kind } = &object.kind;
+                Err(Answer::Later(format!("the cluster does not know the kind {kind} of {api_version}")))
+            }
+        })
+    }
+
+    /// Makes an object be as it is declared (server-side apply).
+    pub(crate) async fn apply(&self, object: &Prepared) -> Result<Answer, NoWay> {
+        let place = match self.place(object).await? {
+            Ok(place) => place,
+            Err(later) => return Ok(later),
+        };
+        let path = format!("{place}/{}?fieldManager={MANAGER}&force=true", object.name);
+        let content = "application/apply-patch+yaml";
+        let body = object.body.clone();
+        let answer =
+            self.ask(Ask { method: Method::PATCH, path: &path, accept: METADATA_ONLY, content, body });
+        Ok(match answer.await? {
+            Answer::NotFound(why) | Answer::Conflict(why) => Answer::Later(why),
+            other => other,
+        })
+    }
+
+    /// Makes an object if there is none.
+    pub(crate) async fn provide(&self, object: &Prepared) -> Result<Answer, NoWay> {
+        let place = match self.place(object).await? {
+            Ok(place) => place,
+            Err(later) => return Ok(later),
+        };
+        let path = format!("{place}?fieldManager={MANAGER}");
+        let body = object.body.clone();
+        let ask = Ask { method: Method::POST, path: &path, accept: METADATA_ONLY, content: JSON, body };
+        Ok(match self.ask(ask).await? {
+            Answer::Conflict(_) => Answer::Done(Bytes::new()),
+            Answer::NotFound(why) => Answer::Later(why),
+            other => other,
+        })
+    }
+
+    /// Deletes an object if it is that one still; where others depend on it, it goes after them.
+    pub(crate) async fn delete(&self, object: &Prepared, uid: &str) -> Result<Answer, NoWay> {
+        let Ok(place) = self.place(object).await? else {
+            // A kind that is not there any more has no objects.
+            return Ok(Answer::NotFound(String::new()));
+        };
+        let path = format!("{place}/{}", object.name);
+        let depended = readiness::tells(&object.kind.api_version, &object.kind.kind);
+        let policy = if depended { "Foreground" } else { "Background" };
+        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
+            "preconditions": {"uid": uid}});
+        let body = Bytes::from(options.to_string());
+        self.ask(Ask { method: Method::DELETE, path: &path, accept: METADATA_ONLY, content: JSON, body })
+            .await
+    }
+
+    /// Reads who an object is: its metadata.
+    pub(crate) async fn identify(&self, object: &Prepared) -> Result<Answer, NoWay> {
+        self.read(object, METADATA_ONLY).await
+    }
+
+    /// Reads an object.
+    pub(crate) async fn get(&self, object: &Prepared) -> Result<Answer, NoWay> {
+        self.read(object, JSON).await
+    }
+
+    async fn read(&self, object: &Prepared, accept: &'static str) -> Result<Answer, NoWay> {
+        let Ok(place) = self.place(object).await? else {
+            return Ok(Answer::NotFound("the cluster does not know its kind".to_owned()));
+        };
+        let path = format!("{place}/{}", object.name);
+        self.ask(Ask { method: Method::GET, path: &path, accept, content: JSON, body: Bytes::new() }).await
+    }
+
+    /// Approves a certificate signing request, as `condition` (JSON) says.
+    pub(crate) async fn approve(&self, object: &Prepared, condition: &str) -> Result<Answer, NoWay> {
+        let found = match self.get(object).await? {
+            Answer::Done(found) => found,
+            Answer::NotFound(why) => return Ok(Answer::Later(why)),
+            other => return Ok(other),
+        };
+        let Ok(mut request) = serde_json::from_slice::<Value>(&found) else {
+            return Ok(Answer::Later("the request is not readable".to_owned()));
+        };
+        let mut condition: Value = serde_json::from_str(condition).unwrap_or(Value::Null);
+        if !condition.is_object() {
+            condition = json!({});
+        }
+        for (field, usual) in [("type", "Approved"), ("status", "True"), ("reason", "LogicalCloud")] {
+            if condition[field].as_str().unwrap_or_default().is_empty() {
+                condition[field] = usual.into();
+            }
+        }
+        if let Some(times) = condition.as_object_mut() {
+            // As others write them they may be empty, or of another clock.
+            times.retain(|field, _| !matches!(field.as_str(), "lastUpdateTime" | "lastTransitionTime"));
+        }
+        let conditions = &mut request["status"]["conditions"];
+        if !conditions.is_array() {
+            *conditions = json!([]);
+        }
+        let Some(conditions) = conditions.as_array_mut() else { return Ok(Answer::Done(found)) };
+        if conditions.iter().any(|known| known["type"] == condition["type"]) {
+            return Ok(Answer::Done(found));
+        }
+        conditions.push(condition);
+        let place = match self.place(object).await? {
+            Ok(place) => place,
+            Err(later) => return Ok(later),
+        };
+        let path = format!("{place}/{}/approval?fieldManager={MANAGER}", object.name);
+        let body = Bytes::from(request.to_string());
+        let ask = Ask { method: Method::PUT, path: &path, accept: METADATA_ONLY, content: JSON, body };
+        Ok(match self.ask(ask).await? {
+            Answer::NotFound(why) | Answer::Conflict(why) => Answer::Later(why),
+            other => other,
+        })
+    }
+}
+
+async fn send(client: &Client, ask: &Ask<'_>, limit: Duration) -> Sent {
+    let request = Request::builder()
+        .method(ask.method.clone())
+        .uri(ask.path)
+        .header(http::header::ACCEPT, ask.accept)
+        .header(http::header::CONTENT_TYPE, ask.content)
+        .body(Body::from(ask.body.clone()));
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return Sent::Answer(Answer::Refused(format!("{} is no request: {error}", ask.path))),
+    };
+    let answered = async {
+        let response = client.send(request).await?;
+        let (parts, body) = response.into_parts();
+        Ok::<_, kube::Error>((parts, body.collect_bytes().await?))
+    };
+    match tokio::time::timeout(limit, answered).await {
+        Err(_) => {
+            Sent::Away { why: format!("no answer within {} s", limit.as_secs()), at_least: Duration::ZERO }
+        }
+        Ok(Err(error)) => Sent::Away { why: chain(&error), at_least: Duration::ZERO },
+        Ok(Ok((parts, body))) => understand(parts.status, &parts.headers, body),
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// What an answer means.
+fn understand(status: StatusCode, headers: &http::HeaderMap, body: Bytes) -> Sent {
+    if status.is_success() {
+        return Sent::Answer(Answer::Done(body));
+    }
+    let told: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let why = match told["message"].as_str() {
+        Some(message) if !message.is_empty() => message.chars().take(2000).collect(),
+        _ => format!("the cluster answered {status}"),
+    };
+    let causes = told.pointer("/details/causes").and_then(Value::as_array);
+    let ends = causes.into_iter().flatten().any(|cause| cause["reason"] == "NamespaceTerminating");
+    let after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let at_least = Duration::from_secs(after.unwrap_or(0)).min(Duration::from_secs(60));
+    match status.as_u16() {
+        401 => Sent::Stranger(format!("the cluster does not accept the credentials: {why}")),
+        429 | 502..=504 => Sent::Away { why, at_least },
+        404 => Sent::Answer(Answer::NotFound(why)),
+        409 => Sent::Answer(Answer::Conflict(why)),
+        403 if ends => Sent::Answer(Answer::Later(why)),
+        500..=599 | 408 => Sent::Answer(Answer::Later(why)),
+        _ => Sent::Answer(Answer::Refused(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meaning(code: u16, body: &Value) -> Sent {
+        let body = Bytes::from(body.to_string());
+        understand(StatusCode::from_u16(code).unwrap(), &http::HeaderMap::new(), body)
+    }
+
+    #[test]
+    fn answers_have_meanings() {
+        let told = json!({"message": "exceeded quota: q"});
+        assert!(matches!(meaning(201, &told), Sent::Answer(Answer::Done(_))));
+        assert!(matches!(meaning(403, &told), Sent::Answer(Answer::Refused(why)) if why.contains("quota")));
+        assert!(matches!(meaning(422, &told), Sent::Answer(Answer::Refused(_))));
+        assert!(matches!(meaning(401, &told), Sent::Stranger(_)));
+        assert!(matches!(meaning(503, &told), Sent::Away { .. }));
+        assert!(matches!(meaning(500, &told), Sent::Answer(Answer::Later(_))));
+        let ending = json!({"message": "m", "details": {"causes": [{"reason": "NamespaceTerminating"}]}});
+        assert!(matches!(meaning(403, &ending), Sent::Answer(Answer::Later(_))));
+        assert!(
+            matches!(meaning(404, &Value::Null), Sent::Answer(Answer::NotFound(why)) if why.contains("404"))
+        );
+    }
+}

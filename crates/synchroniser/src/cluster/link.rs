@@ -1,0 +1,137 @@
+//! All there is to do with one cluster, shared by all contexts.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use drystone_appcontext::ClusterName;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    access::{Clusters, Identity},
+    board::Board,
+    channel::Channel,
+    kinds::Kinds,
+    watching::Watches,
+};
+use crate::{live::part::LivePart, settings::Settings};
+
+/// Parts by their labels.
+type Enrolled = Arc<Mutex<HashMap<Arc<str>, Vec<Weak<LivePart>>>>>;
+
+/// A cluster.
+pub(crate) struct Link {
+    name: ClusterName,
+    clusters: Arc<dyn Clusters>,
+    settings: Settings,
+    permits: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) watches: Watches,
+    channels: Mutex<HashMap<Identity, Arc<Channel>>>,
+    /// Parts by their labels, to be told of changes.
+    parts: Enrolled,
+    _reports: DropGuard,
+}
+
+impl Link {
+    /// A cluster that nobody has asked anything yet.
+    pub(crate) fn new(
+        name: ClusterName,
+        clusters: Arc<dyn Clusters>,
+        settings: Settings,
+        all: Arc<Semaphore>,
+    ) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(settings.requests_per_cluster.max(1)));
+        let kinds = Arc::<Kinds>::default();
+        let administrator = Identity::administrator();
+        let admin = Arc::new(Channel::new(
+            (name.clone(), administrator.clone()),
+            clusters.clone(),
+            settings.clone(),
+            (permits.clone(), all.clone()),
+            kinds.clone(),
+        ));
+        let board = Arc::<Board>::default();
+        let watches = Watches::new(board.clone(), admin.clone(), settings.object_bytes);
+        let token = CancellationToken::new();
+        let parts = Enrolled::default();
+        tokio::spawn(report(board.clone(), parts.clone(), settings.settle, token.clone()));
+        let channels = Mutex::new(HashMap::from([(administrator, admin)]));
+        let _reports = token.drop_guard();
+        Arc::new(Self {
+            name,
+            clusters,
+            settings,
+            permits,
+            all,
+            kinds,
+            board,
+            watches,
+            channels,
+            parts,
+            _reports,
+        })
+    }
+
+    /// The way to it as somebody.
+    pub(crate) fn channel(&self, identity: &Identity) -> Arc<Channel> {
+        // Whoever is the administrator, it is the same one.
+        let identity = if identity.is_administrator() { Identity::administrator() } else { identity.clone() };
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = channels.entry(identity.clone()).or_insert_with(|| {
+            let limits = (self.permits.clone(), self.all.clone());
+            let whom = (self.name.clone(), identity);
+            Arc::new(Channel::new(
+                whom,
+                self.clusters.clone(),
+                self.settings.clone(),
+                limits,
+                self.kinds.clone(),
+            ))
+        });
+        made.clone()
+    }
+
+    /// Every way that has been used.
+    pub(crate) fn all_channels(&self) -> Vec<Arc<Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Tells a part from now on what changes of it.
+    pub(crate) fn enrol(&self, part: &Arc<LivePart>) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = parts.entry(part.label.clone()).or_default();
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(part));
+        drop(parts);
+        self.board.touch(&part.label);
+    }
+}
+
+/// Tells parts what has changed of them, some changes at a time.
+async fn report(board: Arc<Board>, parts: Enrolled, settle: std::time::Duration, token: CancellationToken) {
+    let work = async {
+        loop {
+            let labels = board.disturbed().await;
+            for label in labels {
+                let concerned: Vec<Arc<LivePart>> = {
+                    let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+                    match parts.get_mut(&label) {
+                        Some(all) => {
+                            all.retain(|part| part.strong_count() > 0);
+                            all.iter().filter_map(Weak::upgrade).collect()
+                        }
+                        None => Vec::new(),
+                    }
+                };
+                concerned.iter().for_each(|part| part.refresh());
+            }
+            tokio::time::sleep(settle).await;
+        }
+    };
+    token.run_until_cancelled(work).await;
+}

@@ -1,0 +1,15 @@
+//! Work on contexts.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`synchronisation`] | the whole: takes orders, resumes after a restart, answers questions |
+//! | [`events`] | which order is allowed in which state; pure |
+//! | `worker` | one context's orders, one after another |
+//! | `orders` | what an order does to the parts of a context |
+//! | `tasks` | a part's stages, and each task of them |
+
+pub(crate) mod events;
+pub(crate) mod orders;
+pub mod synchronisation;
+pub(crate) mod tasks;
+pub(crate) mod worker;

@@ -1,0 +1,307 @@
+//! The whole: takes orders, resumes after a restart, answers questions.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+};
+
+use async_trait::async_trait;
+use drystone_appcontext::{
+    AppContext, AppContextError, AppContexts, ClusterName, ContextId, QueueStatus, QueuedEvent, State,
+    SyncEvent,
+    contract::{ControllerError, Synchroniser},
+};
+use futures::StreamExt as _;
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+
+use super::worker::Worker;
+use crate::{
+    cluster::{Clusters, link::Link},
+    live::{
+        context::LiveContext,
+        part::Shared,
+        view::{Change, ContextView, Feed},
+        writer::{Counted, Writer},
+    },
+    readiness::bundle::Told,
+    settings::Settings,
+};
+
+/// Contexts that are read at the same time after a restart.
+const READ_AT_ONCE: usize = 4;
+
+/// Carries contexts to clusters. Clones are the same one; when the last is dropped, all work ends where it is, to be resumed.
+#[derive(Clone)]
+pub struct Synchronisation {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) contexts: AppContexts,
+    clusters: Arc<dyn Clusters>,
+    pub(super) settings: Settings,
+    all: Arc<Semaphore>,
+    links: Mutex<HashMap<ClusterName, Weak<Link>>>,
+    workers: Mutex<HashMap<ContextId, Arc<Worker>>>,
+    pub(super) feed: Feed,
+    pub(super) token: CancellationToken,
+    counted: Arc<Counted>,
+}
+
+impl std::fmt::Debug for Synchronisation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Synchronisation").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
+}
+
+impl Inner {
+    fn workers(&self) -> MutexGuard<'_, HashMap<ContextId, Arc<Worker>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cluster of a name.
+    fn link(&self, name: &ClusterName) -> Arc<Link> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(name).and_then(Weak::upgrade) {
+            return link;
+        }
+        links.retain(|_, link| link.strong_count() > 0);
+        let link = Link::new(name.clone(), self.clusters.clone(), self.settings.clone(), self.all.clone());
+        links.insert(name.clone(), Arc::downgrade(&link));
+        link
+    }
+
+    /// A context in memory.
+    pub(super) fn enliven(&self, context: &AppContext) -> Arc<LiveContext> {
+        let status_context = context.sync.status_context.unwrap_or(context.id);
+        let writer = Writer::new(self.contexts.clone(), context.id, status_context, self.counted.clone());
+        let shared = Shared {
+            id: context.id,
+            status_context,
+            writer,
+            feed: self.feed.clone(),
+            changed: tokio::sync::watch::Sender::new(0),
+            status_bytes: self.settings.status_bytes,
+        };
+        LiveContext::new(context, shared, &self.settings, |name| self.link(name))
+    }
+
+    /// The context in memory; read, if it is not there.
+    pub(super) async fn live(&self, id: ContextId) -> Result<Arc<LiveContext>, AppContextError> {
+        let known = self.workers().get(&id).and_then(|worker| worker.live());
+        match known {
+            Some(live) => Ok(live),
+            None => Ok(self.enliven(&self.contexts.load(id).await?)),
+        }
+    }
+
+    /// Who works on a context; made, if nobody does.
+    fn worker(self: &Arc<Self>, id: ContextId) -> Arc<Worker> {
+        let mut workers = self.workers();
+        if let Some(worker) = workers.get(&id) {
+            return worker.clone();
+        }
+        let worker = Arc::new(Worker::new(id));
+        workers.insert(id, worker.clone());
+        let (work, inner, token) = (worker.clone(), Arc::downgrade(self), self.token.clone());
+        tokio::spawn(async move { token.run_until_cancelled(work.run(inner)).await });
+        worker
+    }
+
+    /// Nobody works on a context any more.
+    pub(super) fn retire(&self, id: ContextId) {
+        self.workers().remove(&id);
+    }
+
+    /// Gives an order: once it returns, it is kept, and carried out whatever happens.
+    pub(super) async fn order(
+        self: &Arc<Self>,
+        id: ContextId,
+        event: SyncEvent,
+        other: Option<ContextId>,
+    ) -> Result<(), AppContextError> {
+        loop {
+            let worker = self.worker(id);
+            let orders = worker.orders.lock().await;
+            if worker.is_retired() {
+                continue;
+            }
+            self.contexts.activate(id).await?;
+            let queued = QueuedEvent { event, other, status: QueueStatus::Pending };
+            self.contexts
+                .edit_sync(id, |sync| {
+                    // An order that is given again, by who does not know what became of the first, or by an update that was resumed.
+                    let given = sync.queue.last().is_some_and(|last| {
+                        let same = (last.event, last.other) == (event, other);
+                        same && (last.status == QueueStatus::Pending || event == SyncEvent::UpdateDelete)
+                    });
+                    if !given {
+                        sync.queue.push(queued.clone());
+                    }
+                    if event == SyncEvent::Terminate {
+                        sync.pending_terminate = Some(true);
+                    }
+                    Ok::<(), AppContextError>(())
+                })
+                .await?;
+            drop(orders);
+            if event == SyncEvent::Terminate {
+                worker.interrupt();
+            }
+            worker.wake();
+            return Ok(());
+        }
+    }
+}
+
+impl Synchronisation {
+    /// A synchroniser of the contexts of a store. Nothing is done before [`Synchronisation::resume`], or the first order.
+    pub fn new(contexts: AppContexts, clusters: Arc<dyn Clusters>, settings: Settings) -> Self {
+        let all = Arc::new(Semaphore::new(settings.requests.max(1)));
+        let inner = Inner {
+            contexts,
+            clusters,
+            settings,
+            all,
+            links: Mutex::default(),
+            workers: Mutex::default(),
+            feed: Feed::default(),
+            token: CancellationToken::new(),
+            counted: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Goes on with what was under way when the process ended, and follows what has been installed.
+    ///
+    /// # Errors
+    /// [`AppContextError`] if the store cannot be read; then it is to be called again.
+    pub async fn resume(&self) -> Result<(), AppContextError> {
+        let active = self.inner.contexts.active().await?;
+        for id in &active {
+            self.inner.worker(*id).wake();
+        }
+        let others = self.inner.contexts.list().await?.into_iter().filter(|id| !active.contains(id));
+        let outcomes: Vec<Result<(), AppContextError>> = futures::stream::iter(others)
+            .map(|id| self.follow(id))
+            .buffer_unordered(READ_AT_ONCE)
+            .collect()
+            .await;
+        outcomes.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+    }
+
+    async fn follow(&self, id: ContextId) -> Result<(), AppContextError> {
+        let found = match self.inner.contexts.sync_state(id).await {
+            Err(AppContextError::NotFound(_)) => return Ok(()),
+            other => other?,
+        };
+        let is_there = matches!(
+            found.current,
+            Some(
+                State::Instantiated | State::InstantiateFailed | State::UpdateFailed | State::TerminateFailed
+            )
+        );
+        if !is_there {
+            return Ok(());
+        }
+        let context = match self.inner.contexts.load(id).await {
+            Err(AppContextError::NotFound(_)) => return Ok(()),
+            other => other?,
+        };
+        self.inner.worker(id).adopt(self.inner.enliven(&context));
+        Ok(())
+    }
+
+    /// Ends all work where it is. It is resumed from the store by another one, or in another process.
+    pub fn stop(&self) {
+        self.inner.token.cancel();
+    }
+
+    /// Changes of all contexts from now on. Whoever lags too far behind is told so, and looks at the [view](Self::view) again.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.inner.feed.listen()
+    }
+
+    /// A context as it is now; `None` if it is not followed: it was never installed, or is gone from all clusters.
+    pub fn view(&self, id: ContextId) -> Option<ContextView> {
+        let live = self.inner.workers().get(&id)?.live()?;
+        let parts = live.parts.values().map(|part| part.view()).collect();
+        Some(ContextView { context: id, status_context: live.shared.status_context, parts })
+    }
+
+    /// The contexts that are followed.
+    pub fn followed(&self) -> Vec<ContextId> {
+        self.inner.workers().iter().filter(|(_, worker)| worker.live().is_some()).map(|(id, _)| *id).collect()
+    }
+
+    /// The objects of an application on a cluster with all that the cluster shows of them, its pods among them.
+    pub fn objects(&self, id: ContextId, app: &str, cluster: &ClusterName) -> Vec<Arc<Told>> {
+        let live = self.inner.workers().get(&id).and_then(|worker| worker.live());
+        let part = live.and_then(|live| live.parts.get(&(app.to_owned(), cluster.clone())).cloned());
+        part.map(|part| part.link.board.told(&part.label)).unwrap_or_default()
+    }
+
+    /// Why the last order of a context failed, a line for each object; empty if it did not.
+    pub fn problems(&self, id: ContextId) -> Vec<String> {
+        self.inner.workers().get(&id).map(|worker| worker.problems()).unwrap_or_default()
+    }
+
+    /// A cluster has changed (its address, its credentials), or is known to be back: it is asked again at once.
+    pub async fn reconnect(&self, cluster: &ClusterName) {
+        let link = {
+            let links = self.inner.links.lock().unwrap_or_else(PoisonError::into_inner);
+            links.get(cluster).and_then(Weak::upgrade)
+        };
+        for channel in link.iter().flat_map(|link| link.all_channels()) {
+            if let Ok((number, _)) = channel.client().await {
+                channel.forget(number).await;
+            }
+            channel.gate.retry_now();
+        }
+    }
+
+    /// How often statuses were written to the store, and how many of them.
+    pub fn written(&self) -> (u64, u64) {
+        let counted = &self.inner.counted;
+        (counted.batches.load(Ordering::Relaxed), counted.statuses.load(Ordering::Relaxed))
+    }
+}
+
+fn told(error: AppContextError) -> ControllerError {
+    match error {
+        AppContextError::Store(error) => ControllerError::Unreachable(error.to_string()),
+        other => ControllerError::Refused(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl Synchroniser for Synchronisation {
+    async fn install(&self, context: ContextId) -> Result<(), ControllerError> {
+        self.inner.order(context, SyncEvent::Instantiate, None).await.map_err(told)
+    }
+
+    async fn uninstall(&self, context: ContextId) -> Result<(), ControllerError> {
+        self.inner.order(context, SyncEvent::Terminate, None).await.map_err(told)
+    }
+
+    async fn read(&self, context: ContextId) -> Result<(), ControllerError> {
+        self.inner.order(context, SyncEvent::Read, None).await.map_err(told)
+    }
+
+    async fn update(&self, from: ContextId, to: ContextId) -> Result<(), ControllerError> {
+        if from == to {
+            return Err(ControllerError::Refused(format!("AppContext {to} cannot take its own place")));
+        }
+        if !self.inner.contexts.exists(from).await.map_err(told)? {
+            return Err(told(AppContextError::NotFound(from)));
+        }
+        self.inner.order(to, SyncEvent::Update, Some(from)).await.map_err(told)
+    }
+}

@@ -1,0 +1,300 @@
+//! The process is killed at every write to the store, before it and after it; another one goes on exactly there.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use drystone_appcontext::{
+    AppContext, AppContexts, ContextId, ResourceStatus, State, contract::Synchroniser as _,
+};
+use drystone_store::{
+    LeaseId, LeaseTime, Operation, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn,
+    TxnResponse, WatchRequest, WatchStream,
+};
+use drystone_synchroniser::Synchronisation;
+use tokio::sync::Notify;
+
+use crate::world::{PATIENCE, World, config, context, deployment, hook, job, memory, part, settings};
+
+/// A store that is cut off at a write.
+struct Mortal {
+    inner: Arc<dyn Store>,
+    /// Writes that are left.
+    left: AtomicUsize,
+    /// Whether the last write arrives, and only its answer does not.
+    arrives: bool,
+    dead: AtomicBool,
+    died: Notify,
+}
+
+#[async_trait]
+impl Store for Mortal {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
+        self.alive().await;
+        self.inner.range(request).await
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
+        self.alive().await;
+        let writes = txn.success.iter().any(|operation| !matches!(operation, Operation::Range(_)));
+        if writes && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.dead.store(true, Ordering::SeqCst);
+            if self.arrives {
+                self.inner.txn(txn).await?;
+            }
+            self.died.notify_one();
+            std::future::pending::<()>().await;
+            return Err(StoreError::Closed);
+        }
+        self.inner.txn(txn).await
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream, StoreError> {
+        self.inner.watch(request).await
+    }
+
+    async fn lease_grant(&self, seconds: u64) -> Result<LeaseId, StoreError> {
+        self.inner.lease_grant(seconds).await
+    }
+
+    async fn lease_grant_as(&self, lease: LeaseId, seconds: u64) -> Result<(), StoreError> {
+        self.inner.lease_grant_as(lease, seconds).await
+    }
+
+    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.inner.lease_keep_alive(lease).await
+    }
+
+    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
+        self.inner.lease_time_to_live(lease).await
+    }
+
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<bytes::Bytes>, StoreError> {
+        self.inner.lease_keys(lease).await
+    }
+
+    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.inner.lease_revoke(lease).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.inner.compact(revision).await
+    }
+
+    async fn revision(&self) -> Result<Revision, StoreError> {
+        self.inner.revision().await
+    }
+}
+
+impl Mortal {
+    /// Dead processes do nothing.
+    async fn alive(&self) {
+        if self.dead.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Where an object is written, by its name in the context.
+fn place(name: &str) -> String {
+    let (object, kind) = name.split_once('+').unwrap();
+    match kind {
+        "ConfigMap" => format!("v1/configmaps/apps/{object}"),
+        "Job" => format!("batch/v1/jobs/apps/{object}"),
+        _ => format!("apps/v1/deployments/apps/{object}"),
+    }
+}
+
+/// Objects that the store knows to be applied, by cluster.
+async fn finished(contexts: &AppContexts, id: ContextId) -> Vec<(usize, String)> {
+    let context = contexts.load(id).await.unwrap();
+    let mut all = Vec::new();
+    for (_, cluster, part) in context.parts() {
+        let index: usize = cluster.cluster.trim_start_matches('c').parse().unwrap();
+        let applied = part.resources.iter().filter(|(_, one)| one.status == Some(ResourceStatus::Applied));
+        all.extend(applied.map(|(name, _)| (index, place(name.as_str()))));
+    }
+    all
+}
+
+fn web() -> AppContext {
+    let mut web = part(&[config("a"), config("b"), deployment("web", 1)]);
+    hook(&mut web, |hooks| &mut hooks.pre_install, job("before"));
+    hook(&mut web, |hooks| &mut hooks.post_delete, job("after"));
+    context(1, &[("web", &[0, 1], web)])
+}
+
+/// Does `act` with a synchroniser that dies at a write, then goes on with another one. Says whether it died at all.
+async fn killed<F>(world: &World, at: usize, arrives: bool, id: ContextId, act: F) -> bool
+where
+    F: AsyncFn(&Synchronisation) + Copy,
+{
+    let mortal = Arc::new(Mortal {
+        inner: world.store.clone(),
+        left: AtomicUsize::new(at),
+        arrives,
+        dead: AtomicBool::new(false),
+        died: Notify::new(),
+    });
+    let victim =
+        Synchronisation::new(AppContexts::new(mortal.clone()), Arc::new(world.ways.clone()), settings());
+    let settled = async {
+        act(&victim).await;
+        loop {
+            let idle = world.contexts.active().await.unwrap().is_empty();
+            if idle {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = mortal.died.notified() => {}
+        () = settled => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("neither dead nor done at {at}"),
+    }
+    let died = mortal.dead.load(Ordering::SeqCst);
+    victim.stop();
+    tokio::task::yield_now().await;
+    let applied = finished(&world.contexts, id).await;
+    let counted =
+        |(index, place): &(usize, String)| world.cluster(*index).written().get(place).copied().unwrap_or(0);
+    let before: BTreeMap<(usize, String), u32> =
+        applied.into_iter().map(|one| (one.clone(), counted(&one))).collect();
+    let heir = Synchronisation::new(world.contexts.clone(), Arc::new(world.ways.clone()), settings());
+    heir.resume().await.unwrap();
+    // Whoever gave the order does not know what became of it.
+    act(&heir).await;
+    let settled = async {
+        while !world.contexts.active().await.unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settled).await.unwrap();
+    for (one, times) in before {
+        assert_eq!(counted(&one), times, "{one:?} was finished, and is applied again ({at}, {arrives})");
+    }
+    heir.stop();
+    died
+}
+
+#[tokio::test]
+async fn an_installation_goes_on_exactly_where_it_was() {
+    for arrives in [false, true] {
+        for at in 1.. {
+            let world = World::over(2, memory()).await;
+            let context = web();
+            world.contexts.create(&context).await.unwrap();
+            let install = async |sync: &Synchronisation| {
+                sync.install(ContextId::new(1).unwrap()).await.unwrap();
+            };
+            let died = killed(&world, at, arrives, context.id, install).await;
+            assert_eq!(world.state(context.id).await, State::Instantiated, "{at}, {arrives}");
+            for index in 0..2 {
+                assert_eq!(world.cluster(index).count(), 4, "{at}, {arrives}");
+            }
+            if !died {
+                assert!(at > 5, "there are more writes than that");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_removal_goes_on_where_it_was() {
+    for arrives in [false, true] {
+        for at in 1.. {
+            let world = World::over(2, memory()).await;
+            let context = web();
+            world.contexts.create(&context).await.unwrap();
+            world.sync.install(context.id).await.unwrap();
+            world.until(context.id, State::Instantiated).await;
+            world.sync.stop();
+            let remove = async |sync: &Synchronisation| {
+                sync.uninstall(ContextId::new(1).unwrap()).await.unwrap();
+            };
+            let died = killed(&world, at, arrives, context.id, remove).await;
+            assert_eq!(world.state(context.id).await, State::Terminated, "{at}, {arrives}");
+            assert!(
+                world.simulation.clusters().iter().all(|cluster| cluster.count() == 0),
+                "{at}, {arrives}"
+            );
+            let after = world.cluster(0).written()["batch/v1/jobs/apps/after"];
+            assert!(after <= 2, "the hook ran {after} times");
+            if !died {
+                assert!(at > 5, "there are more writes than that");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_update_goes_on_where_it_was() {
+    for arrives in [false, true] {
+        for at in 1.. {
+            let world = World::over(3, memory()).await;
+            let first =
+                context(1, &[("web", &[0, 1], part(&[config("a"), config("b"), deployment("web", 1)]))]);
+            let mut second =
+                context(2, &[("web", &[1, 2], part(&[config("a"), config("c"), deployment("web", 2)]))]);
+            second.sync.status_context = Some(first.id);
+            for context in [&first, &second] {
+                world.contexts.create(context).await.unwrap();
+            }
+            world.sync.install(first.id).await.unwrap();
+            world.until(first.id, State::Instantiated).await;
+            world.sync.stop();
+            let update = async |sync: &Synchronisation| {
+                sync.update(ContextId::new(1).unwrap(), ContextId::new(2).unwrap()).await.unwrap();
+            };
+            let died = killed(&world, at, arrives, second.id, update).await;
+            assert_eq!(world.state(second.id).await, State::Instantiated, "{at}, {arrives}");
+            assert_eq!(world.state(first.id).await, State::Updated, "{at}, {arrives}");
+            assert_eq!(world.cluster(0).count(), 0, "{at}, {arrives}");
+            for index in [1, 2] {
+                let wanted = ["apps/v1/deployments/apps/web", "v1/configmaps/apps/a", "v1/configmaps/apps/c"];
+                assert_eq!(world.cluster(index).objects(), wanted, "{at}, {arrives}");
+            }
+            if !died {
+                assert!(at > 5, "there are more writes than that");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_has_been_installed_is_followed_after_a_restart() {
+    let mut world = World::of(1).await;
+    let context = context(1, &[("web", &[0], part(&[deployment("web", 1)]))]);
+    world.contexts.create(&context).await.unwrap();
+    world.sync.install(context.id).await.unwrap();
+    world.until(context.id, State::Instantiated).await;
+    world.restart().await;
+    let ready = || world.sync.view(context.id).is_some_and(|view| view.parts[0].ready);
+    let seen = async {
+        while !ready() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(8), seen).await;
+    assert!(
+        seen.is_ok(),
+        "{:#?} {:?}",
+        world.sync.view(context.id),
+        world.contexts.sync_state(context.id).await
+    );
+    assert_eq!(world.sync.followed(), [context.id]);
+    assert!(world.cluster(0).lose("apps/v1/deployments", "apps", "web"));
+    world.eventually("its loss is seen", || !ready()).await;
+    world.sync.uninstall(context.id).await.unwrap();
+    world.until(context.id, State::Terminated).await;
+    world.eventually("nobody follows it", || world.sync.followed().is_empty()).await;
+}
