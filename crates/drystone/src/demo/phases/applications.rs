@@ -95,10 +95,12 @@ async fn greeting(stage: &Stage, inside: &[Inside; 2], expected: &str) -> Result
 pub(super) async fn change(stage: &Stage, report: &mut Report, inside: &[Inside; 2]) -> Result<(), Failure> {
     let began = report.begin("An update on both clusters, and back to the first revision");
     let groups = json(stage, &["get", "deploymentintentgroups", "-n", "drystone-system"]).await?;
-    let name = items(&groups).first().map(|group| text(group, "/metadata/name").to_owned()).unwrap_or_default();
+    let name =
+        items(&groups).first().map(|group| text(group, "/metadata/name").to_owned()).unwrap_or_default();
     let values = serde_json::json!([{"app": "web", "values": {"greeting": "good evening"}}]);
     let patch = serde_json::json!({"spec": {"overrideValues": values}}).to_string();
-    let target = ["patch", "deploymentintentgroups", &name, "-n", "drystone-system", "--type=merge", "-p", &patch];
+    let target =
+        ["patch", "deploymentintentgroups", &name, "-n", "drystone-system", "--type=merge", "-p", &patch];
     report.line(&stage.kubectl(target).await?);
     report.line(&app(stage, &["apply", &format!("{GROUP}/update")]).await?);
     greeting(stage, inside, "good evening").await?;
@@ -120,7 +122,11 @@ pub(super) async fn change(stage: &Stage, report: &mut Report, inside: &[Inside;
 }
 
 /// The application goes, then the clusters.
-pub(super) async fn terminate(stage: &Stage, report: &mut Report, inside: &[Inside; 2]) -> Result<(), Failure> {
+pub(super) async fn terminate(
+    stage: &Stage,
+    report: &mut Report,
+    inside: &[Inside; 2],
+) -> Result<(), Failure> {
     let began = report.begin("The application goes");
     report.line(&app(stage, &["apply", &format!("{GROUP}/terminate")]).await?);
     wait_for("the end of the application", async || {
