@@ -8,6 +8,7 @@ mod list;
 mod patch;
 mod run;
 mod site;
+pub(super) mod vnf;
 
 use std::{
     path::Path,
