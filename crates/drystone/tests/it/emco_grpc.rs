@@ -103,7 +103,7 @@ async fn foreign_orchestrators_and_clients_are_served() {
     std::fs::write(folder.join("values.yaml"), "Project: p1\n").expect("written");
     let file = ["-f", "file.yaml", "-v", "values.yaml"];
     let said = app(&url, folder, &[&["apply"], &file[..]].concat());
-    assert_eq!(said, "created   projects\ncreated   projects/p1/logical-clouds\n");
+    assert_eq!(said, "created   projects/p1\ncreated   projects/p1/logical-clouds/lc\n");
     assert!(app(&url, folder, &["get", "projects/p1"]).contains("\"description\": \"one\""));
     let mut news = drystone.register(query("lc")).await.expect("a stream");
     let first = timeout(PATIENCE, news.next()).await.expect("a status").expect("one").expect("a notice");
