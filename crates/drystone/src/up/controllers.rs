@@ -129,6 +129,7 @@ pub(crate) fn start(
     };
     let applications = emco::prepare(&mut actions, &ground)?;
     applications.serve(&server.emco, &server.api, &client, &redfish.caches());
+    server.emco_grpc.serve(applications.contract(&server.api));
     let notifier = Notifier::new(client.clone(), &redfish.caches(), &format!("https://{}", server.address));
     let onboarding = PackagesConfig {
         library: packages.clone(),
