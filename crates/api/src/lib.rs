@@ -12,6 +12,7 @@ mod composition;
 mod condition;
 mod connection;
 mod distribution;
+pub mod emco;
 mod fabric_agent;
 mod fabric_switch;
 mod hardware_data;
@@ -163,7 +164,7 @@ pub const GPU_RESOURCE: &str = "drystone.dev/gpu";
 
 /// The custom resource definitions of every kind that Drystone serves, ready to be applied.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![
+    let mut definitions = vec![
         AddressPool::crd(),
         AgentResource::crd(),
         Artifact::crd(),
@@ -193,7 +194,9 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
         nfv::VnfPackage::crd(),
         nfv::VnfSubscription::crd(),
         Zone::crd(),
-    ]
+    ];
+    definitions.extend(emco::definitions());
+    definitions
 }
 
 #[cfg(test)]

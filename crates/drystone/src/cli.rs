@@ -34,6 +34,8 @@ enum Command {
     Software(command::software::SoftwareArgs),
     /// VNF packages: check them, pack them, see what a request would do
     Vnf(command::vnf::VnfArgs),
+    /// Composite applications over many clusters, in files as EMCO's command line takes them
+    App(command::app::AppArgs),
     /// Show and change how secrets are encrypted
     Secrets(command::secrets::SecretsArgs),
     /// Print the administrator's kubeconfig of a cluster
@@ -122,7 +124,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
         Command::JoinToken(args) => personality::block_on(command::join_token::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
-        Command::Vnf(args) => command::vnf::run(&args),
+        Command::Vnf(args) => personality::block_on(command::vnf::run(args)),
+        Command::App(args) => personality::block_on(command::app::run(args)),
         Command::Secrets(args) => personality::block_on(command::secrets::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),
         Command::Destroy(args) => personality::block_on(command::destroy::run(args)),

@@ -1,5 +1,7 @@
 //! What the command line adds to `kubectl`.
 
+pub(crate) mod app;
+mod app_plan;
 pub(crate) mod compose;
 pub(crate) mod destroy;
 pub(crate) mod explain;
@@ -25,13 +27,17 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A client of Drystone's API.
 pub(crate) async fn client(access: &Access) -> Result<Client, Failure> {
+    Ok(Client::try_from(config(access).await?)?)
+}
+
+/// How Drystone's API is reached.
+pub(crate) async fn config(access: &Access) -> Result<kube::Config, Failure> {
     let path = access.kubeconfig.clone().ok_or(
         "no kubeconfig: give --kubeconfig FILE or set KUBECONFIG; `drystone up` writes one into its data directory",
     )?;
     let file =
         Kubeconfig::read_from(&path).map_err(|error| format!("reading {}: {error}", path.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+    Ok(kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
 }
 
 /// `namespace/name` or `name` (in `default`).

@@ -1,7 +1,8 @@
 //! The controllers of all domains, assembled: this is where domains that know nothing of each other are put together.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
 
+use drystone_appcontext::AppContexts;
 use drystone_cluster::{
     ClusterConfig,
     plan::Timing,
@@ -21,17 +22,21 @@ use drystone_images::Images;
 use drystone_metal::{controller::MetalConfig, http::BootMedia};
 use drystone_nfv::Notifier;
 use drystone_ofmf::Ofmf;
+use drystone_sealing::SealingKey;
 use drystone_software::controller::SoftwareConfig;
 use drystone_vnfm::{
     controller::{Foresight, LifecycleConfig},
     packages::PackagesConfig,
 };
+use ipnet::IpNet;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{UpArgs, agents::ByFabricManager, pki::Keys, server::Server, software, storage::Storage, vnfm};
+use super::{
+    UpArgs, agents::ByFabricManager, emco, pki::Keys, server::Server, software, storage::Storage, vnfm,
+};
 use crate::command::Failure;
 
 /// Starts the listener that management controllers fetch boot media from, and hosts images.
@@ -69,6 +74,18 @@ impl Addresses for Leases {
         })
     }
 
+    fn lease_each<'a>(
+        &'a self,
+        namespace: &'a str,
+        pool: &'a str,
+        holders: &'a [String],
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<Vec<IpNet>>, AddressError>> + Send + 'a>> {
+        Box::pin(async move {
+            let leased = self.0.lease_each(namespace, pool, holders).await;
+            leased.map_err(|error| AddressError(error.to_string()))
+        })
+    }
+
     fn release<'a>(&'a self, namespace: &'a str, pool: &'a str, holder: &'a str) -> Leased<'a> {
         Box::pin(async move {
             let released = self.0.release(namespace, pool, holder).await;
@@ -84,6 +101,7 @@ pub(crate) fn start(
     media: BootMedia,
     args: &UpArgs,
     (redfish, packages): (&Ofmf, &Library),
+    (contexts, data, sealing): (AppContexts, &Path, &SealingKey),
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>, Failure> {
     let client: Client = server.client();
@@ -100,6 +118,17 @@ pub(crate) fn start(
     let lifecycle = vnfm::prepare(&mut actions, packages, server.archives.files())?;
     let foresight = Foresight::new(client.clone(), &redfish.caches(), lifecycle.clone());
     server.nfv.start(&server.api, &client, &redfish.caches(), packages, foresight);
+    let ground = emco::Ground {
+        client: &client,
+        caches: &redfish.caches(),
+        contexts,
+        data,
+        sealing,
+        authority_pem: keys.authority.certificate_pem(),
+        charts: &args.charts,
+    };
+    let applications = emco::prepare(&mut actions, &ground)?;
+    applications.serve(&server.emco, &server.api, &client, &redfish.caches());
     let notifier = Notifier::new(client.clone(), &redfish.caches(), &format!("https://{}", server.address));
     let onboarding = PackagesConfig {
         library: packages.clone(),
@@ -110,6 +139,7 @@ pub(crate) fn start(
         ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
         pacing: args.metal.pacing(),
+        caches: redfish.caches(),
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
@@ -132,6 +162,7 @@ pub(crate) fn start(
         lifecycle,
         onboarding,
         notifier,
+        applications,
         events,
     };
     // With a store of its own there is no other Drystone that could be at work; the store is locked.
@@ -158,6 +189,7 @@ struct Domains {
     lifecycle: LifecycleConfig,
     onboarding: PackagesConfig,
     notifier: Notifier,
+    applications: emco::Applications,
     events: Arc<dyn EventSink>,
 }
 
@@ -175,6 +207,7 @@ impl Domains {
             lifecycle,
             onboarding,
             notifier,
+            applications,
             events,
         } = self;
         let engine = Engine::new(client.clone(), actions, EngineConfig::default(), events.clone());
@@ -201,7 +234,8 @@ impl Domains {
             drystone_vnfm::controller::run(client.clone(), &caches, lifecycle, shutdown.clone()),
             drystone_vnfm::packages::run(client.clone(), &caches, onboarding, shutdown.clone()),
             notifier.run(shutdown.clone()),
-            super::site_controllers::run(client, events, shutdown),
+            applications.run(client.clone(), &caches, shutdown.clone()),
+            super::site_controllers::run(client, caches.clone(), events, shutdown),
         );
     }
 }

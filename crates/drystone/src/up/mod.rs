@@ -4,7 +4,9 @@
 mod agents;
 mod appcontext;
 mod archives;
+mod charts;
 mod controllers;
+mod emco;
 mod images;
 pub(crate) mod join;
 mod metal;
@@ -65,6 +67,8 @@ pub(crate) struct UpArgs {
     etcd_password_file: Option<PathBuf>,
     #[command(flatten)]
     contexts: appcontext::AppContextArgs,
+    #[command(flatten)]
+    charts: charts::ChartArgs,
     #[command(flatten)]
     seal: seal::SealArgs,
     /// Where the HTTPS port listens
@@ -164,8 +168,15 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     // Not only while this Drystone leads: the bytes are its own.
     let images = tokio::spawn(server.images.clone().run(stop_controllers.clone()));
     let packages = vnfm::library(&data)?;
-    let domains =
-        controllers::start(&server, &keys, boot, &args, (&redfish, &packages), stop_controllers.clone())?;
+    let domains = controllers::start(
+        &server,
+        &keys,
+        boot,
+        &args,
+        (&redfish, &packages),
+        (contexts.contexts.clone(), &data, &sealing),
+        stop_controllers.clone(),
+    )?;
     let mut emulated = Vec::new();
     let mut started = start_sites(&args, &data, &server, &mut emulated).await;
     if let (Ok(()), Some(site)) = (&started, &site) {

@@ -28,7 +28,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{UpArgs, archives::Archives, nfv, pki::Keys, redfish::Redfish, seal};
+use super::{UpArgs, archives::Archives, emco, nfv, pki::Keys, redfish::Redfish, seal};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -47,6 +47,8 @@ pub(crate) struct Server {
     pub(crate) redfish: Redfish,
     /// Where the SOL003 service is mounted.
     pub(crate) nfv: nfv::Mount,
+    /// Where EMCO's REST interface is mounted.
+    pub(crate) emco: emco::Mount,
     /// Where agents on hosts report.
     pub(crate) agents: AgentDesk,
     /// The image store.
@@ -121,12 +123,14 @@ pub(crate) async fn start(
     let join = super::join::router(client, keys, data);
     let redfish = Redfish::default();
     let nfv = nfv::Mount::default();
+    let emco = emco::Mount::default();
     let (images, agent) = super::images::open(&data.join("images"), &api, keys, address)?;
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent).merge(join);
     let router = router.merge(seal::router(api.clone(), store, contexts));
     let files = args.image_archive.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
     let archives = Archives::new(files, &keys.boot_secret);
     let router = router.merge(agents.router()).merge(archives.router()).merge(nfv.router());
+    let router = router.merge(emco.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -138,7 +142,19 @@ pub(crate) async fn start(
             tracing::error!("serving HTTPS: {error}");
         }
     }));
-    Ok(Server { api, address, plain_address, identity, redfish, nfv, agents, images, archives, serving })
+    Ok(Server {
+        api,
+        address,
+        plain_address,
+        identity,
+        redfish,
+        nfv,
+        emco,
+        agents,
+        images,
+        archives,
+        serving,
+    })
 }
 
 /// Listens; `option` is how the user says where.

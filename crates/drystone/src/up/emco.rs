@@ -1,0 +1,346 @@
+//! Composite applications: EMCO's REST interface on the HTTPS port and the plain one, life cycles, and what carries applications to
+//! clusters.
+//!
+//! The ports open before the resources that the service shows are defined: until then it asks for patience.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    response::Response,
+    routing::any,
+};
+use drystone_api::{
+    SYSTEM_NAMESPACE,
+    emco::{EMCO_GROUP, FileReference},
+};
+use drystone_apiserver::ApiServer;
+use drystone_appcontext::{
+    AppContexts, ContextId,
+    contract::{ControllerError, Synchroniser},
+};
+use drystone_emco::{
+    builtin::{
+        GenericActions, InterfaceActions,
+        controllers::{DeclaredIntents, Files as Contents},
+    },
+    charts::RenderedCharts,
+    clusters::{ClusterAccess, LiveRooms},
+    controller::{self, BuiltIn, LifecycleConfig, RegisteredControllers},
+    library::Library,
+    status as emco_status,
+    steps::{StepDependencies, register},
+};
+use drystone_emco_grpc::{Options, Pool};
+use drystone_emco_rest::{
+    EmcoRest, Refusal,
+    door::{Access, Decision, Denied, Door},
+    files::{FileStore, whole},
+    listeners::ListenersConfig,
+    service::Config,
+    status::{StatusKind, StatusList, StatusOutput, StatusQuery, StatusSource},
+};
+use drystone_engine::{
+    action::ActionRegistry,
+    harness::{Caches, ControllerConfig},
+};
+use drystone_identity::{
+    rbac::{Attributes, ResourceAttributes},
+    user::UNAUTHENTICATED,
+};
+use drystone_sealing::SealingKey;
+use drystone_synchroniser::{Settings, Synchronisation};
+use kube::Client;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::charts::ChartArgs;
+use crate::command::Failure;
+
+/// Bytes that a chart or another file of an application may have: as many as EMCO takes.
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// How soon it is tried again to take up what was under way.
+const RESUME_AGAIN: Duration = Duration::from_secs(2);
+
+/// Priority of built-in action controllers that nobody registered with another one: the objects that gac adds get interfaces, too.
+const PRIORITIES: [i64; 2] = [10, 20];
+
+/// Where the service is mounted.
+#[derive(Clone, Default)]
+pub(crate) struct Mount(Arc<OnceLock<EmcoRest>>);
+
+impl Mount {
+    /// Routes to be served beside others.
+    pub(crate) fn router(&self) -> Router {
+        let mut router = Router::new();
+        for path in ["/v2", "/v2/{*rest}"] {
+            let mount = self.clone();
+            router = router.route(
+                path,
+                any(move |request: Request| {
+                    let mount = mount.clone();
+                    async move { mount.answer(request).await }
+                }),
+            );
+        }
+        router
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        if let Some(service) = self.0.get() {
+            return service.answer(request).await;
+        }
+        let mut response = Response::new(Body::from("the service is starting; try again\n"));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+    }
+}
+
+/// Whom the API server knows, and what its access policy allows.
+struct ByApiServer(ApiServer);
+
+impl Door for ByApiServer {
+    fn admit<'a>(&'a self, request: &'a Parts, access: Access<'a>) -> Decision<'a> {
+        Box::pin(async move {
+            let user = self.0.authenticate(request).await.map_err(|_| Denied::Unauthenticated)?;
+            if user.is_in(UNAUTHENTICATED) {
+                return Err(Denied::Unauthenticated);
+            }
+            let resource = ResourceAttributes {
+                group: EMCO_GROUP,
+                resource: access.resource,
+                subresource: access.subresource,
+                namespace: SYSTEM_NAMESPACE,
+                name: access.name,
+                ..ResourceAttributes::default()
+            };
+            let attributes = Attributes::resource(&user, access.verb, resource);
+            if self.0.authorize(&attributes).allowed {
+                Ok(())
+            } else {
+                Err(Denied::Forbidden(attributes.to_string()))
+            }
+        })
+    }
+}
+
+/// Files of applications, as charts and built-in controllers read them.
+struct Shelf(FileStore);
+
+#[async_trait]
+impl Contents for Shelf {
+    async fn content(&self, file: &FileReference) -> Result<Arc<[u8]>, String> {
+        let read = whole(&self.0, file, LARGEST_FILE).await;
+        read.map(Arc::from).map_err(|error| error.to_string())
+    }
+}
+
+/// Where deployments stand, for the REST interface.
+struct Statuses(emco_status::Statuses);
+
+fn told(refusal: &drystone_emco::model::Refusal) -> Refusal {
+    let code = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Refusal::new(code, refusal.message.clone())
+}
+
+#[async_trait]
+impl StatusSource for Statuses {
+    async fn status(&self, path: &str, query: &StatusQuery, base: Value) -> Result<Value, Refusal> {
+        let mut asked = emco_status::StatusQuery::of(match query.kind {
+            StatusKind::Deployed => emco_status::StatusKind::Deployed,
+            StatusKind::Ready => emco_status::StatusKind::Ready,
+            StatusKind::Rsync => emco_status::StatusKind::Rsync,
+            StatusKind::Cluster => emco_status::StatusKind::Cluster,
+        });
+        asked.output = match query.output {
+            StatusOutput::Summary => emco_status::Output::Summary,
+            StatusOutput::All => emco_status::Output::All,
+            StatusOutput::Detail => emco_status::Output::Detail,
+        };
+        asked.list = query.list.map(|list| match list {
+            StatusList::Apps => emco_status::List::Apps,
+            StatusList::Clusters => emco_status::List::Clusters,
+            StatusList::Resources => emco_status::List::Resources,
+        });
+        asked.instance = query.instance.as_deref().and_then(|instance| instance.parse().ok());
+        asked.apps = query.apps.iter().cloned().collect();
+        asked.clusters = query.clusters.iter().filter_map(|cluster| cluster.parse().ok()).collect();
+        asked.resources = query.resources.iter().cloned().collect();
+        let answer = self.0.answer(path, &asked).await.map_err(|refusal| told(&refusal))?;
+        let (Value::Object(mut whole), Value::Object(answer)) = (base, answer) else {
+            return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a status is an object"));
+        };
+        for (member, value) in answer {
+            whole.entry(member).or_insert(value);
+        }
+        Ok(Value::Object(whole))
+    }
+
+    async fn settled(&self, path: &str) -> Result<(), Refusal> {
+        self.0.settled(path).await.map_err(|refusal| told(&refusal))
+    }
+}
+
+/// The synchroniser of this process, while it leads.
+#[derive(Clone, Default)]
+struct Slot(Arc<RwLock<Option<Synchronisation>>>);
+
+impl Slot {
+    fn set(&self, synchronisation: Option<Synchronisation>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = synchronisation;
+    }
+
+    fn get(&self) -> Result<Synchronisation, ControllerError> {
+        let present = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        present.ok_or_else(|| {
+            ControllerError::Unreachable("this Drystone does not lead, or is stopping".to_owned())
+        })
+    }
+}
+
+#[async_trait]
+impl Synchroniser for Slot {
+    async fn install(&self, context: ContextId) -> Result<(), ControllerError> {
+        self.get()?.install(context).await
+    }
+
+    async fn uninstall(&self, context: ContextId) -> Result<(), ControllerError> {
+        self.get()?.uninstall(context).await
+    }
+
+    async fn read(&self, context: ContextId) -> Result<(), ControllerError> {
+        self.get()?.read(context).await
+    }
+
+    async fn update(&self, from: ContextId, to: ContextId) -> Result<(), ControllerError> {
+        self.get()?.update(from, to).await
+    }
+}
+
+/// What composite applications are made of, not yet running.
+#[derive(Clone)]
+pub(crate) struct Applications {
+    config: LifecycleConfig,
+    contexts: AppContexts,
+    access: ClusterAccess,
+    files: FileStore,
+    slot: Slot,
+}
+
+/// What is needed for that.
+pub(crate) struct Ground<'a> {
+    /// A client of the API.
+    pub(crate) client: &'a Client,
+    /// Copies of what it has.
+    pub(crate) caches: &'a Caches,
+    /// AppContexts.
+    pub(crate) contexts: AppContexts,
+    /// Where everything is kept.
+    pub(crate) data: &'a Path,
+    /// By what it is sealed.
+    pub(crate) sealing: &'a SealingKey,
+    /// Drystone's own authority, PEM.
+    pub(crate) authority_pem: String,
+    /// How charts are rendered.
+    pub(crate) charts: &'a ChartArgs,
+}
+
+/// Registers the steps of life cycles, and opens what they need.
+pub(super) fn prepare(actions: &mut ActionRegistry, ground: &Ground<'_>) -> Result<Applications, Failure> {
+    let Ground { client, caches, contexts, data, sealing, authority_pem, charts } = ground;
+    let files = FileStore::open(&data.join("application-files"), sealing)?;
+    let shelf: Arc<dyn Contents> = Arc::new(Shelf(files.clone()));
+    let library = Library::of(caches);
+    let access = ClusterAccess::new((*client).clone(), caches);
+    let values = charts.values()?;
+    let intents = Arc::new(DeclaredIntents::new((*client).clone(), shelf.clone()));
+    let built_in = BTreeMap::from([
+        (
+            GenericActions::NAME.to_owned(),
+            (
+                PRIORITIES[0],
+                BuiltIn::Action(Arc::new(GenericActions::new(contexts.clone(), intents.clone(), values))),
+            ),
+        ),
+        (
+            InterfaceActions::NAME.to_owned(),
+            (PRIORITIES[1], BuiltIn::Action(Arc::new(InterfaceActions::new(contexts.clone(), intents)))),
+        ),
+    ]);
+    let slot = Slot::default();
+    let registry = RegisteredControllers::new(
+        library.clone(),
+        Pool::new(Options::default()),
+        built_in,
+        Arc::new(slot.clone()),
+    );
+    let renderer = charts.renderer(data, sealing)?;
+    let dependencies = StepDependencies {
+        library,
+        contexts: contexts.clone(),
+        controllers: Arc::new(registry.clone()),
+        charts: Arc::new(RenderedCharts::new(renderer, shelf)),
+        rooms: Arc::new(LiveRooms(access.clone())),
+    };
+    register(actions, &dependencies)?;
+    let config = LifecycleConfig {
+        dependencies,
+        access: access.clone(),
+        registry: Some(registry),
+        authority_pem: authority_pem.clone(),
+        controller: ControllerConfig::default(),
+    };
+    Ok(Applications { config, contexts: contexts.clone(), access, files, slot })
+}
+
+impl Applications {
+    /// Starts the REST interface, which ends with the API server. The first one counts.
+    pub(super) fn serve(&self, mount: &Mount, api: &ApiServer, client: &Client, caches: &Caches) {
+        let registry = self.config.registry.iter();
+        let statuses =
+            emco_status::Statuses::new(self.config.dependencies.library.clone(), self.contexts.clone());
+        let config = Config {
+            door: Arc::new(ByApiServer(api.clone())),
+            files: Arc::new(self.files.clone()),
+            status: Some(Arc::new(Statuses(statuses))),
+            built_in: registry.flat_map(RegisteredControllers::built_in_names).map(str::to_owned).collect(),
+        };
+        mount.0.get_or_init(|| EmcoRest::start(client.clone(), caches, config, &api.stopping()));
+    }
+
+    /// Runs the controllers and the synchroniser until `shutdown`.
+    pub(super) async fn run(self, client: Client, caches: &Caches, shutdown: CancellationToken) {
+        let synchronisation =
+            Synchronisation::new(self.contexts.clone(), Arc::new(self.access.clone()), Settings::default());
+        self.slot.set(Some(synchronisation.clone()));
+        let resuming = async {
+            while let Err(error) = synchronisation.resume().await {
+                tracing::warn!("what was under way is not taken up yet: {error}");
+                tokio::time::sleep(RESUME_AGAIN).await;
+            }
+        };
+        let listeners = ListenersConfig {
+            pool: Pool::new(Options::default()),
+            authority_pem: self.config.authority_pem.clone(),
+            identity_pem: None,
+        };
+        tokio::join!(
+            drystone_emco_rest::listeners::run(client.clone(), caches, listeners, shutdown.clone()),
+            controller::run(client, caches, self.config, shutdown.clone()),
+            shutdown.run_until_cancelled(resuming)
+        );
+        self.slot.set(None);
+        synchronisation.stop();
+    }
+}

@@ -1,0 +1,169 @@
+//! Checks that a file is a gzip-compressed tar archive of directories and regular files that stay inside of it, while it comes in.
+
+use std::{
+    io::{self, Read},
+    path::Component,
+};
+
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// Entries of an archive at most.
+const MOST_ENTRIES: usize = 50_000;
+/// Bytes that an archive may unpack to.
+const MOST_BYTES: u64 = 4 << 30;
+/// Chunks that wait for the check.
+const WAITING: usize = 16;
+
+/// An archive that is being checked.
+pub(crate) struct Checking {
+    bytes: Option<mpsc::Sender<Bytes>>,
+    result: JoinHandle<Result<(), String>>,
+}
+
+impl Checking {
+    /// Begins a check.
+    pub(crate) fn begin() -> Self {
+        let (bytes, incoming) = mpsc::channel(WAITING);
+        let result = tokio::task::spawn_blocking(move || {
+            let mut incoming = Incoming { incoming, left: Bytes::new() };
+            let result = check(&mut incoming);
+            if result.is_ok() {
+                // What is behind the archive is let pass, as by other programs.
+                while incoming.incoming.blocking_recv().is_some() {}
+            }
+            result
+        });
+        Self { bytes: Some(bytes), result }
+    }
+
+    /// Bytes of the archive; `false` if it is bad already.
+    pub(crate) async fn write(&self, bytes: Bytes) -> bool {
+        match &self.bytes {
+            Some(sender) => sender.send(bytes).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// What is wrong with it, when all bytes are there.
+    pub(crate) async fn finish(mut self) -> Result<(), String> {
+        self.bytes = None;
+        self.result.await.map_err(|error| error.to_string())?
+    }
+}
+
+/// Bytes as they come in.
+struct Incoming {
+    incoming: mpsc::Receiver<Bytes>,
+    left: Bytes,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.left.is_empty() {
+            match self.incoming.blocking_recv() {
+                Some(bytes) => self.left = bytes,
+                None => return Ok(0),
+            }
+        }
+        let count = self.left.len().min(into.len());
+        let taken = self.left.split_to(count);
+        into.get_mut(..count).unwrap_or_default().copy_from_slice(&taken);
+        Ok(count)
+    }
+}
+
+/// Checks an archive.
+fn check(bytes: impl Read) -> Result<(), String> {
+    let unpacked = GzDecoder::new(bytes).take(MOST_BYTES);
+    let mut archive = tar::Archive::new(unpacked);
+    let wrong = |error: io::Error| format!("it is no gzip-compressed tar archive: {error}");
+    let mut count = 0;
+    for entry in archive.entries().map_err(wrong)? {
+        let entry = entry.map_err(wrong)?;
+        count += 1;
+        if count > MOST_ENTRIES {
+            return Err(format!("it has more than {MOST_ENTRIES} entries"));
+        }
+        let kind = entry.header().entry_type();
+        let path = entry.path().map_err(wrong)?.into_owned();
+        if kind.is_pax_global_extensions() {
+            continue;
+        }
+        if !kind.is_dir() && !kind.is_file() {
+            return Err(format!("{}: only directories and regular files are taken", path.display()));
+        }
+        let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !stays {
+            return Err(format!("{}: a path must stay inside of the archive", path.display()));
+        }
+    }
+    if count == 0 {
+        return Err("it is empty".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An archive of these files.
+    pub(crate) fn archive(files: &[(&str, tar::EntryType)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (path, kind) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(if kind.is_file() { 2 } else { 0 });
+            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_cksum();
+            builder.append(&header, &b"x\n"[..if kind.is_file() { 2 } else { 0 }]).unwrap();
+        }
+        builder.into_inner().unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn good_archives_pass_and_bad_ones_are_told() {
+        use tar::EntryType;
+        let good = archive(&[("a", EntryType::Directory), ("a/Chart.yaml", EntryType::Regular)]);
+        assert_eq!(check(good.as_slice()), Ok(()));
+        for (path, kind, told) in [
+            ("../x", EntryType::Regular, "must stay"),
+            ("/etc/x", EntryType::Regular, "must stay"),
+            ("a/link", EntryType::Symlink, "only directories"),
+            ("a/link", EntryType::Link, "only directories"),
+            ("a/fifo", EntryType::Fifo, "only directories"),
+        ] {
+            let error = check(archive(&[(path, kind)]).as_slice()).unwrap_err();
+            assert!(error.contains(told) && error.contains(path), "{path}: {error}");
+        }
+        assert!(check(&good[..good.len() / 2]).is_err(), "cut short");
+        assert!(check(&b"plain text"[..]).is_err());
+        assert!(check(archive(&[]).as_slice()).unwrap_err().contains("empty"));
+    }
+
+    #[tokio::test]
+    async fn it_is_checked_while_it_comes_in() {
+        let good = archive(&[("a/Chart.yaml", tar::EntryType::Regular)]);
+        let checking = Checking::begin();
+        for piece in good.chunks(7) {
+            assert!(checking.write(Bytes::copy_from_slice(piece)).await);
+        }
+        checking.write(Bytes::from_static(b"rest")).await;
+        assert_eq!(checking.finish().await, Ok(()));
+        let bad = Checking::begin();
+        bad.write(Bytes::from_static(b"no archive at all")).await;
+        assert!(bad.finish().await.is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_archives_are_looked_at(bytes in drystone_hostile::damaged([archive(&[("a/b", tar::EntryType::Regular)])])) {
+            let _ = check(bytes.as_slice());
+        }
+    }
+}

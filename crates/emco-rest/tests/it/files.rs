@@ -1,0 +1,191 @@
+//! Charts, profiles, kubeconfigs, and what generic actions add.
+
+use std::fs;
+
+use drystone_api::{
+    SYSTEM_NAMESPACE,
+    emco::{App, Cluster, object_name},
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use serde_json::{Value, json};
+
+use crate::world::{BASIC, MULTIPART, Part, World, archive, kubeconfig, multipart};
+
+async fn get(world: &World, path: &str, accept: &str) -> crate::world::Answer {
+    world.ask("GET", &format!("/v2/{path}"), &[BASIC, accept], "").await
+}
+
+/// How many files are kept.
+fn kept(world: &World) -> usize {
+    let directories = fs::read_dir(world.directory.path()).unwrap().flatten();
+    directories.map(|directory| fs::read_dir(directory.path()).unwrap().count()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn charts_come_back_as_they_were() {
+    let world = World::start().await;
+    world.group().await;
+    let app = "projects/p1/composite-apps/ca1/v1/apps/a1";
+    let chart = archive("a1");
+    for accept in ["Accept: application/json", "Accept: */*", "X-None: x"] {
+        let answer = get(&world, app, accept).await;
+        assert_eq!(answer.body["metadata"]["name"], "a1", "{accept}");
+        assert!(answer.body.get("spec").is_none(), "digests are not told: {}", answer.text());
+    }
+    assert_eq!(get(&world, app, "Accept: application/octet-stream").await.bytes, chart);
+    let both = get(&world, app, "Accept: multipart/form-data").await;
+    assert!(both.header("content-type").starts_with("multipart/form-data; boundary="));
+    let text = both.text();
+    assert!(text.contains("name=metadata") && text.contains("filename=\"fileContent\""), "{text}");
+    assert!(both.bytes.windows(chart.len()).any(|part| part == chart));
+    assert_eq!(get(&world, app, "Accept: text/html").await.status, 406);
+    // Another description, the same chart.
+    let changed = world.send("PUT", app, &json!({"metadata": {"name": "a1", "description": "d"}})).await;
+    assert_eq!((changed.status.as_u16(), &changed.body["metadata"]["description"]), (201, &json!("d")));
+    assert_eq!(get(&world, app, "Accept: application/octet-stream").await.bytes, chart);
+    let (new, body) = (archive("a1/new"), json!({"metadata": {"name": "a1"}}));
+    let replaced = world.upload("PUT", app, &body, &[("file", Some("f"), new.as_slice())]).await;
+    assert_eq!(replaced.status, 201, "{}", replaced.text());
+    assert_eq!(get(&world, app, "Accept: application/octet-stream").await.bytes, new);
+    let apps: Api<App> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    assert_eq!(apps.get(&object_name(app)).await.unwrap().spec.file.length, new.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_files_are_refused_and_leave_nothing() {
+    let world = World::start().await;
+    world.group().await;
+    let before = kept(&world);
+    let apps = "projects/p1/composite-apps/ca1/v1/apps";
+    let body = json!({"metadata": {"name": "a3"}});
+    let refused = async |files: &[Part<'_>]| {
+        let answer = world.upload("POST", apps, &body, files).await;
+        (answer.status.as_u16(), answer.text())
+    };
+    let good = archive("a3");
+    let (status, text) = refused(&[]).await;
+    assert!(status == 422 && text.starts_with("Unable to process file"), "{text}");
+    let (status, text) = refused(&[("file", Some("f"), b"no archive")]).await;
+    assert!(status == 422 && text.starts_with("Error in file format"), "{text}");
+    assert_eq!(refused(&[("file", Some("f"), &good[..good.len() / 2])]).await.0, 422);
+    assert_eq!(refused(&[("file", Some("f"), &good), ("file", Some("f"), &good)]).await.0, 422);
+    for (headers, bytes, status) in [
+        (vec![BASIC, "Content-Type: multipart/form-data"], multipart(&[]), 422),
+        (vec![BASIC, MULTIPART], b"--XX\r\nrubbish".to_vec(), 422),
+        (vec![BASIC, MULTIPART], b"--XX--\r\n".to_vec(), 400),
+        (vec![BASIC, MULTIPART], multipart(&[("metadata", None, b"{"), ("file", Some("f"), &good)]), 422),
+        (vec![BASIC], body.to_string().into_bytes(), 422),
+        (vec![BASIC, MULTIPART, "Content-Length: 3000000000"], multipart(&[]), 422),
+    ] {
+        let answer = world.ask("POST", &format!("/v2/{apps}"), &headers, bytes).await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.text());
+    }
+    assert_eq!(kept(&world), before, "nothing is left");
+    assert_eq!(world.get(&format!("{apps}/a3")).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubeconfigs_are_secrets() {
+    let world = World::start().await;
+    world.cluster("c1").await;
+    let path = "cluster-providers/p/clusters/c1";
+    let name = object_name(path);
+    let shown = get(&world, path, "Accept: application/json").await;
+    let clusters: Api<Cluster> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let resource = serde_json::to_string(&clusters.get(&name).await.unwrap()).unwrap();
+    for text in [shown.text(), world.get("cluster-providers/p/clusters").await.text(), resource] {
+        assert!(!text.contains("secret-token"), "{text}");
+    }
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let secret = secrets.get(&name).await.unwrap();
+    let owner = &secret.metadata.owner_references.as_ref().unwrap()[0];
+    assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("Cluster", name.as_str()));
+    let file = get(&world, path, "Accept: application/octet-stream").await;
+    assert_eq!(file.text(), kubeconfig("secret-token"));
+    let both = get(&world, path, "Accept: multipart/form-data").await;
+    assert!(both.text().contains("filename=\"kubeconfig\"") && both.text().contains("secret-token"));
+    // A new one replaces it; without one it stays.
+    let body = json!({"metadata": {"name": "c1"}});
+    let (new, put) = (kubeconfig("other-token"), json!({"metadata": {"name": "c1", "description": "d"}}));
+    let replaced = world.upload("PUT", path, &body, &[("file", Some("k"), new.as_bytes())]).await;
+    assert_eq!(replaced.status, 201, "{}", replaced.text());
+    assert_eq!(world.send("PUT", path, &put).await.status, 201);
+    assert_eq!(get(&world, path, "Accept: application/octet-stream").await.text(), new);
+    for (config, told) in [
+        (kubeconfig("t").replace("{token: t}", "{tokenFile: /etc/shadow}"), "file"),
+        (kubeconfig("t").replace("current-context: c", "current-context: x"), "current-context"),
+        ("rubbish".to_owned(), "kubeconfig"),
+    ] {
+        let body = json!({"metadata": {"name": "c2"}});
+        let files: [Part<'_>; 1] = [("file", Some("k"), config.as_bytes())];
+        let answer = world.upload("POST", "cluster-providers/p/clusters", &body, &files).await;
+        assert!(answer.status == 422 && answer.text().contains(told), "{}", answer.text());
+    }
+    let none =
+        world.upload("POST", "cluster-providers/p/clusters", &json!({"metadata": {"name": "c2"}}), &[]).await;
+    assert!(none.status == 400 && none.text().contains("file: a kubeconfig is required"), "{}", none.text());
+    let git = json!({"metadata": {"name": "c2"}, "spec": {"gitOps": {"gitOpsType": "fluxcd"}}});
+    assert_eq!(world.upload("POST", "cluster-providers/p/clusters", &git, &[]).await.status, 201);
+    assert_eq!(world.send("DELETE", path, &Value::Null).await.status, 204);
+    world
+        .eventually("the Secret goes with it", async || {
+            secrets.get_opt(&name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_sync_objects_are_secrets() {
+    let world = World::start().await;
+    world.make("cluster-providers", "p", Value::Null).await;
+    let objects = "cluster-providers/p/cluster-sync-objects";
+    world.make(objects, "s1", json!({"kv": [{"gitType": "github"}, {"gitToken": "t0p"}]})).await;
+    let path = format!("{objects}/s1");
+    let shown = world.get(&path).await;
+    assert_eq!(shown.body["spec"]["kv"], json!([{"gitType": "github"}, {"gitToken": "***"}]));
+    assert_eq!(world.get(&format!("{path}?key=gitToken")).await.body, "***");
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let whole = async || {
+        let secret = secrets.get(&object_name(&path)).await.unwrap();
+        String::from_utf8(secret.data.unwrap()["kv.json"].0.clone()).unwrap()
+    };
+    assert!(whole().await.contains("t0p"));
+    // What was read is sent back, with another value.
+    let body =
+        json!({"metadata": {"name": "s1"}, "spec": {"kv": [{"gitType": "gitlab"}, {"gitToken": "***"}]}});
+    assert_eq!(world.send("PUT", &path, &body).await.status, 201);
+    let now = whole().await;
+    assert!(now.contains("t0p") && now.contains("gitlab"), "{now}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn generic_actions_have_files() {
+    let world = World::start().await;
+    let group = world.group().await;
+    let intents = format!("{group}/generic-k8s-intents");
+    world.make(&intents, "k1", Value::Null).await;
+    let resources = format!("{intents}/k1/resources");
+    let spec = |kind: &str| json!({"app": "a1", "newObject": "true", "resourceGVK": {"apiVersion": "v1", "kind": kind, "name": "x"}});
+    let body = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let none = world.upload("POST", &resources, &body("r1", spec("Service")), &[]).await;
+    assert!(none.status == 400 && none.text().contains("file: is required"), "{}", none.text());
+    let yaml: Part<'_> = ("file", Some("service.yaml"), b"kind: Service\n");
+    assert_eq!(world.upload("POST", &resources, &body("r1", spec("Service")), &[yaml]).await.status, 201);
+    assert_eq!(world.upload("POST", &resources, &body("r2", spec("ConfigMap")), &[]).await.status, 201);
+    assert_eq!(get(&world, &format!("{resources}/r2"), "Accept: application/octet-stream").await.status, 404);
+    let customizations = format!("{resources}/r2/customizations");
+    let custom = json!({"clusterSpecific": "false", "patchType": "merge",
+                        "configMapOptions": {"dataKeyOptions": [{"fileName": "a.txt", "keyName": "k"}]}});
+    let files: [Part<'_>; 2] = [("files", Some("a.txt"), b"one"), ("files", Some("b.txt"), b"two")];
+    let made = world.upload("POST", &customizations, &body("c1", custom), &files).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert!(made.body["spec"].get("files").is_none());
+    let path = format!("{customizations}/c1");
+    assert_eq!(get(&world, &path, "Accept: application/octet-stream").await.status, 406);
+    let both = get(&world, &path, "Accept: multipart/form-data").await.text();
+    assert!(both.contains("filename=\"a.txt\"") && both.contains("\r\n\r\ntwo\r\n"), "{both}");
+    let wrong = json!({"clusterSpecific": "true", "clusterInfo": {"scope": "name"}});
+    let wrong = world.upload("POST", &customizations, &body("c2", wrong), &[]).await;
+    assert!(wrong.text().contains("spec.clusterInfo.clusterProvider"), "{}", wrong.text());
+}

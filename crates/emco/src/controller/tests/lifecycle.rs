@@ -1,0 +1,186 @@
+//! What an operator does with a composite application.
+
+use drystone_api::emco::{
+    ControllerType, DeploymentIntentGroup, LifecycleAction as Action, LifecycleParameters, object_name,
+};
+use drystone_appcontext::{ClusterName, OpStatus, State as Phase};
+use kube::api::DeleteParams;
+use std::time::Duration;
+
+use super::world::{GROUP, World};
+
+async fn clusters_of(world: &World, app: &str) -> Vec<String> {
+    let context = world.contexts.load(world.present().await).await.expect("there");
+    context.apps[app].clusters.keys().map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_life() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.employ("hpa", ControllerType::Placement, 9).await;
+    world.employ("first", ControllerType::Action, 3).await;
+    world.employ("later", ControllerType::Action, 20).await;
+    world.approved().await;
+
+    assert_eq!(world.done(GROUP, Action::Instantiate).await, (202, String::new()));
+    let expected = [
+        "hpa: filter",
+        "first: update first-intent from nothing",
+        "later: update later-intent from nothing",
+        "rsync: install",
+        "first: event Instantiate",
+        "hpa: event Instantiate",
+        "later: event Instantiate",
+    ];
+    assert_eq!(sorted_tail(world.calls(), 4), expected);
+    assert_eq!(world.states().await, ["Approved 0", "Instantiated 1"]);
+    assert_eq!(clusters_of(&world, "a").await, ["p+c1"], "bad1 is left out, then the first by name");
+    let first = world.present().await;
+    let context = world.contexts.load(first).await.expect("there");
+    assert_eq!(context.meta.release, "r1");
+    assert_eq!(
+        (context.apps["b"].dependencies[0].app.as_str(), context.apps["b"].dependencies[0].op_status),
+        ("a", OpStatus::Ready)
+    );
+    let part = context.part("a", &ClusterName::new("p", "c1")).expect("there");
+    let order: Vec<&str> = part.order.iter().map(|name| name.as_str()).collect();
+    assert_eq!(order, ["r1-a+Deployment", "first+ConfigMap", "later+ConfigMap"]);
+
+    world.override_value("colour", "red").await;
+    let name = world.ask(GROUP, Action::Update).await;
+    let updated = world.through(&name).await;
+    assert_eq!((updated.code, updated.revision), (Some(202), Some(2)));
+    let second = world.present().await;
+    assert_ne!(first, second);
+    let context = world.contexts.load(second).await.expect("there");
+    assert!(
+        context.apps["a"]
+            .clusters
+            .values()
+            .next()
+            .expect("one")
+            .resources
+            .values()
+            .any(|it| it.manifest.contains("red"))
+    );
+    assert_eq!(context.sync.status_context, Some(first));
+    assert_eq!(world.group().await.status_context_id, first.to_string());
+    assert!(world.calls().contains(&"first: update first-intent from another".to_owned()));
+
+    let parameters = LifecycleParameters { revision: Some(1), ..LifecycleParameters::default() };
+    let name = world.ask_with(GROUP, Action::Rollback, parameters).await;
+    assert_eq!(world.through(&name).await.revision, Some(3));
+    assert_eq!(world.present().await, first);
+    let calls = world.calls();
+    assert!(
+        calls[0] == "rsync: update" && !calls.iter().any(|call| call.contains("update first")),
+        "{calls:?}"
+    );
+
+    assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
+    let calls = world.calls();
+    let at = |call: &str| {
+        calls.iter().position(|known| known == call).unwrap_or_else(|| panic!("{call}: {calls:?}"))
+    };
+    assert!(
+        at("first: terminate") < at("rsync: uninstall")
+            && at("rsync: uninstall") < at("later: event Terminate")
+    );
+    assert_eq!(
+        world.states().await,
+        [
+            "Approved 0",
+            "Instantiated 1",
+            "Updated 1",
+            "Instantiated 2",
+            "Updated 2",
+            "Instantiated 3",
+            "Terminated 0"
+        ]
+    );
+
+    let groups = world.documents::<DeploymentIntentGroup>();
+    groups.delete(&object_name(GROUP), &DeleteParams::default()).await.expect("deleted");
+    for _ in 0..1_000 {
+        if groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none());
+    for context in [first, second] {
+        assert!(!world.contexts.exists(context).await.expect("answers"));
+    }
+}
+
+/// Events go out side by side.
+fn sorted_tail(mut calls: Vec<String>, from: usize) -> Vec<String> {
+    let tail = from.min(calls.len());
+    calls[tail..].sort();
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_refused_with_its_code_and_changes_nothing() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 409, "not approved");
+    assert_eq!(world.done("projects/p1/nothing", Action::Approve).await.0, 400);
+    assert_eq!(world.done(&format!("{GROUP}-other"), Action::Approve).await.0, 404);
+    assert_eq!(world.done(GROUP, Action::Approve).await.0, 202);
+    let refused = world.done(GROUP, Action::Instantiate).await;
+    assert_eq!(refused, (409, "logical cloud lc is not instantiated".to_owned()));
+    assert_eq!(world.done(super::world::CLOUD, Action::Instantiate).await.0, 202);
+
+    world.intend("nobody").await;
+    let refused = world.done(GROUP, Action::Instantiate).await;
+    assert_eq!(refused.0, 404);
+    assert!(refused.1.starts_with("Controller nobody not found"), "{refused:?}");
+    world.known.lock().expect("not poisoned").insert("nobody".to_owned(), (ControllerType::Action, 1));
+
+    world.override_value("broken", "yes").await;
+    assert_eq!(
+        world.done(GROUP, Action::Instantiate).await,
+        (422, "chart of app a: it does not render".to_owned())
+    );
+    world.override_value("broken", "yes").await;
+
+    world.depend("a", "b").await;
+    let refused = world.done(GROUP, Action::Instantiate).await;
+    assert_eq!(refused.0, 422);
+    assert!(refused.1.contains("a -> b -> a"), "{refused:?}");
+    assert_eq!(world.states().await, ["Approved 0"]);
+    assert_eq!(world.contexts.list().await.expect("answers").len(), 1, "that of the logical cloud");
+    assert_eq!(world.group().await.operation, None, "the group is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_refuses_leaves_no_context() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.employ("strict", ControllerType::Action, 1).await;
+    world.approved().await;
+    *world.refuses.lock().expect("not poisoned") = Some("strict".to_owned());
+    let refused = world.done(GROUP, Action::Instantiate).await;
+    assert_eq!(refused, (500, "controller strict, updating the context: not like that".to_owned()));
+    assert_eq!(world.states().await, ["Approved 0"]);
+    assert_eq!(world.contexts.list().await.expect("answers").len(), 1);
+    assert_eq!(world.calls(), ["strict: update strict-intent from nothing"]);
+    *world.refuses.lock().expect("not poisoned") = None;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202, "and works when it does not");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_on_one_group_follow_each_other() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.approved().await;
+    let first = world.ask(GROUP, Action::Instantiate).await;
+    let second = world.ask(GROUP, Action::Instantiate).await;
+    let mut codes = [world.through(&first).await.code, world.through(&second).await.code];
+    codes.sort_unstable();
+    assert_eq!(codes, [Some(202), Some(409)]);
+    let phase = world.contexts.sync_state(world.present().await).await.expect("there").status;
+    assert_eq!(phase, Some(Phase::Instantiated));
+}

@@ -1,0 +1,128 @@
+//! Status queries.
+
+use drystone_appcontext::{
+    App, AppContext, ClusterName, ContextId, Meta, Part, ResourceName, ResourceStatus, State as Phase,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Output, StatusKind, StatusQuery, Whose, context_of, project};
+use crate::model::{Entry, History, State};
+
+fn whose() -> Whose {
+    let name = |name: &str| name.to_owned();
+    Whose::Group {
+        project: name("p1"),
+        composite_app: name("ca"),
+        version: name("v1"),
+        profile: name("cp"),
+        name: name("dig"),
+    }
+}
+
+fn history() -> History {
+    let entry = |state, context, revision| Entry {
+        state,
+        context: ContextId::new(context),
+        revision,
+        time: Timestamp::UNIX_EPOCH,
+    };
+    History(vec![entry(State::Created, 0, 0), entry(State::Approved, 0, 0), entry(State::Instantiated, 7, 1)])
+}
+
+/// An application on two clusters: a Deployment that is ready on the first only, and a ConfigMap that is pending on the second.
+fn context() -> AppContext {
+    let mut context = AppContext::new(ContextId::new(7).expect("positive"), Meta::default());
+    context.sync.status = Some(Phase::Instantiating);
+    context.app_order = vec!["web".to_owned()];
+    let mut app = App::default();
+    for cluster in ["c1", "c2"] {
+        let mut part = Part::default();
+        let deployment = ResourceName::new("web", "Deployment");
+        part.put(deployment.clone(), "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n");
+        let settings = ResourceName::new("settings", "ConfigMap");
+        part.put(settings.clone(), r#"{"apiVersion": "v1", "kind": "ConfigMap"}"#);
+        let first = cluster == "c1";
+        let resource = part.resources.get_mut(&deployment).expect("there");
+        resource.status = Some(ResourceStatus::Applied);
+        resource.ready = Some(first);
+        let resource = part.resources.get_mut(&settings).expect("there");
+        resource.status = first.then_some(ResourceStatus::Applied);
+        resource.ready = first.then_some(true);
+        app.clusters.insert(ClusterName::new("p", cluster), part);
+    }
+    context.apps.insert("web".to_owned(), app);
+    context
+}
+
+fn ask(members: &[(&str, &str)]) -> Value {
+    let query = StatusQuery::parse(members.iter().copied(), StatusKind::Deployed).expect("fine");
+    project(&whose(), &history(), Some(&context()), None, &query)
+}
+
+#[test]
+fn deployed_in_full() {
+    let told = ask(&[]);
+    assert_eq!(told["name"], "dig");
+    assert_eq!(told["deployedStatus"], "Instantiating");
+    assert_eq!(told["deployedCounts"], json!({"Applied": 3, "Pending": 1}));
+    assert_eq!(told["states"]["statusctxid"], "7");
+    assert_eq!(told["states"]["actions"][2]["instance"], "7");
+    let cluster = &told["apps"][0]["clusters"][0];
+    assert_eq!((&cluster["clusterProvider"], &cluster["connectivity"]), (&json!("p"), &json!("Unknown")));
+    let deployment = cluster["resources"].as_array().expect("a list").iter().find(|it| it["name"] == "web");
+    let expected = json!({
+        "GVK": {"Group": "apps", "Version": "v1", "Kind": "Deployment"}, "name": "web", "deployedStatus": "Applied",
+    });
+    assert_eq!(deployment, Some(&expected));
+}
+
+#[test]
+fn ready_with_filters() {
+    let told = ask(&[("status", "ready"), ("output", "summary")]);
+    assert_eq!(told["readyCounts"], json!({"Ready": 2, "NotReady": 1, "NotPresent": 1}));
+    assert_eq!((&told["readyStatus"], told.get("apps")), (&json!("NotReady"), None));
+    let first = ask(&[("status", "ready"), ("cluster", "p+c1"), ("resource", "web")]);
+    assert_eq!((&first["readyStatus"], &first["readyCounts"]), (&json!("Ready"), &json!({"Ready": 1})));
+    let nobody = ask(&[("app", "other")]);
+    assert_eq!(nobody["apps"], json!([]));
+}
+
+#[test]
+fn older_members() {
+    let told = ask(&[("type", "cluster")]);
+    assert_eq!(told["clusterStatus"]["Ready"], 2);
+    assert_eq!((&told["status"], told.get("deployedStatus")), (&json!("Instantiating"), None));
+    assert_eq!(told["apps"][0]["clusters"][0]["readyStatus"], "Unknown");
+}
+
+#[test]
+fn lists_and_details() {
+    let list = ask(&[("clusters", ""), ("resources", "")]);
+    assert_eq!(list["clustersByApp"][0]["clusters"][1], json!({"clusterProvider": "p", "cluster": "c2"}));
+    assert!(list.get("states").is_none() && list.get("resourcesByApp").is_none());
+    assert_eq!(ask(&[("apps", "")])["apps"], json!(["web"]));
+    let resources = ask(&[("resources", ""), ("cluster", "p+c1")]);
+    assert_eq!(resources["resourcesByApp"][0]["resources"][0]["GVK"]["Kind"], "ConfigMap");
+    let detail = ask(&[("output", "detail")]);
+    let details = detail["apps"][0]["clusters"][0]["resources"].as_array().expect("a list");
+    assert_eq!(details[1]["detail"]["metadata"]["name"], "web");
+}
+
+#[test]
+fn before_anything_is_deployed_there_are_names_and_states() {
+    let query = StatusQuery::of(StatusKind::Deployed);
+    let told = project(&whose(), &History::default(), None, None, &query);
+    assert_eq!(told["states"], json!({"statusctxid": "", "actions": []}));
+    assert!(told.get("deployedStatus").is_none());
+}
+
+#[test]
+fn queries_that_mean_nothing_are_refused() {
+    for wrong in [("status", "x"), ("output", "x"), ("instance", "x"), ("cluster", "x"), ("type", "x")] {
+        let refused = StatusQuery::parse([wrong], StatusKind::Deployed).expect_err("refused");
+        assert!(refused.to_string().starts_with(&format!("Invalid query: {}=x", wrong.0)), "{refused}");
+    }
+    let query = StatusQuery::parse([("instance", "99")], StatusKind::Ready).expect("fine");
+    assert_eq!((context_of(&history(), &query), query.output), (None, Output::All));
+}
