@@ -9,11 +9,10 @@ use axum::{
     body::Body,
     http::{Response, StatusCode},
 };
-use drystone_api::emco::{ClmController, KEY_VALUES_KEY, KUBECONFIG_KEY};
+use drystone_api::emco::{KEY_VALUES_KEY, KUBECONFIG_KEY};
 use serde_json::Value;
 
 use crate::{
-    events::ClusterEvent,
     gate::Footprint,
     kinds::{FileRule, Kind, Shown, parent_of},
     lists::by_key,
@@ -100,7 +99,6 @@ impl EmcoRest {
             secrets::keep(client, &name, hidden, Some((kind, made.as_ref()))).await?;
         }
         self.0.tree.seen(made.as_ref()).await;
-        self.tell(kind, made.path(), ClusterEvent::Created);
         Ok(made)
     }
 
@@ -132,7 +130,6 @@ impl EmcoRest {
             secrets::keep(&self.0.client, &name, hidden, Some((kind, replaced.as_ref()))).await?;
         }
         self.0.tree.seen(replaced.as_ref()).await;
-        self.tell(kind, &path, ClusterEvent::Updated);
         Ok(reply::echo(kind.replaced(), replaced.as_ref()))
     }
 
@@ -163,7 +160,6 @@ impl EmcoRest {
         }
         kind.delete(&self.0.client, entry.document.as_ref()).await?;
         self.0.tree.unseen(entry.document.as_ref()).await;
-        self.tell(kind, path, ClusterEvent::Deleted);
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
@@ -191,31 +187,6 @@ impl EmcoRest {
             return Err(Refusal::conflict(text));
         }
         Ok(())
-    }
-
-    /// Tells controllers of the cluster manager what became of a cluster; they are told again for a while if they do not hear it.
-    fn tell(&self, kind: &dyn Kind, path: &str, event: ClusterEvent) {
-        let (Some(listener), "Cluster") = (&self.0.config.listener, kind.name()) else { return };
-        let Ok(names) = kind.parse(path) else { return };
-        let (provider, cluster) = (names.get("clusterProvider").to_owned(), names.get("cluster").to_owned());
-        for entry in self.0.tree.list("clm-controllers", |_| true) {
-            let Some(controller) = entry.document.as_any().downcast_ref::<ClmController>().cloned() else {
-                continue;
-            };
-            let (listener, provider, cluster) = (listener.clone(), provider.clone(), cluster.clone());
-            tokio::spawn(async move {
-                let name = controller.spec.path.clone();
-                for pause in [1, 5, 30, 120, 0] {
-                    match listener.tell(&controller, &provider, &cluster, event).await {
-                        Ok(()) => return,
-                        Err(why) => {
-                            tracing::warn!(controller = name, provider, cluster, ?event, "not heard: {why}");
-                        }
-                    }
-                    tokio::time::sleep(std::time::Duration::from_secs(pause)).await;
-                }
-            });
-        }
     }
 
     pub(crate) async fn user_kubeconfig(

@@ -13,7 +13,7 @@
 //! | `lifecycle` | what is done with documents becomes `LifecycleOperation`s |
 //! | [`status`] | where deployments stand |
 //! | [`files`], `archive`, `kubeconfig` | charts, profiles and other files; kubeconfigs, which become Secrets |
-//! | [`events`] | who hears of clusters that come and go |
+//! | [`listeners`] | controllers of the cluster manager, who hear of clusters that come and go |
 //! | `openapi` | the description of all that |
 //!
 //! Requests become resources, whose controllers do the work; replies are projections of resources. What was made with `kubectl` counts the
@@ -22,12 +22,12 @@
 mod archive;
 mod documents;
 pub mod door;
-pub mod events;
 pub mod files;
 mod gate;
 mod kinds;
 mod kubeconfig;
 mod lifecycle;
+pub mod listeners;
 mod lists;
 mod multipart;
 mod openapi;

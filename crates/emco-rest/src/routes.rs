@@ -184,7 +184,10 @@ type Action = (LifecycleAction, &'static str, u16, &'static str, bool);
 
 /// What is done with documents of a kind: action, last part of the path, status of success, for people, whether it takes a body.
 fn actions(kind: &str) -> &'static [Action] {
-    use LifecycleAction::*;
+    use LifecycleAction::{
+        ApplyNetworks, Approve, Instantiate, Migrate, Rollback, Stop, StopNetworks, Terminate,
+        TerminateNetworks, Update,
+    };
     match kind {
         "DeploymentIntentGroup" => &[
             (Approve, "approve", 202, "Approve a deployment intent group", false),

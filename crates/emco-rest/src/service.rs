@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     door::{Access, Denied, Door},
-    events::ClusterListener,
     files::Files,
     gate::Gate,
     kinds, openapi,
@@ -42,8 +41,6 @@ pub struct Config {
     pub files: Arc<dyn Files>,
     /// Who knows where deployments stand; without, only what was never deployed has a status.
     pub status: Option<Arc<dyn StatusSource>>,
-    /// Who hears of clusters that come and go.
-    pub listener: Option<Arc<dyn ClusterListener>>,
     /// Names of controllers that are parts of this program: group intents may name them without their being registered.
     pub built_in: HashSet<String>,
 }

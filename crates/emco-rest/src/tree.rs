@@ -197,7 +197,7 @@ impl Tree {
     pub(crate) fn files(&self) -> HashSet<String> {
         self.read(|state| {
             let all = state.documents.values().flatten();
-            let with = all.filter(|entry| entry.kind.files().members().first().is_some());
+            let with = all.filter(|entry| !entry.kind.files().members().is_empty());
             with.flat_map(|entry| entry.document.files()).map(|file| file.sha256).collect()
         })
     }

@@ -1,5 +1,7 @@
 //! Controllers: who shapes an AppContext, carries it to clusters, or hears of clusters.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,7 +94,7 @@ document! {
     /// A controller that hears of clusters that come and go.
     ClmController("ClmController", "clmcontrollers", "clmctl"), ClmControllerSpec, "Controller", "clm-controllers/{controller}",
     [
-        status = "ControllerStatus",
+        status = "ClmControllerStatus",
         printcolumn = r#"{"name":"Host","type":"string","jsonPath":".spec.host"}"#,
         printcolumn = r#"{"name":"Port","type":"integer","jsonPath":".spec.port"}"#,
         printcolumn = r#"{"name":"Connection","type":"string","jsonPath":".status.connection"}"#
@@ -117,4 +119,25 @@ document! {
         #[schemars(length(max = 65_536))]
         pub certificate_authority: Option<String>,
     }
+}
+
+/// What is known of a controller that hears of clusters.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClmControllerStatus {
+    /// Whether it is connected.
+    #[serde(default)]
+    pub connection: ControllerConnection,
+    /// Since when that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Why it is not, or what it answered last when it was told something.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Generation that this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The clusters that it has heard of: by path, uid and generation with a slash between them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub told: BTreeMap<String, String>,
 }

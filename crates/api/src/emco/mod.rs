@@ -28,8 +28,8 @@ pub use composite_app::{
     CompositeProfileSpec, DependencyStatus, Profile, ProfileSpec, Project, ProjectSpec,
 };
 pub use controller::{
-    ClmController, ClmControllerSpec, Controller, ControllerConnection, ControllerSpec, ControllerStatus,
-    ControllerType,
+    ClmController, ClmControllerSpec, ClmControllerStatus, Controller, ControllerConnection, ControllerSpec,
+    ControllerStatus, ControllerType,
 };
 pub use deployment::{
     AppIntent, AppIntentSpec, DeploymentIntentGroup, DeploymentIntentGroupSpec, DeploymentIntentGroupStatus,

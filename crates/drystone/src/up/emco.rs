@@ -45,6 +45,7 @@ use drystone_emco_rest::{
     EmcoRest, Refusal,
     door::{Access, Decision, Denied, Door},
     files::{FileStore, whole},
+    listeners::ListenersConfig,
     service::Config,
     status::{StatusKind, StatusList, StatusOutput, StatusQuery, StatusSource},
 };
@@ -313,7 +314,6 @@ impl Applications {
             door: Arc::new(ByApiServer(api.clone())),
             files: Arc::new(self.files.clone()),
             status: Some(Arc::new(Statuses(statuses))),
-            listener: None,
             built_in: registry.flat_map(RegisteredControllers::built_in_names).map(str::to_owned).collect(),
         };
         mount.0.get_or_init(|| EmcoRest::start(client.clone(), caches, config, &api.stopping()));
@@ -330,7 +330,13 @@ impl Applications {
                 tokio::time::sleep(RESUME_AGAIN).await;
             }
         };
+        let listeners = ListenersConfig {
+            pool: Pool::new(Options::default()),
+            authority_pem: self.config.authority_pem.clone(),
+            identity_pem: None,
+        };
         tokio::join!(
+            drystone_emco_rest::listeners::run(client.clone(), caches, listeners, shutdown.clone()),
             controller::run(client, caches, self.config, shutdown.clone()),
             shutdown.run_until_cancelled(resuming)
         );

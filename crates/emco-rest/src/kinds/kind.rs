@@ -5,7 +5,7 @@ use std::{any::Any, marker::PhantomData, sync::Arc};
 use async_trait::async_trait;
 use drystone_api::{
     SYSTEM_NAMESPACE,
-    emco::{Document, DocumentPath, PathError},
+    emco::{self, Document, DocumentPath, PathError},
 };
 use drystone_engine::harness::{Caches, WatchedObject};
 use http::StatusCode;
@@ -107,10 +107,9 @@ struct Of<K> {
 
 /// All kinds; made once.
 pub(crate) fn all() -> &'static [Box<dyn Kind>] {
-    use drystone_api::emco::*;
     static ALL: std::sync::OnceLock<Vec<Box<dyn Kind>>> = std::sync::OnceLock::new();
     macro_rules! kinds {
-        ($($kind:ident),*) => { vec![$(Box::new(Of::<$kind>::new(stringify!($kind)))),*] };
+        ($($kind:ident),*) => { vec![$(Box::new(Of::<emco::$kind>::new(stringify!($kind)))),*] };
     }
     ALL.get_or_init(|| drystone_api::for_each_emco_document!(kinds))
 }

@@ -90,7 +90,7 @@ impl Behaviour for InterfaceIntent {
             faults.push(format!("spec.ipAddress: {ip:?} is no address"));
         }
         let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
-        if !mac.is_empty() && !(mac.split(':').count() == 6 && mac.split(':').all(is_byte)) {
+        if !mac.is_empty() && (mac.split(':').count() != 6 || !mac.split(':').all(is_byte)) {
             faults.push(format!("spec.macAddress: {mac:?} is no hardware address"));
         }
         faults

@@ -49,6 +49,60 @@ async fn a_document_lives() {
     assert_eq!(world.send("POST", "projects", &body).await.status, 201, "it may come again");
 }
 
+/// Collection, body, status, and what is told.
+const WRONG: [(&str, &str, u16, &str); 15] = [
+    ("projects", "", 400, "Empty body"),
+    ("projects", "{", 422, "EOF"),
+    ("projects", "[]", 422, "object"),
+    ("projects", "{}", 400, "metadata.name: is required"),
+    ("projects", r#"{"metadata": {"name": "a b"}}"#, 400, "metadata.name"),
+    ("projects", r#"{"metadata": {"name": ".."}}"#, 400, "metadata.name"),
+    ("projects", r#"{"metadata": {"name": 5}}"#, 422, "metadata.name: is not a string"),
+    (
+        "projects/p1/composite-apps",
+        r#"{"metadata": {"name": "c"}}"#,
+        400,
+        "spec.compositeAppVersion: is required",
+    ),
+    (
+        "projects/p2/composite-apps",
+        r#"{"metadata": {"name": "c"}, "spec": {"compositeAppVersion": "v"}}"#,
+        409,
+        "Parent resource not found: projects/p2",
+    ),
+    (
+        "controllers",
+        r#"{"metadata": {"name": "c"}, "spec": {"host": "h", "port": 99999}}"#,
+        400,
+        "- spec.port: must be 0 to 65535",
+    ),
+    ("controllers", r#"{"metadata": {"name": "c"}, "spec": {"port": 1}}"#, 400, "- spec.host: is required"),
+    (
+        "controllers",
+        r#"{"metadata": {"name": "c"}, "spec": {"host": "h", "type": "x"}}"#,
+        400,
+        "placement, action",
+    ),
+    (
+        "controllers",
+        r#"{"metadata": {"name": "c"}, "spec": {"host": ["h"]}}"#,
+        422,
+        "spec.host: is a list, not a string",
+    ),
+    (
+        "projects/p1/logical-clouds",
+        r#"{"metadata": {"name": "l"}, "spec": {"level": "1"}}"#,
+        400,
+        "spec.namespace: is required",
+    ),
+    (
+        "projects/p1/logical-clouds",
+        r#"{"metadata": {"name": "l"}, "spec": {"level": "7", "namespace": "n"}}"#,
+        400,
+        "spec.level",
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_told() {
     let world = World::start().await;
@@ -57,63 +111,7 @@ async fn what_is_wrong_is_told() {
         let answer = world.ask("POST", &format!("/v2/{path}"), &[BASIC], body.to_owned()).await;
         (answer.status.as_u16(), answer.text())
     };
-    for (path, body, status, told) in [
-        ("projects", "", 400, "Empty body"),
-        ("projects", "{", 422, "EOF"),
-        ("projects", "[]", 422, "object"),
-        ("projects", "{}", 400, "metadata.name: is required"),
-        ("projects", r#"{"metadata": {"name": "a b"}}"#, 400, "metadata.name"),
-        ("projects", r#"{"metadata": {"name": ".."}}"#, 400, "metadata.name"),
-        ("projects", r#"{"metadata": {"name": 5}}"#, 422, "metadata.name: is not a string"),
-        (
-            "projects/p1/composite-apps",
-            r#"{"metadata": {"name": "c"}}"#,
-            400,
-            "spec.compositeAppVersion: is required",
-        ),
-        (
-            "projects/p2/composite-apps",
-            r#"{"metadata": {"name": "c"}, "spec": {"compositeAppVersion": "v"}}"#,
-            409,
-            "Parent resource not found: projects/p2",
-        ),
-        (
-            "controllers",
-            r#"{"metadata": {"name": "c"}, "spec": {"host": "h", "port": 99999}}"#,
-            400,
-            "- spec.port: must be 0 to 65535",
-        ),
-        (
-            "controllers",
-            r#"{"metadata": {"name": "c"}, "spec": {"port": 1}}"#,
-            400,
-            "- spec.host: is required",
-        ),
-        (
-            "controllers",
-            r#"{"metadata": {"name": "c"}, "spec": {"host": "h", "type": "x"}}"#,
-            400,
-            "placement, action",
-        ),
-        (
-            "controllers",
-            r#"{"metadata": {"name": "c"}, "spec": {"host": ["h"]}}"#,
-            422,
-            "spec.host: is a list, not a string",
-        ),
-        (
-            "projects/p1/logical-clouds",
-            r#"{"metadata": {"name": "l"}, "spec": {"level": "1"}}"#,
-            400,
-            "spec.namespace: is required",
-        ),
-        (
-            "projects/p1/logical-clouds",
-            r#"{"metadata": {"name": "l"}, "spec": {"level": "7", "namespace": "n"}}"#,
-            400,
-            "spec.level",
-        ),
-    ] {
+    for (path, body, status, told) in WRONG {
         let (given, text) = ask(path, body).await;
         assert_eq!(given, status, "{path} {body}: {text}");
         assert!(text.contains(told) && text.ends_with('\n'), "{path} {body}: {text}");
@@ -173,6 +171,11 @@ async fn what_is_needed_must_be_there_and_stays() {
     let (status, text) = post(format!("{group}/intents"), "gi", group_intent("unknown")).await;
     assert!(status == 409 && text.contains("controllers/unknown"), "{text}");
     world.make(&format!("{group}/intents"), "gi", group_intent("gac")).await;
+    nothing_is_taken_away_from_below(&world, app, &group, &intents).await;
+}
+
+/// Deletes everything in the wrong order, and then in the right one.
+async fn nothing_is_taken_away_from_below(world: &World, app: &str, group: &str, intents: &str) {
     for (path, left) in [
         ("projects/p1".to_owned(), "child references first: projects/p1/"),
         (app.to_owned(), "child references first"),
@@ -181,7 +184,7 @@ async fn what_is_needed_must_be_there_and_stays() {
         ("projects/p1/logical-clouds/lc1".to_owned(), "referencing resources first"),
         ("cluster-providers/p/clusters/c1".to_owned(), "app-intents/i1"),
         (format!("{group}/generic-placement-intents/g1"), "child references first"),
-        (group.clone(), "child references first"),
+        (group.to_owned(), "child references first"),
     ] {
         let refused = world.send("DELETE", &path, &Value::Null).await;
         assert_eq!(refused.status, 409, "{path}");
@@ -191,7 +194,7 @@ async fn what_is_needed_must_be_there_and_stays() {
         format!("{intents}/i1"),
         format!("{group}/intents/gi"),
         format!("{group}/generic-placement-intents/g1"),
-        group.clone(),
+        group.to_owned(),
         format!("{app}/composite-profiles/cp1"),
         format!("{app}/apps/a1"),
         "cluster-providers/p/clusters/c1".to_owned(),

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod documents;
+mod emcoctl;
 mod files;
 mod hostile;
 mod lifecycle;
+mod listeners;
 mod lists;
 mod strangers;
 mod world;

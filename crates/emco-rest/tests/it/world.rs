@@ -1,19 +1,14 @@
 //! An API server in memory, the service over it; requests without a socket.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::body::Body;
-use drystone_api::{SYSTEM_NAMESPACE, emco::ClmController};
+use drystone_api::SYSTEM_NAMESPACE;
 use drystone_apiserver::{ApiServer, Config as ServerConfig, Profile};
 use drystone_emco_rest::{
     Config, EmcoRest, Refusal,
     door::{Access, Decision, Denied, Door},
-    events::{ClusterEvent, ClusterListener},
     files::FileStore,
     status::{StatusQuery, StatusSource},
 };
@@ -74,28 +69,6 @@ impl Door for ByApiServer {
     }
 }
 
-/// What controllers of the cluster manager heard.
-#[derive(Default)]
-pub(crate) struct Heard(pub(crate) Mutex<Vec<String>>);
-
-#[async_trait]
-impl ClusterListener for Heard {
-    async fn tell(
-        &self,
-        controller: &ClmController,
-        provider: &str,
-        cluster: &str,
-        event: ClusterEvent,
-    ) -> Result<(), String> {
-        let mut heard = self.0.lock().unwrap();
-        let line = format!("{} {provider} {cluster} {event:?}", controller.spec.path);
-        // The first time it is not heard.
-        let is_first = !heard.iter().any(|other| other.ends_with(&line));
-        heard.push(if is_first { format!("missed {line}") } else { line });
-        if is_first { Err("nobody answers".to_owned()) } else { Ok(()) }
-    }
-}
-
 /// Adds what was asked to what is known already.
 struct Echoing;
 
@@ -117,10 +90,10 @@ impl StatusSource for Echoing {
 pub(crate) struct World {
     pub(crate) emco: EmcoRest,
     pub(crate) client: Client,
-    pub(crate) heard: Arc<Heard>,
+    pub(crate) caches: Caches,
     pub(crate) directory: tempfile::TempDir,
     _server: ApiServer,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Drop for World {
@@ -203,18 +176,16 @@ impl World {
         let stop = CancellationToken::new();
         let directory = tempfile::tempdir().unwrap();
         let files = FileStore::open(directory.path(), &SealingKey::generate().unwrap()).unwrap();
-        let heard = Arc::new(Heard::default());
         let config = Config {
             door: Arc::new(ByApiServer(server.clone())),
             files: Arc::new(files),
             status: Some(Arc::new(Echoing)),
-            listener: Some(heard.clone()),
             built_in: HashSet::from(["gac".to_owned()]),
         };
         let caches = Caches::new(client.clone(), stop.clone());
         let emco = EmcoRest::start(client.clone(), &caches, config, &stop);
         assert!(emco.ready().await);
-        Self { emco, client, heard, directory, _server: server, stop }
+        Self { emco, client, caches, directory, _server: server, stop }
     }
 
     /// Asks; headers are `Name: value`.
