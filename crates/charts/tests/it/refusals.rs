@@ -102,3 +102,20 @@ async fn secrets_are_in_no_message() {
     let error = refusal(request).await;
     assert!(error.contains("override of `a`") && !error.contains("geheim"), "{error}");
 }
+
+#[tokio::test]
+async fn templates_see_nothing_of_this_machine() {
+    let Some(helm) = pack::helm().await else { return };
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  file: {{ .Files.Get \"../../../../../../etc/hostname\" | quote }}\n  own: {{ .Files.Get \"Chart.yaml\" | len | quote }}\n  host: {{ getHostByName \"localhost\" | quote }}\n  lookup: {{ lookup \"v1\" \"Namespace\" \"\" \"\" | toJson | quote }}\n";
+    let request = pack::request("app", pack::files(&[CHART, ("app/templates/a.yaml", template)]));
+    let rendering = pack::renderer(&helm).render(&request).await.unwrap();
+    let text = &rendering.manifests[0].manifest;
+    assert!(
+        text.contains("file: \"\"") && text.contains("host: \"\"") && text.contains("lookup: \"{}\""),
+        "{text}"
+    );
+    let environment =
+        pack::request("app", pack::files(&[CHART, ("app/templates/a.yaml", "a: {{ env \"HOME\" }}")]));
+    let error = pack::renderer(&helm).render(&environment).await.unwrap_err();
+    assert!(error.to_string().contains("function \"env\" not defined"), "{error}");
+}
