@@ -109,6 +109,13 @@ impl Drystone {
         Ok(Client::builder().no_proxy().tls_certs_only([authority]).identity(identity).build()?)
     }
 
+    /// A client that knows kinds and can watch, who may do everything.
+    pub(crate) async fn kube(&self) -> Result<kube::Client, Failure> {
+        let file = kube::config::Kubeconfig::read_from(self.data.join("kubeconfig"))?;
+        let options = kube::config::KubeConfigOptions::default();
+        Ok(kube::Client::try_from(kube::Config::from_custom_kubeconfig(file, &options).await?)?)
+    }
+
     /// A client of a cluster, by the kubeconfig that its users get.
     pub(crate) async fn cluster_client(&self, cluster: &str) -> Result<kube::Client, Failure> {
         let mut command = Command::new(&self.program);
@@ -131,6 +138,11 @@ impl Drystone {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
     }
 
+    /// Processor time that it has used so far.
+    pub(crate) fn processor_time(&self) -> Result<Duration, Failure> {
+        processor_time(self.child.id().ok_or("it has ended")?)
+    }
+
     /// Stops it as a service manager would, and its site.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or("it has ended by itself")?;
@@ -143,6 +155,19 @@ impl Drystone {
     pub(crate) async fn kill(mut self) -> Result<(), Failure> {
         Ok(self.child.kill().await?)
     }
+}
+
+/// Processor time that a process has used so far, of all its threads.
+pub(crate) fn processor_time(pid: u32) -> Result<Duration, Failure> {
+    /// `USER_HZ`, which Linux shows to programs on every machine.
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold anything.
+    let (_, rest) = stat.rsplit_once(')').ok_or("a process without a name")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok());
+    let (user, system) = (ticks(11).ok_or("no utime")?, ticks(12).ok_or("no stime")?);
+    Ok(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
 }
 
 /// An object; `None` if there is none.

@@ -9,6 +9,8 @@ mod clusters;
 mod cni;
 mod drystone;
 mod fabric;
+mod fleet;
+mod hosts;
 mod pods;
 mod report;
 mod sites;
@@ -34,6 +36,8 @@ enum Part {
     Api,
     /// A site from its list of hosts to installed hosts
     Sites,
+    /// A hundred sites of ten servers: enrolled, installed, patched; only if it is asked for
+    Fleet,
     /// A cluster from declaration to ready nodes (needs root)
     Clusters,
     /// Pods from creation to readiness (needs root)
@@ -148,6 +152,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
     if wanted(Part::Sites) {
         sites::measure(&setting, &mut report).await?;
+    }
+    if cli.only.contains(&Part::Fleet) {
+        fleet::measure(&setting, &mut report).await?;
     }
     let missing = why_no_hosts();
     match &missing {

@@ -9,11 +9,12 @@ use std::{
 };
 
 use reqwest::Client;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     Failure, Setting,
-    drystone::{Drystone, get, wait_until},
+    drystone::{Drystone, get},
+    hosts,
     report::{Report, Row},
     statistics::{Sorted, summary},
 };
@@ -27,9 +28,9 @@ pub(crate) async fn measure(setting: &Setting, report: &mut Report) -> Result<()
         "sites: from the list to installed hosts, emulated with real delays divided by 60 (the hardware alone takes {} ms)",
         HARDWARE.as_millis()
     ));
-    let single = repeat(setting, 1, 0).await?;
-    let ten = repeat(setting, 10, 0).await?;
-    let failing = repeat(setting, 10, 2).await?;
+    let single = repeat(setting, report, 1, 0).await?;
+    let ten = repeat(setting, report, 10, 0).await?;
+    let failing = repeat(setting, report, 10, 2).await?;
     for (what, took) in [
         ("site of 1 server", &single),
         ("site of 10 servers", &ten),
@@ -40,7 +41,12 @@ pub(crate) async fn measure(setting: &Setting, report: &mut Report) -> Result<()
     Ok(())
 }
 
-async fn repeat(setting: &Setting, servers: usize, failing: usize) -> Result<Sorted, Failure> {
+async fn repeat(
+    setting: &Setting,
+    report: &Report,
+    servers: usize,
+    failing: usize,
+) -> Result<Sorted, Failure> {
     let mut took = Vec::new();
     for _ in 0..setting.usually(5, 1) {
         let scratch = setting.scratch()?;
@@ -49,7 +55,7 @@ async fn repeat(setting: &Setting, servers: usize, failing: usize) -> Result<Sor
         let file = file.to_str().ok_or("the directory's name is not UTF-8")?;
         let drystone =
             Drystone::start(setting, scratch.path(), &["--backend", "sim", "--site", file]).await?;
-        let measured = install(&drystone, servers, failing).await;
+        let measured = install(&drystone, report, servers, failing).await;
         drystone.stop().await?;
         took.push(measured?);
     }
@@ -75,9 +81,15 @@ fn site_file(servers: usize, failing: usize) -> Result<String, Failure> {
 }
 
 /// Gives the hosts their roles and the site its cluster, and waits until as many hosts are installed as are wanted.
-async fn install(drystone: &Drystone, servers: usize, failing: usize) -> Result<Duration, Failure> {
-    let client: Client = drystone.client()?;
-    let url = format!("{}/apis/drystone.dev/v1alpha1/namespaces/drystone-system/sites/bench", drystone.url);
+async fn install(
+    drystone: &Drystone,
+    report: &Report,
+    servers: usize,
+    failing: usize,
+) -> Result<Duration, Failure> {
+    let (client, watching): (Client, _) = (drystone.client()?, drystone.kube().await?);
+    let url =
+        format!("{}/apis/drystone.dev/v1alpha1/namespaces/{}/sites/bench", drystone.url, hosts::NAMESPACE);
     let site = get(&client, &url).await?.ok_or("the site is not declared")?;
     let mut list = site["spec"]["bmcs"].clone();
     let all = list.as_array_mut().ok_or("the site has no list")?;
@@ -90,23 +102,37 @@ async fn install(drystone: &Drystone, servers: usize, failing: usize) -> Result<
         };
         host["role"] = role.into();
     }
-    let began = Instant::now();
+    let (began, used) = (Instant::now(), drystone.processor_time()?);
     let patch = json!({"spec": {"bmcs": list, "cluster": {"namespace": "default"}}});
     let request = client.patch(&url).header("content-type", "application/merge-patch+json");
     request.body(patch.to_string()).send().await?.error_for_status()?;
-    wait_until("the installation", async || {
-        let hosts =
-            format!("{}/apis/metal3.io/v1alpha1/namespaces/drystone-system/baremetalhosts", drystone.url);
-        let hosts = get(&client, &hosts).await?.ok_or("no list of hosts")?;
-        let installed =
-            hosts["items"].as_array().into_iter().flatten().filter(|host| is_installed(host)).count();
-        Ok((installed >= servers).then_some(()))
+    let timeline = hosts::follow(&watching, began, "the installation", |known| {
+        known.values().filter(|status| status.is_installed()).count() >= servers
     })
     .await?;
-    Ok(began.elapsed())
+    let took = began.elapsed();
+    let busy = drystone.processor_time()?.saturating_sub(used);
+    report.say(&format!(
+        "{servers} servers in {:.2} s; drystone up computed for {:.2} s",
+        took.as_secs_f64(),
+        busy.as_secs_f64()
+    ));
+    timeline.say(report);
+    steps(&client, drystone, report).await?;
+    Ok(took)
 }
 
-fn is_installed(host: &Value) -> bool {
-    host.pointer("/status/provisioning/state").is_some_and(|state| state == "provisioned")
-        && host.pointer("/status/poweredOn") == Some(&Value::Bool(true))
+/// Says which steps the site's cluster was made in, and when they began and ended.
+async fn steps(client: &Client, drystone: &Drystone, report: &Report) -> Result<(), Failure> {
+    let url = format!("{}/apis/drystone.dev/v1alpha1/namespaces/default/operations", drystone.url);
+    let list = get(client, &url).await?.unwrap_or_default();
+    for operation in list["items"].as_array().into_iter().flatten() {
+        let created = operation.pointer("/metadata/creationTimestamp");
+        let (started, ended) = (&operation["status"]["startedAt"], &operation["status"]["finishedAt"]);
+        report.say(&format!("  {}: {created:?} {started} {ended}", operation["spec"]["title"]));
+        for step in operation["status"]["steps"].as_array().into_iter().flatten() {
+            report.say(&format!("    {} {} {}", step["id"], step["startedAt"], step["finishedAt"]));
+        }
+    }
+    Ok(())
 }

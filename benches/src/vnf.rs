@@ -6,6 +6,7 @@
 mod client;
 mod driver;
 mod flood;
+mod installation;
 mod peers;
 mod real;
 
@@ -43,6 +44,9 @@ pub(crate) struct Options {
     /// Also measure against a real Keystone and Heat
     #[arg(long)]
     real: bool,
+    /// Also install Kubernetes on three control planes and so many workers: machines that are namespaces (root)
+    #[arg(long, value_name = "WORKERS", num_args = 0..=1, default_missing_value = "10")]
+    installation: Option<usize>,
     /// Leave Tacker out
     #[arg(long)]
     alone: bool,
@@ -98,6 +102,9 @@ pub(crate) async fn measure(
     }
     drystone.stop().await?;
     measured?;
+    if let Some(workers) = options.installation {
+        installation::measure(setting, workers, report).await?;
+    }
     report.print();
     Ok(())
 }

@@ -159,8 +159,12 @@ impl Manager {
             Operation::Heal => ("heal", json!({"vnfcInstanceId": [self.component(instance).await?]})),
             Operation::Terminate => ("terminate", json!({"terminationType": "FORCEFUL"})),
         };
-        let path = format!("/vnflcm/v2/vnf_instances/{instance}/{task}");
-        let (began, answer) = self.begin(&path, &body).await?;
+        self.follow(&format!("/vnflcm/v2/vnf_instances/{instance}/{task}"), &body).await
+    }
+
+    /// Asks for an operation; how long it took until it was seen to be done.
+    pub(super) async fn follow(&self, task: &str, body: &Value) -> Result<Duration, Failure> {
+        let (began, answer) = self.begin(task, body).await?;
         let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
         let occurrence = location.and_then(|location| location.rsplit('/').next());
         let occurrence = occurrence.ok_or("no Location of an operation occurrence")?;
@@ -170,7 +174,7 @@ impl Manager {
             match shown["operationState"].as_str() {
                 Some("COMPLETED") => return Ok(began.elapsed()),
                 Some("STARTING" | "PROCESSING") if began.elapsed() < PATIENCE => {}
-                _ => return Err(format!("{}: {operation} of {instance}: {shown}", self.name).into()),
+                _ => return Err(format!("{}: {task}: {shown}", self.name).into()),
             }
             tokio::time::sleep(SHORTEST_PAUSE.max(began.elapsed() / PART)).await;
         }

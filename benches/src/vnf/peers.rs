@@ -144,7 +144,8 @@ fn site_packages(environment: &Path) -> Result<Option<PathBuf>, Failure> {
     Ok(None)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+/// Copies a folder.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

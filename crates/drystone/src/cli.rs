@@ -124,7 +124,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Command::Compose(args) => personality::block_on(command::compose::run(args)),
         Command::JoinToken(args) => personality::block_on(command::join_token::run(args)),
         Command::Site(args) => personality::block_on(command::site::run(args)),
-        Command::Vnf(args) => command::vnf::run(&args),
+        Command::Vnf(args) => personality::block_on(command::vnf::run(args)),
         Command::App(args) => personality::block_on(command::app::run(args)),
         Command::Secrets(args) => personality::block_on(command::secrets::run(args)),
         Command::Kubeconfig(args) => personality::block_on(command::kubeconfig::run(args)),

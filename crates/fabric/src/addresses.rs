@@ -75,6 +75,28 @@ impl AddressDaemon {
         .await
     }
 
+    /// The same, one block for each of several holders, in one write: all get theirs, or none. The blocks are in the order of the holders.
+    ///
+    /// # Errors
+    /// [`AddressError`].
+    pub async fn lease_each(
+        &self,
+        namespace: &str,
+        pool: &str,
+        holders: &[String],
+    ) -> Result<Vec<Vec<IpNet>>, AddressError> {
+        self.change(namespace, pool, |object| {
+            let (mut status, mut all) = (object.status.clone().unwrap_or_default(), Vec::new());
+            for holder in holders {
+                let (leased, blocks) = lease(&object.spec, &status, holder, 1)?;
+                status = leased;
+                all.push(blocks);
+            }
+            Ok((status, all))
+        })
+        .await
+    }
+
     /// Gives back everything that `holder` has. A pool that is gone has nothing to give back.
     ///
     /// # Errors
@@ -83,12 +105,12 @@ impl AddressDaemon {
         let released = self
             .change(namespace, pool, |object| {
                 let status = object.status.clone().unwrap_or_default();
-                Ok((release(&object.spec, &status, holder), Vec::new()))
+                Ok((release(&object.spec, &status, holder), ()))
             })
             .await;
         match released {
             Err(AddressError::NoPool { .. }) => Ok(()),
-            other => other.map(drop),
+            other => other,
         }
     }
 
@@ -98,18 +120,17 @@ impl AddressDaemon {
     /// [`AddressError`].
     pub async fn refresh(&self, namespace: &str, pool: &str) -> Result<(), AddressError> {
         self.change(namespace, pool, |object| {
-            Ok((with_totals(&object.spec, object.status.clone().unwrap_or_default()), Vec::new()))
+            Ok((with_totals(&object.spec, object.status.clone().unwrap_or_default()), ()))
         })
         .await
-        .map(drop)
     }
 
-    async fn change(
+    async fn change<T>(
         &self,
         namespace: &str,
         pool: &str,
-        change: impl Fn(&AddressPool) -> Result<(AddressPoolStatus, Vec<IpNet>), LeaseError>,
-    ) -> Result<Vec<IpNet>, AddressError> {
+        change: impl Fn(&AddressPool) -> Result<(AddressPoolStatus, T), LeaseError>,
+    ) -> Result<T, AddressError> {
         let api: Api<AddressPool> = Api::namespaced(self.client.clone(), namespace);
         let failed =
             |source: kube::Error| AddressError::Api { pool: pool.to_owned(), source: Box::new(source) };

@@ -9,9 +9,11 @@
 //! |---|---|
 //! | `server` | the port, and requests |
 //! | `cluster` | what a cluster keeps, and its faults |
+//! | `discovery` | which kinds there are, for clients that ask |
 //! | `object` | objects, and what controllers would make of them |
 
 mod cluster;
+mod discovery;
 mod object;
 mod server;
 

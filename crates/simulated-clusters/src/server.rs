@@ -25,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     cluster::{Cluster, Fault, Happening},
+    discovery,
     object::Template,
 };
 
@@ -120,24 +121,29 @@ struct Aim {
     namespace: String,
     name: String,
     sub: String,
+    /// Whether it asks for kinds.
+    is_question: bool,
 }
 
 fn aim(path: &str) -> Option<(usize, Aim)> {
     let mut parts = path.trim_start_matches('/').split('/');
     let index = parts.next()?.strip_prefix('c')?.parse().ok()?;
-    let group = match parts.next()? {
-        "api" => parts.next()?.to_owned(),
-        "apis" => format!("{}/{}", parts.next()?, parts.next()?),
+    let rest: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    let (group, rest) = match rest.as_slice() {
+        [one @ ("api" | "apis")] => ((*one).to_owned(), &[][..]),
+        ["api", version, rest @ ..] => ((*version).to_owned(), rest),
+        ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
         _ => return None,
     };
-    let rest: Vec<&str> = parts.collect();
-    let (namespace, rest) = match rest.as_slice() {
+    let (namespace, rest) = match rest {
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
         rest => ("", rest),
     };
     let of = |index: usize| rest.get(index).copied().unwrap_or_default();
-    let resource = if rest.is_empty() { group } else { format!("{group}/{}", of(0)) };
-    Some((index, Aim { resource, namespace: namespace.into(), name: of(1).into(), sub: of(2).into() }))
+    let is_question = rest.is_empty();
+    let resource = if is_question { group } else { format!("{group}/{}", of(0)) };
+    let (namespace, name, sub) = (namespace.into(), of(1).into(), of(2).into());
+    Some((index, Aim { resource, namespace, name, sub, is_question }))
 }
 
 fn whole(body: impl Into<Bytes>) -> Body {
@@ -191,9 +197,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let method = request.method().clone();
     let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
     Ok(match method {
-        Method::GET if aim.resource.matches('/').count() < 2 && !aim.resource.starts_with("v1/") => {
-            kinds(&cluster, &aim)
-        }
+        Method::GET if aim.is_question => match discovery::answer(&cluster, &aim.resource) {
+            Some(answer) => reply(StatusCode::OK, &answer),
+            None => not_found(&aim.resource),
+        },
         Method::GET if aim.name.is_empty() => list(&cluster, &aim, &query, only_metadata),
         Method::GET => {
             cluster.counters.reads.fetch_add(1, Ordering::Relaxed);
@@ -236,30 +243,6 @@ async fn faulty(cluster: &Cluster, method: &Method, aim: &Aim) -> Result<Option<
         }
         Fault::None | Fault::Stumbles(_) => None,
     })
-}
-
-/// The kinds that definitions bring.
-fn kinds(cluster: &Cluster, aim: &Aim) -> Response<Body> {
-    let (definitions, _) = cluster.list("apiextensions.k8s.io/v1/customresourcedefinitions", false);
-    let mut resources = Vec::new();
-    for definition in definitions {
-        let spec = definition.template.field("spec");
-        let group = spec["group"].as_str().unwrap_or_default();
-        let versions = spec["versions"].as_array().into_iter().flatten();
-        if versions.into_iter().any(|version| {
-            format!("{group}/{}", version["name"].as_str().unwrap_or_default()) == aim.resource
-        }) {
-            resources.push(json!({"name": spec["names"]["plural"], "kind": spec["names"]["kind"],
-                "namespaced": spec["scope"] == "Namespaced", "verbs": ["get", "list", "watch", "patch", "delete"]}));
-        }
-    }
-    if resources.is_empty() {
-        return not_found(&aim.resource);
-    }
-    reply(
-        StatusCode::OK,
-        &json!({"kind": "APIResourceList", "groupVersion": aim.resource, "resources": resources}),
-    )
 }
 
 fn list(cluster: &Cluster, aim: &Aim, query: &str, only_metadata: bool) -> Response<Body> {

@@ -106,15 +106,23 @@ listening() { grep -qE '^ *[0-9]+: [0-9A-F]+:0801 [0-9A-F]+:0000 0A ' /proc/net/
 program=$(command -v ganesha.nfsd)
 # Without a port mapper the server does not start.
 mapped() { grep -qE '^ *[0-9]+: [0-9A-F]+:006F [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; }
-if ! mapped && ! systemctl start rpcbind.socket rpcbind.service >/dev/null 2>&1; then
-  mkdir -p /run/rpcbind
-  rpcbind >&2
+if ! mapped; then
+  # At the next boot, too. Its socket comes with it; it may be up a moment before it listens.
+  systemctl enable rpcbind.service >/dev/null 2>&1 || :
+  if systemctl start rpcbind.service >/dev/null 2>&1; then
+    i=0
+    while ! mapped && [ "$i" -lt 100 ]; do i=$((i + 1)); sleep 0.1; done
+  fi
+  if ! mapped; then
+    mkdir -p /run/rpcbind
+    rpcbind >&2
+  fi
 fi
 if systemctl daemon-reload >/dev/null 2>&1; then
   systemctl disable --now nfs-ganesha.service >/dev/null 2>&1 || :
   unit=/etc/systemd/system/drystone-nfs.service
   {
-    printf '[Unit]\nDescription=NFS server (NFS-Ganesha)\nAfter=network.target\n'
+    printf '[Unit]\nDescription=NFS server (NFS-Ganesha)\nAfter=network.target rpcbind.service\nWants=rpcbind.service\n'
     printf 'RequiresMountsFor=%s\n' "$mounts"
     printf '[Service]\n'
     for mount in $mounts; do printf 'ExecStartPre=%s -q %s\n' "$(command -v mountpoint)" "$mount"; done

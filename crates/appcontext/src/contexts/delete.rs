@@ -1,7 +1,9 @@
 //! Deleting contexts, and what was left half done.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use drystone_store::{Compare, KeyRange, Operation, RangeRequest};
+use drystone_store::{Compare, KeyRange, Operation, RangeRequest, Revision};
 
 use super::{AppContextError, AppContexts, OWN, edit_key, put, remove, unchanged, unfinished_key};
 use crate::{codec, names::ContextId};
@@ -56,13 +58,50 @@ impl AppContexts {
     /// # Errors
     /// [`AppContextError::Store`] if the store fails.
     pub async fn unfinished(&self) -> Result<Vec<ContextId>, AppContextError> {
+        Ok(self.claims().await?.into_keys().collect())
+    }
+
+    /// When it was begun, of each.
+    async fn claims(&self) -> Result<BTreeMap<ContextId, Revision>, AppContextError> {
         let below = Bytes::from(format!("{OWN}unfinished/"));
         let request = RangeRequest { keys_only: true, ..RangeRequest::new(KeyRange::prefix(below.clone())) };
         let found = self.store.range(request).await?;
-        let ids = found
-            .kvs
-            .iter()
-            .filter_map(|pair| std::str::from_utf8(pair.key.strip_prefix(&below[..])?).ok()?.parse().ok());
-        Ok(ids.collect())
+        let claims = found.kvs.iter().filter_map(|pair| {
+            let id = std::str::from_utf8(pair.key.strip_prefix(&below[..])?).ok()?.parse().ok()?;
+            Some((id, pair.mod_revision))
+        });
+        Ok(claims.collect())
+    }
+
+    /// Removes what is left of contexts whose making or deletion had begun when this was called last, and has not ended since; `seen` is what
+    /// this remembers from one time to the next. Returns which ones. To be called seldom: a context that is really still being made has to
+    /// be made again by who makes it.
+    ///
+    /// # Errors
+    /// [`AppContextError::Store`] if the store fails.
+    pub async fn remove_remains(
+        &self,
+        seen: &mut BTreeMap<ContextId, Revision>,
+    ) -> Result<Vec<ContextId>, AppContextError> {
+        let claims = self.claims().await?;
+        let stale = claims.iter().filter(|(id, begun)| seen.get(id) == Some(begun)).map(|(id, _)| *id);
+        let stale: Vec<ContextId> = stale.collect();
+        *seen = claims;
+        let mut removed = Vec::new();
+        for id in stale {
+            let begun = seen.remove(&id).unwrap_or(0);
+            // Still as it was: otherwise somebody has begun anew.
+            let took = put(unfinished_key(id), "being removed");
+            let taken = self.txn(vec![unchanged(unfinished_key(id), begun)], vec![took]).await?;
+            if !taken.succeeded {
+                continue;
+            }
+            let claim = unchanged(unfinished_key(id), taken.revision);
+            if self.sweep(&codec::prefix(id), &claim).await? {
+                self.txn(vec![claim], vec![remove(unfinished_key(id))]).await?;
+                removed.push(id);
+            }
+        }
+        Ok(removed)
     }
 }

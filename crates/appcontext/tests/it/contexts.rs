@@ -17,6 +17,7 @@ use crate::{
 
 on_every_store! {
     what_was_made_is_there_until_it_is_deleted,
+    remains_go_if_nobody_comes_back,
     a_half_written_context_is_not_seen_and_completed,
     statuses_do_not_bring_a_context_back,
     the_state_of_the_synchroniser_is_changed_as_a_whole,
@@ -85,6 +86,29 @@ async fn a_half_written_context_is_not_seen_and_completed(store: Arc<dyn Store>)
         assert_eq!(keys(&store).await, Vec::<String>::new());
     }
     assert!(completed > 8, "{completed}");
+}
+
+async fn remains_go_if_nobody_comes_back(store: Arc<dyn Store>) {
+    let contexts = AppContexts::new(Arc::clone(&store));
+    contexts.create(&context(id(9), 1, 1, 10)).await.unwrap();
+    let half = |number: u64| {
+        let dying = Counting::over(Arc::clone(&store));
+        dying.writes_left.store(3, Ordering::Relaxed);
+        async move { AppContexts::new(dying as _).create(&context(id(number), 4, 300, 10)).await.unwrap_err() }
+    };
+    half(7).await;
+    half(8).await;
+    let mut seen = std::collections::BTreeMap::new();
+    assert!(contexts.remove_remains(&mut seen).await.unwrap().is_empty(), "it may be going on");
+    // Somebody comes back for one of them, and is not done yet either.
+    half(8).await;
+    assert_eq!(contexts.remove_remains(&mut seen).await.unwrap(), [id(7)]);
+    assert_eq!(contexts.unfinished().await.unwrap(), [id(8)]);
+    let left = keys(&store).await;
+    assert!(!left.iter().any(|key| key.starts_with("/context/7/")), "{left:?}");
+    assert_eq!(contexts.remove_remains(&mut seen).await.unwrap(), [id(8)]);
+    contexts.delete(id(9)).await.unwrap();
+    assert_eq!(keys(&store).await, Vec::<String>::new());
 }
 
 async fn statuses_do_not_bring_a_context_back(store: Arc<dyn Store>) {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod charts;
+mod measure;
 mod overrides;
 mod pack;
 mod refusals;

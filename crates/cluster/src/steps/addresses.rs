@@ -88,8 +88,12 @@ impl Action for LeaseAddresses {
                 let blocks = self.lease(&pool.name_any(), &names.api_holder()).await?;
                 output.api = blocks.first().map(IpNet::addr);
             }
-            for host in &parameters.hosts {
-                let blocks = self.lease(&pool.name_any(), &names.host_holder(host)).await?;
+            let holders: Vec<String> = parameters.hosts.iter().map(|host| names.host_holder(host)).collect();
+            let leased = self.0.addresses.lease_each(SYSTEM_NAMESPACE, &pool.name_any(), &holders).await;
+            let leased = leased.map_err(|error| {
+                StepError::transient(format!("leasing from pool {}: {error}", pool.name_any()))
+            })?;
+            for (host, blocks) in parameters.hosts.iter().zip(leased) {
                 let Some(block) = blocks.first() else { continue };
                 let prefix = pool.spec.interface_prefix_length.unwrap_or(block.prefix_len());
                 let address = IpNet::new(block.addr(), prefix).map_err(|_| {

@@ -28,6 +28,23 @@ pub trait Addresses: Send + Sync + 'static {
     /// Leases `count` blocks of a pool; the same ones when asked again.
     fn lease<'a>(&'a self, namespace: &'a str, pool: &'a str, holder: &'a str, count: usize) -> Leased<'a>;
 
+    /// Leases a block of a pool for each of these holders; the same ones when asked again. The blocks are in the order of the holders. Who can
+    /// do that in one write is to do so.
+    fn lease_each<'a>(
+        &'a self,
+        namespace: &'a str,
+        pool: &'a str,
+        holders: &'a [String],
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<Vec<IpNet>>, AddressError>> + Send + 'a>> {
+        Box::pin(async move {
+            let mut all = Vec::with_capacity(holders.len());
+            for holder in holders {
+                all.push(self.lease(namespace, pool, holder, 1).await?);
+            }
+            Ok(all)
+        })
+    }
+
     /// Gives back all that `holder` has of a pool. Returns no blocks.
     fn release<'a>(&'a self, namespace: &'a str, pool: &'a str, holder: &'a str) -> Leased<'a>;
 }

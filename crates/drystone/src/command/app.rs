@@ -37,6 +37,8 @@ enum Command {
     Get(What),
     /// Undo and remove what files declare, the last first
     Delete(What),
+    /// Say where the applications of a deployment intent group would go, and why, without doing anything
+    Plan(super::app_plan::PlanArgs),
     /// Print files as they are with the values, without doing anything
     Render(Files),
 }
@@ -78,6 +80,7 @@ pub(crate) async fn run(args: AppArgs) -> Result<(), Failure> {
         Command::Update(what) => (Action::Update, what),
         Command::Get(what) => (Action::Get, what),
         Command::Delete(what) => (Action::Delete, what),
+        Command::Plan(args) => return super::app_plan::run(args).await,
         Command::Render(files) => {
             for file in &files.files {
                 print!("{}", text(file, files.values.as_deref())?);

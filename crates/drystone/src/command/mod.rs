@@ -1,6 +1,7 @@
 //! What the command line adds to `kubectl`.
 
 pub(crate) mod app;
+mod app_plan;
 pub(crate) mod compose;
 pub(crate) mod destroy;
 pub(crate) mod explain;

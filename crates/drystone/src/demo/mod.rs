@@ -1,13 +1,15 @@
 //! `drystone demo`: the main job, driven as a user would: with the program itself and stock
-//! `kubectl`.
+//! `kubectl`; `drystone demo vnf`: a Kubernetes cluster that is a VNF, over the SOL003 service; `drystone demo app`: a composite
+//! application over two clusters, over EMCO's REST service.
 
 mod phases;
 mod report;
+mod sol003;
 mod stage;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::command::Failure;
 use report::Report;
@@ -16,6 +18,9 @@ use stage::Stage;
 /// Arguments.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
+    /// What is shown
+    #[arg(value_enum, default_value = "rack")]
+    play: Play,
     /// Leave everything running at the end
     #[arg(long)]
     keep: bool,
@@ -33,11 +38,36 @@ pub(crate) struct DemoArgs {
     simulate: bool,
 }
 
+/// What can be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Play {
+    /// From powered-off racks to running pods
+    Rack,
+    /// A Kubernetes cluster with persistent storage as a VNF, healed without loss
+    Vnf,
+    /// A composite application over two clusters, with an update and a roll-back
+    App,
+}
+
+impl Play {
+    /// The example site on which it plays.
+    fn site(self) -> &'static str {
+        match self {
+            Self::Rack | Self::App => "sites/rack.yaml",
+            Self::Vnf => "sites/cloud.yaml",
+        }
+    }
+}
+
 /// Runs all phases; what was started is stopped even when a phase fails.
 pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let mut report = Report::start();
     let mut stage = Stage::prepare(&args)?;
-    let outcome = phases::all(&mut stage, &mut report).await;
+    let outcome = match args.play {
+        Play::Rack => phases::all(&mut stage, &mut report).await,
+        Play::Vnf => phases::vnf::all(&mut stage, &mut report).await,
+        Play::App => phases::applications(&mut stage, &mut report).await,
+    };
     if args.keep && outcome.is_ok() {
         report.print();
         println!("\n{}", stage.how_to_go_on());

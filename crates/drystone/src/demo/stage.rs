@@ -34,6 +34,8 @@ pub(super) struct Stage {
     pub(super) examples: PathBuf,
     /// Why hosts are simulated, if they are.
     pub(super) simulated: Option<String>,
+    /// The site that Drystone is started with.
+    site: PathBuf,
     images: PathBuf,
     data: PathBuf,
     temporary: bool,
@@ -51,7 +53,8 @@ impl Stage {
         let data = data.canonicalize()?;
         let simulated = why_simulated(args);
         let (examples, images) = (args.examples.clone(), args.images.clone());
-        Ok(Self { examples, simulated, images, data, temporary, drystone: None })
+        let site = examples.join(args.play.site());
+        Ok(Self { examples, simulated, site, images, data, temporary, drystone: None })
     }
 
     /// A file in the data directory.
@@ -59,13 +62,13 @@ impl Stage {
         self.data.join(name)
     }
 
-    /// Starts Drystone with the example site and waits until it says that it is ready.
-    pub(super) async fn start(&mut self) -> Result<String, Failure> {
+    /// Starts Drystone with the example site and waits until it says that it is ready. `more` are further arguments.
+    pub(super) async fn start(&mut self, more: &[&str]) -> Result<String, Failure> {
         let program = std::env::current_exe()?;
         let log = std::fs::File::create(self.data("drystone.log"))?;
         let mut command = Command::new(program);
         command.arg("up").arg("--data").arg(&self.data).args(["--listen", "127.0.0.1:0"]);
-        command.arg("--site").arg(self.examples.join("sites/rack.yaml"));
+        command.arg("--site").arg(&self.site).args(more);
         if self.simulated.is_some() {
             command.args(["--backend", "sim"]);
         } else {
@@ -211,7 +214,7 @@ impl Stage {
                 }
             }
         }
-        left.extend(crate::up::sites::leftovers(&self.examples.join("sites/rack.yaml"), &self.data));
+        left.extend(crate::up::sites::leftovers(&self.site, &self.data));
         if self.temporary
             && let Err(error) = std::fs::remove_dir_all(&self.data)
         {

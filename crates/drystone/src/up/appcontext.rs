@@ -1,7 +1,7 @@
 //! AppContexts: where they are kept, and etcd's protocol over them for foreign controllers.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,11 +23,7 @@ use drystone_identity::{
     authn::{Authenticator as _, Credential, PasswordHash, Passwords},
 };
 use drystone_sealing::{SealedStore, SealingKey, store::open_embedded};
-use drystone_store::{
-    Store,
-    embedded::Options,
-    etcd::{EtcdOptions, EtcdStore},
-};
+use drystone_store::{Store, embedded::Options, etcd::EtcdStore};
 use jiff::Timestamp;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +33,9 @@ use crate::command::Failure;
 
 /// For how long a token is good after it was used last; clients get another one by themselves.
 const TOKEN_LIFE: Duration = Duration::from_secs(300);
+
+/// For how long a half-written context may wait for who completes it, at least.
+const REMAINS: Duration = Duration::from_secs(600);
 
 /// Tokens that are good at a time.
 const TOKENS: usize = 10_000;
@@ -88,8 +87,7 @@ pub(crate) async fn open(
     everything: &Arc<SealedStore>,
 ) -> Result<Kept, Failure> {
     if let Some(Urls(urls)) = &args.contexts.appcontext_etcd {
-        let mut options = EtcdOptions::new(urls.clone());
-        options.tls = storage::tls(args)?;
+        let mut options = storage::etcd(urls, args)?;
         // Whose etcd it is, is who says how long it remembers.
         options.keep_history = None;
         let store = EtcdStore::new(&options)?;
@@ -113,6 +111,11 @@ pub(crate) async fn open(
 }
 
 impl Kept {
+    /// The store's encryption, if it is not that of everything else.
+    pub(crate) fn sealed(&self) -> Option<Arc<SealedStore>> {
+        self.own.as_ref().map(|own| Arc::clone(&own.sealed))
+    }
+
     /// Keeps the store in order, and serves it in etcd's protocol if that is asked for, until `stop` is cancelled.
     pub(crate) async fn start(
         &self,
@@ -127,6 +130,7 @@ impl Kept {
             tokio::spawn(async move { once.maintain(second).await });
         }
         tracing::debug!(contexts = self.contexts.list().await?.len(), "AppContexts are at hand");
+        tokio::spawn(remove_remains(self.contexts.clone(), stop.clone()));
         let Some(address) = args.etcd_listen else { return Ok(None) };
         let listener = server::listen(address, "--etcd-listen").await?;
         if args.etcd_trust_loopback {
@@ -142,6 +146,22 @@ impl Kept {
             stop.clone(),
         )
         .map(Some)
+    }
+}
+
+/// Removes what is left of contexts that nobody completes.
+async fn remove_remains(contexts: AppContexts, stop: CancellationToken) {
+    let mut seen = BTreeMap::new();
+    loop {
+        match contexts.remove_remains(&mut seen).await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(?removed, "half-written AppContexts are removed"),
+            Err(error) => tracing::debug!(%error, "half-written AppContexts are looked for later"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(REMAINS) => {}
+        }
     }
 }
 

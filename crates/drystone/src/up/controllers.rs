@@ -1,6 +1,6 @@
 //! The controllers of all domains, assembled: this is where domains that know nothing of each other are put together.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
 
 use drystone_appcontext::AppContexts;
 use drystone_cluster::{
@@ -28,6 +28,7 @@ use drystone_vnfm::{
     controller::{Foresight, LifecycleConfig},
     packages::PackagesConfig,
 };
+use ipnet::IpNet;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,18 @@ impl Addresses for Leases {
         })
     }
 
+    fn lease_each<'a>(
+        &'a self,
+        namespace: &'a str,
+        pool: &'a str,
+        holders: &'a [String],
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<Vec<IpNet>>, AddressError>> + Send + 'a>> {
+        Box::pin(async move {
+            let leased = self.0.lease_each(namespace, pool, holders).await;
+            leased.map_err(|error| AddressError(error.to_string()))
+        })
+    }
+
     fn release<'a>(&'a self, namespace: &'a str, pool: &'a str, holder: &'a str) -> Leased<'a> {
         Box::pin(async move {
             let released = self.0.release(namespace, pool, holder).await;
@@ -112,6 +125,7 @@ pub(crate) fn start(
         data,
         sealing,
         authority_pem: keys.authority.certificate_pem(),
+        charts: &args.charts,
     };
     let applications = emco::prepare(&mut actions, &ground)?;
     applications.serve(&server.emco, &server.api, &client, &redfish.caches());
@@ -125,6 +139,7 @@ pub(crate) fn start(
         ways: args.metal.ways(media, server.agents.clone())?,
         events: events.clone(),
         pacing: args.metal.pacing(),
+        caches: redfish.caches(),
     };
     let fabric = FabricConfig {
         drivers: Arc::new(drystone_fabric::drivers::redfish::RedfishDrivers),
@@ -220,7 +235,7 @@ impl Domains {
             drystone_vnfm::packages::run(client.clone(), &caches, onboarding, shutdown.clone()),
             notifier.run(shutdown.clone()),
             applications.run(client.clone(), &caches, shutdown.clone()),
-            super::site_controllers::run(client, events, shutdown),
+            super::site_controllers::run(client, caches.clone(), events, shutdown),
         );
     }
 }

@@ -28,7 +28,6 @@ use drystone_appcontext::{
     AppContexts, ContextId,
     contract::{ControllerError, Synchroniser},
 };
-use drystone_charts::{Config as ChartConfig, Renderer};
 use drystone_emco::{
     builtin::{
         GenericActions, InterfaceActions,
@@ -64,6 +63,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::charts::ChartArgs;
 use crate::command::Failure;
 
 /// Bytes that a chart or another file of an application may have: as many as EMCO takes.
@@ -252,22 +252,25 @@ pub(crate) struct Ground<'a> {
     pub(crate) sealing: &'a SealingKey,
     /// Drystone's own authority, PEM.
     pub(crate) authority_pem: String,
+    /// How charts are rendered.
+    pub(crate) charts: &'a ChartArgs,
 }
 
 /// Registers the steps of life cycles, and opens what they need.
 pub(super) fn prepare(actions: &mut ActionRegistry, ground: &Ground<'_>) -> Result<Applications, Failure> {
-    let Ground { client, caches, contexts, data, sealing, authority_pem } = ground;
+    let Ground { client, caches, contexts, data, sealing, authority_pem, charts } = ground;
     let files = FileStore::open(&data.join("application-files"), sealing)?;
     let shelf: Arc<dyn Contents> = Arc::new(Shelf(files.clone()));
     let library = Library::of(caches);
     let access = ClusterAccess::new((*client).clone(), caches);
+    let values = charts.values()?;
     let intents = Arc::new(DeclaredIntents::new((*client).clone(), shelf.clone()));
     let built_in = BTreeMap::from([
         (
             GenericActions::NAME.to_owned(),
             (
                 PRIORITIES[0],
-                BuiltIn::Action(Arc::new(GenericActions::new(contexts.clone(), intents.clone(), None))),
+                BuiltIn::Action(Arc::new(GenericActions::new(contexts.clone(), intents.clone(), values))),
             ),
         ),
         (
@@ -282,7 +285,7 @@ pub(super) fn prepare(actions: &mut ActionRegistry, ground: &Ground<'_>) -> Resu
         built_in,
         Arc::new(slot.clone()),
     );
-    let renderer = Renderer::new(ChartConfig::default());
+    let renderer = charts.renderer(data, sealing)?;
     let dependencies = StepDependencies {
         library,
         contexts: contexts.clone(),

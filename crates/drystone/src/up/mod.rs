@@ -4,6 +4,7 @@
 mod agents;
 mod appcontext;
 mod archives;
+mod charts;
 mod controllers;
 mod emco;
 mod images;
@@ -58,8 +59,16 @@ pub(crate) struct UpArgs {
     /// Key of that certificate (PEM file)
     #[arg(long, value_name = "FILE", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
+    /// Name to tell etcd, if it asks for a password
+    #[arg(long, value_name = "NAME", requires = "etcd_password_file")]
+    etcd_user: Option<String>,
+    /// File with the password that goes with it
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
     #[command(flatten)]
     contexts: appcontext::AppContextArgs,
+    #[command(flatten)]
+    charts: charts::ChartArgs,
     #[command(flatten)]
     seal: seal::SealArgs,
     /// Where the HTTPS port listens
@@ -139,7 +148,7 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
         server::Ports { secure: args.listen, plain: args.http, trust_plain: args.http_trust_loopback };
     let store = storage::open(&args, &data, &sealing).await?;
     let contexts = appcontext::open(&args, &data, &sealing, &store).await?;
-    let server = server::start(&keys, Arc::clone(&store), &data, ports, &args).await?;
+    let server = server::start(&keys, Arc::clone(&store), contexts.sealed(), &data, ports, &args).await?;
     pki::write_admin_kubeconfig(&keys, &data, &format!("https://{}", server.address))?;
     let client = server.client();
     server::install_definitions(&client).await?;

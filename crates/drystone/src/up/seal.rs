@@ -102,14 +102,17 @@ pub(crate) fn open(args: &SealArgs, data: &Path) -> Result<SealingKey, Failure> 
 struct Front {
     api: ApiServer,
     store: Arc<SealedStore>,
+    /// Of AppContexts, if they have a store of their own.
+    contexts: Option<Arc<SealedStore>>,
 }
 
 /// The routes.
-pub(crate) fn router(api: ApiServer, store: Arc<SealedStore>) -> Router {
-    Router::new()
-        .route(PATH, get(show))
-        .route(&format!("{PATH}/rotate"), post(rotate))
-        .with_state(Front { api, store })
+pub(crate) fn router(api: ApiServer, store: Arc<SealedStore>, contexts: Option<Arc<SealedStore>>) -> Router {
+    Router::new().route(PATH, get(show)).route(&format!("{PATH}/rotate"), post(rotate)).with_state(Front {
+        api,
+        store,
+        contexts,
+    })
 }
 
 impl Front {
@@ -131,6 +134,11 @@ async fn show(State(front): State<Front>, parts: Parts) -> Response {
 async fn rotate(State(front): State<Front>, parts: Parts) -> Response {
     if let Err(refusal) = admit(&front.api, &parts, "post", PATH).await {
         return refusal;
+    }
+    if let Some(contexts) = &front.contexts
+        && let Err(error) = contexts.rotate().await
+    {
+        return status(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", &error.to_string());
     }
     match front.store.rotate().await {
         Ok(key) => {

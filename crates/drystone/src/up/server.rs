@@ -91,6 +91,7 @@ impl Server {
 pub(crate) async fn start(
     keys: &Keys,
     store: Arc<SealedStore>,
+    contexts: Option<Arc<SealedStore>>,
     data: &Path,
     ports: Ports,
     args: &UpArgs,
@@ -125,7 +126,7 @@ pub(crate) async fn start(
     let emco = emco::Mount::default();
     let (images, agent) = super::images::open(&data.join("images"), &api, keys, address)?;
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent).merge(join);
-    let router = router.merge(seal::router(api.clone(), store));
+    let router = router.merge(seal::router(api.clone(), store, contexts));
     let files = args.image_archive.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
     let archives = Archives::new(files, &keys.boot_secret);
     let router = router.merge(agents.router()).merge(archives.router()).merge(nfv.router());

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use drystone_api::{SYSTEM_NAMESPACE, Site, SiteSpec};
-use drystone_engine::events::EventSink;
+use drystone_engine::{events::EventSink, harness::Caches};
 use drystone_sites::{
     global::{self, GlobalConfig},
     local::{self, LocalConfig},
@@ -14,9 +14,14 @@ use tokio_util::sync::CancellationToken;
 use crate::command::Failure;
 
 /// Runs them until `shutdown`.
-pub(super) async fn run(client: Client, events: Arc<dyn EventSink>, shutdown: CancellationToken) {
+pub(super) async fn run(
+    client: Client,
+    caches: Caches,
+    events: Arc<dyn EventSink>,
+    shutdown: CancellationToken,
+) {
     tokio::join!(
-        local::run(client.clone(), LocalConfig::new(events), shutdown.clone()),
+        local::run(client.clone(), LocalConfig::new(caches, events), shutdown.clone()),
         global::run(client, GlobalConfig::default(), shutdown),
     );
 }

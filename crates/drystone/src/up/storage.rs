@@ -9,7 +9,7 @@ use drystone_sealing::{
 };
 use drystone_store::{
     embedded::Options,
-    etcd::{EtcdOptions, EtcdStore, EtcdTls},
+    etcd::{EtcdOptions, EtcdStore, EtcdTls, EtcdUser},
 };
 
 use super::UpArgs;
@@ -58,8 +58,7 @@ pub(crate) async fn open(
             Ok(open_embedded(&file, Options::default(), sealing, &[SECRETS]).await?)
         }
         Storage::Etcd(urls) => {
-            let mut options = EtcdOptions::new(urls.clone());
-            options.tls = tls(args)?;
+            let options = etcd(urls, args)?;
             let store = EtcdStore::new(&options)?;
             store.check().await.map_err(|error| format!("--store {}: {error}", urls.join(",")))?;
             // AppContexts have Secrets in them too. In an etcd of their own they are as EMCO has them.
@@ -70,7 +69,19 @@ pub(crate) async fn open(
     }
 }
 
-pub(super) fn tls(args: &UpArgs) -> Result<Option<EtcdTls>, Failure> {
+/// How an etcd is reached.
+pub(super) fn etcd(urls: &[String], args: &UpArgs) -> Result<EtcdOptions, Failure> {
+    let mut options = EtcdOptions::new(urls.to_vec());
+    options.tls = tls(args)?;
+    if let (Some(name), Some(file)) = (&args.etcd_user, &args.etcd_password_file) {
+        let password = std::fs::read_to_string(file)
+            .map_err(|error| format!("--etcd-password-file {}: {error}", file.display()))?;
+        options.user = Some(EtcdUser { name: name.clone(), password: password.trim().to_owned() });
+    }
+    Ok(options)
+}
+
+fn tls(args: &UpArgs) -> Result<Option<EtcdTls>, Failure> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("reading {}: {error}", path.display()))
     };

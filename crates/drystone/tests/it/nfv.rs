@@ -101,6 +101,7 @@ fn listen(stream: TcpStream, heard: &Mutex<Vec<Value>>) {
 }
 
 /// OpenStack's client against a port.
+#[derive(Clone, Copy)]
 pub(crate) struct Client<'a> {
     pub(crate) program: &'a Path,
     pub(crate) directory: &'a Path,
@@ -143,21 +144,50 @@ impl Client<'_> {
         std::fs::write(self.directory.join(name), content.to_string()).unwrap();
     }
 
-    /// Waits until the last operation on an instance is over; it must have succeeded.
+    /// Asks the service itself: for looking again and again, as the client takes a second to start, and ten on a busy machine.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.send(path, &[])
+    }
+
+    /// The same with a body.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        self.send(path, &["--header", "Content-Type: application/json", "--data", &body.to_string()])
+    }
+
+    fn send(&self, path: &str, more: &[&str]) -> Value {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--fail-with-body", "--globoff", "--max-time", "60", &url]);
+        if path.contains("/v2/") {
+            command.args(["--header", "Version: 2.0.0"]);
+        }
+        let output = command.args(["--header", "Accept: application/json"]).args(more).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{path}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Operations of a kind on an instance, as the service lists them.
+    pub(crate) fn occurrences(&self, id: &str, operation: &str) -> Vec<Value> {
+        let filter = format!("filter=(eq,vnfInstanceId,{id});(eq,operation,{operation})");
+        self.get(&format!("/vnflcm/v1/vnf_lcm_op_occs?{filter}")).as_array().unwrap().clone()
+    }
+
+    /// Waits until all operations of a kind on an instance are over; those that were not rolled back must have succeeded, and the last.
     pub(crate) fn over(&self, drystone: &Drystone, id: &str, operation: &str) {
         drystone.wait_for(&format!("{operation} of {id}"), || {
-            let found = self.ok(&format!(
-                "vnflcm op list --filter (eq,vnfInstanceId,{id});(eq,operation,{operation}) -f json"
-            ));
-            let states: Vec<&str> =
-                found.as_array()?.iter().filter_map(|one| one["Operation State"].as_str()).collect();
-            let failed = states.iter().any(|state| state.starts_with("FAILED") || *state == "ROLLED_BACK");
-            if failed {
-                let all = self.ok(&format!("vnflcm op list --filter (eq,vnfInstanceId,{id}) -f json"));
-                let last = all[0]["ID"].as_str().unwrap_or_default().to_owned();
-                panic!("{operation}: {found}\n{}", self.ok(&format!("vnflcm op show {last} -f json")));
+            let mut found = self.occurrences(id, operation);
+            found.sort_by_key(|one| one["startTime"].as_str().unwrap().to_owned());
+            let is = |one: &Value, state: &str| one["operationState"] == state;
+            let failed =
+                found.iter().find(|one| one["operationState"].as_str().unwrap().starts_with("FAILED"));
+            let failed = failed.or(found.last().filter(|last| is(last, "ROLLED_BACK")));
+            if let Some(failed) = failed {
+                let occurrence = failed["id"].as_str().unwrap();
+                panic!("{operation}: {}", self.get(&format!("/vnflcm/v1/vnf_lcm_op_occs/{occurrence}")));
             }
-            (!states.is_empty() && states.iter().all(|state| *state == "COMPLETED")).then_some(())
+            let ended = |one: &Value| is(one, "COMPLETED") || is(one, "ROLLED_BACK");
+            (!found.is_empty() && found.iter().all(ended)).then_some(())
         });
     }
 }

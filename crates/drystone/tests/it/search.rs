@@ -5,6 +5,12 @@ use std::{
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use base64::{
@@ -63,15 +69,20 @@ impl Marked {
     }
 
     fn is_in(&self, bytes: &[u8]) -> bool {
-        let has = |form: &[u8]| bytes.windows(form.len()).any(|window| window == form);
+        let text = String::from_utf8_lossy(bytes);
         let line = self.text.lines().max_by_key(|line| line.len()).unwrap_or_default();
-        let wide: Vec<u8> = line.bytes().flat_map(|byte| [byte, 0]).collect();
-        has(&wide) || self.forms().iter().any(|form| has(form.as_bytes()))
+        // Without its zeros, UTF-16 is as ASCII.
+        self.forms().iter().any(|form| text.contains(form)) || text.replace('\0', "").contains(line)
     }
 }
 
 /// Where secrets were found: name of the secret, and file.
 pub(crate) fn files(directory: &Path, secrets: &[Marked]) -> Vec<(String, PathBuf)> {
+    files_but("", directory, secrets)
+}
+
+/// The same, but for files whose names match a pattern: sparse ones would be read for minutes.
+pub(crate) fn files_but(pattern: &str, directory: &Path, secrets: &[Marked]) -> Vec<(String, PathBuf)> {
     assert!(directory.is_dir(), "{} is no directory", directory.display());
     let mut found = Vec::new();
     for secret in secrets {
@@ -82,6 +93,9 @@ pub(crate) fn files(directory: &Path, secrets: &[Marked]) -> Vec<(String, PathBu
         let mut wide = Command::new("grep");
         wide.args(["-rlaPZ", "--devices=skip", "-e", &secret.utf16()]);
         for mut grep in [plain, wide] {
+            if !pattern.is_empty() {
+                grep.arg(format!("--exclude={pattern}"));
+            }
             let output = grep.env("LC_ALL", "C").arg(directory).output().unwrap();
             // Files that go away meanwhile are complained about with 2.
             let paths = output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty());
@@ -95,6 +109,49 @@ pub(crate) fn files(directory: &Path, secrets: &[Marked]) -> Vec<(String, PathBu
 
 /// Secrets in the arguments and the environment of processes that have to do with `directory`: name of the secret, and which process.
 pub(crate) fn processes(directory: &Path, secrets: &[Marked]) -> Vec<(String, String)> {
+    let (found, seen) = look_at_processes(Some(directory), secrets);
+    assert!(seen > 0, "no process has to do with {}", directory.display());
+    found
+}
+
+/// Looks at the processes of the machine again and again, for as long as it lives.
+pub(crate) struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<(Vec<(String, String)>, usize)>>,
+}
+
+impl Watch {
+    /// Begins. `secret` must be one that no other program of the machine has.
+    pub(crate) fn start(secret: Marked) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut all, mut rounds) = (Vec::new(), 0);
+            while !stopped.load(Ordering::Relaxed) {
+                all.extend(look_at_processes(None, std::slice::from_ref(&secret)).0);
+                rounds += 1;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            (all, rounds)
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends; returns what was found and how many times it looked.
+    pub(crate) fn end(mut self) -> (Vec<(String, String)>, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Secrets in arguments and environments of processes, of those that have to do with a directory or of all; and how many there were.
+fn look_at_processes(directory: Option<&Path>, secrets: &[Marked]) -> (Vec<(String, String)>, usize) {
     let mut found = Vec::new();
     let mut seen = 0;
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -103,8 +160,9 @@ pub(crate) fn processes(directory: &Path, secrets: &[Marked]) -> Vec<(String, St
         }
         let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
         let (arguments, environment) = (read("cmdline"), read("environ"));
-        let name = directory.as_os_str().as_bytes();
-        let ours = |bytes: &[u8]| bytes.windows(name.len()).any(|window| window == name);
+        let name = directory.map(|directory| directory.as_os_str().as_bytes());
+        let ours =
+            |bytes: &[u8]| name.is_none_or(|name| bytes.windows(name.len()).any(|window| window == name));
         if !ours(&arguments) && !ours(&environment) {
             continue;
         }
@@ -116,8 +174,7 @@ pub(crate) fn processes(directory: &Path, secrets: &[Marked]) -> Vec<(String, St
             }
         }
     }
-    assert!(seen > 0, "no process has to do with {}", directory.display());
-    found
+    (found, seen)
 }
 
 /// Shows that the search finds what is there, in every form: else it would show nothing.

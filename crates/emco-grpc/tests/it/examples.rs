@@ -89,9 +89,34 @@ impl drystone_etcd_front::Admission for Everybody {
     }
 }
 
-fn own_store() -> Ground {
+/// Lets `admin` in, with tokens that are good for a few calls only.
+#[derive(Default)]
+struct Forgetful {
+    calls: std::sync::Mutex<std::collections::BTreeMap<String, u32>>,
+}
+
+#[async_trait]
+impl drystone_etcd_front::Admission for Forgetful {
+    async fn admits(&self, caller: &Caller) -> bool {
+        let mut calls = self.calls.lock().unwrap();
+        let left = caller.token.as_ref().and_then(|token| calls.get_mut(token)).filter(|left| **left > 0);
+        left.map(|left| *left -= 1).is_some()
+    }
+
+    async fn authenticate(&self, name: &str, password: &str) -> Option<String> {
+        let mut calls = self.calls.lock().unwrap();
+        let token = format!("token {}", calls.len());
+        let good = (name, password) == ("admin", "correct horse");
+        good.then(|| {
+            calls.insert(token.clone(), 3);
+            token
+        })
+    }
+}
+
+fn own_store(admission: Arc<dyn drystone_etcd_front::Admission>) -> Ground {
     let store: Arc<dyn Store> = Arc::new(EmbeddedStore::in_memory(StoreOptions::default()).unwrap());
-    let front = EtcdFront::new(Arc::clone(&store), Arc::new(Everybody), "http://127.0.0.1:2379");
+    let front = EtcdFront::new(Arc::clone(&store), admission, "http://127.0.0.1:2379");
     let server = Server::start(front.router());
     let etcd = format!("127.0.0.1:{}", server.port);
     Ground { store, etcd, _server: Box::new(server) }
@@ -298,6 +323,27 @@ async fn controllers_do_not_tear_each_others_changes(ground: Ground) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_may_want_to_know_who_asks() {
+    let ground = own_store(Arc::new(Forgetful::default()));
+    let directory = tempfile::tempdir().unwrap();
+    let (good, bad) = (directory.path().join("good"), directory.path().join("bad"));
+    std::fs::write(&good, "correct horse\n").unwrap();
+    std::fs::write(&bad, "wrong").unwrap();
+    let arguments = ["--keep", "edge+*", "--password", good.to_str().unwrap()];
+    let Some((_process, names)) = python(&ground, "names.py", &arguments) else { return };
+    let contexts = prepare(&ground).await;
+    // More calls than one token is good for.
+    for _ in 0..4 {
+        names.filter_clusters(id()).await.unwrap();
+    }
+    assert_eq!(contexts.load(id()).await.unwrap().apps["web"].clusters.len(), 2);
+    let arguments = ["--keep", "edge+*", "--password", bad.to_str().unwrap()];
+    let Some((_process, strangers)) = python(&ground, "names.py", &arguments) else { return };
+    let refused = strangers.filter_clusters(id()).await.unwrap_err();
+    assert!(refused.to_string().contains("authentication failed"), "{refused}");
+}
+
 macro_rules! on_every_ground {
     ($($name:ident,)*) => {
         mod on_etcd {
@@ -311,7 +357,7 @@ macro_rules! on_every_ground {
         mod on_our_store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(super::own_store()).await;
+                super::$name(super::own_store(std::sync::Arc::new(super::Everybody))).await;
             })*
         }
     };

@@ -1,5 +1,6 @@
 //! gac and ovnaction behind the contract of action controllers.
 
+mod applied;
 mod declared;
 mod fetch;
 #[cfg(test)]
@@ -12,12 +13,13 @@ use drystone_appcontext::{
     AppContext, AppContextError, AppContexts, ClusterName, ContextId, Meta,
     contract::{ActionController, ControllerError, Event},
 };
+use drystone_store::StoreError;
 
 pub use declared::{DeclaredIntents, Files};
 pub use fetch::{Fetch, HttpValues};
 
 use super::{
-    gac::{self, Clusters, FetchedValues, GenericIntent},
+    gac::{self, Clusters, FetchedValues, GenericIntent, Marks},
     interfaces::{self, NetworkIntent},
 };
 use crate::model::{GroupPath, Refusal};
@@ -66,8 +68,21 @@ impl GenericActions {
         let intent = self.intents.generic(&group_of(&context.meta), name).await?;
         let clusters = self.intents.clusters(&clusters_of(&context)).await?;
         let fetched = self.fetched(&gac::addresses(&context, &intent, &clusters)).await?;
+        let record = applied::Record::new(&self.contexts, id, Self::NAME, name);
+        let done = match record.read().await? {
+            Some(done) => done,
+            None => {
+                let mut draft = context;
+                let marks = gac::apply(&mut draft, &intent, &clusters, &fetched, &Marks::new())?;
+                // Nothing that could be done twice, nothing to remember.
+                if !marks.is_empty() {
+                    record.write(&marks).await?;
+                }
+                marks
+            }
+        };
         let apply = |context: &mut AppContext| {
-            gac::apply(context, &intent, &clusters, &fetched).map_err(Failure::from)
+            gac::apply(context, &intent, &clusters, &fetched, &done).map(drop).map_err(Failure::from)
         };
         self.contexts.edit(id, apply).await
     }
@@ -182,6 +197,12 @@ impl From<Refusal> for Failure {
 impl From<AppContextError> for Failure {
     fn from(error: AppContextError) -> Self {
         Self::Context(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Context(error.into())
     }
 }
 

@@ -99,7 +99,10 @@ pub fn context(
             ResourceName::new(manifest::text(&object, "/metadata/name"), manifest::text(&object, "/kind"));
         part.put(name, manifest::write(&object));
     }
-    let mut context = AppContext::new(id, Meta::default());
+    let mut context = AppContext::new(
+        id,
+        Meta { level: "0".to_owned(), namespace: "default".to_owned(), ..Meta::default() },
+    );
     context.sync =
         SyncState { status: Some(State::Created), status_context: Some(id), ..SyncState::default() };
     context.app_order.push(NETWORK_APP.to_owned());

@@ -6,8 +6,7 @@ use drystone_appcontext::{AppContextError, ContextId, State as Phase, model::NET
 use drystone_engine::action::{Action, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::{StepDependencies, context::composed, context_failed, controller_failed, refused};
-use crate::builtin::fabric::FabricNetworks;
+use super::{StepDependencies, context::give_back, context_failed, controller_failed};
 
 /// How often it is looked whether a context that is taken back is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -128,13 +127,8 @@ impl Uninstall {
     async fn free_networks(&self, step: &StepContext, context: ContextId) -> Result<(), StepError> {
         let context = self.0.contexts.load(context).await.map_err(context_failed)?;
         let Some(app) = context.apps.get(NETWORK_APP) else { return Ok(()) };
-        let fabric = FabricNetworks::new(step.client().clone());
         for name in app.clusters.keys() {
-            let Ok(cluster) = self.0.library.cluster(name) else { continue };
-            let Some(own) = composed(step, &cluster).await? else { continue };
-            while !fabric.remove(&own).await.map_err(|refusal| refused(&refusal))? {
-                step.wait_for(tokio::time::sleep(LOOK_AGAIN)).await?;
-            }
+            give_back(step, &self.0, name).await?;
         }
         Ok(())
     }

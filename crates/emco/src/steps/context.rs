@@ -1,6 +1,6 @@
 //! `emco.write-context`: the context of a deployment, a logical cloud, or the networks of a cluster.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use drystone_api::{Cluster, emco::Document as _};
 use drystone_appcontext::{
@@ -26,6 +26,10 @@ use crate::{
 
 /// Applications that are rendered at the same time; the renderer has limits of its own.
 const RENDERED_AT_ONCE: usize = 8;
+
+/// How often it is looked whether the fabric has the networks of a cluster, and how many times at most: a minute.
+const FABRIC_LOOK_AGAIN: Duration = Duration::from_millis(250);
+const FABRIC_LOOKS: u32 = 240;
 
 /// `emco.write-context`: writes the context. Undone, it is deleted.
 pub struct WriteContext(pub(super) Arc<StepDependencies>);
@@ -88,13 +92,31 @@ impl Action for WriteContext {
         Ok(Written { apps: context.apps.len(), parts })
     }
 
-    async fn undo(&self, _: &StepContext, parameters: WriteContextParameters) -> Result<(), StepError> {
+    async fn undo(&self, step: &StepContext, parameters: WriteContextParameters) -> Result<(), StepError> {
+        if let Ok(Target::Networks(cluster)) = Target::parse(&parameters.path) {
+            give_back(step, &self.0, &cluster).await?;
+        }
         self.0.contexts.delete(parameters.context).await.map_err(context_failed)
     }
 }
 
+/// Gives the networks of a cluster back to the fabric, if Drystone made the cluster.
+pub(super) async fn give_back(
+    step: &StepContext,
+    dependencies: &StepDependencies,
+    name: &ClusterName,
+) -> Result<(), StepError> {
+    let Ok(cluster) = dependencies.library.cluster(name) else { return Ok(()) };
+    let Some(own) = composed(step, &cluster).await? else { return Ok(()) };
+    let fabric = FabricNetworks::new(step.client().clone());
+    while !fabric.remove(&own).await.map_err(|refusal| refused(&refusal))? {
+        step.wait_for(tokio::time::sleep(FABRIC_LOOK_AGAIN)).await?;
+    }
+    Ok(())
+}
+
 /// The cluster of Drystone's own that a cluster is, if it is one.
-pub(super) async fn composed(
+async fn composed(
     step: &StepContext,
     cluster: &drystone_api::emco::Cluster,
 ) -> Result<Option<Cluster>, StepError> {
@@ -122,11 +144,35 @@ impl WriteContext {
                 let fabric = FabricNetworks::new(step.client().clone());
                 let applied = fabric.apply(&own, &networks, &provider_networks).await;
                 applied.map_err(|refusal| refused(&refusal))?;
+                self.carried(step, &fabric, &own).await?;
                 networks::context(id, &facts, &[], &[])
             }
             None => networks::context(id, &facts, &networks, &provider_networks),
         };
         told.map_err(|refusal| refused(&refusal))
+    }
+
+    /// Waits until the fabric has the networks. What it cannot carry out is taken back and refused; what takes long goes on by itself.
+    async fn carried(
+        &self,
+        step: &StepContext,
+        fabric: &FabricNetworks,
+        cluster: &Cluster,
+    ) -> Result<(), StepError> {
+        for _ in 0..FABRIC_LOOKS {
+            match fabric.settled(cluster).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => step.wait_for(tokio::time::sleep(FABRIC_LOOK_AGAIN)).await?,
+                Err(refusal) => {
+                    if refusal.code == 422 {
+                        fabric.remove(cluster).await.map_err(|refusal| refused(&refusal))?;
+                    }
+                    return Err(refused(&refusal));
+                }
+            }
+        }
+        step.log("the fabric manager is still at work on the networks");
+        Ok(())
     }
 
     async fn of_group(

@@ -20,7 +20,7 @@ use std::sync::{PoisonError, RwLock};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Guarded, WatchedObject};
+use super::{Guarded, WatchedObject, waiters::Waiters};
 use crate::reference::ObjectKey;
 
 /// Changes that a slow subscriber may be behind; beyond, it is told that it missed some.
@@ -40,6 +40,7 @@ pub enum Change<K> {
 pub struct Cache<K> {
     objects: Arc<RwLock<HashMap<ObjectKey, Arc<K>>>>,
     changes: broadcast::Sender<Arc<K>>,
+    waiters: Waiters,
     version: Arc<AtomicU64>,
     ready: watch::Receiver<bool>,
 }
@@ -49,6 +50,7 @@ impl<K> Clone for Cache<K> {
         Self {
             objects: self.objects.clone(),
             changes: self.changes.clone(),
+            waiters: self.waiters.clone(),
             version: self.version.clone(),
             ready: self.ready.clone(),
         }
@@ -62,6 +64,7 @@ impl<K: WatchedObject> Cache<K> {
         let cache = Self {
             objects: Arc::default(),
             changes: broadcast::Sender::new(CHANGES),
+            waiters: Waiters::default(),
             version: Arc::default(),
             ready,
         };
@@ -110,6 +113,24 @@ impl<K: WatchedObject> Cache<K> {
         });
         found.sort_by(|(a, _), (b, _)| a.cmp(b));
         found.into_iter().map(|(_, object)| object).collect()
+    }
+
+    /// Waits until `judge` comes to a verdict about the object of that key, which may appear, change and vanish meanwhile. What it is given
+    /// may be older than what the caller has just written. Thousands may wait: only those are woken whose object changes. Never ends if the
+    /// cache is shut down before.
+    pub async fn wait_for<T>(&self, key: &ObjectKey, judge: impl Fn(Option<&K>) -> Option<T>) -> T {
+        let waiter = self.waiters.enter(key);
+        // What is not known yet must not be taken for what is not there.
+        if !self.ready().await {
+            return std::future::pending().await;
+        }
+        loop {
+            let changed = waiter.changed();
+            if let Some(verdict) = judge(self.get(key).as_deref()) {
+                return verdict;
+            }
+            changed.await;
+        }
     }
 
     /// What changes from now on. Each change is in the cache before it comes out here.
@@ -193,6 +214,7 @@ impl<K: WatchedObject> Keeper<K> {
 
     fn tell(&self, changed: Option<Arc<K>>) {
         if let Some(object) = changed {
+            self.cache.waiters.wake(&ObjectKey::of(object.as_ref()));
             // Nobody listening is no error.
             let _ = self.cache.changes.send(object);
         }

@@ -11,7 +11,9 @@ mod failures;
 mod finalizer;
 mod guarded;
 mod reconciler;
+mod seldom;
 mod status;
+mod waiters;
 
 pub use cache::{Cache, Change};
 pub use caches::Caches;
@@ -19,6 +21,7 @@ pub use controller::{Controller, ControllerConfig, Objects, run};
 pub use finalizer::{add_finalizer, has_finalizer, is_deleted, remove_finalizer};
 pub use guarded::{Guarded, InvalidObject};
 pub use reconciler::{Reconciler, Requeue, WatchedObject};
+pub use seldom::Seldom;
 pub use status::{StatusError, update_status};
 
 #[cfg(test)]

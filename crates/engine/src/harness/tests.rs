@@ -349,6 +349,38 @@ async fn a_cache_follows_and_catches_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_object_of_a_cache_is_waited_for() {
+    let api = FakeApi::new();
+    create(&api, "a", "one").await;
+    let cache: Cache<Operation> =
+        Cache::start(Api::all(api.client()), watcher::Config::default(), CancellationToken::new());
+    let titled = |name: &str, title: &'static str| {
+        let (cache, key) = (cache.clone(), ObjectKey::new("ns", name));
+        tokio::spawn(async move {
+            cache.wait_for(&key, |object| object.filter(|object| object.spec.title == title).map(drop)).await;
+        })
+    };
+    tokio::time::timeout(Duration::from_secs(60), titled("a", "one"))
+        .await
+        .expect("it is so")
+        .expect("no panic");
+    let (later, never, appears) = (titled("a", "two"), titled("a", "three"), titled("b", "new"));
+    some_time().await;
+    assert!(!later.is_finished() && !appears.is_finished());
+    retitle(&api, "a", "two");
+    create(&api, "b", "new").await;
+    some_time().await;
+    assert!(later.is_finished() && appears.is_finished() && !never.is_finished());
+
+    let key = ObjectKey::new("ns", "a");
+    let gone = cache.wait_for(&key, |object| object.is_none().then_some(()));
+    api.remove_unnoticed(&path("a"));
+    api.expire_watches();
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("a new list shows it");
+    never.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_status_is_written_when_it_changed_and_on_top_of_others() {
     let api = FakeApi::new();
     let object = create(&api, "a", "one").await;

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use drystone_api::{BareMetalHost, HostFirmwareSettings};
 use drystone_engine::{
     events::EventSink,
-    harness::{Controller, ControllerConfig},
+    harness::{Cache, Caches, Controller, ControllerConfig, Seldom},
     reference::ObjectKey,
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -21,6 +21,9 @@ use crate::{plan::Pacing, provisioner::Ways};
 /// Finalizer on every BareMetalHost; Metal3's own.
 pub const FINALIZER: &str = "baremetalhost.metal3.io";
 
+/// How often a Site tells how many of its hosts are inspected.
+const TOLD: Duration = Duration::from_millis(500);
+
 /// What the controllers are given.
 #[derive(Clone)]
 pub struct MetalConfig {
@@ -30,6 +33,8 @@ pub struct MetalConfig {
     pub events: Arc<dyn EventSink>,
     /// Pauses and limits.
     pub pacing: Pacing,
+    /// Copies of hosts.
+    pub caches: Caches,
 }
 
 /// Runs the controllers until `shutdown`.
@@ -42,7 +47,8 @@ pub async fn run(client: Client, config: MetalConfig, shutdown: CancellationToke
         ..ControllerConfig::default()
     };
     let slots = host::Slots::new(config.pacing.slots);
-    let hosts = host::HostReconciler { client: client.clone(), config: config.clone(), slots };
+    let pauses = host::Pauses::default();
+    let hosts = host::HostReconciler { client: client.clone(), config: config.clone(), slots, pauses };
     let hosts = Controller::new(client.clone(), hosts, settings.clone()).watches::<Secret>(
         watcher::Config::default(),
         |secret: &Secret, objects| {
@@ -59,13 +65,12 @@ pub async fn run(client: Client, config: MetalConfig, shutdown: CancellationToke
             vec![ObjectKey::new(settings.namespace().unwrap_or_default(), settings.name_any())]
         },
     );
-    let sites = site::SiteReconciler { client: client.clone() };
-    let sites = Controller::new(client, sites, settings).watches::<BareMetalHost>(
-        watcher::Config::default(),
-        |host: &BareMetalHost, _| {
-            let site = host.labels().get(drystone_api::SITE_LABEL);
-            site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()
-        },
-    );
+    let copies: Cache<BareMetalHost> = config.caches.of();
+    let sites =
+        site::SiteReconciler { client: client.clone(), hosts: copies.clone(), told: Seldom::new(TOLD) };
+    let sites = Controller::new(client, sites, settings).watches_cache(&copies, |host: &BareMetalHost, _| {
+        let site = host.labels().get(drystone_api::SITE_LABEL);
+        site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()
+    });
     tokio::join!(hosts.run(shutdown.clone()), sites.run(shutdown));
 }

@@ -10,11 +10,14 @@ use drystone_api::{
     BareMetalHost, BareMetalHostSpec, BmcDetails, SITE_LABEL, SITE_ROLE_LABEL, Site, SiteBmc, SiteStatus,
     condition, set_condition,
 };
-use drystone_engine::harness::{Reconciler, Requeue, StatusError, is_deleted, update_status};
+use drystone_engine::{
+    harness::{Cache, Reconciler, Requeue, Seldom, StatusError, is_deleted, update_status},
+    reference::ObjectKey,
+};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
 
@@ -34,6 +37,9 @@ fn api_error(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> SiteError 
 
 pub(super) struct SiteReconciler {
     pub(super) client: Client,
+    pub(super) hosts: Cache<BareMetalHost>,
+    /// How many hosts are inspected is told now and then; that all are, at once.
+    pub(super) told: Seldom,
 }
 
 impl Reconciler for SiteReconciler {
@@ -45,13 +51,16 @@ impl Reconciler for SiteReconciler {
     async fn reconcile(&self, site: Arc<Site>) -> Result<Requeue, SiteError> {
         // The hosts of a site with a local controller are that one's.
         if is_deleted(site.as_ref()) || site.spec.controller.is_some() {
+            self.told.forget(&ObjectKey::of(site.as_ref()));
             return Ok(Requeue::OnChange);
         }
         let namespace = site.namespace().unwrap_or_default();
         let name = site.name_any();
         let hosts: Api<BareMetalHost> = Api::namespaced(self.client.clone(), &namespace);
-        let selector = ListParams::default().labels(&format!("{SITE_LABEL}={name}"));
-        let present = hosts.list(&selector).await.map_err(api_error("listing BareMetalHosts"))?.items;
+        self.hosts.ready().await;
+        let present = self.hosts.list_where(|host| {
+            host.labels().get(SITE_LABEL) == Some(&name) && host.namespace().as_ref() == Some(&namespace)
+        });
         self.declare(&hosts, &site, &present).await?;
         self.forget(&hosts, &site, &present).await?;
         let inspected = present
@@ -59,9 +68,13 @@ impl Reconciler for SiteReconciler {
             .filter(|host| host.status.as_ref().is_some_and(|status| status.hardware.is_some()))
             .count();
         let all = inspected >= site.spec.bmcs.len();
+        let key = ObjectKey::of(site.as_ref());
+        if let Some(left) = self.told.left(&key).filter(|_| !all) {
+            return Ok(Requeue::After(left));
+        }
         let sites: Api<Site> = Api::namespaced(self.client.clone(), &namespace);
         let (total, inspected) = (count(site.spec.bmcs.len()), count(inspected));
-        update_status(&sites, site.as_ref(), |status: &mut SiteStatus| {
+        let written = update_status(&sites, site.as_ref(), |status: &mut SiteStatus| {
             status.hosts = total;
             status.inspected_hosts = inspected;
             status.fabric_services = count(site.spec.fabric_services.len());
@@ -70,6 +83,9 @@ impl Reconciler for SiteReconciler {
             set_condition(&mut status.conditions, ready, Timestamp::now());
         })
         .await?;
+        if written.resource_version() != site.resource_version() {
+            self.told.note(&key);
+        }
         Ok(Requeue::After(Duration::from_secs(60)))
     }
 }
@@ -80,7 +96,7 @@ impl SiteReconciler {
         &self,
         hosts: &Api<BareMetalHost>,
         site: &Site,
-        present: &[BareMetalHost],
+        present: &[Arc<BareMetalHost>],
     ) -> Result<(), SiteError> {
         for bmc in &site.spec.bmcs {
             let wanted = BmcDetails {
@@ -127,15 +143,19 @@ impl SiteReconciler {
         &self,
         hosts: &Api<BareMetalHost>,
         site: &Site,
-        present: &[BareMetalHost],
+        present: &[Arc<BareMetalHost>],
     ) -> Result<(), SiteError> {
         let listed: BTreeSet<&str> = site.spec.bmcs.iter().map(|bmc| bmc.name.as_str()).collect();
-        let idle = |host: &&BareMetalHost| host.spec.consumer_ref.is_none() && !is_deleted(*host);
+        let idle =
+            |host: &&Arc<BareMetalHost>| host.spec.consumer_ref.is_none() && !is_deleted(host.as_ref());
         for host in present.iter().filter(|host| !listed.contains(host.name_any().as_str())).filter(idle) {
             let name = host.name_any();
-            match hosts.delete(&name, &DeleteParams::default()).await {
+            // Not if somebody has taken it into use meanwhile: then it changed, and this pass is made again.
+            let as_seen = Preconditions { uid: host.uid(), resource_version: host.resource_version() };
+            let parameters = DeleteParams { preconditions: Some(as_seen), ..DeleteParams::default() };
+            match hosts.delete(&name, &parameters).await {
                 Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 Err(error) => return Err(api_error(format!("deleting host {name}"))(error)),
             }
         }

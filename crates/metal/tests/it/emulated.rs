@@ -11,13 +11,13 @@ use tempfile::TempDir;
 
 use super::world::{NAMESPACE, PACING, World, in_house, is_true};
 
-struct Site {
+pub(crate) struct Site {
     emulator: Emulator,
     _directory: TempDir,
 }
 
 impl Site {
-    async fn start(hosts: &str) -> Self {
+    pub(crate) async fn start(hosts: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("site.yaml");
         std::fs::write(&file, format!("name: small\ntiming: {{scale: 0}}\n{hosts}")).unwrap();
@@ -26,8 +26,12 @@ impl Site {
         Self { emulator: Emulator::start(config).await.unwrap(), _directory: directory }
     }
 
+    pub(crate) async fn stop(self) {
+        self.emulator.stop().await.unwrap();
+    }
+
     /// Declares a host's Secret; returns its `bmc`.
-    async fn bmc(&self, world: &World, host: &str) -> Value {
+    pub(crate) async fn bmc(&self, world: &World, host: &str) -> Value {
         let service = self.emulator.endpoints().bmcs.iter().find(|bmc| bmc.name == host).unwrap();
         let name = format!("{host}-bmc");
         world.add_secret(&name, json!({"username": service.user, "password": service.password})).await;

@@ -7,7 +7,10 @@
 mod emulated;
 mod examples;
 mod ironic;
+mod killed;
 mod measure;
+mod mortal;
 mod peers;
 mod sushy;
+mod tap;
 mod world;

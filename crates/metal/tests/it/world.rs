@@ -1,6 +1,7 @@
 //! An API server in memory with the metal domain's controllers, and a boot listener.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -9,7 +10,10 @@ use drystone_api::{
     BareMetalHost, BareMetalHostStatus, HardwareData, ObjectReference, OperationalStatus, ProvisioningState,
 };
 use drystone_apiserver::{ApiServer, Config as ServerConfig, Profile};
-use drystone_engine::events::{EventKind, EventSink};
+use drystone_engine::{
+    events::{EventKind, EventSink},
+    harness::Caches,
+};
 use drystone_identity::UserInfo;
 use drystone_metal::{
     controller::{self, MetalConfig},
@@ -32,7 +36,10 @@ use kube::{
     runtime::{conditions, wait::await_condition},
 };
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 use url::Url;
 
 /// Longest time that anything may take on a slow machine.
@@ -54,8 +61,18 @@ impl EventSink for Story {
 pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) story: Arc<Story>,
-    _server: ApiServer,
+    pub(crate) server: ApiServer,
     stop: CancellationToken,
+    /// Where media are served.
+    media: Option<SocketAddr>,
+    /// The controllers, where they are not killed.
+    lasting: Option<Process>,
+}
+
+/// The controllers of one process; killed when it is dropped.
+pub(crate) struct Process {
+    _ends: DropGuard,
+    _parts: [AbortOnDropHandle<()>; 2],
 }
 
 impl Drop for World {
@@ -97,6 +114,15 @@ impl World {
         pacing: Pacing,
         ways: impl FnOnce(BootMedia) -> Vec<Arc<dyn Provisioner>>,
     ) -> Self {
+        let mut world = Self::bare().await;
+        let client = world.client.clone();
+        let process = world.process(client, pacing, ways).await;
+        world.lasting = Some(process);
+        world
+    }
+
+    /// The API server alone.
+    pub(crate) async fn bare() -> Self {
         let store = EmbeddedStore::in_memory(Options::default()).unwrap();
         let server = ApiServer::new(ServerConfig::new(Profile::Management, Arc::new(store))).await.unwrap();
         let user = UserInfo::new("system:admin", ["system:masters"]);
@@ -112,11 +138,32 @@ impl World {
         let metadata = ObjectMeta { name: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
         namespaces.create(&PostParams::default(), &namespace).await.unwrap();
-        let (stop, story) = (CancellationToken::new(), Arc::new(Story::default()));
-        let media = serve_media(&stop).await;
-        let config = MetalConfig { ways: Ways::new(ways(media.clone())), events: story.clone(), pacing };
-        tokio::spawn(controller::run(client.clone(), config, stop.clone()));
-        Self { client, story, _server: server, stop }
+        Self {
+            client,
+            story: Arc::default(),
+            server,
+            stop: CancellationToken::new(),
+            media: None,
+            lasting: None,
+        }
+    }
+
+    /// Runs the controllers over a client, until what is returned is dropped: then they end where they are.
+    pub(crate) async fn process(
+        &mut self,
+        client: Client,
+        pacing: Pacing,
+        ways: impl FnOnce(BootMedia) -> Vec<Arc<dyn Provisioner>>,
+    ) -> Process {
+        let stop = self.stop.child_token();
+        // A process that comes after another one has its address.
+        let address = *self.media.get_or_insert(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let (media, address, serving) = serve_media(address).await;
+        self.media = Some(address);
+        let caches = Caches::new(client.clone(), stop.clone());
+        let config = MetalConfig { ways: Ways::new(ways(media)), events: self.story.clone(), pacing, caches };
+        let controllers = AbortOnDropHandle::new(tokio::spawn(controller::run(client, config, stop.clone())));
+        Process { _ends: stop.drop_guard(), _parts: [controllers, serving] }
     }
 
     pub(crate) fn hosts(&self) -> Api<BareMetalHost> {
@@ -207,16 +254,21 @@ impl World {
     }
 }
 
-async fn serve_media(stop: &CancellationToken) -> BootMedia {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    let media = BootMedia::new(base, vec![7; 32]);
+/// Serves boot media at an address, as soon as it is free.
+async fn serve_media(address: SocketAddr) -> (BootMedia, SocketAddr, AbortOnDropHandle<()>) {
+    let deadline = Instant::now() + DEADLINE;
+    let listener = loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) => assert!(Instant::now() < deadline, "{address}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let address = listener.local_addr().unwrap();
+    let media = BootMedia::new(Url::parse(&format!("http://{address}")).unwrap(), vec![7; 32]);
     let router = media.router();
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-    });
-    media
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (media, address, AbortOnDropHandle::new(serving))
 }
 
 /// Whether a condition is true.

@@ -160,8 +160,9 @@ fn client(config: &NodeConfig, auth_info: AuthInfo) -> Result<Client, JoinError>
     connect(api).map_err(|error| JoinError::Client(Box::new(error)))
 }
 
-/// As `Client::try_from`, with connections that are tried while they are silent: when another host of the control plane has taken over the
-/// address, watches on the one that is gone must not wait for ever.
+/// As `Client::try_from`, with connections that are tried while they are silent, and given up when nobody acknowledges what was sent: when
+/// another host of the control plane has taken over the address, neither watches nor requests on the one that is gone must wait for ever.
+/// (While something is on its way no keep-alive is sent; the kernel would repeat it less and less often, for a quarter of an hour.)
 fn connect(api: Config) -> Result<Client, kube::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -170,6 +171,7 @@ fn connect(api: Config) -> Result<Client, kube::Error> {
     tcp.set_keepalive(Some(KEEP_ALIVE));
     tcp.set_keepalive_interval(Some(KEEP_ALIVE / 2));
     tcp.set_keepalive_retries(Some(3));
+    tcp.set_tcp_user_timeout(Some(KEEP_ALIVE * 5 / 2));
     let https = api.rustls_https_connector_with_connector(tcp)?;
     let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(https);
     let service = tower::ServiceBuilder::new()

@@ -1,28 +1,26 @@
 //! One pass over a Site: its cluster is brought in line with its list, its status is summed up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
-    BareMetalHost, Cluster, ClusterSpec, SITE_LABEL, Site, SiteCluster, SiteRolloutStatus, SiteStatus,
-    condition, set_condition,
+    BareMetalHost, Cluster, ClusterSpec, Rollout, SITE_LABEL, Site, SiteCluster, SiteRolloutStatus,
+    SiteStatus, condition, set_condition,
 };
 use drystone_engine::{
     events::EventKind,
     harness::{
-        Reconciler, Requeue, StatusError, add_finalizer, has_finalizer, is_deleted, remove_finalizer,
-        update_status,
+        Cache, Reconciler, Requeue, Seldom, StatusError, add_finalizer, has_finalizer, is_deleted,
+        remove_finalizer, update_status,
     },
-    reference::{describe_kube_error, is_conflict, is_not_found, reference_to},
+    reference::{ObjectKey, describe_kube_error, is_conflict, is_not_found, reference_to},
 };
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
-    core::DynamicObject,
 };
 
 use super::{LocalConfig, summary};
-use crate::global::kinds::{kinds, position};
 use crate::plan::cluster::{ClusterPlan, ListedHost, look, plan};
 
 /// Who the local controller is to the API.
@@ -35,7 +33,7 @@ pub(super) const MADE_FOR_LABEL: &str = "drystone.dev/made-for-site";
 const FINALIZER: &str = "drystone.dev/site-cluster";
 
 /// How soon a host is looked at again that is not inspected yet.
-const SOON: std::time::Duration = std::time::Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SiteError {
@@ -53,6 +51,10 @@ fn api_error(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> SiteError 
 pub(super) struct SiteReconciler {
     pub(super) client: Client,
     pub(super) config: LocalConfig,
+    pub(super) hosts: Cache<BareMetalHost>,
+    pub(super) rollouts: Cache<Rollout>,
+    /// Numbers and progress are told now and then; what is decided, at once.
+    pub(super) told: Seldom,
 }
 
 impl Reconciler for SiteReconciler {
@@ -74,13 +76,14 @@ impl Reconciler for SiteReconciler {
         }
         let present = self.cluster_of(&site).await?;
         if is_deleted(site.as_ref()) {
+            self.told.forget(&ObjectKey::of(site.as_ref()));
             return self.take_apart(&sites, &site, present).await;
         }
-        let hosts = self.hosts(&site).await?;
+        let hosts = self.hosts(&site).await;
         let Some(wanted) = &site.spec.cluster else {
             let requeue = self.take_apart(&sites, &site, present).await?;
-            self.report(&sites, &site, &hosts, None, None).await?;
-            return Ok(requeue);
+            let later = self.report(&sites, &site, &hosts, None, None).await?;
+            return Ok(sooner(requeue, later));
         };
         let site = add_finalizer(&sites, site.as_ref(), FINALIZER)
             .await
@@ -97,17 +100,17 @@ impl Reconciler for SiteReconciler {
             Some(spec) => Some(self.declare(&site, wanted, *spec, present.as_ref()).await?),
             None => present,
         };
-        self.report(&sites, &site, &hosts, cluster.as_ref(), Some(&note)).await?;
-        Ok(requeue)
+        let later = self.report(&sites, &site, &hosts, cluster.as_ref(), Some(&note)).await?;
+        Ok(sooner(requeue, later))
     }
 }
 
 impl SiteReconciler {
-    async fn hosts(&self, site: &Site) -> Result<Vec<BareMetalHost>, SiteError> {
-        let hosts: Api<BareMetalHost> =
-            Api::namespaced(self.client.clone(), &site.namespace().unwrap_or_default());
-        let selector = ListParams::default().labels(&format!("{SITE_LABEL}={}", site.name_any()));
-        Ok(hosts.list(&selector).await.map_err(api_error("listing BareMetalHosts"))?.items)
+    async fn hosts(&self, site: &Site) -> Vec<Arc<BareMetalHost>> {
+        let (namespace, name) = (site.namespace(), site.name_any());
+        self.hosts.ready().await;
+        self.hosts
+            .list_where(|host| host.labels().get(SITE_LABEL) == Some(&name) && host.namespace() == namespace)
     }
 
     /// The cluster that was made for the site, wherever it is.
@@ -148,7 +151,7 @@ impl SiteReconciler {
     fn listed(
         &self,
         site: &Site,
-        hosts: &[BareMetalHost],
+        hosts: &[Arc<BareMetalHost>],
         cluster: Option<&Cluster>,
     ) -> (Vec<ListedHost>, Requeue) {
         let patience = i64::try_from(self.config.patience.as_secs()).unwrap_or(i64::MAX);
@@ -159,7 +162,7 @@ impl SiteReconciler {
             .iter()
             .map(|bmc| {
                 let host = hosts.iter().find(|host| host.name_any() == bmc.name);
-                look(site, bmc, host, cluster, now, patience)
+                look(site, bmc, host.map(AsRef::as_ref), cluster, now, patience)
             })
             .collect();
         let waits = listed.iter().any(|host| host.state == crate::plan::cluster::HostState::Unsettled);
@@ -240,28 +243,24 @@ impl SiteReconciler {
     }
 
     /// The roll-outs of the site's namespace, the newest first.
-    async fn rollouts(&self, site: &Site) -> Result<Vec<SiteRolloutStatus>, SiteError> {
-        let Some(kind) = position("rollouts").and_then(|kind| kinds().get(kind)) else {
-            return Ok(Vec::new());
-        };
-        let namespace = site.namespace().unwrap_or_default();
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, kind);
-        let found = api.list(&ListParams::default()).await.map_err(api_error("listing Rollouts"))?;
-        Ok(summary::rollouts(found.items))
+    async fn rollouts(&self, site: &Site) -> Vec<SiteRolloutStatus> {
+        let namespace = site.namespace();
+        self.rollouts.ready().await;
+        summary::rollouts(self.rollouts.list_where(|rollout| rollout.namespace() == namespace))
     }
 
     async fn report(
         &self,
         sites: &Api<Site>,
         site: &Site,
-        hosts: &[BareMetalHost],
+        hosts: &[Arc<BareMetalHost>],
         cluster: Option<&Cluster>,
         note: Option<&str>,
-    ) -> Result<(), SiteError> {
+    ) -> Result<Option<Duration>, SiteError> {
         let by_state = summary::hosts_by_state(hosts);
-        let rollouts = self.rollouts(site).await?;
+        let rollouts = self.rollouts(site).await;
         let of_cluster = cluster.map(summary::cluster);
-        update_status(sites, site, |status: &mut SiteStatus| {
+        let change = |status: &mut SiteStatus| {
             status.hosts_by_state.clone_from(&by_state);
             status.cluster.clone_from(&of_cluster);
             status.rollouts.clone_from(&rollouts);
@@ -279,8 +278,28 @@ impl SiteReconciler {
                 }
                 None => status.conditions.retain(|condition| condition.type_ != "ClusterReady"),
             }
-        })
-        .await?;
-        Ok(())
+        };
+        let (key, before) = (ObjectKey::of(site), site.status.clone().unwrap_or_default());
+        let mut after = before.clone();
+        change(&mut after);
+        if summary::essence(&after) == summary::essence(&before)
+            && let Some(left) = self.told.left(&key)
+        {
+            return Ok(Some(left));
+        }
+        let written = update_status(sites, site, change).await?;
+        if written.resource_version() != site.resource_version() {
+            self.told.note(&key);
+        }
+        Ok(None)
+    }
+}
+
+/// What comes first: what is to be done anyway, or something that is told later.
+fn sooner(requeue: Requeue, later: Option<Duration>) -> Requeue {
+    match (requeue, later) {
+        (requeue, None) => requeue,
+        (Requeue::OnChange, Some(later)) => Requeue::After(later),
+        (Requeue::After(pause), Some(later)) => Requeue::After(pause.min(later)),
     }
 }

@@ -3,27 +3,26 @@
 mod controller;
 mod summary;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use drystone_api::{BareMetalHost, Cluster, SITE_LABEL, Site};
+use drystone_api::{BareMetalHost, Cluster, Rollout, RolloutPhase, SITE_LABEL, Site};
 use drystone_engine::{
     events::EventSink,
-    harness::{Controller, ControllerConfig},
+    harness::{Caches, Controller, ControllerConfig, Objects, Seldom, is_deleted},
     reference::ObjectKey,
 };
-use futures::{Stream, StreamExt as _};
-use kube::{
-    Api, Client, ResourceExt as _,
-    core::DynamicObject,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Client, ResourceExt as _, runtime::watcher};
 use tokio_util::sync::CancellationToken;
-
-use crate::global::kinds::{kinds, position};
 
 /// What the local controller is given.
 #[derive(Clone)]
 pub struct LocalConfig {
+    /// Copies of hosts and roll-outs.
+    pub caches: Caches,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
     /// How long the other hosts of a list wait for one that is not inspected.
@@ -32,39 +31,56 @@ pub struct LocalConfig {
 
 impl LocalConfig {
     /// With the usual patience: five minutes, in which a server gets through its self-tests and an inspection.
-    pub fn new(events: Arc<dyn EventSink>) -> Self {
-        Self { events, patience: Duration::from_secs(300) }
+    pub fn new(caches: Caches, events: Arc<dyn EventSink>) -> Self {
+        Self { caches, events, patience: Duration::from_secs(300) }
     }
 }
 
-/// Roll-outs that change; none where there is no such kind.
-fn rollouts(client: &Client) -> impl Stream<Item = DynamicObject> + Send + use<> {
-    let kind = position("rollouts").and_then(|kind| kinds().get(kind));
-    let changes = kind.map(|kind| {
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), kind);
-        watcher::watcher(api, watcher::Config::default())
-            .default_backoff()
-            .touched_objects()
-            .filter_map(|change| futures::future::ready(change.ok()))
-            .boxed()
-    });
-    changes.unwrap_or_else(|| futures::stream::pending().boxed())
+/// How often a site tells how many of its hosts are in which state.
+const TOLD: Duration = Duration::from_millis(500);
+
+/// How often a site shows how far a roll-out is whose phase stays the same: each writes of many hosts, and each site its own.
+const SHOWN: Duration = Duration::from_secs(5);
+
+/// Which roll-outs have been shown, in which phase, and when.
+#[derive(Default)]
+struct Shown(Mutex<HashMap<ObjectKey, (RolloutPhase, Instant)>>);
+
+impl Shown {
+    /// Whether a change of a roll-out is worth to be shown now.
+    fn is_due(&self, rollout: &Rollout) -> bool {
+        let phase = rollout.status.as_ref().map(|status| status.phase).unwrap_or_default();
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = ObjectKey::of(rollout);
+        let last = shown.get(&key).filter(|(before, at)| *before == phase && at.elapsed() < SHOWN);
+        if last.is_some() && !is_deleted(rollout) {
+            return false;
+        }
+        shown.insert(key, (phase, Instant::now()));
+        true
+    }
 }
 
 /// Runs the local controller until `shutdown`. It leaves alone the Sites that have a local controller elsewhere.
 pub async fn run(client: Client, config: LocalConfig, shutdown: CancellationToken) {
     let settings =
         ControllerConfig { events: config.events.clone(), concurrency: 64, ..ControllerConfig::default() };
-    let reconciler = controller::SiteReconciler { client: client.clone(), config };
-    let controller = Controller::new(client.clone(), reconciler, settings);
-    let sites = controller.objects();
-    let rolled = rollouts(&client).flat_map(move |rollout| {
-        let namespace = rollout.namespace();
-        futures::stream::iter(sites.keys_where(|site: &Site| site.namespace() == namespace))
-    });
-    controller
-        .triggered_by(rolled)
-        .watches::<BareMetalHost>(watcher::Config::default(), |host: &BareMetalHost, _| {
+    let (hosts, rollouts) = (config.caches.of::<BareMetalHost>(), config.caches.of::<Rollout>());
+    let reconciler = controller::SiteReconciler {
+        client: client.clone(),
+        config,
+        hosts: hosts.clone(),
+        rollouts: rollouts.clone(),
+        told: Seldom::new(TOLD),
+    };
+    let shown = Shown::default();
+    Controller::new(client.clone(), reconciler, settings)
+        .watches_cache(&rollouts, move |rollout: &Rollout, sites: &Objects<Site>| {
+            let namespace = rollout.namespace();
+            let due = shown.is_due(rollout);
+            if due { sites.keys_where(|site| site.namespace() == namespace) } else { Vec::new() }
+        })
+        .watches_cache(&hosts, |host: &BareMetalHost, _| {
             let site = host.labels().get(SITE_LABEL);
             site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()
         })

@@ -1,14 +1,15 @@
 //! How a site is, in few words and numbers. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use drystone_api::{
-    BareMetalHost, Cluster, ClusterPhase, ProvisioningState, SiteClusterStatus, SiteRolloutStatus,
+    BareMetalHost, Cluster, ClusterPhase, ProvisioningState, Rollout, SiteClusterStatus, SiteRolloutStatus,
+    SiteStatus,
 };
-use kube::{ResourceExt as _, core::DynamicObject};
+use kube::ResourceExt as _;
 
 /// Number of hosts in each state; those with an error are in none but `error`.
-pub(super) fn hosts_by_state(hosts: &[BareMetalHost]) -> BTreeMap<String, u32> {
+pub(super) fn hosts_by_state(hosts: &[Arc<BareMetalHost>]) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
     for host in hosts {
         let status = host.status.as_ref();
@@ -32,13 +33,33 @@ fn word(state: ProvisioningState) -> String {
 const ROLLOUTS: usize = 16;
 
 /// The newest roll-outs.
-pub(super) fn rollouts(mut all: Vec<DynamicObject>) -> Vec<SiteRolloutStatus> {
+pub(super) fn rollouts(mut all: Vec<Arc<Rollout>>) -> Vec<SiteRolloutStatus> {
     all.sort_by_key(|rollout| std::cmp::Reverse(rollout.creation_timestamp().map(|created| created.0)));
     let newest = all.into_iter().take(ROLLOUTS).map(|rollout| {
-        let text = |field: &str| rollout.data["status"][field].as_str().unwrap_or_default().to_owned();
-        SiteRolloutStatus { name: rollout.name_any(), phase: text("phase"), message: text("message") }
+        let status = rollout.status.as_ref();
+        SiteRolloutStatus {
+            name: rollout.name_any(),
+            phase: status.map(|status| format!("{:?}", status.phase)).unwrap_or_default(),
+            message: status.map(|status| status.message.clone()).unwrap_or_default(),
+        }
     });
     newest.collect()
+}
+
+/// A status without what merely tells how far things are.
+pub(super) fn essence(status: &SiteStatus) -> SiteStatus {
+    let mut essence = status.clone();
+    essence.hosts_by_state.clear();
+    for rollout in &mut essence.rollouts {
+        rollout.message.clear();
+    }
+    if let Some(cluster) = &mut essence.cluster {
+        cluster.message.clear();
+    }
+    for condition in &mut essence.conditions {
+        condition.message.clear();
+    }
+    essence
 }
 
 pub(super) fn cluster(cluster: &Cluster) -> SiteClusterStatus {
@@ -78,7 +99,7 @@ mod tests {
             let mut status = BareMetalHostStatus { error_type: error.to_owned(), ..Default::default() };
             status.provisioning.state = state;
             host.status = Some(status);
-            host
+            Arc::new(host)
         };
         let hosts = [
             host(ProvisioningState::Available, ""),

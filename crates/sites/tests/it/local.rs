@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use drystone_api::{BareMetalHost, Cluster, SITE_LABEL, Site};
-use drystone_engine::events::Silent;
+use drystone_engine::{events::Silent, harness::Caches};
 use drystone_sites::local::{self, LocalConfig};
 use kube::{
     Api,
@@ -42,7 +42,8 @@ fn workers(cluster: &Cluster) -> (u32, Vec<String>) {
 async fn a_cluster_follows_the_list_and_goes_with_it() {
     let server = Server::start().await;
     let stop = CancellationToken::new();
-    let config = LocalConfig { events: Arc::new(Silent), patience: Duration::from_secs(3600) };
+    let caches = Caches::new(server.client.clone(), stop.clone());
+    let config = LocalConfig { caches, events: Arc::new(Silent), patience: Duration::from_secs(3600) };
     let running = tokio::spawn(local::run(server.client.clone(), config, stop.clone()));
     let list = [listed("c1", "ControlPlane"), listed("w1", "Worker"), listed("w2", "Worker")];
     let site = json!({"apiVersion": "drystone.dev/v1alpha1", "kind": "Site", "metadata": {"name": "east"},
@@ -100,8 +101,9 @@ async fn a_cluster_of_somebody_else_is_left_alone() {
     let clusters = server.all::<Cluster>();
     clusters.create(&PostParams::default(), &serde_json::from_value(other).unwrap()).await.unwrap();
     let stop = CancellationToken::new();
-    let running =
-        tokio::spawn(local::run(server.client.clone(), LocalConfig::new(Arc::new(Silent)), stop.clone()));
+    let caches = Caches::new(server.client.clone(), stop.clone());
+    let config = LocalConfig::new(caches, Arc::new(Silent));
+    let running = tokio::spawn(local::run(server.client.clone(), config, stop.clone()));
     inspected(&server, "c1").await;
     let site = json!({"apiVersion": "drystone.dev/v1alpha1", "kind": "Site", "metadata": {"name": "east"},
         "spec": {"bmcs": [listed("c1", "ControlPlane")], "cluster": {"namespace": drystone_api::SYSTEM_NAMESPACE}}});

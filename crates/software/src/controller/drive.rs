@@ -1,7 +1,10 @@
 //! Between a Rollout's status, which is its journal, and the planner: reading, writing, taking over results. Nothing here talks to
 //! anybody.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use drystone_api::{
     HostRollout, HostRolloutPhase as Phase, Operation, OperationPhase, OperationSpec, PinnedSet, Rollout,
@@ -177,10 +180,14 @@ pub(super) fn take_results(
     namespace: &str,
     snapshot: &Snapshot,
 ) {
+    let unreachable: BTreeMap<&str, &String> = snapshot
+        .hosts
+        .iter()
+        .filter_map(|host| Some((host.name.as_str(), host.unreachable.as_ref()?)))
+        .collect();
     for entry in status.hosts.iter_mut().filter(|entry| entry.phase.is_under_way()) {
         let Some(operation) = operation_of(operations, namespace, entry) else { continue };
-        let unreachable = snapshot.hosts.iter().find(|host| host.name == entry.host);
-        let unreachable = unreachable.and_then(|host| host.unreachable.clone());
+        let unreachable = unreachable.get(entry.host.as_str()).map(|reason| (*reason).clone());
         take_result(entry, &operation, unreachable);
     }
 }
@@ -265,14 +272,16 @@ pub(super) fn observe(
 }
 
 /// Writes a decision down; names the hosts that begin.
-pub(super) fn apply(rollout: &Rollout, status: &mut RolloutStatus, decision: &Decision) -> Vec<String> {
+pub(super) fn apply(rollout: &Rollout, status: &mut RolloutStatus, decision: &Decision) -> BTreeSet<String> {
     let now = Time(Timestamp::now());
     let subject = reference_to(rollout);
-    let mut begun = Vec::new();
+    let [roll_back, start] =
+        [&decision.roll_back, &decision.start].map(|hosts| hosts.iter().collect::<BTreeSet<&String>>());
+    let mut begun = BTreeSet::new();
     for entry in &mut status.hosts {
         let host = &entry.host;
-        let backwards = decision.roll_back.contains(host);
-        if backwards || decision.start.contains(host) {
+        let backwards = roll_back.contains(host);
+        if backwards || start.contains(host) {
             entry.attempts += 1;
             entry.phase = if backwards { Phase::RollingBack } else { Phase::Running };
             let verb = if backwards { "return" } else { "update" };
@@ -280,7 +289,7 @@ pub(super) fn apply(rollout: &Rollout, status: &mut RolloutStatus, decision: &De
             entry.started_at = Some(now.clone());
             entry.finished_at = None;
             entry.message.clear();
-            begun.push(host.clone());
+            begun.insert(host.clone());
         } else if let Some(reason) = decision.defer.get(host) {
             entry.phase = Phase::Deferred;
             entry.message = reason.chars().take(LONGEST).collect();

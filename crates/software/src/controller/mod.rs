@@ -4,20 +4,24 @@ mod drive;
 mod hosts;
 mod icn;
 mod next;
+mod pace;
 mod rollouts;
 mod sets;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use drystone_api::{
-    Artifact, BareMetalHost, Cluster, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
+    Artifact, Cluster, HostSoftware, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
 };
 use drystone_engine::{
     events::EventSink,
     harness::{Cache, Controller, ControllerConfig, Objects, WatchedObject},
     reference::ObjectKey,
 };
-use kube::{Client, ResourceExt as _, runtime::watcher};
+use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::{facts::Known, plan::Timing, steps::StepDependencies};
@@ -45,7 +49,6 @@ pub struct SoftwareConfig {
 /// Runs the controllers until `shutdown`.
 pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationToken) {
     let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
-    let everything = watcher::Config::default;
     let caches = &config.dependencies.caches;
     let artifacts: Cache<Artifact> = caches.of();
     let operations: Cache<Operation> = caches.of();
@@ -56,6 +59,7 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         config: config.clone(),
         artifacts: artifacts.clone(),
         known: known.clone(),
+        pace: pace::Pace::default(),
     };
     let sets = Controller::new(client.clone(), sets, settings.clone())
         .owns::<Rollout>()
@@ -69,13 +73,19 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         artifacts: artifacts.clone(),
         clusters: known.clusters.clone(),
     };
-    let hosts = Controller::new(client.clone(), hosts, settings.clone())
-        .watches::<SoftwareSet>(everything(), same_namespace);
+    let copies: Cache<SoftwareSet> = caches.of();
+    let wishes = Wishes { sets: copies.clone(), known: Mutex::default() };
+    let hosts = Controller::new(client.clone(), hosts, settings.clone()).watches_cache(
+        &copies,
+        move |set: &SoftwareSet, hosts: &Objects<HostSoftware>| {
+            if wishes.changed(set) { same_namespace(set, hosts) } else { Vec::new() }
+        },
+    );
 
     let provisionings = icn::ProvisioningReconciler { client: client.clone() };
     let provisionings = Controller::new(client.clone(), provisionings, settings.clone())
         .owns::<Cluster>()
-        .watches::<BareMetalHost>(everything(), same_namespace);
+        .watches_cache(&known.hosts, same_namespace);
     let softwares = icn::SoftwareReconciler { client: client.clone() };
     let softwares = Controller::new(client.clone(), softwares, settings.clone()).owns::<SoftwareSet>();
 
@@ -87,6 +97,8 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         operations: operations.clone(),
         artifacts,
         known: known.clone(),
+        at_work: Mutex::default(),
+        pace: pace::Pace::default(),
     };
     let rollouts = Controller::new(client, rollouts, one)
         .watches_cache(&operations, |operation: &Operation, _| {
@@ -104,6 +116,27 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         softwares.run(shutdown.clone()),
         rollouts.run(shutdown)
     );
+}
+
+/// What sets want: specifications, and the artifacts that they were resolved to. The rest of a set's status changes with every host.
+struct Wishes {
+    sets: Cache<SoftwareSet>,
+    known: Mutex<HashMap<ObjectKey, (Option<i64>, String)>>,
+}
+
+impl Wishes {
+    /// Whether a set that has changed wants something else than before.
+    fn changed(&self, set: &SoftwareSet) -> bool {
+        let key = ObjectKey::of(set);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.sets.get(&key).is_none() {
+            known.remove(&key);
+            return true;
+        }
+        let revision = set.status.as_ref().map(|status| status.revision.clone()).unwrap_or_default();
+        let wish = (set.metadata.generation, revision);
+        known.insert(key, wish.clone()) != Some(wish)
+    }
 }
 
 /// All objects of the namespace that the other one is in.

@@ -1,6 +1,10 @@
 //! One pass over a Rollout: planned once, then driven host by host until nothing is left.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use drystone_api::{
     Artifact, Operation, PinnedSet, Rollout, RolloutPhase, RolloutStatus, SoftwareSet, condition,
@@ -10,12 +14,16 @@ use drystone_engine::{
     events::EventKind,
     harness::{Cache, Reconciler, Requeue, add_finalizer, has_finalizer, is_deleted, remove_finalizer},
     operations::{StartError, start},
-    reference::{is_conflict, is_not_found, reference_to},
+    reference::{ObjectKey, is_conflict, is_not_found, reference_to},
 };
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-use kube::{Api, Client, ResourceExt as _, api::PostParams};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
 
-use super::{FINALIZER, SoftwareConfig, drive};
+use super::{FINALIZER, SoftwareConfig, drive, pace::Pace};
 use crate::{
     facts::{ApiError, Known, all, api_error},
     pin::pin,
@@ -26,6 +34,9 @@ use crate::{
 
 /// How often a rollout is looked at in which hosts cannot be reached.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// Operations that are created at the same time.
+const STARTS: usize = 16;
 
 /// What went wrong in a pass for reasons that are not the rollout's.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +56,9 @@ pub(super) struct RolloutReconciler {
     pub(super) operations: Cache<Operation>,
     pub(super) artifacts: Cache<Artifact>,
     pub(super) known: Known,
+    /// Hosts that each Rollout works on, as this controller has written it last: nobody else writes it. Empty until the first pass reads it.
+    pub(super) at_work: Mutex<Option<HashMap<ObjectKey, Vec<String>>>>,
+    pub(super) pace: Pace,
 }
 
 impl Reconciler for RolloutReconciler {
@@ -56,10 +70,14 @@ impl Reconciler for RolloutReconciler {
     async fn reconcile(&self, seen: Arc<Rollout>) -> Result<Requeue, RolloutError> {
         let namespace = seen.namespace().unwrap_or_default();
         let api: Api<Rollout> = Api::namespaced(self.client.clone(), &namespace);
+        let _begun = self.pace.begin(Duration::ZERO).await;
         // What the watch shows may be older than what this controller wrote last.
         let rollout = match api.get(&seen.name_any()).await {
             Ok(rollout) => rollout,
-            Err(error) if is_not_found(&error) => return Ok(Requeue::OnChange),
+            Err(error) if is_not_found(&error) => {
+                self.note(&seen, None);
+                return Ok(Requeue::OnChange);
+            }
             Err(error) => return Err(api_error("reading the Rollout")(error).into()),
         };
         if is_deleted(&rollout) && !has_finalizer(&rollout, FINALIZER) {
@@ -83,22 +101,33 @@ impl Reconciler for RolloutReconciler {
             rollout.status = Some(status.clone());
             // What is begun is written down first: whoever comes after a crash finds it, and does it.
             match api.replace_status(&rollout.name_any(), &PostParams::default(), &rollout).await {
-                Ok(written) => rollout = written,
+                Ok(written) => {
+                    self.note(&written, written.status.as_ref());
+                    rollout = written;
+                }
                 Err(error) if is_conflict(&error) || is_not_found(&error) => {
                     return Ok(Requeue::After(Duration::from_millis(20)));
                 }
                 Err(error) => return Err(api_error("writing the status of the Rollout")(error).into()),
             }
         }
-        for (name, operation) in outcome.operations {
-            start(&self.client, &name, operation).await?;
-        }
+        futures::stream::iter(outcome.operations)
+            .map(|(name, operation)| async move { start(&self.client, &name, operation).await.map(drop) })
+            .buffer_unordered(STARTS)
+            .try_collect::<()>()
+            .await?;
         let under_way = status.hosts.iter().any(|host| host.phase.is_under_way());
         if is_deleted(&rollout) && !under_way {
             remove_finalizer(&api, &rollout, FINALIZER).await.map_err(api_error("removing the finalizer"))?;
         }
         Ok(outcome.again.map_or(Requeue::OnChange, Requeue::After))
     }
+}
+
+/// Hosts that a Rollout works on.
+fn under_way(status: Option<&RolloutStatus>) -> Vec<String> {
+    let hosts = status.into_iter().flat_map(|status| &status.hosts);
+    hosts.filter(|entry| entry.phase.is_under_way()).map(|entry| entry.host.clone()).collect()
 }
 
 /// Whether it was never planned, or what was planned made no sense and something was changed.
@@ -210,10 +239,8 @@ impl RolloutReconciler {
         let made = drive::read_plan(status);
         let decision = crate::plan::decide::decide(&made, &observed);
         let begun = drive::apply(rollout, status, &decision);
-        for host in begun {
-            if let Some(entry) = status.hosts.iter().find(|entry| entry.host == host) {
-                outcome.operations.push(self.operation(rollout, status, entry)?);
-            }
+        for entry in status.hosts.iter().filter(|entry| begun.contains(&entry.host)) {
+            outcome.operations.push(self.operation(rollout, status, entry)?);
         }
         let waits = status.phase == RolloutPhase::AwaitingHosts
             || status.counts.deferred > 0
@@ -248,15 +275,42 @@ impl RolloutReconciler {
 
     /// Hosts that other rollouts work on.
     async fn busy(&self, rollout: &Rollout) -> Result<BTreeMap<String, String>, ApiError> {
-        let others: Vec<Rollout> = all(&self.client, &rollout.namespace().unwrap_or_default()).await?;
+        let namespace = rollout.namespace().unwrap_or_default();
+        if self.at_work().is_none() {
+            // Those of other namespaces are no concern of each other, but all are read at once.
+            let all: Vec<Rollout> = Api::all(self.client.clone())
+                .list(&ListParams::default())
+                .await
+                .map_err(api_error("listing Rollouts"))?
+                .items;
+            let known = all.iter().map(|other| (ObjectKey::of(other), under_way(other.status.as_ref())));
+            self.at_work().get_or_insert_with(|| known.collect());
+        }
+        let own = ObjectKey::of(rollout);
         let mut busy = BTreeMap::new();
-        for other in others.iter().filter(|other| other.uid() != rollout.uid()) {
-            let hosts = other.status.iter().flat_map(|status| &status.hosts);
-            for entry in hosts.filter(|entry| entry.phase.is_under_way()) {
-                busy.insert(entry.host.clone(), format!("Rollout {}", other.name_any()));
+        for (other, hosts) in self.at_work().iter().flatten() {
+            if other.namespace == namespace && *other != own {
+                let why = format!("Rollout {}", other.name);
+                busy.extend(hosts.iter().map(|host| (host.clone(), why.clone())));
             }
         }
         Ok(busy)
+    }
+
+    fn at_work(&self) -> MutexGuard<'_, Option<HashMap<ObjectKey, Vec<String>>>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers what was written of a Rollout.
+    fn note(&self, rollout: &Rollout, status: Option<&RolloutStatus>) {
+        if let Some(known) = self.at_work().as_mut() {
+            let hosts = under_way(status);
+            if hosts.is_empty() {
+                known.remove(&ObjectKey::of(rollout));
+            } else {
+                known.insert(ObjectKey::of(rollout), hosts);
+            }
+        }
     }
 
     fn tell(&self, rollout: &Rollout, before: RolloutPhase, status: &RolloutStatus) {

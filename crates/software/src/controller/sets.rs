@@ -25,6 +25,7 @@ use serde_json::json;
 use super::{
     REVISION_LABEL, SET_LABEL, SoftwareConfig,
     next::{Step, next},
+    pace::Pace,
 };
 use crate::{
     change::needs_inventory,
@@ -57,6 +58,7 @@ pub(super) struct SetReconciler {
     pub(super) config: SoftwareConfig,
     pub(super) artifacts: Cache<Artifact>,
     pub(super) known: Known,
+    pub(super) pace: Pace,
 }
 
 /// What a pass came to: reason and message of the condition `Ready`, and what else is to be told.
@@ -79,7 +81,7 @@ impl Reconciler for SetReconciler {
         if is_deleted(set.as_ref()) {
             return Ok(Requeue::OnChange);
         }
-        tokio::time::sleep(GATHER).await;
+        let _begun = self.pace.begin(GATHER).await;
         let verdict = self.look(&set).await?;
         let api: Api<SoftwareSet> =
             Api::namespaced(self.client.clone(), &set.namespace().unwrap_or_default());

@@ -1,11 +1,14 @@
 //! Another operating system: through the BareMetalHost, which provisions the host anew.
 
 use drystone_api::{BareMetalHost, HostImage, ProvisioningState, SoftwareAccess};
-use drystone_engine::action::{Action, StepContext, StepError};
+use drystone_engine::{
+    action::{Action, StepContext, StepError},
+    harness::Caches,
+    reference::ObjectKey,
+};
 use kube::{
     Api,
     api::{Patch, PatchParams},
-    runtime::wait::await_condition,
 };
 use serde_json::json;
 
@@ -24,7 +27,7 @@ impl Action for ChangeImage {
         let scene = Scene::find(context, &self.0, &parameters.host).await?;
         let Some(wanted) = &scene.wanted.os_image else { return Ok(()) };
         super::bring::check_signatures(&scene.sets)?;
-        provision(context, &parameters.host, &wanted.host_image()).await?;
+        provision(context, &self.0.caches, &parameters.host, &wanted.host_image()).await?;
         forget_keys(context, &scene).await
     }
 
@@ -32,7 +35,7 @@ impl Action for ChangeImage {
         let prepared: Prepared = context.input("prepare")?;
         let Some(former) = &prepared.former.os_image else { return Ok(()) };
         let scene = Scene::find(context, &self.0, &parameters.host).await?;
-        provision(context, &parameters.host, former).await?;
+        provision(context, &self.0.caches, &parameters.host, former).await?;
         forget_keys(context, &scene).await
     }
 }
@@ -49,7 +52,12 @@ async fn forget_keys(context: &StepContext, scene: &Scene) -> Result<(), StepErr
 }
 
 /// Declares the image and waits until the host runs it.
-pub(super) async fn provision(context: &StepContext, host: &str, image: &HostImage) -> Result<(), StepError> {
+pub(super) async fn provision(
+    context: &StepContext,
+    caches: &Caches,
+    host: &str,
+    image: &HostImage,
+) -> Result<(), StepError> {
     let hosts: Api<BareMetalHost> = Api::namespaced(context.client().clone(), &context.subject().namespace);
     let before = hosts
         .get(host)
@@ -72,14 +80,12 @@ pub(super) async fn provision(context: &StepContext, host: &str, image: &HostIma
         .await
         .map_err(|error| StepError::from_kube("declaring the image of the host", &error))?;
     context.progress(10, "waiting for the host to be provisioned");
-    let settled = |host: Option<&BareMetalHost>| judge(host, image, failures).is_some();
-    let waited = context.wait_for(Box::pin(await_condition(hosts, host, settled))).await?;
-    let found = waited.map_err(|error| StepError::transient(format!("waiting for {host}: {error}")))?;
-    match judge(found.as_ref(), image, failures) {
-        Some(Ok(())) => Ok(()),
-        Some(Err(why)) => Err(StepError::permanent(format!("host {host}: {why}"))),
-        None => Err(StepError::transient(format!("{host} changed while it was looked at"))),
-    }
+    // Copies, for a watch of its own for each of a thousand hosts would cost more than all their work.
+    let key = ObjectKey::new(&context.subject().namespace, host);
+    let copies = caches.of::<BareMetalHost>();
+    let waited = copies.wait_for(&key, |host: Option<&BareMetalHost>| judge(host, image, failures));
+    let outcome = context.wait_for(Box::pin(waited)).await?;
+    outcome.map_err(|why| StepError::permanent(format!("host {host}: {why}")))
 }
 
 /// Failures in a row, after those that were there before, by which a host is given up.
@@ -89,6 +95,10 @@ const HOPELESS: u32 = 3;
 fn judge(host: Option<&BareMetalHost>, image: &HostImage, failures: u32) -> Option<Result<(), String>> {
     let Some(host) = host else { return Some(Err("was deleted".to_owned())) };
     let status = host.status.as_ref()?;
+    // A copy that does not show the wish yet tells nothing of how it went.
+    if !host.spec.image.as_ref().is_some_and(|wanted| same_image(wanted, image)) {
+        return None;
+    }
     let runs = status.provisioning.image.as_ref().is_some_and(|present| same_image(present, image));
     if status.provisioning.state == ProvisioningState::Provisioned && status.powered_on && runs {
         return Some(Ok(()));

@@ -37,7 +37,7 @@ impl Action for Revert {
         let RevertParameters { host, former } = parameters;
         // What was there comes with the former image: its packages are those that it had.
         if let Some(former) = &former.os_image {
-            return image::provision(context, &host, former).await;
+            return image::provision(context, &self.0.caches, &host, former).await;
         }
         Box::pin(revert(context, &self.0, &host, &former, None)).await
     }

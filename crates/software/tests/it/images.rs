@@ -24,14 +24,14 @@ const NEW: &str = "http://images.example.org/os-2.iso";
 
 /// What the stand-in has seen.
 #[derive(Debug, Default)]
-struct Seen {
-    most: usize,
-    most_in_a_site: usize,
-    order: Vec<String>,
+pub(crate) struct Seen {
+    pub(crate) most: usize,
+    pub(crate) most_in_a_site: usize,
+    pub(crate) order: Vec<String>,
 }
 
 /// Provisions whatever host wants another image, in two looks; hosts whose image is named `bad` fail.
-async fn provision(client: Client, seen: Arc<Mutex<Seen>>) {
+pub(crate) async fn provision(client: Client, seen: Arc<Mutex<Seen>>) {
     let hosts: Api<BareMetalHost> = Api::namespaced(client, SYSTEM_NAMESPACE);
     loop {
         let all = hosts.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();

@@ -1,5 +1,8 @@
 //! Real hosts: each a root of its own over this machine's, with a real SSH server, dpkg and apt.
 
+mod reboot;
+mod rpm;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -30,7 +33,7 @@ const PACKAGE: &str = "drystone-test-hello";
 
 /// Starts a host; what it changes lies in its own layer.
 const BOOT: &str = r#"set -e
-mount -t tmpfs tmpfs "$1"
+[ "$4" = lasting ] || mount -t tmpfs tmpfs "$1"
 mkdir -p "$1/upper/drystone" "$1/work" "$1/root"
 cp "$2"/* "$1/upper/drystone/"
 chmod 600 "$1"/upper/drystone/*
@@ -40,6 +43,7 @@ mount --rbind /dev "$1/root/dev"
 mount -t tmpfs tmpfs "$1/root/run"
 mkdir -p "$1/root/run/sshd"
 chroot "$1/root" usermod -p '*' root
+chroot "$1/root" sh -c "$3"
 exec chroot "$1/root" /usr/sbin/sshd -D -e -f /drystone/sshd_config
 "#;
 
@@ -49,6 +53,18 @@ struct Host {
     folder: tempfile::TempDir,
     address: String,
     port: u16,
+    program: String,
+    /// Whether what it changes is still there when it starts again.
+    disk: Disk,
+}
+
+/// Where what a host changes is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disk {
+    /// In memory, until it ends.
+    Fleeting,
+    /// In the test's folder.
+    Lasting,
 }
 
 impl Drop for Host {
@@ -63,6 +79,15 @@ static NUMBER: AtomicU16 = AtomicU16::new(1);
 
 impl Host {
     fn start(port: u16, key: &PrivateKey) -> Self {
+        Self::prepared(port, key, &[], "true")
+    }
+
+    /// One to which files were given, in `/drystone`, and on which something was done before its SSH server started.
+    fn prepared(port: u16, key: &PrivateKey, files: &[(&str, &[u8])], program: &str) -> Self {
+        Self::with_disk(port, key, files, program, Disk::Fleeting)
+    }
+
+    fn with_disk(port: u16, key: &PrivateKey, files: &[(&str, &[u8])], program: &str, disk: Disk) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let address = format!("127.88.{}.{}", std::process::id() % 250 + 1, number);
         let folder = tempfile::tempdir().expect("a folder");
@@ -78,26 +103,21 @@ impl Host {
         let host_key = PrivateKey::generate().expect("made");
         std::fs::write(given.join("host_key"), host_key.to_text().expect("text").expose()).expect("written");
         std::fs::write(given.join("host_key.pub"), host_key.public_key()).expect("written");
-        let process = Command::new("unshare")
-            .args([
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                BOOT,
-                "sh",
-            ])
-            .args([&space, &given])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("unshare");
-        let host = Self { process, folder, address, port };
+        for (name, bytes) in files {
+            std::fs::write(given.join(name), bytes).expect("written");
+        }
+        let process = boot(folder.path(), program, disk);
+        let host = Self { process, folder, address, port, program: program.to_owned(), disk };
         host.await_server();
         host
+    }
+
+    /// Takes its power away and gives it back.
+    fn restart(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.process = boot(self.folder.path(), &self.program, self.disk);
+        self.await_server();
     }
 
     fn await_server(&self) {
@@ -128,6 +148,27 @@ impl Host {
     fn version(&self) -> String {
         self.run(&format!("dpkg-query -W -f '${{db:Status-Abbrev}}${{Version}}' {PACKAGE} 2>/dev/null"))
     }
+}
+
+fn boot(folder: &Path, program: &str, disk: Disk) -> Child {
+    Command::new("unshare")
+        .args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            BOOT,
+            "sh",
+        ])
+        .args([folder.join("space"), folder.join("given")])
+        .args([program, if disk == Disk::Lasting { "lasting" } else { "fleeting" }])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("unshare")
 }
 
 fn can_run() -> bool {

@@ -63,6 +63,11 @@ impl Stage {
         Self { server, client }
     }
 
+    /// The server, for clients of another kind.
+    pub(crate) fn server(&self) -> &ApiServer {
+        &self.server
+    }
+
     /// A client of its own, for use in another runtime.
     pub(crate) fn another_client(&self) -> Client {
         client_of(&self.server)

@@ -18,11 +18,15 @@ use tokio::time::{Instant, timeout};
 use tonic::{
     Code, ConnectError, Request, Status, Streaming,
     client::Grpc,
+    metadata::{Ascii, MetadataValue},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_prost::ProstCodec;
 
-use super::options::{EtcdOptions, EtcdTls};
+use super::{
+    messages as etcd,
+    options::{EtcdOptions, EtcdTls, EtcdUser},
+};
 use crate::StoreError;
 
 /// How long a connection may take to come about.
@@ -55,18 +59,29 @@ pub(super) enum Repeat {
 }
 
 /// One etcd server.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Server {
     url: String,
     calls: Channel,
     /// A watcher that is slow must not take a call's share of the connection.
     watches: Channel,
+    /// What etcd gave for name and password.
+    token: Option<MetadataValue<Ascii>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// The servers of a cluster.
 #[derive(Debug)]
 pub(super) struct Client {
     tls: Option<EtcdTls>,
+    user: Option<EtcdUser>,
+    /// Good at every server, until etcd says otherwise.
+    token: RwLock<Option<MetadataValue<Ascii>>>,
     servers: RwLock<Vec<Server>>,
     current: AtomicUsize,
     limit: Duration,
@@ -86,6 +101,8 @@ impl Client {
     pub(super) fn new(options: &EtcdOptions) -> Result<Self, StoreError> {
         let client = Self {
             tls: options.tls.clone(),
+            user: options.user.clone(),
+            token: RwLock::new(None),
             servers: RwLock::new(Vec::new()),
             current: AtomicUsize::new(0),
             limit: options.request_timeout,
@@ -157,6 +174,7 @@ impl Client {
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .connect_lazy(),
+            token: None,
         })
     }
 
@@ -189,7 +207,9 @@ impl Client {
             async move {
                 let mut grpc = grpc(server.calls);
                 ready(&mut grpc).await?;
-                let answer = grpc.unary(request(message, limit), path, ProstCodec::<Q, A>::default()).await?;
+                let answer = grpc
+                    .unary(request(message, limit, &server.token), path, ProstCodec::<Q, A>::default())
+                    .await?;
                 Ok(answer.into_inner())
             }
         })
@@ -210,9 +230,10 @@ impl Client {
         let mut answers = Vec::new();
         for server in self.all() {
             let asked = async {
-                let mut grpc = grpc(server.calls);
+                let token = self.token(&server, limit).await?;
+                let mut grpc = grpc(server.calls.clone());
                 ready(&mut grpc).await?;
-                let asked = request(message.clone(), limit);
+                let asked = request(message.clone(), limit, &token);
                 grpc.unary(asked, path.clone(), ProstCodec::<Q, A>::default()).await
             };
             let answer = timeout(limit, asked).await.unwrap_or_else(|_| {
@@ -237,7 +258,7 @@ impl Client {
             async move {
                 let mut grpc = grpc(server.calls);
                 ready(&mut grpc).await?;
-                let once = request(futures::stream::once(std::future::ready(message)), limit);
+                let once = request(futures::stream::once(std::future::ready(message)), limit, &server.token);
                 let answers = grpc.streaming(once, path, ProstCodec::<Q, A>::default()).await?;
                 let answer = answers.into_inner().message().await?;
                 answer.ok_or_else(|| Status::unavailable("the stream ended without an answer"))
@@ -259,12 +280,37 @@ impl Client {
                 ready(&mut grpc).await?;
                 let question = futures::stream::once(std::future::ready(message));
                 let mut request = Request::new(question.chain(futures::stream::pending()));
-                require_leader(&mut request);
+                adorn(&mut request, &server.token);
                 let answers = grpc.streaming(request, path, ProstCodec::<Q, A>::default()).await?;
                 Ok(answers.into_inner())
             }
         })
         .await
+    }
+
+    /// What calls have to show: nothing, or what etcd gives for name and password.
+    async fn token(&self, server: &Server, limit: Duration) -> Result<Option<MetadataValue<Ascii>>, Status> {
+        let Some(user) = &self.user else { return Ok(None) };
+        let known = self.token.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let mut grpc = grpc(server.calls.clone());
+        ready(&mut grpc).await?;
+        let (name, password) = (user.name.clone(), user.password.clone());
+        let asked = request(etcd::AuthenticateRequest { name, password }, limit, &None);
+        let codec = ProstCodec::<_, etcd::AuthenticateResponse>::default();
+        let answer = match grpc.unary(asked, rpc!("Auth", "Authenticate"), codec).await {
+            Ok(answer) => answer.into_inner(),
+            // It lets everybody in.
+            Err(status) if status.message().contains("authentication is not enabled") => return Ok(None),
+            Err(status) => return Err(status),
+        };
+        let mut token: MetadataValue<Ascii> =
+            answer.token.parse().map_err(|_| Status::internal("etcd's token is no text"))?;
+        token.set_sensitive(true);
+        *self.token.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(token.clone());
+        Ok(Some(token))
     }
 
     async fn call<A, F>(
@@ -276,18 +322,23 @@ impl Client {
         F: Future<Output = Result<A, Status>>,
     {
         let deadline = Instant::now() + self.limit;
-        let mut failed = 0;
+        let (mut failed, mut stale) = (0, 0);
         loop {
             let (at, server) = self.current();
             let Some(server) = server else {
                 let status = Status::unavailable("no etcd endpoint is known");
                 return Err(CallError { status, unclear: false, url: String::new() });
             };
+            let mut server = server;
             let url = server.url.clone();
             let left = deadline.saturating_duration_since(Instant::now());
             // Where a call may be repeated, one server that does not answer must not use all the time up.
             let share = if repeat == Repeat::Allowed { left.min(self.limit / 2) } else { left };
-            let outcome = match timeout(share, attempt(server, share)).await {
+            let attempted = async {
+                server.token = self.token(&server, share).await?;
+                attempt(server, share).await
+            };
+            let outcome = match timeout(share, attempted).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} s", share.as_secs()))),
             };
@@ -295,6 +346,12 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
+            if self.user.is_some() && is_stale(&status) && stale < 2 {
+                // What was refused was not carried out. Another token is got at once.
+                *self.token.write().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+                stale += 1;
+                continue;
+            }
             let Some(unclear) = is_unclear(&status) else {
                 return Err(CallError { status, unclear: false, url });
             };
@@ -320,16 +377,26 @@ async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
     grpc.ready().await.map_err(|error| Status::from_error(error.into()))
 }
 
-fn request<T>(message: T, limit: Duration) -> Request<T> {
+fn request<T>(message: T, limit: Duration, token: &Option<MetadataValue<Ascii>>) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
-    require_leader(&mut request);
+    adorn(&mut request, token);
     request
 }
 
 /// A member that has lost the others says so at once, and a watch on it ends, instead of staying silent.
-fn require_leader<T>(request: &mut Request<T>) {
-    request.metadata_mut().insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
+fn adorn<T>(request: &mut Request<T>, token: &Option<MetadataValue<Ascii>>) {
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    if let Some(token) = token {
+        request.metadata_mut().insert("token", token.clone());
+    }
+}
+
+/// Whether another token is needed: this one has ended, or etcd was started again, or its users have changed.
+fn is_stale(status: &Status) -> bool {
+    let told = status.message();
+    told.starts_with("etcdserver: invalid auth token")
+        || told.starts_with("etcdserver: revision of auth store is old")
 }
 
 /// Whether a failure leaves open if the call was carried out; `None` if it is etcd's answer, which another server would give too.

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tonic::Code;
 
 pub use self::members::{Member, MembershipError};
-pub use self::options::{EtcdOptions, EtcdTls};
+pub use self::options::{EtcdOptions, EtcdTls, EtcdUser};
 
 use self::{
     client::{CallError, Client, Repeat, rpc},

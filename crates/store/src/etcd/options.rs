@@ -20,6 +20,21 @@ impl fmt::Debug for EtcdTls {
     }
 }
 
+/// Who the store is to etcd, where it asks for a name and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdUser {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for EtcdUser {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("EtcdUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// Which etcd, and how. Start from [`EtcdOptions::new`] and set what differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdOptions {
@@ -27,6 +42,8 @@ pub struct EtcdOptions {
     pub endpoints: Vec<String>,
     /// Needed for `https://`.
     pub tls: Option<EtcdTls>,
+    /// Needed where etcd authenticates its clients by name and password.
+    pub user: Option<EtcdUser>,
     /// How long a call may take in all, whatever number of servers it is tried at.
     pub request_timeout: Duration,
     /// Batches that wait for a watcher that is slow.
@@ -46,6 +63,7 @@ impl EtcdOptions {
         Self {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             tls: None,
+            user: None,
             request_timeout: Duration::from_secs(10),
             watch_buffer: 1_000,
             watch_patience: Duration::from_secs(10),

@@ -13,7 +13,7 @@ use std::{
 use drystone_identity::{CertificateProfile, Usage, ca::CertificateAuthority};
 use drystone_store::{
     KeyRange, RangeRequest, Store, StoreError, WatchRequest,
-    etcd::{EtcdOptions, EtcdStore, MembershipError},
+    etcd::{EtcdOptions, EtcdStore, EtcdUser, MembershipError},
 };
 use futures::StreamExt;
 
@@ -71,6 +71,48 @@ async fn a_watch_goes_on_where_it_was_when_its_server_comes_back() {
         let told = tokio::time::timeout(PATIENCE, revisions(watcher, last)).await.unwrap();
         assert_eq!(told, (start..=last).collect::<Vec<_>>(), "from {start}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_tells_etcd_who_it_is() {
+    let Some(mut server) = Etcd::alone() else { return };
+    let mut known = options(&[&server]);
+    known.user = Some(EtcdUser { name: "root".into(), password: "secret".into() });
+    // As long as it does not ask, it need not be told.
+    let store = EtcdStore::new(&known).unwrap();
+    until_answered(&store).await;
+    let etcdctl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &server.client_url()]).args(arguments);
+        command.stdin(std::process::Stdio::null()).output()
+    };
+    for arguments in
+        [&["user", "add", "root:secret"][..], &["user", "grant-role", "root", "root"], &["auth", "enable"]]
+    {
+        let Ok(output) = etcdctl(arguments) else {
+            println!("skipped: no etcdctl (Debian's package etcd-client has it)");
+            assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
+            return;
+        };
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+    store.txn(put("/a", "1")).await.unwrap();
+    let mut told = watch(store.as_ref(), "/a", Some(2)).await;
+    assert_eq!(told.next().await.unwrap().unwrap().events.len(), 1);
+    let strangers = [None, Some(EtcdUser { name: "root".into(), password: "wrong".into() })];
+    for stranger in strangers {
+        let mut unknown = known.clone();
+        unknown.user = stranger;
+        let refused = EtcdStore::new(&unknown).unwrap().check().await;
+        assert!(matches!(refused, Err(StoreError::InvalidRequest(_))), "{refused:?}");
+    }
+    // Its tokens do not outlive it.
+    server.kill();
+    server.start_again();
+    until_answered(&store).await;
+    assert_eq!(insist(&store, "/a", "2").await, 3);
+    assert_eq!(told.next().await.unwrap().unwrap().events.len(), 1);
+    store.lease_revoke(store.lease_grant(60).await.unwrap()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use super::{
     kinds::{Kind, Kinds, Served},
     transport,
 };
-use crate::{manifest::Prepared, settings::Settings};
+use crate::{manifest::Prepared, readiness, settings::Settings};
 
 /// Who writes objects.
 pub(crate) const MANAGER: &str = "drystone-emco";
@@ -128,6 +128,11 @@ impl Channel {
             *known = answers;
             changed
         });
+    }
+
+    /// How long it is waited after so many failures.
+    pub(crate) fn delay(&self, failures: u32) -> Duration {
+        self.settings.away.random_delay(failures)
     }
 
     /// What a watch has heard.
@@ -259,33 +264,38 @@ impl Channel {
         })
     }
 
-    /// Deletes an object if it is that one still, with all that depends on it.
+    /// Deletes an object if it is that one still; where others depend on it, it goes after them.
     pub(crate) async fn delete(&self, object: &Prepared, uid: &str) -> Result<Answer, NoWay> {
-        let place = match self.place(object).await? {
-            Ok(place) => place,
+        let Ok(place) = self.place(object).await? else {
             // A kind that is not there any more has no objects.
-            Err(_) => return Ok(Answer::Done(Bytes::new())),
+            return Ok(Answer::NotFound(String::new()));
         };
         let path = format!("{place}/{}", object.name);
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground",
+        let depended = readiness::tells(&object.kind.api_version, &object.kind.kind);
+        let policy = if depended { "Foreground" } else { "Background" };
+        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
             "preconditions": {"uid": uid}});
         let body = Bytes::from(options.to_string());
-        let ask = Ask { method: Method::DELETE, path: &path, accept: METADATA_ONLY, content: JSON, body };
-        Ok(match self.ask(ask).await? {
-            Answer::NotFound(_) | Answer::Conflict(_) => Answer::Done(Bytes::new()),
-            other => other,
-        })
+        self.ask(Ask { method: Method::DELETE, path: &path, accept: METADATA_ONLY, content: JSON, body })
+            .await
+    }
+
+    /// Reads who an object is: its metadata.
+    pub(crate) async fn identify(&self, object: &Prepared) -> Result<Answer, NoWay> {
+        self.read(object, METADATA_ONLY).await
     }
 
     /// Reads an object.
     pub(crate) async fn get(&self, object: &Prepared) -> Result<Answer, NoWay> {
-        let place = match self.place(object).await? {
-            Ok(place) => place,
-            Err(_) => return Ok(Answer::NotFound("the cluster does not know its kind".to_owned())),
+        self.read(object, JSON).await
+    }
+
+    async fn read(&self, object: &Prepared, accept: &'static str) -> Result<Answer, NoWay> {
+        let Ok(place) = self.place(object).await? else {
+            return Ok(Answer::NotFound("the cluster does not know its kind".to_owned()));
         };
         let path = format!("{place}/{}", object.name);
-        self.ask(Ask { method: Method::GET, path: &path, accept: JSON, content: JSON, body: Bytes::new() })
-            .await
+        self.ask(Ask { method: Method::GET, path: &path, accept, content: JSON, body: Bytes::new() }).await
     }
 
     /// Approves a certificate signing request, as `condition` (JSON) says.

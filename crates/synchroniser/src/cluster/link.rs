@@ -18,6 +18,9 @@ use super::{
 };
 use crate::{live::part::LivePart, settings::Settings};
 
+/// Parts by their labels.
+type Enrolled = Arc<Mutex<HashMap<Arc<str>, Vec<Weak<LivePart>>>>>;
+
 /// A cluster.
 pub(crate) struct Link {
     name: ClusterName,
@@ -30,7 +33,7 @@ pub(crate) struct Link {
     pub(crate) watches: Watches,
     channels: Mutex<HashMap<Identity, Arc<Channel>>>,
     /// Parts by their labels, to be told of changes.
-    parts: Arc<Mutex<HashMap<Arc<str>, Vec<Weak<LivePart>>>>>,
+    parts: Enrolled,
     _reports: DropGuard,
 }
 
@@ -55,7 +58,7 @@ impl Link {
         let board = Arc::<Board>::default();
         let watches = Watches::new(board.clone(), admin.clone(), settings.object_bytes);
         let token = CancellationToken::new();
-        let parts = Arc::<Mutex<HashMap<Arc<str>, Vec<Weak<LivePart>>>>>::default();
+        let parts = Enrolled::default();
         tokio::spawn(report(board.clone(), parts.clone(), settings.settle, token.clone()));
         let channels = Mutex::new(HashMap::from([(administrator, admin)]));
         let _reports = token.drop_guard();
@@ -110,12 +113,7 @@ impl Link {
 }
 
 /// Tells parts what has changed of them, some changes at a time.
-async fn report(
-    board: Arc<Board>,
-    parts: Arc<Mutex<HashMap<Arc<str>, Vec<Weak<LivePart>>>>>,
-    settle: std::time::Duration,
-    token: CancellationToken,
-) {
+async fn report(board: Arc<Board>, parts: Enrolled, settle: std::time::Duration, token: CancellationToken) {
     let work = async {
         loop {
             let labels = board.disturbed().await;

@@ -39,26 +39,34 @@ pub(crate) struct Watches {
     board: Arc<Board>,
     channel: Arc<Channel>,
     object_bytes: usize,
-    running: Mutex<HashMap<Kind, Weak<Interest>>>,
+    running: Running,
 }
+
+type Running = Arc<Mutex<HashMap<Kind, Weak<Interest>>>>;
 
 /// Somebody wants to see a kind; watched as long as anybody has this.
 pub(crate) struct Interest {
     kind: Kind,
     board: Arc<Board>,
+    running: Running,
     _ends: DropGuard,
 }
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        self.board.clear(&self.kind);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have begun to watch it meanwhile.
+        if running.get(&self.kind).is_some_and(|known| known.strong_count() == 0) {
+            running.remove(&self.kind);
+            self.board.clear(&self.kind);
+        }
     }
 }
 
 impl Watches {
     /// None yet.
     pub(crate) fn new(board: Arc<Board>, channel: Arc<Channel>, object_bytes: usize) -> Self {
-        Self { board, channel, object_bytes, running: Mutex::default() }
+        Self { board, channel, object_bytes, running: Running::default() }
     }
 
     /// Watches a kind, if that is not done already.
@@ -67,11 +75,12 @@ impl Watches {
         if let Some(interest) = running.get(kind).and_then(Weak::upgrade) {
             return interest;
         }
-        running.retain(|_, interest| interest.strong_count() > 0);
+        self.board.clear(kind);
         let token = CancellationToken::new();
         let interest = Arc::new(Interest {
             kind: kind.clone(),
             board: self.board.clone(),
+            running: self.running.clone(),
             _ends: token.clone().drop_guard(),
         });
         running.insert(kind.clone(), Arc::downgrade(&interest));
@@ -107,6 +116,7 @@ where
 impl Watch {
     /// Never ends by itself.
     async fn run(self) {
+        let mut refusals = 0;
         loop {
             let served = match self.channel.served(&self.kind).await {
                 Ok(Some(served)) => served,
@@ -123,8 +133,10 @@ impl Watch {
             };
             match self.channel.client().await {
                 Ok((number, client)) => {
-                    self.follow(client, &self.kind.resource(&served)).await;
+                    let heard = self.follow(client, &self.kind.resource(&served)).await;
+                    refusals = if heard { 1 } else { refusals + 1 };
                     self.channel.forget(number).await;
+                    tokio::time::sleep(self.channel.delay(refusals)).await;
                 }
                 Err(error) => {
                     self.board.set_blind(&self.kind, error.to_string());
@@ -134,8 +146,9 @@ impl Watch {
         }
     }
 
-    /// Follows a kind until the credentials are refused.
-    async fn follow(&self, client: Client, resource: &ApiResource) {
+    /// Follows a kind until the credentials are refused; says whether anything was heard until then.
+    async fn follow(&self, client: Client, resource: &ApiResource) -> bool {
+        let mut heard = false;
         let config = watcher::Config::default().labels(LABEL).page_size(PAGE);
         let mut events = if readiness::tells(&self.kind.api_version, &self.kind.kind) {
             let api = Api::<DynamicObject>::all_with(client, resource);
@@ -147,17 +160,21 @@ impl Watch {
         };
         while let Some(event) = events.next().await {
             if self.token.is_cancelled() {
-                return;
+                return heard;
             }
             match event {
                 Ok(event) => {
-                    self.channel.heard();
+                    // That a list begins is told before anybody is asked.
+                    if !matches!(event, Event::Init) {
+                        self.channel.heard();
+                        heard = true;
+                    }
                     self.take(event);
                 }
                 Err(error) => {
                     tracing::debug!(kind = self.kind.kind, error = chain(&error), "watch interrupted");
                     match code(&error) {
-                        Some(401) => return,
+                        Some(401) => return heard,
                         Some(404) => self.board.none_of(&self.kind),
                         Some(code) if code < 500 && code != 410 && code != 429 => {
                             self.board.set_blind(&self.kind, chain(&error));
@@ -167,6 +184,7 @@ impl Watch {
                 }
             }
         }
+        heard
     }
 
     fn take(&self, event: Event<DynamicObject>) {

@@ -81,8 +81,12 @@ pub(crate) struct Fate {
     /// Why it was refused, or what it waits for.
     detail: String,
     presence: Presence,
+    /// Its identifier, if it was applied by this process; another object of its name says nothing of it.
+    pub(crate) uid: String,
     /// Older states of the object than this say nothing of it.
     generation: i64,
+    /// Whether it was seen since it was applied.
+    was_seen: bool,
     /// It is being worked on.
     under_way: bool,
 }
@@ -168,7 +172,9 @@ impl LivePart {
                 ready: known.and_then(|known| known.ready),
                 detail: String::new(),
                 presence: Presence::NotPresent,
+                uid: String::new(),
                 generation: 0,
+                was_seen: false,
                 under_way: false,
             }
         });
@@ -273,7 +279,7 @@ impl LivePart {
             let changed = fate.status != status || fate.detail != detail;
             (fate.status, fate.detail) = (status, detail.to_owned());
             // What was seen before says nothing of it.
-            fate.presence = Presence::NotPresent;
+            (fate.presence, fate.was_seen) = (Presence::NotPresent, false);
             changed
         };
         if changed && let Some(object) = self.objects.get(index) {
@@ -284,9 +290,9 @@ impl LivePart {
     }
 
     /// What the cluster said of an object that was applied: states before that do not count.
-    pub(crate) fn set_generation(&self, index: usize, generation: i64) {
+    pub(crate) fn set_identity(&self, index: usize, uid: &str, generation: i64) {
         if let Some(fate) = self.state().fates.get_mut(index) {
-            fate.generation = generation;
+            (fate.uid, fate.generation) = (uid.to_owned(), generation);
         }
     }
 
@@ -393,6 +399,10 @@ impl LivePart {
         }
         match self.link.board.look(&prepared.kind, &prepared.namespace, &prepared.name) {
             Look::Unknown => (Presence::NotReady, "it has not been seen yet".to_owned()),
+            // The watch may not have told of it yet.
+            Look::Absent if !fate.uid.is_empty() && !fate.was_seen => {
+                (Presence::NotReady, "it has not been seen yet".to_owned())
+            }
             Look::Absent => (Presence::NotPresent, "it is not there".to_owned()),
             Look::There(seen) if seen.label != self.label => {
                 (Presence::NotPresent, "it belongs to another application".to_owned())
@@ -407,6 +417,13 @@ impl LivePart {
         }
     }
 
+    /// Whether the cluster shows an object of that name that is ours.
+    fn is_seen(&self, object: &LiveObject) -> bool {
+        let Ok(prepared) = &object.prepared else { return false };
+        let look = self.link.board.look(&prepared.kind, &prepared.namespace, &prepared.name);
+        matches!(look, Look::There(seen) if seen.label == self.label)
+    }
+
     /// Looks at what the cluster shows now, and tells what is different.
     pub(crate) fn refresh(&self) {
         let mut updates = Vec::new();
@@ -417,6 +434,7 @@ impl LivePart {
                 let Some(fate) = state.fates.get(index) else { continue };
                 let (presence, detail) = self.presence(object, fate);
                 let Some(fate) = state.fates.get_mut(index) else { continue };
+                fate.was_seen |= presence == Presence::Ready || self.is_seen(object);
                 changed |= fate.presence != presence || fate.detail != detail;
                 (fate.presence, fate.detail) = (presence, detail);
                 let ready = presence == Presence::Ready;

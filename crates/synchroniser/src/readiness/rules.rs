@@ -65,30 +65,37 @@ pub(super) fn words(condition: &Value) -> String {
     }
 }
 
+/// Groups whose objects only say that they are there.
+const SILENT: [&str; 8] = [
+    "rbac.authorization.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "discovery.k8s.io",
+    "admissionregistration.k8s.io",
+    "coordination.k8s.io",
+];
+
 /// Whether objects of a kind say more than that they are there: of the others, nobody need be asked what they have come to.
 pub fn tells(api_version: &str, kind: &str) -> bool {
-    match (group(api_version), kind) {
+    let group = group(api_version);
+    let is_silent = matches!(
+        (group, kind),
         (
             "",
-            "ConfigMap" | "Secret" | "ServiceAccount" | "LimitRange" | "ResourceQuota" | "Endpoints"
-            | "Event",
-        )
-        | ("networking.k8s.io", "NetworkPolicy" | "IngressClass" | "Ingress")
-        | ("autoscaling", "HorizontalPodAutoscaler") => false,
-        (
-            "rbac.authorization.k8s.io"
-            | "scheduling.k8s.io"
-            | "storage.k8s.io"
-            | "node.k8s.io"
-            | "policy"
-            | "discovery.k8s.io"
-            | "admissionregistration.k8s.io"
-            | "coordination.k8s.io",
-            _,
-        ) => false,
-        ("batch", kind) => kind == "Job",
-        _ => true,
-    }
+            "ConfigMap"
+                | "Secret"
+                | "ServiceAccount"
+                | "LimitRange"
+                | "ResourceQuota"
+                | "Endpoints"
+                | "Event",
+        ) | ("networking.k8s.io", "NetworkPolicy" | "IngressClass" | "Ingress")
+            | ("autoscaling", "HorizontalPodAutoscaler")
+            | ("batch", "CronJob")
+    );
+    !is_silent && !SILENT.contains(&group)
 }
 
 /// What an object has come to, as its cluster shows it.

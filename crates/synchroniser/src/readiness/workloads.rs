@@ -121,6 +121,7 @@ mod tests {
     use super::super::judge;
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "tests are easier to read so")]
     fn of(kind: &str, spec: Value, status: Value) -> Readiness {
         let group = if kind == "Job" { "batch/v1" } else { "apps/v1" };
         judge(

@@ -12,7 +12,7 @@ use crate::{
         channel::{Answer, NoWay},
     },
     live::part::{LiveObject, LivePart},
-    manifest::Prepared,
+    manifest::{LABEL, Prepared},
     plan::{Action, Stage, Task, Until},
     readiness::{self, Readiness},
     settings::Settings,
@@ -131,14 +131,15 @@ async fn make(
         if let Some(approval) = &object.approval {
             approve(part, prepared, approval, settings).await?;
         }
-        part.set_generation(index, generation(&reply));
+        let reply = Identity::of(&reply);
+        part.set_identity(index, &reply.uid, reply.generation);
         part.set_status(index, ResourceStatus::Applied, "");
     }
     match task.until {
         Until::Taken | Until::Gone => Ok(()),
         Until::Usable => usable(part, prepared, settings).await,
         Until::Complete => {
-            complete(part, prepared, task.action).await?;
+            complete(part, index, prepared).await?;
             part.set_success(index);
             // It must not run twice because nobody remembers that it has.
             part.shared.writer.flush().await;
@@ -147,9 +148,24 @@ async fn make(
     }
 }
 
-fn generation(reply: &[u8]) -> i64 {
-    let reply: Value = serde_json::from_slice(reply).unwrap_or_default();
-    reply.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0)
+/// Who an object is, as its metadata say.
+struct Identity {
+    uid: String,
+    generation: i64,
+    label: String,
+}
+
+impl Identity {
+    fn of(reply: &[u8]) -> Self {
+        let reply: Value = serde_json::from_slice(reply).unwrap_or_default();
+        let metadata = &reply["metadata"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self {
+            uid: text(&metadata["uid"]),
+            generation: metadata["generation"].as_i64().unwrap_or(0),
+            label: text(&metadata["labels"][LABEL]),
+        }
+    }
 }
 
 async fn apply(
@@ -211,72 +227,100 @@ async fn usable(part: &Arc<LivePart>, prepared: &Prepared, settings: &Settings) 
     }
 }
 
+/// How often it is asked whether an object is there of which nothing is seen.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Waits until a hook has done what it is for.
-async fn complete(part: &Arc<LivePart>, prepared: &Prepared, _action: Action) -> Result<(), String> {
+async fn complete(part: &Arc<LivePart>, index: usize, prepared: &Prepared) -> Result<(), String> {
     part.watch(&prepared.kind);
+    let uid = part.fate(index).map(|fate| fate.uid).unwrap_or_default();
     let board = &part.link.board;
     let mut version = board.version();
     loop {
         version.mark_unchanged();
-        if let Look::There(seen) = board.look(&prepared.kind, &prepared.namespace, &prepared.name)
-            && seen.label == part.label
-        {
-            match seen.run {
-                Readiness::Ready => return Ok(()),
-                Readiness::Failed(why) => return Err(why),
-                Readiness::Waiting(_) => {}
+        let look = board.look(&prepared.kind, &prepared.namespace, &prepared.name);
+        match &look {
+            Look::There(seen) if seen.label == part.label && (uid.is_empty() || uid == seen.uid) => {
+                match &seen.run {
+                    Readiness::Ready => return Ok(()),
+                    Readiness::Failed(why) => return Err(why.clone()),
+                    Readiness::Waiting(_) => {}
+                }
             }
+            _ => {}
         }
         if let Some(why) = board.blind(&prepared.kind) {
             return Err(format!("nobody can see what becomes of it: {why}"));
         }
         // The board keeps the sender for as long as we look at it.
-        let _ = version.changed().await;
+        let changed = tokio::time::timeout(LOOK_AGAIN, version.changed()).await;
+        if changed.is_err()
+            && matches!(look, Look::Absent)
+            && let Answer::NotFound(_) = part.channel.identify(prepared).await.map_err(|NoWay(why)| why)?
+        {
+            return Err("it is gone, and nobody has seen it complete".to_owned());
+        }
     }
 }
 
 /// Deletes an object, if it is ours, and waits until it is gone.
+///
+/// What a watch has not told yet is there all the same: the cluster itself is asked, and the watch only says when to ask again.
 async fn delete(
     part: &Arc<LivePart>,
     (index, object): (usize, &LiveObject),
     settings: &Settings,
 ) -> Result<(), String> {
     let is_deleted = part.fate(index).is_none_or(|fate| fate.status == ResourceStatus::Deleted);
-    let Ok(prepared) = &object.prepared else {
-        part.set_status(index, ResourceStatus::Deleted, "");
-        return Ok(());
-    };
     if is_deleted {
         return Ok(());
     }
-    part.watch(&prepared.kind);
-    let board = &part.link.board;
-    let mut version = board.version();
-    let mut tries = Tries::new(settings);
-    let mut asked: Option<String> = None;
-    loop {
-        version.mark_unchanged();
-        match board.look(&prepared.kind, &prepared.namespace, &prepared.name) {
-            Look::Absent => break,
-            // Whoever has it now did not get it from us.
-            Look::There(seen) if seen.label != part.label => break,
-            Look::There(seen) if asked.as_ref() != Some(&seen.uid) => {
-                match part.channel.delete(prepared, &seen.uid).await.map_err(|NoWay(why)| why)? {
-                    Answer::Later(why) => tries.again(why).await?,
-                    Answer::Refused(why) => return Err(why),
-                    Answer::Done(_) | Answer::NotFound(_) | Answer::Conflict(_) => asked = Some(seen.uid),
-                }
-                continue;
-            }
-            Look::There(_) | Look::Unknown => {}
-        }
-        if let Some(why) = board.blind(&prepared.kind) {
-            return Err(format!("nobody can see whether it is gone: {why}"));
-        }
-        let _ = version.changed().await;
+    if let Ok(prepared) = &object.prepared {
+        gone(part, prepared, settings).await?;
     }
     part.set_status(index, ResourceStatus::Deleted, "");
     Ok(())
+}
+
+async fn gone(part: &Arc<LivePart>, prepared: &Prepared, settings: &Settings) -> Result<(), String> {
+    let mut version = part.link.board.version();
+    let mut tries = Tries::new(settings);
+    let mut asked = String::new();
+    let mut waits: u32 = 0;
+    loop {
+        version.mark_unchanged();
+        let found = match part.channel.identify(prepared).await.map_err(|NoWay(why)| why)? {
+            Answer::Done(found) => Identity::of(&found),
+            Answer::NotFound(_) => return Ok(()),
+            Answer::Later(why) | Answer::Conflict(why) => {
+                tries.again(why).await?;
+                continue;
+            }
+            Answer::Refused(why) => return Err(why),
+        };
+        // Whoever has it now did not get it from us.
+        if *found.label != *part.label {
+            return Ok(());
+        }
+        if found.uid != asked {
+            match part.channel.delete(prepared, &found.uid).await.map_err(|NoWay(why)| why)? {
+                Answer::NotFound(_) => return Ok(()),
+                Answer::Done(reply) if is_final(&reply) => return Ok(()),
+                Answer::Done(_) => asked = found.uid,
+                Answer::Later(why) | Answer::Conflict(why) => tries.again(why).await?,
+                Answer::Refused(why) => return Err(why),
+            }
+            continue;
+        }
+        waits = waits.saturating_add(1);
+        let _ = tokio::time::timeout(settings.again.random_delay(waits), version.changed()).await;
+    }
+}
+
+/// Whether the reply to a deletion says that the object is gone, not that it is going.
+fn is_final(reply: &[u8]) -> bool {
+    let reply: Value = serde_json::from_slice(reply).unwrap_or_default();
+    reply["kind"] == "Status"
 }
 
 /// Reads a part's objects into the context.

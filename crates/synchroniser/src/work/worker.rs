@@ -17,7 +17,7 @@ use super::{
     synchronisation::Inner,
     tasks::Failure,
 };
-use crate::live::{context::LiveContext, view::Change};
+use crate::live::{context::LiveContext, part::LivePart, view::Change};
 
 /// Delays after the store did not answer.
 const STORE: Backoff =
@@ -87,7 +87,7 @@ impl Worker {
 
     /// Follows a context that has been installed.
     pub(super) fn adopt(&self, live: Arc<LiveContext>) {
-        live.parts.values().for_each(|part| part.follow());
+        live.parts.values().for_each(LivePart::follow);
         self.set_live(Some(live));
     }
 
@@ -147,7 +147,14 @@ impl Worker {
             inner.contexts.deactivate(self.id).await?;
             let over =
                 matches!(sync.current, Some(State::Terminated | State::Updated | State::Created) | None);
-            return Ok(if over { self.retire(inner) } else { Next::Idle });
+            if over {
+                return Ok(self.retire(inner));
+            }
+            // After a restart that came between the end of an order and the note of it.
+            if self.live().is_none() {
+                self.adopt(inner.enliven(&inner.contexts.load(self.id).await?));
+            }
+            return Ok(Next::Idle);
         };
         let token = CancellationToken::new();
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
@@ -159,10 +166,10 @@ impl Worker {
             }
             Verdict::Nothing(state) => self.close(inner, index, QueueStatus::Done, Some(state)).await?,
             Verdict::Begin(course) => {
-                self.carry_out(inner, (index, event, &sync), course, false, &token).await?
+                self.carry_out(inner, (index, event, &sync), course, false, &token).await?;
             }
             Verdict::Resume(course) => {
-                self.carry_out(inner, (index, event, &sync), course, true, &token).await?
+                self.carry_out(inner, (index, event, &sync), course, true, &token).await?;
             }
         }
         Ok(Next::More)
@@ -201,10 +208,10 @@ impl Worker {
             self.begin(inner, course).await?;
         }
         inner.feed.tell(Change::State { context: self.id, state: course.running });
-        live.parts.values().for_each(|part| part.follow());
+        live.parts.values().for_each(LivePart::follow);
         self.set_live(Some(live.clone()));
         if let Some(other) = &other {
-            other.parts.values().for_each(|part| part.follow());
+            other.parts.values().for_each(LivePart::follow);
         }
         let work = async {
             match (event, &other) {

@@ -22,7 +22,11 @@ async fn a_cluster_that_is_away_is_waited_for_and_harms_nobody() {
             })
             .await;
         let view = || world.sync.view(context.id).unwrap().parts.remove(1);
-        world.eventually("it is known to be away", || view().connectivity == Connectivity::Retrying).await;
+        world
+            .eventually(&format!("it is known to be away: {fault:?} {:?}", view()), || {
+                view().connectivity == Connectivity::Retrying
+            })
+            .await;
         let waits = |view: drystone_synchroniser::PartView| {
             view.resources.iter().any(|r| r.status == ResourceStatus::Retrying)
         };

@@ -74,6 +74,10 @@ impl Store for Mortal {
         self.inner.lease_time_to_live(lease).await
     }
 
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<bytes::Bytes>, StoreError> {
+        self.inner.lease_keys(lease).await
+    }
+
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.inner.lease_revoke(lease).await
     }
@@ -275,7 +279,18 @@ async fn what_has_been_installed_is_followed_after_a_restart() {
     world.until(context.id, State::Instantiated).await;
     world.restart().await;
     let ready = || world.sync.view(context.id).is_some_and(|view| view.parts[0].ready);
-    world.eventually("it is seen ready", ready).await;
+    let seen = async {
+        while !ready() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(8), seen).await;
+    assert!(
+        seen.is_ok(),
+        "{:#?} {:?}",
+        world.sync.view(context.id),
+        world.contexts.sync_state(context.id).await
+    );
     assert_eq!(world.sync.followed(), [context.id]);
     assert!(world.cluster(0).lose("apps/v1/deployments", "apps", "web"));
     world.eventually("its loss is seen", || !ready()).await;

@@ -1,5 +1,8 @@
 //! Contexts are carried to clusters, followed, changed, and taken back.
 
+// Test code as a whole, which clippy sees only function by function.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod depend;
 mod faults;
 mod install;

@@ -6,6 +6,7 @@ The layout is EMCO's: keys below /context/<id>/ that end in a slash, JSON values
 import json
 import pathlib
 import random
+import sys
 import time
 
 import grpc
@@ -19,8 +20,6 @@ TRIES = 20
 
 def load(name):
     """Messages and stubs of a .proto file beside this one."""
-    import sys
-
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     return grpc.protos_and_services(name)
@@ -38,22 +37,32 @@ class Unknown(Exception):
 
 
 class Store:
-    """The key-value store that AppContexts are in."""
+    """The key-value store that AppContexts are in. With a name and a password, etcd is asked for a token, and again when that is old."""
 
-    def __init__(self, target, token=None, ca=None):
+    def __init__(self, target, name=None, password=None, ca=None):
         if ca:
             self.channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes()))
         else:
             self.channel = grpc.insecure_channel(target)
-        self.kv = etcd_services.KVStub(self.channel)
-        self.metadata = [("token", token)] if token else []
+        self.kv, self.auth = etcd_services.KVStub(self.channel), etcd_services.AuthStub(self.channel)
+        self.user = etcd.AuthenticateRequest(name=name, password=password) if name else None
+        self.metadata = []
+
+    def call(self, method, request):
+        try:
+            return method(request, timeout=5, metadata=self.metadata)
+        except grpc.RpcError as error:
+            if not self.user or error.code() != grpc.StatusCode.UNAUTHENTICATED:
+                raise
+        self.metadata = [("token", self.auth.Authenticate(self.user, timeout=5).token)]
+        return method(request, timeout=5, metadata=self.metadata)
 
     def read(self, prefix):
         """Every pair below a prefix, at one revision."""
         begin, end, revision = prefix.encode(), prefix.encode()[:-1] + b"0", 0
         while True:
             request = etcd.RangeRequest(key=begin, range_end=end, limit=PAGE, revision=revision)
-            answer = self.kv.Range(request, timeout=5, metadata=self.metadata)
+            answer = self.call(self.kv.Range, request)
             revision = revision or answer.header.revision
             yield from answer.kvs
             if not answer.more:
@@ -62,7 +71,7 @@ class Store:
 
     def commit(self, compare, operations):
         request = etcd.TxnRequest(compare=compare, success=operations)
-        if not self.kv.Txn(request, timeout=5, metadata=self.metadata).succeeded:
+        if not self.call(self.kv.Txn, request).succeeded:
             raise Conflict
 
 

@@ -17,14 +17,16 @@ def arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--listen", default="127.0.0.1:0", help="where to serve; the port is printed")
     parser.add_argument("--etcd", required=True, help="HOST:PORT of the store that AppContexts are in")
-    parser.add_argument("--token", help="file with a token for the store")
+    parser.add_argument("--password", help="file with the password of --user, if the store wants to know who asks")
+    parser.add_argument("--user", default="admin")
     parser.add_argument("--ca", help="file with the certificate authority of the store, if that speaks TLS")
     return parser
 
 
 def store(options):
-    token = pathlib.Path(options.token).read_text().strip() if options.token else None
-    return Store(options.etcd, token, options.ca)
+    if not options.password:
+        return Store(options.etcd, ca=options.ca)
+    return Store(options.etcd, options.user, pathlib.Path(options.password).read_text().strip(), options.ca)
 
 
 def serve(options, add):

@@ -40,8 +40,9 @@ done
 [ -n "$cluster" ] || fail "-i is missing: the address of the cluster's API"
 [ -n "$masters$worker" ] || fail "one of -m (control planes) and -w (worker) is needed"
 
-# Whether this machine has an address.
-here() { ip -o addr show | grep -qwF "$1"; }
+# Whether this machine has an address. (No `grep -q` and no `exit` of awk after a pipe here: who writes to one that has ended fails, and
+# with it the pipe.)
+here() { ip -o addr show | grep -wF "$1" >/dev/null; }
 
 address=${DRYSTONE_NODE_ADDRESS:-$worker}
 if [ -z "$address" ]; then
@@ -99,7 +100,7 @@ set_name() {
 # What is needed to join, and to use the cluster.
 tell() {
   echo "token: $1"
-  echo "server: $(sed -n 's/^ *server: *//p' /etc/kubernetes/admin.conf | head -n 1)"
+  echo "server: $(sed -n 's/^ *server: *//p' /etc/kubernetes/admin.conf | sed -n 1p)"
   echo "ssl_ca_cert_hash: $(openssl x509 -pubkey -noout -in /etc/kubernetes/pki/ca.crt |
     openssl pkey -pubin -outform der | sha256sum | cut -d ' ' -f 1)"
   cat /etc/kubernetes/pki/ca.crt
@@ -165,7 +166,7 @@ balance() {
     printf 'backend control-planes\n    balance roundrobin\n    option tcp-check\n'
     for master in ${masters//,/ }; do printf '    server  master-%s %s:6443 check\n' "${master//[.:]/-}" "$master"; done
   } >/etc/haproxy/haproxy.cfg
-  interface=$(ip -o addr show | awk -v a="$address" '{ split($4, p, "/"); if (p[1] == a) { print $2; exit } }')
+  interface=$(ip -o addr show | awk -v a="$address" '{ split($4, p, "/"); if (p[1] == a) found = $2 } END { print found }')
   mkdir -p /etc/keepalived
   {
     printf 'vrrp_instance kubernetes {\n    state BACKUP\n    interface %s\n    virtual_router_id 51\n' "$interface"

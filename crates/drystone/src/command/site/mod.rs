@@ -102,6 +102,11 @@ async fn site(sites: &Api<Site>, name: &str) -> Result<Site, Failure> {
     Ok(sites.get_opt(name).await?.ok_or_else(|| format!("there is no site {name}"))?)
 }
 
+/// The URL of the gateway proxy of the site of that name, with user and password.
+pub(crate) async fn proxy_of(client: &Client, name: &str) -> Result<Url, Failure> {
+    proxy(client, &site(&Api::namespaced(client.clone(), SYSTEM_NAMESPACE), name).await?).await
+}
+
 /// The proxy's URL with user and password.
 async fn proxy(client: &Client, site: &Site) -> Result<Url, Failure> {
     let gateway = site.spec.gateway.as_ref().ok_or("the site has no gateway")?;

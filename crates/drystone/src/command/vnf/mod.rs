@@ -1,5 +1,7 @@
-//! `drystone vnf`: VNF packages without a running Drystone: are they good, pack them, what would a request do.
+//! `drystone vnf`: VNF packages without a running Drystone (are they good, pack them, what would a request do), and the way into clusters that
+//! are VNFs.
 
+mod kubeconfig;
 mod plan;
 
 use std::path::{Path, PathBuf};
@@ -36,14 +38,17 @@ enum VnfCommand {
     },
     /// Show what a request would do: virtual machines, hooks, and what is asked of the VIM
     Plan(plan::PlanArgs),
+    /// Print a kubeconfig for a cluster that is a VNF
+    Kubeconfig(kubeconfig::KubeconfigArgs),
 }
 
 /// Does it.
-pub(crate) fn run(args: &VnfArgs) -> Result<(), Failure> {
-    match &args.command {
-        VnfCommand::Validate { path, json } => validate(path, *json),
-        VnfCommand::Package { directory, output } => package(directory, output),
-        VnfCommand::Plan(args) => plan::run(args),
+pub(crate) async fn run(args: VnfArgs) -> Result<(), Failure> {
+    match args.command {
+        VnfCommand::Validate { path, json } => validate(&path, json),
+        VnfCommand::Package { directory, output } => package(&directory, &output),
+        VnfCommand::Plan(args) => plan::run(&args),
+        VnfCommand::Kubeconfig(args) => kubeconfig::run(args).await,
     }
 }
 

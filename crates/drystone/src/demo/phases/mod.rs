@@ -1,12 +1,14 @@
 //! The phases of the demo, in the order of the main job.
 
 mod apart;
+mod applications;
 mod compose;
 mod give_back;
 mod list;
 mod patch;
 mod run;
 mod site;
+pub(super) mod vnf;
 
 use std::{
     path::Path,
@@ -50,6 +52,20 @@ pub(super) async fn all(stage: &mut Stage, report: &mut Report) -> Result<(), Fa
         patch::package(stage, report).await?;
         list::dissolve(stage, report).await?;
     }
+    give_back::nothing_left(stage, report).await
+}
+
+/// Runs the phases of composite applications.
+pub(super) async fn applications(stage: &mut Stage, report: &mut Report) -> Result<(), Failure> {
+    if let Some(reason) = &stage.simulated {
+        return Err(format!("applications need hosts on which something runs, and here {reason}").into());
+    }
+    site::discover(stage, report).await?;
+    let clusters = applications::clusters(stage, report).await?;
+    applications::deploy(stage, report, &clusters).await?;
+    applications::change(stage, report, &clusters).await?;
+    applications::terminate(stage, report, &clusters).await?;
+    give_back::clusters(stage, report).await?;
     give_back::nothing_left(stage, report).await
 }
 

@@ -8,7 +8,7 @@ use crate::command::Failure;
 /// Starts the site and waits until all of it is known.
 pub(super) async fn discover(stage: &mut Stage, report: &mut Report) -> Result<(), Failure> {
     let began = report.begin("A site of 12 servers: BMCs, switches, a fabric agent, pools of devices");
-    report.line(&stage.start().await?);
+    report.line(&stage.start(&[]).await?);
     let system = ["-n", "drystone-system"];
     let wait = |object: &'static str| ["wait", "--for=condition=Ready", TIMEOUT, object];
     stage.kubectl(wait("site/rack").iter().chain(&system)).await?;

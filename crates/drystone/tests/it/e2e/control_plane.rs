@@ -174,7 +174,7 @@ fn a_control_plane_of_three_loses_any_one_host() {
         return;
     }
     let mut drystone = Drystone::new("netns", |site| site);
-    let mut reaper = Reaper { done: 0, seed: 11 };
+    let mut reaper = Reaper { done: 0, seed: 11, most: 30 };
     drystone.start();
     let site = ["wait", "--for=condition=Ready", "site", "--all", "-n", "drystone-system", "--timeout=300s"];
     drystone.must(&site);

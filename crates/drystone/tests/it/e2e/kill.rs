@@ -12,13 +12,15 @@ pub(super) struct Reaper {
     pub(super) done: usize,
     /// Pseudo-random, the same in every run: a failure can be repeated.
     pub(super) seed: u64,
+    /// Most writes between a start and the kill.
+    pub(super) most: u64,
 }
 
 impl Reaper {
-    /// Between 1 and 30 writes: a phase has some forty.
+    /// Between 1 and so many writes.
     fn writes(&mut self) -> u64 {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        1 + (self.seed >> 33) % 30
+        1 + (self.seed >> 33) % self.most
     }
 
     /// Waits until `reached`; meanwhile kills up to `kills` times.
@@ -85,7 +87,8 @@ fn twenty_times() {
         return;
     }
     let mut drystone = Drystone::new("netns", |site| site);
-    let mut reaper = Reaper { done: 0, seed: 7 };
+    // A phase has some forty writes.
+    let mut reaper = Reaper { done: 0, seed: 7, most: 30 };
     drystone.start();
     let mut rounds = 0;
     while reaper.done < KILLS {

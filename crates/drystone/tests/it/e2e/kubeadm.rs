@@ -242,7 +242,7 @@ fn hosts_that_are_there_already_become_a_cluster_by_kubeadm() {
     let all = rack.all_listed();
     let first = &all[..all.len() - 1];
     apply(&drystone, &cluster(&rack, first));
-    let mut reaper = Reaper { done: 0, seed: 11 };
+    let mut reaper = Reaper { done: 0, seed: 11, most: 30 };
     reaper.until(&mut drystone, KILLS, |drystone| status(drystone, "metal", "phase") == "Ready");
     check(&drystone, &rack, first.len());
 

@@ -1,5 +1,6 @@
 //! The main job from end to end, on hosts that are namespaces of this machine. Needs root and a container runtime.
 
+mod applications;
 mod control_plane;
 mod demo;
 mod disk_image;

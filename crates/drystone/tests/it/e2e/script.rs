@@ -64,7 +64,7 @@ fn a_program_of_the_users_own_sets_a_cluster_up_over_ssh() {
     let archive = workspace().join("target/images/hello.tar");
     let patch = serde_json::json!({"spec": {"script": {"environment": {"IMAGE_ARCHIVES": archive}}}});
     drystone.must(&["patch", "cluster/own", "-n", "research", "--type=merge", "-p", &patch.to_string()]);
-    let mut reaper = Reaper { done: 0, seed: 7 };
+    let mut reaper = Reaper { done: 0, seed: 7, most: 30 };
     reaper.until(&mut drystone, KILLS, |drystone| phase(drystone) == "Ready");
     assert_eq!(reaper.done, KILLS);
 

@@ -72,7 +72,7 @@ async fn place() -> (Client, AppContexts, ContextId) {
     };
     let mut context = AppContext::new(id, meta);
     let mut part = Part::default();
-    let web = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 1, template: {spec: {}}}\n";
+    let web = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: 1, paused: true, template: {spec: {}}}\n";
     part.put(ResourceName::new("web", "Deployment"), web);
     context.app_order.push("shop".to_owned());
     let clusters = [(ClusterName::new("edge", "c1"), part)].into();
@@ -107,11 +107,18 @@ async fn declare_generic(client: &Client, replicas: Value) {
         from: None,
         value: replicas,
     };
+    // What can be done once only.
+    let once = JsonPatchOperation {
+        op: "remove".to_owned(),
+        path: "/spec/paused".to_owned(),
+        from: None,
+        value: Value::Null,
+    };
     let patch = CustomizationSpec {
         path: format!("{intent}/resources/web/customizations/c"),
         cluster_specific: "false".to_owned(),
         patch_type: "json".to_owned(),
-        patch_json: vec![operation],
+        patch_json: vec![operation, once],
         ..Default::default()
     };
     declare(client, Customization::new("c", patch)).await;
@@ -144,6 +151,9 @@ async fn generic_actions_change_a_context_as_it_is_declared() {
     gac.update_context(id, "i", None).await.unwrap();
     assert_eq!(object(&contexts, id, ResourceName::new("web", "Deployment")).await["spec"]["replicas"], 3);
     assert_eq!(object(&contexts, id, ResourceName::new("conf", "ConfigMap")).await["data"]["motd"], "hello");
+    let once = contexts.load(id).await.unwrap();
+    gac.update_context(id, "i", None).await.unwrap();
+    assert_eq!(contexts.load(id).await.unwrap(), once, "repeated, it changes nothing");
     gac.terminate(id).await.unwrap();
     gac.post_event(id, Event::Instantiate).await.unwrap();
     let missing = gac.update_context(id, "other", None).await.unwrap_err();

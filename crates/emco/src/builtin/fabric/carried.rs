@@ -98,6 +98,22 @@ impl FabricNetworks {
         Ok(self.list::<Zone>(cluster).await?.into_iter().map(told).collect())
     }
 
+    /// Whether the fabric has all networks of a cluster, and their isolation is proven.
+    ///
+    /// # Errors
+    /// [`Refusal`] with what the fabric manager says of one that it cannot carry out (422), or that the API could not be asked (500).
+    pub async fn settled(&self, cluster: &Cluster) -> Result<bool, Refusal> {
+        let states = self.state(cluster).await?;
+        if let Some(failed) = states.iter().find(|state| state.phase == ZonePhase::Failed) {
+            let CarriedNetwork { path, zone, message, .. } = failed;
+            let name = path.rsplit('/').next().unwrap_or_default();
+            return Err(Refusal::unfit(format!(
+                "network {name}: the fabric manager says of zone {zone}: {message}"
+            )));
+        }
+        Ok(states.iter().all(|state| state.phase == ZonePhase::Ready))
+    }
+
     async fn take_back(&self, cluster: &Cluster, kept: &[FabricNetwork]) -> Result<bool, Refusal> {
         let zones: BTreeSet<String> = kept.iter().map(|network| network.zone.name_any()).collect();
         let pools: BTreeSet<String> =

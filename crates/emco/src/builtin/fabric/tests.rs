@@ -199,12 +199,40 @@ async fn networks_are_declared_changed_and_taken_back() {
     assert_eq!(states.iter().map(|state| state.phase).collect::<Vec<_>>(), [ZonePhase::Pending; 2]);
     assert!(states.iter().any(|state| state.path == *red.path()));
 
+    assert!(!fabric.settled(&cluster).await.unwrap());
+    for zone in api.objects("/zones/") {
+        let path = format!(
+            "/apis/drystone.dev/v1alpha1/namespaces/tenant/zones/{}",
+            zone["metadata"]["name"].as_str().unwrap()
+        );
+        api.meddle(&path, |zone| {
+            let generation = zone["metadata"]["generation"].clone();
+            zone["status"] = serde_json::json!({"phase": "Ready", "observedGeneration": generation});
+        });
+    }
+    assert!(fabric.settled(&cluster).await.unwrap());
+
     let wider = network("red", vec![subnet("10.1.0.0/23", "", "")]);
     fabric.apply(&cluster, &[wider], &[]).await.unwrap();
     let pools = api.objects("/addresspools/");
     assert_eq!(pools.len(), 1, "{pools:?}");
     assert_eq!(pools[0]["spec"]["ranges"][0], "10.1.0.0/23");
-    assert_eq!(api.objects("/zones/").len(), 1);
+    let zones = api.objects("/zones/");
+    assert_eq!(zones.len(), 1);
+    let path = format!(
+        "/apis/drystone.dev/v1alpha1/namespaces/tenant/zones/{}",
+        zones[0]["metadata"]["name"].as_str().unwrap()
+    );
+    api.meddle(&path, |zone| {
+        let generation = zone["metadata"]["generation"].clone();
+        zone["status"] =
+            serde_json::json!({"phase": "Failed", "observedGeneration": generation, "message": "no way"});
+    });
+    let failed = fabric.settled(&cluster).await.unwrap_err();
+    assert!(
+        failed.code == 422 && failed.message.contains("network red") && failed.message.contains("no way"),
+        "{failed}"
+    );
 
     for _ in 0..600 {
         if fabric.remove(&cluster).await.unwrap() {

@@ -1,9 +1,10 @@
 //! What a generic intent makes of an AppContext.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drystone_appcontext::{AppContext, ClusterName, Part, ResourceName};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{FetchedValues, GenericCustomization, GenericIntent, GenericResource, data, is_true, value};
 use crate::{
@@ -14,7 +15,12 @@ use crate::{
 /// Clusters that customizations are matched with. One that is not among them has no labels.
 pub type Clusters = BTreeMap<ClusterName, ClusterFacts>;
 
-/// Carries out an intent: adds and changes objects of the context. `fetched` has what [`super::addresses`] told to fetch.
+/// What objects were changed into: a mark of each with its place. A JSON patch that is applied to what it made already may do another
+/// thing, or fail; by its mark an object is known that was changed before somebody was killed.
+pub type Marks = BTreeSet<String>;
+
+/// Carries out an intent: adds and changes objects of the context. `fetched` has what [`super::addresses`] told to fetch. Objects that have
+/// a mark of `done` are left as they are. Gives the marks of those that were changed.
 ///
 /// # Errors
 /// [`Refusal`] that names the resource, the customization and what is wrong.
@@ -23,7 +29,9 @@ pub fn apply(
     intent: &GenericIntent,
     clusters: &Clusters,
     fetched: &FetchedValues,
-) -> Result<(), Refusal> {
+    done: &Marks,
+) -> Result<Marks, Refusal> {
+    let mut marks = Marks::new();
     for resource in &intent.resources {
         let app_name = &resource.spec.app;
         let Some(app) = context.apps.get_mut(app_name) else {
@@ -34,8 +42,9 @@ pub fn apply(
         for (name, part) in &mut app.clusters {
             let unknown = || ClusterFacts::named(name.clone());
             let cluster = clusters.get(name).cloned().unwrap_or_else(unknown);
-            let work = Work { resource, cluster: &cluster, fetched };
-            found |= if is_true(&resource.spec.new_object) { work.add(part)? } else { work.change(part)? };
+            let work = Work { resource, cluster: &cluster, fetched, done };
+            let is_new = is_true(&resource.spec.new_object);
+            found |= if is_new { work.add(part)? } else { work.change(part, &mut marks)? };
         }
         if !found {
             let gvk = &resource.spec.resource_gvk;
@@ -47,7 +56,14 @@ pub fn apply(
             );
         }
     }
-    Ok(())
+    Ok(marks)
+}
+
+/// The mark of an object at its place.
+fn mark(resource: &GenericResource, cluster: &ClusterName, known: &ResourceName, manifest: &str) -> String {
+    let place = format!("{}/{cluster}/{known}/", resource.spec.app);
+    let digest = Sha256::new().chain_update(place).chain_update(manifest).finalize();
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One resource on one cluster.
@@ -55,6 +71,7 @@ struct Work<'a> {
     resource: &'a GenericResource,
     cluster: &'a ClusterFacts,
     fetched: &'a FetchedValues,
+    done: &'a Marks,
 }
 
 impl Work<'_> {
@@ -92,7 +109,7 @@ impl Work<'_> {
     }
 
     /// Changes what is there; gives whether it is.
-    fn change(&self, part: &mut Part) -> Result<bool, Refusal> {
+    fn change(&self, part: &mut Part, marks: &mut Marks) -> Result<bool, Refusal> {
         if self.customizations().next().is_none() {
             return Ok(false);
         }
@@ -100,6 +117,10 @@ impl Work<'_> {
         let found = manifest::find(part, &gvk.api_version, &gvk.kind, &gvk.name);
         for known in &found {
             let Some(there) = part.resources.get_mut(known) else { continue };
+            let marked = |manifest: &str| mark(self.resource, &self.cluster.name, known, manifest);
+            if !self.done.is_empty() && self.done.contains(&marked(&there.manifest)) {
+                continue;
+            }
             let before = manifest::read(&there.manifest)
                 .map_err(|why| self.refusal(None, &format!("{known} cannot be read: {why}")))?;
             let mut object = before.clone();
@@ -107,7 +128,9 @@ impl Work<'_> {
                 object = self.customized(object, customization, false)?;
             }
             if object != before {
-                there.manifest = manifest::write(&object).into();
+                let changed = manifest::write(&object);
+                marks.insert(marked(&changed));
+                there.manifest = changed.into();
             }
         }
         Ok(!found.is_empty())

@@ -16,7 +16,7 @@ use drystone_api::emco::{
     ClusterInformation, Customization, CustomizationSpec, Document as _, K8sResource, K8sResourceSpec,
 };
 
-pub use apply::{Clusters, apply};
+pub use apply::{Clusters, Marks, apply};
 pub use value::{FetchedValues, addresses};
 
 use crate::model::ClusterFacts;

@@ -102,14 +102,20 @@ fn only(spec: CustomizationSpec, scope: &str, which: &str, mode: &str) -> Custom
 
 fn applied(resource: GenericResource) -> AppContext {
     let mut context = context();
-    apply(&mut context, &GenericIntent { resources: vec![resource] }, &clusters(), &FetchedValues::new())
-        .unwrap();
+    apply(
+        &mut context,
+        &GenericIntent { resources: vec![resource] },
+        &clusters(),
+        &FetchedValues::new(),
+        &Marks::new(),
+    )
+    .unwrap();
     context
 }
 
 fn refused(resource: GenericResource) -> String {
     let intent = GenericIntent { resources: vec![resource] };
-    apply(&mut context(), &intent, &clusters(), &FetchedValues::new()).unwrap_err().message
+    apply(&mut context(), &intent, &clusters(), &FetchedValues::new(), &Marks::new()).unwrap_err().message
 }
 
 fn object(context: &AppContext, name: &str, kind: &str, resource: &str) -> Option<Value> {
@@ -233,12 +239,12 @@ fn files_become_data() {
         ..CustomizationSpec::default()
     };
     let files: [(&str, &[u8]); 3] =
-        [("f", b"text"), ("binary", b"\xff\0"), ("patch", b"metadata: {labels: {x: y}}")];
+        [("f", b"text"), ("binary", b"\xff\0"), ("patch", b"metadata: {labels: {x: z}}")];
     let context = applied(resource("ConfigMap", "new", true, vec![customization(spec.clone(), &files)]));
     let map = object(&context, "c1", "ConfigMap", "new").unwrap();
     assert_eq!(map["data"], json!({"key": "text"}));
     assert_eq!(map["binaryData"], json!({"binary": "/wA="}));
-    assert_eq!(map["metadata"], json!({"name": "new", "labels": {"x": "y"}}));
+    assert_eq!(map["metadata"], json!({"name": "new", "labels": {"x": "z"}}));
     let context = applied(resource("Secret", "new", true, vec![customization(spec.clone(), &files)]));
     let secret = object(&context, "c1", "Secret", "new").unwrap();
     assert_eq!(
@@ -336,7 +342,7 @@ fn fetched_values_are_those_of_each_cluster() {
     assert_eq!(Vec::from_iter(&addresses), ["http://host/edge/c1", "http://host/edge/c2"]);
     let fetched =
         addresses.into_iter().map(|address| (address.clone(), json!(address.len().to_string()))).collect();
-    apply(&mut context, &intent, &clusters(), &fetched).unwrap();
+    apply(&mut context, &intent, &clusters(), &fetched, &Marks::new()).unwrap();
     let labels = object(&context, "c1", "Deployment", "web").unwrap()["metadata"]["labels"].clone();
     assert_eq!(labels, json!({"region": "19", "plain": "$(shell)$"}));
 }
@@ -375,6 +381,33 @@ fn documents_below_an_intent_are_gathered_in_their_order() {
     assert_eq!(names, [("b", vec![]), ("a", vec!["y", "z"])]);
 }
 
+#[test]
+fn what_was_changed_before_is_not_changed_again() {
+    let container = json!({"name": "new", "image": "x"});
+    let patch = json_patch(&[
+        ("add", "/spec/template/spec/containers/-", container),
+        ("remove", "/spec/replicas", Value::Null),
+    ]);
+    let intent = GenericIntent {
+        resources: vec![resource("Deployment", "web", false, vec![customization(patch, &[])])],
+    };
+    let run = |context: &mut AppContext, done: &Marks| {
+        apply(context, &intent, &clusters(), &FetchedValues::new(), done)
+    };
+    let mut once = context();
+    let marks = run(&mut once, &Marks::new()).unwrap();
+    assert_eq!(marks.len(), 3);
+    // Killed in the middle: one cluster has it already.
+    let mut half = context();
+    let done = once.part("shop", &cluster("c2")).unwrap().clone();
+    *half.part_mut("shop", &cluster("c2")).unwrap() = done;
+    run(&mut half, &marks).unwrap();
+    assert_eq!(half, once);
+    run(&mut half, &marks).unwrap();
+    assert_eq!(half, once);
+    assert!(run(&mut half, &Marks::new()).is_err(), "without marks it would be done twice");
+}
+
 proptest! {
     #[test]
     fn strange_patches_are_answered(
@@ -386,7 +419,7 @@ proptest! {
         let merge = customization(CustomizationSpec { patch_type: "merge".to_owned(), ..CustomizationSpec::default() }, &[("f", file.as_bytes())]);
         for customization in [json, merge] {
             let intent = GenericIntent { resources: vec![resource("Deployment", "web", false, vec![customization])] };
-            let _ = apply(&mut context(), &intent, &clusters(), &FetchedValues::new());
+            let _ = apply(&mut context(), &intent, &clusters(), &FetchedValues::new(), &Marks::new());
         }
     }
 }

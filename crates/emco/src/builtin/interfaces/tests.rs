@@ -98,7 +98,7 @@ fn what_is_annotated_already_is_kept() {
     let manifest = r#"
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: a, namespace: n}
+metadata: {name: a, namespace: home}
 spec:
   template:
     metadata:
@@ -126,7 +126,7 @@ spec:
     assert_eq!(
         annotation(&object, pointer, NETWORKS),
         json!([
-            {"name": "sriov", "namespace": "n", "interface": "eth1"},
+            {"name": "sriov", "namespace": "home", "interface": "eth1"},
             {"name": "macvlan", "namespace": "other"},
             {"name": "ovn-networkobj", "namespace": "default"}
         ])

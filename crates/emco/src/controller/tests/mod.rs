@@ -4,4 +4,5 @@ mod clouds;
 mod crash;
 mod lifecycle;
 mod mortal;
+mod sequences;
 mod world;

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use drystone_store::{
     LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
     WatchRequest, WatchStream,
@@ -78,6 +79,10 @@ impl Store for Mortal {
 
     async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
         self.below.lease_time_to_live(lease).await
+    }
+
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError> {
+        self.below.lease_keys(lease).await
     }
 
     async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ use drystone_appcontext::{
     AppContextError, AppContexts, ClusterName, ContextId, ResourceName, State as Phase,
     contract::{ActionController, ControllerError, Event, PlacementController, Synchroniser},
 };
+use drystone_emco_grpc::{Options as PoolOptions, Pool};
 use drystone_engine::{
     action::ActionRegistry,
     events::Silent,
@@ -44,7 +45,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::mortal::{Fate, Mortal};
 use crate::{
     clusters::ClusterAccess,
-    controller::{LifecycleConfig, run},
+    controller::{LifecycleConfig, RegisteredControllers, run},
     library::Library,
     model::{DeployedApp, Manifest, Manifests, Refusal},
     seams::{ChartFailure, Charts, Controllers, Enlisted, Room, Rooms},
@@ -244,7 +245,8 @@ pub(super) struct World {
     pub(super) refuses: Arc<Mutex<Option<String>>>,
     store: Arc<dyn Store>,
     operations: Mutex<u32>,
-    _directory: tempfile::TempDir,
+    by_registration: bool,
+    _directory: Option<tempfile::TempDir>,
 }
 
 fn choice(cluster: &str) -> PlacementChoice {
@@ -256,7 +258,11 @@ impl World {
     pub(super) async fn new() -> Self {
         let directory = tempfile::tempdir().expect("made");
         let store = EmbeddedStore::open(directory.path().join("store"), Options::default()).expect("opened");
-        let store: Arc<dyn Store> = Arc::new(store);
+        Self { _directory: Some(directory), ..Self::over(Arc::new(store)).await }
+    }
+
+    /// The same, with the AppContexts in that store.
+    pub(super) async fn over(store: Arc<dyn Store>) -> Self {
         let world = Self {
             api: FakeApi::new(),
             contexts: AppContexts::new(store.clone()),
@@ -265,7 +271,8 @@ impl World {
             refuses: Arc::default(),
             store,
             operations: Mutex::default(),
-            _directory: directory,
+            by_registration: false,
+            _directory: None,
         };
         for cluster in ["bad1", "c1", "c2", "c3"] {
             let path = format!("cluster-providers/p/clusters/{cluster}");
@@ -280,6 +287,11 @@ impl World {
             .await;
         world.put_application().await;
         world
+    }
+
+    /// Controllers are those that are registered, over gRPC.
+    pub(super) fn by_registration(self) -> Self {
+        Self { by_registration: true, ..self }
     }
 
     pub(super) async fn put_cloud(&self, spec: LogicalCloudSpec) {
@@ -385,14 +397,25 @@ impl World {
             refuses: self.refuses.clone(),
             contexts: contexts.clone(),
         };
+        let by_registration = self.by_registration;
         AbortOnDropHandle::new(tokio::spawn(async move {
             let shutdown = CancellationToken::new();
             let _cut = shutdown.clone().drop_guard();
             let caches = Caches::new(client.clone(), shutdown.clone());
+            let library = Library::of(&caches);
+            let registry = by_registration.then(|| {
+                let nobody = staff.member("nobody");
+                let pool = Pool::new(PoolOptions::default());
+                RegisteredControllers::new(library.clone(), pool, BTreeMap::new(), nobody)
+            });
+            let controllers: Arc<dyn Controllers> = match registry.clone() {
+                Some(registry) => Arc::new(registry),
+                None => Arc::new(staff),
+            };
             let dependencies = StepDependencies {
-                library: Library::of(&caches),
+                library,
                 contexts,
-                controllers: Arc::new(staff),
+                controllers,
                 charts: Arc::new(Kitchen),
                 rooms: Arc::new(Nowhere),
             };
@@ -404,7 +427,7 @@ impl World {
             let config = LifecycleConfig {
                 dependencies,
                 access: ClusterAccess::new(client.clone(), &caches),
-                registry: None,
+                registry,
                 authority_pem: String::new(),
                 controller: ControllerConfig::default(),
             };

@@ -160,12 +160,40 @@ async fn configure_network(text: Option<&str>, manager: &mpsc::Sender<Request>) 
     fs::write(&batch, lines.join("\n") + "\n").map_err(|error| format!("{}: {error}", batch.display()))?;
     let arguments = ["ip", "-batch", &batch.display().to_string()].map(str::to_owned);
     match execute(manager, arguments.into(), INIT_LOG).await {
-        Ok(Ending::Code(0)) => Ok(()),
-        Ok(ending) => Err(format!(
-            "network-config: ip -batch ended with {ending}: {}",
-            fs::read_to_string(INIT_LOG).unwrap_or_default().lines().last().unwrap_or_default()
-        )),
-        Err(reason) => Err(format!("network-config: {reason}")),
+        Ok(Ending::Code(0)) => {}
+        Ok(ending) => {
+            return Err(format!(
+                "network-config: ip -batch ended with {ending}: {}",
+                fs::read_to_string(INIT_LOG).unwrap_or_default().lines().last().unwrap_or_default()
+            ));
+        }
+        Err(reason) => return Err(format!("network-config: {reason}")),
+    }
+    tell_neighbours(manager).await;
+    Ok(())
+}
+
+/// Tells the neighbours whose addresses these are now, as the network services of an installed system do: a machine that had one of them
+/// before has another MAC, under which neighbours would go on looking for it for half a minute. The kernel sends gratuitous ARP when the MAC
+/// of an interface is set, be it to what it was, and `arp_notify` is on.
+async fn tell_neighbours(manager: &mpsc::Sender<Request>) {
+    let mut lines = String::new();
+    for (mac, name) in nics() {
+        let setting = format!("/proc/sys/net/ipv4/conf/{name}/arp_notify");
+        if let Err(error) = fs::write(&setting, "1") {
+            println!("{setting}: {error}");
+        }
+        lines.push_str(&format!("link set dev {name} address {mac}\n"));
+    }
+    let batch = PathBuf::from(RUNTIME_DIRECTORY).join("announce.ip");
+    if let Err(error) = fs::write(&batch, lines) {
+        println!("{}: {error}", batch.display());
+        return;
+    }
+    let arguments = ["ip", "-batch", &batch.display().to_string()].map(str::to_owned);
+    let told = execute(manager, arguments.into(), INIT_LOG).await;
+    if told != Ok(Ending::Code(0)) {
+        println!("telling the neighbours of this host's addresses: {told:?}; see {INIT_LOG}");
     }
 }
 

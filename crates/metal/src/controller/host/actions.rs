@@ -225,7 +225,8 @@ impl Pass<'_> {
             status.powered_on = true;
             ended(&mut status.operation_history.provision, began);
         };
-        Ok(changed(change, self.reconciler.config.pacing.steady))
+        // What it was booted from is taken out by who looks at its power next.
+        Ok(changed(change, AT_ONCE))
     }
 
     pub(super) async fn deprovision(&self) -> Result<Outcome, ActionError> {

@@ -2,16 +2,21 @@
 //!
 //! Rooms: [`actions`] (what each decision does, through a way of provisioning), [`report`] (errors, and what a success
 //! clears), [`seed`] (what a host is booted with), [`hardware`] (HardwareData and what annotations bring),
-//! [`firmware`] (HostFirmwareSettings), [`slots`].
+//! [`firmware`] (HostFirmwareSettings), [`slots`], [`pauses`].
 
 mod actions;
 mod firmware;
 mod hardware;
+mod pauses;
 mod report;
 mod seed;
 mod slots;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use drystone_api::{BareMetalHost, BareMetalHostStatus, ProvisioningState};
 use drystone_engine::{
@@ -29,6 +34,7 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
+pub(super) use pauses::Pauses;
 pub(super) use slots::Slots;
 
 use super::{
@@ -45,6 +51,9 @@ use crate::{
 
 /// Label on Secrets that hosts need; Metal3's own, by which such Secrets are found.
 const SECRET_LABEL: (&str, &str) = ("environment.metal3.io", "baremetal");
+
+/// Most passes over a host in a row, before others that wait get their turn: from its declaration until it is available it takes six.
+const PASSES: u32 = 12;
 
 /// What went wrong in a pass for reasons that are not the host's.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +83,7 @@ pub(super) struct HostReconciler {
     pub(super) client: Client,
     pub(super) config: MetalConfig,
     pub(super) slots: Slots,
+    pub(super) pauses: Pauses,
 }
 
 /// One pass: the host as it was read, and what belongs to it.
@@ -97,6 +107,14 @@ struct Way {
     address: BmcAddress,
     credentials: Credentials,
     provisioner: Arc<dyn Provisioner>,
+}
+
+/// What comes after a pass.
+enum After {
+    /// Another one, at once, over the host as it was written.
+    Again(Box<BareMetalHost>),
+    /// Rest.
+    Rest(Requeue),
 }
 
 /// What an action came to.
@@ -138,27 +156,34 @@ impl Reconciler for HostReconciler {
             add_finalizer(&api, host.as_ref(), FINALIZER).await.map_err(api_error("adding the finalizer"))?;
         let secret = self.credentials(&host).await?;
         let seed = seed::gather(&self.client, &host).await.map_err(api_error("reading boot data"))?;
-        let (annotations, mut problems) = Annotations::read(host.annotations());
-        problems.extend(admission::check(&host, &annotations));
-        let mut pass = Pass {
-            reconciler: self,
-            api,
-            host,
-            secret,
-            seed,
-            annotations,
-            problems,
-            firmware_to_apply: Map::new(),
-            began: Timestamp::now(),
-        };
-        if pass.may_act() {
-            pass.firmware_to_apply = pass.firmware_to_apply().await?;
-        }
-        Box::pin(pass.run()).await
+        Box::pin(self.work(Pass::new(self, api, host, secret, seed))).await
     }
 }
 
 impl HostReconciler {
+    /// One pass after the other, as long as each leaves something for the next one: what the watch would bring back anyway, later, need not
+    /// be waited for. A host of which something else is wanted meanwhile is begun with anew.
+    async fn work(&self, mut pass: Pass<'_>) -> Result<Requeue, HostError> {
+        let (uid, wanted) = (pass.uid(), pass.host.metadata.generation);
+        for number in 1..=PASSES {
+            if pass.may_act() {
+                pass.firmware_to_apply = pass.firmware_to_apply().await?;
+            }
+            if number == 1 {
+                if let Some(left) = self.pauses.left(&uid, pass.wanted()) {
+                    return Ok(Requeue::After(left));
+                }
+                blocks::follow(&self.client, &pass.host).await?;
+            }
+            match pass.run().await? {
+                After::Rest(requeue) => return Ok(requeue),
+                After::Again(host) if host.metadata.generation == wanted => pass = pass.next(*host),
+                After::Again(_) => break,
+            }
+        }
+        Ok(Requeue::After(actions::AT_ONCE))
+    }
+
     /// The Secret with the credentials, labelled as Metal3 labels it.
     async fn credentials(&self, host: &BareMetalHost) -> Result<Option<Secret>, HostError> {
         let Some(bmc) = &host.spec.bmc else { return Ok(None) };
@@ -174,6 +199,46 @@ impl HostReconciler {
         let patched =
             secrets.patch(&bmc.credentials_name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         patched.map(Some).map_err(api_error("labelling the credentials"))
+    }
+}
+
+impl<'a> Pass<'a> {
+    fn new(
+        reconciler: &'a HostReconciler,
+        api: Api<BareMetalHost>,
+        host: BareMetalHost,
+        secret: Option<Secret>,
+        seed: Option<Seed>,
+    ) -> Self {
+        let (annotations, mut problems) = Annotations::read(host.annotations());
+        problems.extend(admission::check(&host, &annotations));
+        Self {
+            reconciler,
+            api,
+            host,
+            secret,
+            seed,
+            annotations,
+            problems,
+            firmware_to_apply: Map::new(),
+            began: Timestamp::now(),
+        }
+    }
+
+    /// The next one, over the host as it is then.
+    fn next(self, host: BareMetalHost) -> Self {
+        Self::new(self.reconciler, self.api, host, self.secret, self.seed)
+    }
+
+    /// Stands for everything that is wanted of the host: while it stays the same, another attempt is but a repetition.
+    fn wanted(&self) -> u64 {
+        let meta = &self.host.metadata;
+        let mut hasher = DefaultHasher::new();
+        (meta.generation, meta.deletion_timestamp.is_some(), &meta.annotations).hash(&mut hasher);
+        self.secret.as_ref().and_then(kube::ResourceExt::resource_version).hash(&mut hasher);
+        self.seed.as_ref().map(Seed::instance_id).hash(&mut hasher);
+        Value::Object(self.firmware_to_apply.clone()).to_string().hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -199,13 +264,13 @@ impl Pass<'_> {
     }
 
     /// Decides, acts, writes.
-    async fn run(&self) -> Result<Requeue, HostError> {
+    async fn run(&self) -> Result<After, HostError> {
         let host = &self.host;
         let deleting = is_deleted(host);
         if self.may_act()
             && let Some(requeue) = self.take_over().await?
         {
-            return Ok(requeue);
+            return Ok(After::Rest(requeue));
         }
         let status = host.status.clone().unwrap_or_default();
         let slots = &self.reconciler.slots;
@@ -238,20 +303,18 @@ impl Pass<'_> {
             since_deprovisioned: deprovisioned.map_or(Duration::MAX, |end| elapsed(end, self.began)),
             pacing: &self.reconciler.config.pacing,
         };
-        let decided = next(&host.spec, &status, &around);
-        blocks::follow(&self.reconciler.client, host).await?;
-        self.carry_out(decided).await
+        self.carry_out(next(&host.spec, &status, &around)).await
     }
 
-    async fn carry_out(&self, decided: Next) -> Result<Requeue, HostError> {
+    async fn carry_out(&self, decided: Next) -> Result<After, HostError> {
         let outcome = match &decided {
-            Next::Rest(pause) => return Ok(Requeue::After(*pause)),
+            Next::Rest(pause) => return Ok(After::Rest(Requeue::After(*pause))),
             Next::Forget => Ok(Outcome::Forgotten),
             Next::Enter(state) => Ok(self.enter(*state)),
             Next::Delay => Ok(self.delay()),
             Next::Attach => Ok(self.attach()),
-            Next::ReportMissing(missing) => return self.report_missing(*missing).await,
-            Next::ReportInvalid => return self.report_invalid().await,
+            Next::ReportMissing(missing) => return self.report_missing(*missing).await.map(After::Rest),
+            Next::ReportInvalid => return self.report_invalid().await.map(After::Rest),
             Next::Register => self.register().await,
             Next::Inspect => self.inspect().await,
             Next::Prepare => self.prepare().await,
@@ -270,13 +333,14 @@ impl Pass<'_> {
         }
     }
 
-    async fn write(&self, outcome: Outcome) -> Result<Requeue, HostError> {
+    async fn write(&self, outcome: Outcome) -> Result<After, HostError> {
         let (api, host) = (&self.api, &self.host);
         let (change, note, pause) = match outcome {
             Outcome::Forgotten => {
                 remove_finalizer(api, host, FINALIZER).await.map_err(api_error("removing the finalizer"))?;
                 self.reconciler.slots.follow(&self.uid(), ProvisioningState::None);
-                return Ok(Requeue::OnChange);
+                self.reconciler.pauses.forget(&self.uid());
+                return Ok(After::Rest(Requeue::OnChange));
             }
             Outcome::Working(again, note) => (None, note, again),
             Outcome::Changed(change, pause) => (Some((change, true)), String::new(), pause),
@@ -292,10 +356,12 @@ impl Pass<'_> {
             report::finish(status, host.status.as_ref(), &note);
         })
         .await?;
-        if change.is_some() {
-            blocks::follow(&self.reconciler.client, &written).await?;
+        if change.is_none() {
+            return Ok(After::Rest(Requeue::After(pause)));
         }
-        Ok(Requeue::After(pause))
+        blocks::follow(&self.reconciler.client, &written).await?;
+        let again = pause == actions::AT_ONCE;
+        Ok(if again { After::Again(Box::new(written)) } else { After::Rest(Requeue::After(pause)) })
     }
 
     /// The way of provisioning that this host goes, with what it needs.

@@ -8,7 +8,7 @@ use drystone_engine::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt as _;
 
-use super::{HostError, Pass, actions, blocks};
+use super::{After, HostError, Pass, actions, blocks};
 use crate::{
     driver::DriverError,
     plan::{Missing, Next, conditions, failures_with},
@@ -93,7 +93,7 @@ impl Pass<'_> {
     }
 
     /// Writes a failure down and says when to try again. An image that could not be provisioned is removed first.
-    pub(super) async fn report(&self, failed: &Next, error: &DriverError) -> Result<Requeue, HostError> {
+    pub(super) async fn report(&self, failed: &Next, error: &DriverError) -> Result<After, HostError> {
         let host = &self.host;
         let kind = kind_of(failed, error, self.state());
         let message = error.to_string();
@@ -118,9 +118,15 @@ impl Pass<'_> {
         })
         .await?;
         blocks::follow(&self.reconciler.client, &written).await?;
-        let errors = written.status.map_or(1, |status| status.error_count);
+        let errors = written.status.as_ref().map_or(1, |status| status.error_count);
         self.event(EventKind::Warning, &event_reason(kind), &message);
-        Ok(Requeue::After(self.reconciler.config.pacing.backoff(errors, rand::random())))
+        if starts_over {
+            // Removing what is there is no other attempt.
+            return Ok(After::Again(Box::new(written)));
+        }
+        let pause = self.reconciler.config.pacing.backoff(errors, rand::random());
+        self.reconciler.pauses.begin(&self.uid(), self.wanted(), pause);
+        Ok(After::Rest(Requeue::After(pause)))
     }
 }
 

@@ -61,7 +61,7 @@ impl RedfishHost {
         enabled: &str,
         image: Option<&Url>,
     ) -> Result<(), RedfishError> {
-        let (quirks, uri, system) = (system.quirks(), &system.uri, &system.value);
+        let (quirks, read, system) = (system.quirks(), system, &system.value);
         let allowed = &system.boot.allowable_targets;
         let known = targets.iter().find(|target| allowed.iter().any(|one| one == **target));
         let target = known.or(targets.last()).copied().unwrap_or("None");
@@ -79,20 +79,15 @@ impl RedfishHost {
         if let Some(image) = image {
             boot.insert("HttpBootUri".to_owned(), json!(image.as_str()));
         }
-        self.change_boot(uri, Value::Object(boot), quirks.busy_message).await
+        self.change_boot(read, Value::Object(boot)).await
     }
 
     /// Changes `Boot` of the system, or of its settings resource where that is what holds it.
-    async fn change_boot(
-        &self,
-        uri: &str,
-        boot: Value,
-        busy_message: Option<&str>,
-    ) -> Result<(), RedfishError> {
-        let body = json!({"Boot": boot});
+    async fn change_boot(&self, system: &System, boot: Value) -> Result<(), RedfishError> {
+        let (body, busy_message) = (json!({"Boot": boot}), system.quirks().busy_message);
+        let uri = self.settings_of(system).await?.unwrap_or_else(|| system.uri.clone());
         let mut pause = self.pauses.busy;
         for attempt in 1.. {
-            let uri = self.settings_of(uri).await?.unwrap_or_else(|| uri.to_owned());
             match self.client.modify(&uri, |_| Some(body.clone())).await {
                 Err(error) if attempt < BUSY_ATTEMPTS && busy_message.is_some_and(|key| error.says(key)) => {
                     tokio::time::sleep(pause).await;
@@ -105,10 +100,9 @@ impl RedfishHost {
     }
 
     /// The settings resource of a system, if its boot override is changed there.
-    async fn settings_of(&self, uri: &str) -> Result<Option<String>, RedfishError> {
-        let system = self.client.get(uri).await?.body;
+    async fn settings_of(&self, system: &System) -> Result<Option<String>, RedfishError> {
         let pointer = "/@Redfish.Settings/SettingsObject/@odata.id";
-        let Some(settings) = system.pointer(pointer).and_then(Value::as_str) else { return Ok(None) };
+        let Some(settings) = system.body.pointer(pointer).and_then(Value::as_str) else { return Ok(None) };
         match self.client.get(settings).await {
             Ok(found) if found.body.get("Boot").is_some_and(|boot| boot.get(TARGET).is_some()) => {
                 Ok(Some(settings.to_owned()))
@@ -130,7 +124,7 @@ impl RedfishHost {
             return Ok(());
         }
         let (boot, quirks) = (json!({MODE: wanted}), system.quirks());
-        let changed = self.change_boot(&system.uri, boot, quirks.busy_message).await;
+        let changed = self.change_boot(system, boot).await;
         changed.map_err(|error| self.error(doing, &error))?;
         let limit = if quirks.mode_takes_long { self.pauses.mode_limit * 3 } else { self.pauses.mode_limit };
         let deadline = Instant::now() + limit;
@@ -185,7 +179,7 @@ impl RedfishHost {
             return Ok(());
         }
         let boot = json!({TARGET: "None", ENABLED: "Disabled"});
-        let changed = self.change_boot(&system.uri, boot, system.quirks().busy_message).await;
+        let changed = self.change_boot(system, boot).await;
         changed.map_err(|error| self.error("taking back the boot override", &error))
     }
 }

@@ -15,7 +15,10 @@ mod quirks;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use drystone_redfish::{
     client::{CertificateCheck, Client, Options, RedfishError},
@@ -103,13 +106,16 @@ impl Drivers for RedfishDrivers {
             .timeouts(CONNECT_LIMIT, REQUEST_LIMIT);
         let client = Client::new(options).map_err(|error| refused(error.to_string()))?;
         let (system, boot) = (address.system.clone(), address.scheme.boot);
-        Ok(Box::new(RedfishHost { client, system, boot, pauses: self.pauses }))
+        Ok(Box::new(RedfishHost { client, system, found: Mutex::default(), boot, pauses: self.pauses }))
     }
 }
 
 struct RedfishHost {
     client: Client,
+    /// The system that the address names.
     system: Option<String>,
+    /// The only system there is, once it was found.
+    found: Mutex<Option<String>>,
     boot: BootVia,
     pauses: Pauses,
 }
@@ -148,22 +154,34 @@ impl RedfishHost {
     }
 
     async fn system(&self) -> Result<System, DriverError> {
-        let uri = match &self.system {
-            Some(uri) => uri.clone(),
-            None => self.only_system().await?,
-        };
         let doing = "reading the system";
-        let resource = self.client.get(&uri).await.map_err(|error| self.error(doing, &error))?;
+        let known = self.system.clone().or_else(|| self.found().clone());
+        let (uri, resource) = match known {
+            Some(uri) => (uri.clone(), self.client.get(&uri).await),
+            None => {
+                let uri = self.only_system().await?;
+                (uri.clone(), self.client.get(&uri).await)
+            }
+        };
+        if resource.as_ref().is_err_and(|error| error.status() == Some(404)) {
+            // It may have got another name; the next one who asks looks.
+            self.found().take();
+        }
+        let resource = resource.map_err(|error| self.error(doing, &error))?;
         let body = resource.body.clone();
         let fetched = resource.parse::<ComputerSystem>().map_err(|error| self.error(doing, &error))?;
         Ok(System { uri, body, value: fetched.value })
+    }
+
+    fn found(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn only_system(&self) -> Result<String, DriverError> {
         let members =
             self.client.members(SYSTEMS).await.map_err(|error| self.error("listing systems", &error))?;
         match members.as_slice() {
-            [only] => Ok(only.clone()),
+            [only] => Ok(self.found().insert(only.clone()).clone()),
             several => {
                 let reason = format!("it has {} systems; name one in spec.bmc.address", several.len());
                 Err(self.refused("finding the system", reason))

@@ -6,7 +6,7 @@ use drystone_redfish::types::{ComputerSystem, ResetType};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{DriverError, RedfishHost, System, action, is_on};
+use super::{DriverError, RedfishHost, action, is_on};
 
 /// Pauses between looks at the power state, growing.
 const FIRST_POLL: Duration = Duration::from_millis(50);
@@ -18,10 +18,11 @@ const RESETS: u32 = 6;
 impl RedfishHost {
     /// Switches and waits until power has followed.
     pub(super) async fn switch(&self, on: bool) -> Result<(), DriverError> {
-        if is_on(&self.system().await?.value) == Some(on) {
+        let system = self.system().await?.value;
+        if is_on(&system) == Some(on) {
             return Ok(());
         }
-        self.reset(on).await?;
+        self.reset(on, &system).await?;
         if self.await_power(on).await? {
             return Ok(());
         }
@@ -34,12 +35,11 @@ impl RedfishHost {
 
     /// Sends a reset. Some controllers refuse what is the case already, some refuse for a while: a refusal counts only
     /// if power is still not where it is wanted.
-    async fn reset(&self, on: bool) -> Result<(), DriverError> {
+    async fn reset(&self, on: bool, system: &ComputerSystem) -> Result<(), DriverError> {
         let kind = if on { ResetType::On } else { ResetType::ForceOff };
         let mut attempt = 1;
         loop {
-            let System { value: system, .. } = self.system().await?;
-            match self.client.action(&target(&system), &json!({"ResetType": kind.as_str()})).await {
+            match self.client.action(&target(system), &json!({"ResetType": kind.as_str()})).await {
                 Ok(_) => return Ok(()),
                 Err(error) if matches!(error.status(), Some(400 | 409)) => {
                     if is_on(&self.system().await?.value) == Some(on) {

@@ -4,6 +4,8 @@ mod disk;
 mod live_image;
 mod medium;
 
+pub(super) use medium::TakenOut;
+
 use drystone_api::{BootMode, ImageFormat};
 use url::Url;
 

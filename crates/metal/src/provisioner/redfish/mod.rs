@@ -14,7 +14,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use self::{deployment::Deployment, hosts::OpenHosts};
+use self::{
+    deployment::{Deployment, TakenOut},
+    hosts::OpenHosts,
+};
 use super::{Inspected, Job, Power, Powered, Preparation, Progress, Provisioner, Registered, Step, Waits};
 use crate::{
     agent::{AgentDesk, medium_key},
@@ -36,6 +39,8 @@ pub struct RedfishProvisioner {
     firmware: Waits,
     /// Hosts that were started from a medium.
     starting: Waits,
+    /// Hosts that have read their medium.
+    taken_out: TakenOut,
     /// Where agents report; without it no disk images are written.
     agents: Option<AgentDesk>,
     /// Hosts that boot their agent or their disk.
@@ -73,6 +78,7 @@ impl RedfishProvisioner {
             ending: Waits::default(),
             firmware: Waits::default(),
             starting: Waits::default(),
+            taken_out: TakenOut::default(),
             agents: None,
             booting: Waits::default(),
             timing: Timing::default(),
@@ -192,6 +198,7 @@ impl Provisioner for RedfishProvisioner {
         for waits in [&self.ending, &self.firmware, &self.starting, &self.booting] {
             waits.end(&job.uid());
         }
+        self.taken_out.forget(&job.uid());
         self.hosts.close(&job.uid());
         Ok(Progress::Done(()))
     }

@@ -18,6 +18,9 @@ impl RedfishProvisioner {
         let state = driver.state().await?;
         if state.powered_on == Some(wanted.is_on()) {
             self.ending.end(&uid);
+            if wanted.is_on() {
+                self.take_out(job, driver.as_ref(), &state).await?;
+            }
             return Ok(Progress::Done(Powered { changed: was_asked, health: state.health }));
         }
         match wanted {

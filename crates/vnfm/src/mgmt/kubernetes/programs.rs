@@ -205,24 +205,26 @@ kubectl apply -f - >/dev/null <<'END'
   {{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {{"name": "drystone-vim", "namespace": "kube-system"}}}},
   {{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {{"name": "drystone-vim"}},
     "roleRef": {{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}},
-    "subjects": [{{"kind": "ServiceAccount", "name": "drystone-vim", "namespace": "kube-system"}}]}},
-  {{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
-    "metadata": {{"name": "drystone-vim-token", "namespace": "kube-system",
-                 "annotations": {{"kubernetes.io/service-account.name": "drystone-vim"}}}}}}
+    "subjects": [{{"kind": "ServiceAccount", "name": "drystone-vim", "namespace": "kube-system"}}]}}
 ]}}
 END
-token= i=0
-while [ "$i" -lt 10 ]; do
-  token=$(kubectl -n kube-system get secret drystone-vim-token -o 'jsonpath={{.data.token}}' | base64 -d)
-  [ -z "$token" ] || break
-  i=$((i + 1))
-  sleep 0.5
-done
+# A token of the TokenRequest API, for ten years. Servers that give none for so long fill a Secret with one that does not end.
+request='{{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {{"expirationSeconds": 315360000}}}}'
+token=$(printf '%s' "$request" |
+  kubectl create --raw /api/v1/namespaces/kube-system/serviceaccounts/drystone-vim/token -f - |
+  tr -d ' \n' | sed -n 's/.*"expirationSeconds":315360000.*"token":"\([^"]*\)".*/\1/p')
 if [ -z "$token" ]; then
-  # No controller fills such Secrets here: a token of the TokenRequest API, for ten years.
-  request='{{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {{"expirationSeconds": 315360000}}}}'
-  token=$(printf '%s' "$request" | kubectl create --raw /api/v1/namespaces/kube-system/serviceaccounts/drystone-vim/token -f - |
-    sed -n 's/.*"token": *"\([^"]*\)".*/\1/p')
+  kubectl apply -f - >/dev/null <<'END'
+{{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+  "metadata": {{"name": "drystone-vim-token", "namespace": "kube-system",
+               "annotations": {{"kubernetes.io/service-account.name": "drystone-vim"}}}}}}
+END
+  i=0
+  while [ -z "$token" ] && [ "$i" -lt 60 ]; do
+    token=$(kubectl -n kube-system get secret drystone-vim-token -o 'jsonpath={{.data.token}}' | base64 -d)
+    i=$((i + 1))
+    [ -n "$token" ] || sleep 0.5
+  done
 fi
 if [ -z "$token" ]; then echo "the cluster gives no token for its administrator" >&2; exit 1; fi
 printf 'token: %s\n' "$token"

@@ -329,7 +329,7 @@ async fn await_ready(
         }
         context.progress(90, state);
         context.wait_for(tokio::time::sleep(pause)).await?;
-        pause = (pause * 2).min(Duration::from_secs(5));
+        pause = (pause * 2).min(Duration::from_secs(2));
     }
 }
 
