@@ -7,6 +7,7 @@ mod appcontext;
 mod compose;
 mod disk_images;
 mod e2e;
+mod emco_rest;
 mod etcd;
 mod faults;
 mod images;
