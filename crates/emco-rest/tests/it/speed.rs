@@ -13,7 +13,8 @@ const DOCUMENTS: usize = 10_000;
 /// Requests per second of `count` requests, `at_once` at a time.
 async fn rate(count: usize, at_once: usize, ask: impl AsyncFn(usize)) -> f64 {
     let begin = Instant::now();
-    futures::stream::iter(0..count).map(&ask).buffer_unordered(at_once).collect::<Vec<()>>().await;
+    let asking = futures::stream::iter(0..count).map(|number| ask(number));
+    asking.buffer_unordered(at_once).collect::<Vec<()>>().await;
     count as f64 / begin.elapsed().as_secs_f64()
 }
 
