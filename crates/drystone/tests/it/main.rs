@@ -8,6 +8,7 @@ mod compose;
 mod disk_images;
 mod e2e;
 mod emco_grpc;
+mod emco_rest;
 mod etcd;
 mod faults;
 mod images;
