@@ -5,6 +5,7 @@
 //! busy, do not compare.
 
 mod api_server;
+mod applications;
 mod clusters;
 mod cni;
 mod drystone;
@@ -76,6 +77,14 @@ enum Inside {
     Fabric(fabric::Options),
     /// Measure VNF life cycle management by SOL003, beside Tacker
     Vnf(vnf::Options),
+    /// Measure composite applications on many clusters, beside `kubectl apply`
+    Applications(applications::Options),
+    /// Carry an application to clusters, and say how long it took
+    #[command(hide = true)]
+    CarryApplication(applications::CarryOptions),
+    /// Be many clusters
+    #[command(hide = true)]
+    SimulatedClusters(applications::SimulateOptions),
     /// Call CNI plugins in this network namespace
     #[command(hide = true)]
     CniNode {
@@ -132,6 +141,19 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<(), Failure> {
     if let Some(Inside::CniNode { program, count }) = &cli.inside {
         return cni::inside(program, *count).await;
+    }
+    match &cli.inside {
+        Some(Inside::CarryApplication(options)) => return applications::carry(options).await,
+        Some(Inside::SimulatedClusters(options)) => return applications::simulate(options).await,
+        _ => {}
+    }
+    if let Some(Inside::Applications(options)) = &cli.inside {
+        // It measures parts of the program, not the program: that need not be there.
+        let directory = std::path::absolute(&cli.directory)?;
+        let setting = Setting { program: PathBuf::new(), directory, quick: cli.quick };
+        let mut report = Report::start(&setting.directory)?;
+        applications::measure(&setting, options, &mut report).await?;
+        return cli.record.as_deref().map_or(Ok(()), |file| report.record(file));
     }
     let beside = std::env::current_exe()?.with_file_name("drystone");
     let program = std::path::absolute(cli.program.unwrap_or(beside))?;

@@ -105,6 +105,14 @@ impl Step {
         }
     }
 
+    /// Path of what it is about.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Put { replace, .. } => &replace.path,
+            other => &other.request().path,
+        }
+    }
+
     fn of(action: Action, document: &Document) -> Option<Self> {
         let verb = verb(&document.anchor);
         let body = match &document.files {
@@ -199,6 +207,12 @@ mod tests {
                 "POST projects/p1/logical-clouds/lc/instantiate",
                 "POST g/d/i/approve",
             ]
+        );
+        let subjects = Step::all(Action::Apply, &documents());
+        let subjects: Vec<&str> = subjects.iter().map(Step::subject).collect();
+        assert_eq!(
+            subjects[1..3],
+            ["projects/p1/composite-apps/ca/v1", "projects/p1/composite-apps/ca/v1/apps/web"]
         );
         assert_eq!(lines(Action::Update).len(), 4);
         assert_eq!(lines(Action::Update)[2], "PUT projects/p1/composite-apps/ca/v1/apps/web");

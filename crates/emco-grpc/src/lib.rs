@@ -33,4 +33,4 @@ pub use candidates::CheckedPlacement;
 pub use controller::{Controller, tolerated};
 pub use pool::{Failure, Health, Options, Pool, State};
 pub use readiness::ContextReadiness;
-pub use server::{Admission, Admitted, PATHS, Services};
+pub use server::{Admission, Admitted, HEALTH_PATH, PATHS, Services};

@@ -70,6 +70,9 @@ impl std::fmt::Debug for Services {
     }
 }
 
+/// Path of gRPC's own health protocol, by which it is found out whether a server is there.
+pub const HEALTH_PATH: &str = paths::HEALTH;
+
 /// Every path that can be served, beside gRPC's own health protocol. All are for those who are let in.
 pub const PATHS: [&str; 14] = [
     paths::INSTALL,

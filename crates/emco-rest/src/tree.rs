@@ -333,7 +333,7 @@ mod tests {
         kinds::all().iter().find(|kind| kind.name() == name).unwrap().as_ref()
     }
 
-    fn document(of: &str, name: &str, spec: serde_json::Value) -> Arc<dyn Shown> {
+    fn document(of: &str, name: &str, spec: &serde_json::Value) -> Arc<dyn Shown> {
         kind(of).make(name, spec.as_object().unwrap().clone()).unwrap()
     }
 
@@ -352,9 +352,9 @@ mod tests {
         let mut state = State::default();
         let app = "projects/p/composite-apps/c/v";
         let reference = json!({"path": "projects/p/logical-clouds/l/cluster-references/r", "clusterProvider": "cp", "cluster": "c1"});
-        state.put(kind("Project"), "a", Some(document("Project", "a", json!({"path": "projects/p"}))));
-        state.put(kind("CompositeApp"), "b", Some(document("CompositeApp", "b", json!({"path": app}))));
-        state.put(kind("ClusterReference"), "r", Some(document("ClusterReference", "r", reference)));
+        state.put(kind("Project"), "a", Some(document("Project", "a", &json!({"path": "projects/p"}))));
+        state.put(kind("CompositeApp"), "b", Some(document("CompositeApp", "b", &json!({"path": app}))));
+        state.put(kind("ClusterReference"), "r", Some(document("ClusterReference", "r", &reference)));
         let tree = Tree { state: Arc::new(RwLock::new(state)), ..Tree::default() };
         assert_eq!(tree.child_of("projects/p").as_deref(), Some(app));
         assert!(tree.child_of(app).is_none());
@@ -374,7 +374,7 @@ mod tests {
     fn of_several_with_one_path_one_counts() {
         let mut state = State::default();
         for name in ["a", "b"] {
-            state.put(kind("Project"), name, Some(document("Project", name, json!({"path": "projects/p"}))));
+            state.put(kind("Project"), name, Some(document("Project", name, &json!({"path": "projects/p"}))));
         }
         assert_eq!(state.collections["projects"].len(), 1);
         state.put(kind("Project"), "a", None);
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn a_path_of_another_form_is_left_out() {
         let mut state = State::default();
-        state.put(kind("Project"), "a", Some(document("Project", "a", json!({"path": "projects/../p"}))));
+        state.put(kind("Project"), "a", Some(document("Project", "a", &json!({"path": "projects/../p"}))));
         assert!(state.documents.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use drystone_store::{Compare, LeaseId, Operation, Revision};
 use tokio::time::Instant;
 
 use super::{
-    AppContextError, AppContexts, Limits, Loaded, TRIES,
+    AppContextError, AppContexts, Limits, Loaded, PATIENCE, TRIES,
     changes::{self, Change, Texts},
     edit_key, pause, put, remove, same, unchanged, untouched,
 };
@@ -15,9 +15,6 @@ use crate::{codec, model::AppContext, names::ContextId};
 
 /// Seconds after which an edit of many transactions has ended, if its editor does not say so.
 const LEASE_SECONDS: u64 = 60;
-
-/// How long others' large edits are waited for: longer than the lease of one that was left.
-const PATIENCE: Duration = Duration::from_secs(150);
 
 /// What came of an attempt.
 enum Attempt {
@@ -44,9 +41,9 @@ impl AppContexts {
         let deadline = Instant::now() + PATIENCE;
         let mut tries = 0;
         while tries < TRIES {
-            let loaded = self.read(id).await?;
+            let loaded = self.read(id, true).await?;
             if loaded.is_being_edited && Instant::now() < deadline {
-                pause(5).await;
+                self.until_edited(id, deadline).await?;
                 continue;
             }
             let before = codec::encode(&loaded.context).map_err(AppContextError::from)?;

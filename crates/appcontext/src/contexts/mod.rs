@@ -48,6 +48,9 @@ use crate::{
 /// Where everything lies that is not EMCO's.
 pub const OWN: &str = "/drystone/appcontext/";
 
+/// How long others' large edits are waited for: longer than the lease of one that was left.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(150);
+
 /// How often a change is made anew that others were quicker with.
 const TRIES: u32 = 64;
 

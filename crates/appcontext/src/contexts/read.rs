@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use drystone_store::{KeyRange, KeyValue, Operation, OperationResult, RangeRequest, Revision, StoreError};
+use tokio::time::Instant;
 
-use super::{AppContextError, AppContexts, edit_key, pause};
+use super::{AppContextError, AppContexts, PATIENCE, edit_key, pause};
 use crate::{
     codec::{self, Decoder, Key},
     model::{AppContext, Meta},
@@ -13,10 +14,7 @@ use crate::{
 };
 
 /// Keys that are read at a time.
-const PAGE: usize = 1024;
-
-/// How often a context is looked at that is being edited, before it is taken as it is.
-const PATIENCE: u32 = 12;
+const PAGE: usize = 512;
 
 /// A context that was read.
 #[derive(Debug)]
@@ -27,8 +25,8 @@ pub struct Loaded {
     pub revision: Revision,
     /// Keys that could not be read: what foreign controllers wrote, or something is broken. At most a hundred.
     pub unread: Vec<String>,
-    /// When each key was changed last; keys are what follows `/context/<id>/`.
-    pub(super) marks: HashMap<Bytes, Revision>,
+    /// When each key was changed last, if that was asked for; keys are what follows `/context/<id>/`.
+    pub(super) marks: HashMap<Box<[u8]>, Revision>,
     /// Whether a large edit is under way.
     pub(super) is_being_edited: bool,
 }
@@ -56,22 +54,35 @@ impl AppContexts {
     /// # Errors
     /// [`AppContextError::NotFound`] if it is not there, or not finished.
     pub async fn load_all(&self, id: ContextId) -> Result<Loaded, AppContextError> {
-        for attempt in 0..PATIENCE {
-            match self.read(id).await {
-                // Half of an edit is nothing to go by.
-                Ok(loaded) if loaded.is_being_edited => pause(attempt).await,
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let is_late = Instant::now() >= deadline;
+            match self.read(id, false).await {
+                // Half of an edit is nothing to go by; its editor ends, or the lease of its lock.
+                Ok(loaded) if loaded.is_being_edited && !is_late => self.until_edited(id, deadline).await?,
                 // So many changes since the first page that the revision is forgotten.
-                Err(AppContextError::Store(StoreError::Compacted { .. })) => pause(attempt).await,
+                Err(AppContextError::Store(StoreError::Compacted { .. })) if !is_late => pause(3).await,
                 other => return other,
             }
         }
-        self.read(id).await
+    }
+
+    /// Waits until nobody edits a context in several transactions any more.
+    pub(super) async fn until_edited(&self, id: ContextId, deadline: Instant) -> Result<(), AppContextError> {
+        loop {
+            let lock = RangeRequest { count_only: true, ..RangeRequest::new(KeyRange::single(edit_key(id))) };
+            if self.store.range(lock).await?.count == 0 || Instant::now() >= deadline {
+                return Ok(());
+            }
+            pause(4).await;
+        }
     }
 
     /// Reads a context, at one revision, as it is.
-    pub(super) async fn read(&self, id: ContextId) -> Result<Loaded, AppContextError> {
+    pub(super) async fn read(&self, id: ContextId, with_marks: bool) -> Result<Loaded, AppContextError> {
         let prefix = codec::prefix(id);
-        let mut reading = Reading { decoder: Decoder::new(id), marks: HashMap::new(), skip: prefix.len() };
+        let (decoder, skip) = (Decoder::new(id), prefix.len());
+        let mut reading = Reading { decoder, marks: HashMap::new(), with_marks, skip };
         let everything = KeyRange::prefix(prefix);
         let first = RangeRequest { limit: PAGE, ..RangeRequest::new(everything.clone()) };
         let mut page = self.store.range(first).await?;
@@ -176,7 +187,8 @@ pub(super) fn active_id(key: &[u8]) -> Option<ContextId> {
 
 struct Reading {
     decoder: Decoder,
-    marks: HashMap<Bytes, Revision>,
+    marks: HashMap<Box<[u8]>, Revision>,
+    with_marks: bool,
     /// Length of what is before the keys of the context.
     skip: usize,
 }
@@ -185,9 +197,12 @@ impl Reading {
     /// Takes a page; returns where the next one begins.
     fn take(&mut self, page: &[KeyValue]) -> Option<Bytes> {
         for pair in page {
-            let key = pair.key.slice(self.skip.min(pair.key.len())..);
-            self.decoder.take(&key, &pair.value);
-            self.marks.insert(key, pair.mod_revision);
+            let key = &pair.key[self.skip.min(pair.key.len())..];
+            self.decoder.take(key, &pair.value);
+            if self.with_marks {
+                // Copied: what is read from etcd is part of a page, which had better go.
+                self.marks.insert(key.into(), pair.mod_revision);
+            }
         }
         Some([&page.last()?.key[..], &[0]].concat().into())
     }

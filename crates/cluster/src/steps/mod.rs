@@ -23,6 +23,9 @@ pub struct AddressError(pub String);
 /// Result of a lease: blocks of addresses.
 pub type Leased<'a> = Pin<Box<dyn Future<Output = Result<Vec<IpNet>, AddressError>> + Send + 'a>>;
 
+/// Result of leases for several holders: the blocks of each, in their order.
+pub type LeasedEach<'a> = Pin<Box<dyn Future<Output = Result<Vec<Vec<IpNet>>, AddressError>> + Send + 'a>>;
+
 /// Leases of addresses; the fabric manager's address daemon, passed in by whoever assembles the program.
 pub trait Addresses: Send + Sync + 'static {
     /// Leases `count` blocks of a pool; the same ones when asked again.
@@ -30,12 +33,7 @@ pub trait Addresses: Send + Sync + 'static {
 
     /// Leases a block of a pool for each of these holders; the same ones when asked again. The blocks are in the order of the holders. Who can
     /// do that in one write is to do so.
-    fn lease_each<'a>(
-        &'a self,
-        namespace: &'a str,
-        pool: &'a str,
-        holders: &'a [String],
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Vec<IpNet>>, AddressError>> + Send + 'a>> {
+    fn lease_each<'a>(&'a self, namespace: &'a str, pool: &'a str, holders: &'a [String]) -> LeasedEach<'a> {
         Box::pin(async move {
             let mut all = Vec::with_capacity(holders.len());
             for holder in holders {

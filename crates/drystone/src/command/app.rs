@@ -93,10 +93,9 @@ pub(crate) async fn run(args: AppArgs) -> Result<(), Failure> {
     let (steps, folders) = steps(action, &what)?;
     let options = Options { patience: Duration::from_secs(what.timeout), folders };
     for step in &steps {
-        let request = step.request();
         match carry_out(step, &service, &options).await {
             Ok(Done::Shown(value)) => println!("{}", shown(&value)),
-            Ok(done) => println!("{:<9} {}", word(&done), request.path),
+            Ok(done) => println!("{:<9} {}", word(&done), step.subject()),
             Err(problem) if what.keep_going => {
                 failures += 1;
                 eprintln!("drystone: {problem}");

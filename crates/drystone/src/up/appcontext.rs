@@ -15,6 +15,7 @@ use drystone_appcontext::{
     AppContexts, Limits,
     codec::{ACTIVE, CONTEXTS},
     confined::Confined,
+    contexts::OWN,
     dedup::{DedupOptions, Deduplicated, KEPT},
 };
 use drystone_etcd_front::{Admission, Caller, EtcdFront};
@@ -179,7 +180,7 @@ impl Front {
         stop: CancellationToken,
     ) -> Result<Self, Failure> {
         let address = listener.local_addr()?;
-        let seen = Confined::new(store, &[CONTEXTS, ACTIVE]);
+        let seen = Confined::new(store, &[CONTEXTS, ACTIVE, OWN]);
         let front = EtcdFront::new(seen, Arc::new(users), &format!("http://{address}")).until(stop.clone());
         let router = front.router();
         let serving = tokio::spawn(async move {

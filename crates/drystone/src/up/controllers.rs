@@ -6,7 +6,7 @@ use drystone_appcontext::AppContexts;
 use drystone_cluster::{
     ClusterConfig,
     plan::Timing,
-    steps::{AddressError, Addresses, Leased, StepDependencies},
+    steps::{AddressError, Addresses, Leased, LeasedEach, StepDependencies},
 };
 use drystone_csar::Library;
 use drystone_engine::{
@@ -74,12 +74,7 @@ impl Addresses for Leases {
         })
     }
 
-    fn lease_each<'a>(
-        &'a self,
-        namespace: &'a str,
-        pool: &'a str,
-        holders: &'a [String],
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Vec<IpNet>>, AddressError>> + Send + 'a>> {
+    fn lease_each<'a>(&'a self, namespace: &'a str, pool: &'a str, holders: &'a [String]) -> LeasedEach<'a> {
         Box::pin(async move {
             let leased = self.0.lease_each(namespace, pool, holders).await;
             leased.map_err(|error| AddressError(error.to_string()))
@@ -129,6 +124,7 @@ pub(crate) fn start(
     };
     let applications = emco::prepare(&mut actions, &ground)?;
     applications.serve(&server.emco, &server.api, &client, &redfish.caches());
+    server.emco_grpc.serve(applications.contract(&server.api));
     let notifier = Notifier::new(client.clone(), &redfish.caches(), &format!("https://{}", server.address));
     let onboarding = PackagesConfig {
         library: packages.clone(),

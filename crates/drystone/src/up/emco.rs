@@ -40,7 +40,7 @@ use drystone_emco::{
     status as emco_status,
     steps::{StepDependencies, register},
 };
-use drystone_emco_grpc::{Options, Pool};
+use drystone_emco_grpc::{ContextReadiness, Options, Pool, Services};
 use drystone_emco_rest::{
     EmcoRest, Refusal,
     door::{Access, Decision, Denied, Door},
@@ -63,7 +63,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::charts::ChartArgs;
+use super::{charts::ChartArgs, emco_grpc::ByPolicy};
 use crate::command::Failure;
 
 /// Bytes that a chart or another file of an application may have: as many as EMCO takes.
@@ -317,6 +317,16 @@ impl Applications {
             built_in: registry.flat_map(RegisteredControllers::built_in_names).map(str::to_owned).collect(),
         };
         mount.0.get_or_init(|| EmcoRest::start(client.clone(), caches, config, &api.stopping()));
+    }
+
+    /// What foreign orchestrators and clients may ask for by gRPC.
+    pub(super) fn contract(&self, api: &ApiServer) -> Services {
+        let statuses =
+            emco_status::Statuses::new(self.config.dependencies.library.clone(), self.contexts.clone());
+        Services::new(Arc::new(ByPolicy(api.clone())))
+            .synchroniser(Arc::new(self.slot.clone()))
+            .readiness(Arc::new(ContextReadiness::new(self.contexts.clone())))
+            .statuses(Arc::new(emco_status::StatusNotifier::new(statuses)))
     }
 
     /// Runs the controllers and the synchroniser until `shutdown`.

@@ -7,6 +7,7 @@ mod archives;
 mod charts;
 mod controllers;
 mod emco;
+mod emco_grpc;
 mod images;
 pub(crate) mod join;
 mod metal;

@@ -28,7 +28,7 @@ use kube::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{UpArgs, archives::Archives, emco, nfv, pki::Keys, redfish::Redfish, seal};
+use super::{UpArgs, archives::Archives, emco, emco_grpc, nfv, pki::Keys, redfish::Redfish, seal};
 use crate::command::Failure;
 
 /// How long definitions may take to be served.
@@ -49,6 +49,8 @@ pub(crate) struct Server {
     pub(crate) nfv: nfv::Mount,
     /// Where EMCO's REST interface is mounted.
     pub(crate) emco: emco::Mount,
+    /// Where EMCO's gRPC services are mounted.
+    pub(crate) emco_grpc: emco_grpc::Mount,
     /// Where agents on hosts report.
     pub(crate) agents: AgentDesk,
     /// The image store.
@@ -123,14 +125,14 @@ pub(crate) async fn start(
     let join = super::join::router(client, keys, data);
     let redfish = Redfish::default();
     let nfv = nfv::Mount::default();
-    let emco = emco::Mount::default();
+    let (emco, emco_grpc) = (emco::Mount::default(), emco_grpc::Mount::default());
     let (images, agent) = super::images::open(&data.join("images"), &api, keys, address)?;
     let router = api.router_with_fallback().merge(addresses).merge(redfish.router()).merge(agent).merge(join);
     let router = router.merge(seal::router(api.clone(), store, contexts));
     let files = args.image_archive.iter().map(std::path::absolute).collect::<Result<_, _>>()?;
     let archives = Archives::new(files, &keys.boot_secret);
     let router = router.merge(agents.router()).merge(archives.router()).merge(nfv.router());
-    let router = router.merge(emco.router());
+    let router = router.merge(emco.router()).merge(emco_grpc.router());
     let mut serving = Vec::new();
     let plain_address = plain.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = plain {
@@ -150,6 +152,7 @@ pub(crate) async fn start(
         redfish,
         nfv,
         emco,
+        emco_grpc,
         agents,
         images,
         archives,

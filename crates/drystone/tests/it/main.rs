@@ -7,6 +7,8 @@ mod appcontext;
 mod compose;
 mod disk_images;
 mod e2e;
+mod emco_grpc;
+mod emco_rest;
 mod etcd;
 mod faults;
 mod images;

@@ -8,5 +8,6 @@ mod hostile;
 mod lifecycle;
 mod listeners;
 mod lists;
+mod speed;
 mod strangers;
 mod world;

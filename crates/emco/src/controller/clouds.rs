@@ -149,7 +149,7 @@ impl Clouds {
         let name = reference.document_name();
         let address = &reference.spec.load_balancer_ip;
         let unusable = || Failure::Other(format!("the kubeconfig of cluster {cluster} names no cluster"));
-        let config = user_config(admin, user, name, namespace, address, credentials).ok_or_else(unusable)?;
+        let config = user_config(&admin, user, name, namespace, address, credentials).ok_or_else(unusable)?;
         let text = serde_saphyr::to_string(&config).map_err(|error| Failure::Other(error.to_string()))?;
         let mut secret = Secret {
             data: Some(BTreeMap::from([(KUBECONFIG_KEY.to_owned(), ByteString(text.into_bytes()))])),

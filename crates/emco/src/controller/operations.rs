@@ -86,7 +86,7 @@ impl Operations {
             Err(refusal) => return self.refuse(operation, &refusal).await,
         };
         let behind = |error: crate::library::CatchUpError| Failure::Other(error.to_string());
-        self.dependencies.library.caught_up(&self.client).await.map_err(behind)?;
+        Box::pin(self.dependencies.library.caught_up(&self.client)).await.map_err(behind)?;
         for target in &targets {
             match self.take(operation, target).await? {
                 Taken::Ours => {}

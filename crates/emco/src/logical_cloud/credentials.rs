@@ -69,7 +69,7 @@ fn read(secret: &Secret, name: &str) -> Result<PrivateKey, StepError> {
 /// The administrator's kubeconfig made that of the cloud's user: same cluster, the user's key and certificate, the cloud's namespace.
 /// `reference`: name of the cluster reference; the context is `user@reference`. `address`: where users reach the API, if it is elsewhere.
 pub fn user_config(
-    admin: Kubeconfig,
+    admin: &Kubeconfig,
     user: &str,
     reference: &str,
     namespace: &str,

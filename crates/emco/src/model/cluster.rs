@@ -19,6 +19,9 @@ pub struct Amounts {
     pub gpus: i64,
 }
 
+/// How an amount is written.
+type Show<'a> = &'a dyn Fn(i64) -> String;
+
 impl Amounts {
     /// Both together.
     #[must_use]
@@ -53,7 +56,7 @@ impl Amounts {
         let cpu = |milli: i64| format!("{milli}m");
         let bytes = |bytes: i64| Quantity::from_units(bytes, Format::BinarySi).to_string();
         let count = |count: i64| count.to_string();
-        let table: [(&str, i64, i64, &dyn Fn(i64) -> String); 4] = [
+        let table: [(&str, i64, i64, Show<'_>); 4] = [
             ("cpu", self.cpu_milli, needed.cpu_milli, &cpu),
             ("memory", self.memory, needed.memory, &bytes),
             ("pods", self.pods, needed.pods, &count),

@@ -89,7 +89,8 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
             Ok(Task::Note(State::Approved))
         }
         (Ask::Approve, _) => Err(refuse("approved", "Created, Updated or Terminated")),
-        (Ask::Instantiate, State::Approved | State::Terminated | State::TerminateStopped) => {
+        (Ask::Instantiate, State::Approved | State::Terminated | State::TerminateStopped)
+        | (Ask::MigrateTo, State::Approved) => {
             removed(name, history, phase)?;
             Ok(Task::Install)
         }
@@ -101,10 +102,6 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
         }
         (Ask::Update, _) => Err(refuse("updated", "Instantiated")),
         (Ask::MigrateFrom, _) => Err(refuse("migrated", "Instantiated")),
-        (Ask::MigrateTo, State::Approved) => {
-            removed(name, history, phase)?;
-            Ok(Task::Install)
-        }
         (Ask::MigrateTo, _) => Err(refuse("migrated to", "Approved")),
         (Ask::Rollback(revision), State::Instantiated | State::InstantiateStopped) => {
             roll_back(name, history, revision)

@@ -1,6 +1,7 @@
 //! Status queries (facts, section 2.5): projections of contexts and histories. Pure.
 
 mod gvk;
+mod notices;
 mod projection;
 mod query;
 mod source;
@@ -8,6 +9,7 @@ mod source;
 mod tests;
 
 pub use gvk::Gvk;
+pub use notices::StatusNotifier;
 pub use projection::{Whose, context_of, project};
 pub use query::{List, Output, QueryError, StatusKind, StatusQuery};
 pub use source::Statuses;

@@ -294,13 +294,13 @@ fn readiness(name: &ResourceName, resource: &Resource, told: Option<&Resource>) 
     let ready = resource.ready.or_else(|| told.and_then(|told| told.ready));
     let applied = resource.status == Some(ResourceStatus::Applied);
     let followed = FOLLOWED.contains(&name.kind());
-    match ready {
-        Some(true) if applied => "Ready",
-        Some(_) if applied => "NotReady",
-        None if applied && !followed => "Ready",
-        None if applied => "NotReady",
-        _ if followed => "NotPresent",
-        _ => "NotReady",
+    // What nobody follows is ready when it is there.
+    if applied && ready.unwrap_or(!followed) {
+        "Ready"
+    } else if followed && !applied {
+        "NotPresent"
+    } else {
+        "NotReady"
     }
 }
 

@@ -54,6 +54,18 @@ impl Statuses {
         }
     }
 
+    /// The contexts that the status of what is at a path is of, at present.
+    pub(super) fn followed(&self, path: &str) -> Result<Vec<ContextId>, Refusal> {
+        let (_, history) = self.known(path)?;
+        let mut contexts: Vec<ContextId> = history.context().into_iter().collect();
+        contexts.extend(history.status_context().filter(|carrier| !contexts.contains(carrier)));
+        Ok(contexts)
+    }
+
+    pub(super) fn contexts(&self) -> &AppContexts {
+        &self.contexts
+    }
+
     /// Answers a query about the group, the logical cloud or the networks of the cluster at a path.
     ///
     /// # Errors

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use drystone_appcontext::{
     ContextId,
-    contract::{ControllerError, Event},
+    contract::{ControllerError, Event, PlacementController as _},
 };
+use drystone_emco_grpc::CheckedPlacement;
 use drystone_engine::action::{Action, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,8 @@ impl Action for FilterClusters {
     async fn run(&self, step: &StepContext, parameters: ControllerParameters) -> Result<(), StepError> {
         self.0.current(step).await?;
         let controller = self.0.controllers.placement(&parameters.controller);
+        // It writes into the context itself: what it leaves has to be what it was given, or less.
+        let controller = CheckedPlacement::new(controller, self.0.contexts.clone());
         let called = step.wait_for(controller.filter_clusters(parameters.context)).await?;
         called.map_err(|error| controller_failed(&parameters.controller, "filtering clusters", &error))
     }

@@ -80,7 +80,7 @@ impl StepDependencies {
         if !self.library.ready().await {
             return Err(StepError::Cancelled);
         }
-        self.library.caught_up(step.client()).await.map_err(StepError::transient)
+        Box::pin(self.library.caught_up(step.client())).await.map_err(StepError::transient)
     }
 
     /// The clusters that a deployment may name, with their room where a rule asks for it.

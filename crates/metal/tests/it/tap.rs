@@ -38,7 +38,11 @@ impl Tap {
         drystone_identity::tls::install_crypto_provider();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let (target, written) = (url.trim_end_matches('/').to_owned(), deeds.clone());
-        let pass = move |request: Request| pass_on(client.clone(), target.clone(), written.clone(), request);
+        let pass = move |request: Request| {
+            // Who asked may be killed before the answer: what was asked happens all the same, and is written down.
+            let passing = tokio::spawn(pass_on(client.clone(), target.clone(), written.clone(), request));
+            async move { passing.await.unwrap() }
+        };
         let router = Router::new().fallback(pass);
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, deeds, _serving: AbortOnDropHandle::new(serving) }

@@ -55,13 +55,13 @@ pub fn forecast(
         let soaked = decision.again_in.map(|seconds| observed.now + i64::from(seconds));
         match (running.first().cloned(), soaked) {
             (Some((end, _)), Some(soaked)) if soaked < end => observed.now = soaked,
-            (Some((end, _)), _) => {
+            (Some((end, host)), _) => {
                 observed.now = end;
+                last = Some(host);
                 // Many end at the same moment: what comes next is decided once.
                 while let Some((_, host)) = running.first().filter(|(same, _)| *same == end).cloned() {
                     running.pop_first();
-                    observed.phases.insert(host.clone(), Phase::Updated);
-                    last = Some(host);
+                    observed.phases.insert(host, Phase::Updated);
                 }
             }
             (None, Some(soaked)) => observed.now = soaked,

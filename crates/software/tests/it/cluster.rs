@@ -9,8 +9,8 @@ use std::{
 
 use axum::Router;
 use drystone_api::{
-    BareMetalHost, Cluster, ClusterMember, ClusterSpec, ClusterStatus, DrainPolicy, HealthGate, HostRollout,
-    HostSelector, MemberRole, OperatingSystemImage, RolloutStrategy, SYSTEM_NAMESPACE, SoftwareSetSpec,
+    BareMetalHost, Cluster, ClusterMember, ClusterSpec, ClusterStatus, DrainPolicy, HealthGate, HostSelector,
+    MemberRole, OperatingSystemImage, Operation, RolloutStrategy, SYSTEM_NAMESPACE, SoftwareSetSpec,
 };
 use drystone_apiserver::{ApiServer, Config, Profile};
 use drystone_engine::harness::update_status;
@@ -18,6 +18,7 @@ use drystone_identity::user::UserInfo;
 use drystone_store::embedded::{EmbeddedStore, Options};
 use k8s_openapi::{
     api::{
+        apps::v1::DaemonSet,
         core::v1::{Node, Pod, Secret},
         policy::v1::PodDisruptionBudget,
     },
@@ -109,7 +110,14 @@ impl Inside {
         let web =
             json!({"metadata": {"name": "web", "labels": {"app": "web"}}, "spec": spec, "status": running});
         self.add(pods.clone(), web).await;
-        let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": "1", "controller": true}]);
+        let labels = json!({"app": "agent"});
+        let template = json!({"metadata": {"labels": labels}, "spec": {"containers": container}});
+        let set: DaemonSet = serde_json::from_value(json!({"metadata": {"name": "agent"},
+            "spec": {"selector": {"matchLabels": labels}, "template": template}}))
+        .expect("typed");
+        let sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), "default");
+        let set = sets.create(&PostParams::default(), &set).await.expect("accepted");
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "agent", "uid": set.uid(), "controller": true}]);
         let agent =
             json!({"metadata": {"name": "agent", "ownerReferences": owner}, "spec": spec, "status": running});
         self.add(pods, agent).await;
@@ -121,7 +129,7 @@ impl Inside {
 
     async fn pods(&self) -> Vec<String> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
-        pods.list(&ListParams::default()).await.expect("listed").iter().map(ResourceExt::name_any).collect()
+        pods.list(&ListParams::default()).await.expect("listed").iter().map(|pod| pod.name_any()).collect()
     }
 
     /// What a node does with pods that are to go: here there is none.
@@ -165,11 +173,12 @@ async fn join(stage: &Stage, inside: &Inside) {
     .expect("written");
 }
 
-/// What the only rollout says of the host.
-async fn entry(stage: &Stage) -> HostRollout {
-    let rollouts = stage.rollouts().await;
-    let hosts = rollouts.into_iter().filter_map(|rollout| rollout.status).flat_map(|status| status.hosts);
-    hosts.into_iter().next().unwrap_or_default()
+/// What the steps of the only operation say.
+async fn said(stage: &Stage) -> String {
+    let operations: Api<Operation> = Api::namespaced(stage.client.clone(), SYSTEM_NAMESPACE);
+    let all = operations.list(&ListParams::default()).await.expect("listed");
+    let steps = all.into_iter().filter_map(|operation| operation.status).flat_map(|status| status.steps);
+    steps.map(|step| format!("{}: {:?} {}", step.id, step.state, step.message)).collect::<Vec<_>>().join("; ")
 }
 
 async fn image(stage: &Stage) -> String {
@@ -207,8 +216,8 @@ async fn a_node_is_emptied_changed_watched_and_let_go_again() {
 
     // The budget is spent: the node is cordoned, and nothing else is done to it.
     eventually("it waits for the budget", || async {
-        let message = entry(&stage).await.message;
-        if message.contains("web may not go yet") { Ok(()) } else { Err(message) }
+        let said = said(&stage).await;
+        if said.contains("web may not go yet") { Ok(()) } else { Err(said) }
     })
     .await;
     assert!(inside.is_cordoned().await);
@@ -222,15 +231,15 @@ async fn a_node_is_emptied_changed_watched_and_let_go_again() {
     budgets.patch_status("web", &PatchParams::default(), &Patch::Merge(allowed)).await.expect("accepted");
     eventually("its image is changed", || async {
         let image = image(&stage).await;
-        if image == NEW { Ok(()) } else { Err(format!("{image}: {}", entry(&stage).await.message)) }
+        if image == NEW { Ok(()) } else { Err(format!("{image}: {}", said(&stage).await)) }
     })
     .await;
     assert_eq!(inside.pods().await, ["agent"], "a DaemonSet's pod stays");
 
     // It is changed and not ready: it does not count as updated, and takes no pods.
     eventually("it waits for the node", || async {
-        let entry = entry(&stage).await;
-        if entry.message.contains("not ready") { Ok(()) } else { Err(entry.message) }
+        let said = said(&stage).await;
+        if said.contains("its Node is not ready") { Ok(()) } else { Err(said) }
     })
     .await;
     assert!(inside.is_cordoned().await);
@@ -241,7 +250,11 @@ async fn a_node_is_emptied_changed_watched_and_let_go_again() {
     eventually("it is let go", || async {
         let node = inside.node().await;
         let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
-        if cordoned || !node.annotations().is_empty() { Err(format!("{node:?}")) } else { Ok(()) }
+        if cordoned || node.annotations().contains_key("drystone.dev/cordoned-by-rollout") {
+            Err(format!("{node:?}"))
+        } else {
+            Ok(())
+        }
     })
     .await;
 }

@@ -63,8 +63,8 @@ async fn a_cluster_may_go_away_while_hooks_run_and_while_things_go() {
         assert_eq!(world.cluster(0).written()["batch/v1/jobs/apps/before"], 1);
         world.cluster(0).set_fault(fault);
         world.sync.uninstall(context.id).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        assert_eq!(world.state(context.id).await, State::Terminating);
+        world.reaches(context.id, State::Terminating).await;
+        assert_eq!(world.cluster(0).count(), 3);
         world.cluster(0).set_fault(Fault::None);
         world.until(context.id, State::Terminated).await;
         assert_eq!(world.cluster(0).count(), 0);
@@ -118,7 +118,7 @@ async fn a_removal_ends_an_installation_and_a_stop_ends_both() {
     world.eventually("one is served", || world.cluster(0).count() == 1).await;
     world.sync.uninstall(context.id).await.unwrap();
     world.eventually("it goes", || world.cluster(0).count() == 0).await;
-    assert_eq!(world.state(context.id).await, State::Terminating);
+    world.reaches(context.id, State::Terminating).await;
     let stop = |sync: &mut drystone_appcontext::SyncState| {
         sync.stop = Some(true);
         Ok::<(), drystone_appcontext::AppContextError>(())

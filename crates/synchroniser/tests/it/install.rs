@@ -44,8 +44,7 @@ async fn a_context_is_installed_told_ready_and_removed_without_a_trace() {
     let all = view.parts.iter().flat_map(|part| &part.resources).filter(|resource| !resource.is_hook);
     assert!(all.into_iter().all(|resource| resource.presence == Presence::Ready), "{view:#?}");
 
-    let active = world.contexts.active().await.unwrap();
-    assert!(active.is_empty(), "nothing is left to be resumed: {active:?}");
+    world.idle().await;
     world.sync.uninstall(context.id).await.unwrap();
     world.until(context.id, State::Terminated).await;
     for index in 0..2 {

@@ -215,6 +215,7 @@ async fn a_removal_goes_on_where_it_was() {
             world.contexts.create(&context).await.unwrap();
             world.sync.install(context.id).await.unwrap();
             world.until(context.id, State::Instantiated).await;
+            world.idle().await;
             world.sync.stop();
             let remove = async |sync: &Synchronisation| {
                 sync.uninstall(ContextId::new(1).unwrap()).await.unwrap();
@@ -250,6 +251,7 @@ async fn an_update_goes_on_where_it_was() {
             }
             world.sync.install(first.id).await.unwrap();
             world.until(first.id, State::Instantiated).await;
+            world.idle().await;
             world.sync.stop();
             let update = async |sync: &Synchronisation| {
                 sync.update(ContextId::new(1).unwrap(), ContextId::new(2).unwrap()).await.unwrap();

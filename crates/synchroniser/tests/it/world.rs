@@ -133,6 +133,26 @@ impl World {
         assert!(arrived.is_ok(), "{id} is {found:?}, not {state}: {:?}", self.sync.problems(id));
     }
 
+    /// Waits until nothing is being worked on.
+    pub(crate) async fn idle(&self) {
+        let idle = async {
+            while !self.contexts.active().await.unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, idle).await.expect("something is left to be resumed");
+    }
+
+    /// Waits until a context is in a state, whatever else waits.
+    pub(crate) async fn reaches(&self, id: ContextId, state: State) {
+        let arrived = async {
+            while self.state(id).await != state {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, arrived).await.unwrap_or_else(|_| panic!("never {state}"));
+    }
+
     /// Waits until something is so.
     pub(crate) async fn eventually(&self, what: &str, is_so: impl Fn() -> bool) {
         let so = async {

@@ -1,6 +1,10 @@
 //! Taking everything of a cluster off this machine.
 
-use std::{io::ErrorKind, path::Path};
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::Path,
+};
 
 use super::files;
 use crate::command::Failure;
@@ -31,13 +35,48 @@ pub(super) async fn run() -> Result<(), Failure> {
         }
     }
     for path in PATHS.iter().chain(&[files::MARKER]).map(Path::new) {
-        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        match removed {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(format!("{}: {error}", path.display()).into());
-            }
-            _ => {}
-        }
+        remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
+}
+
+/// Removes a file, or a folder with what is in it. A folder that is a mount point stays, empty.
+fn remove(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.is_dir() {
+        return fs::remove_file(path);
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { remove(&entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_go_with_their_content_and_links_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (gone, kept) = (directory.path().join("gone"), directory.path().join("kept"));
+        for folder in [&gone.join("a/b"), &kept] {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join("file"), "x").unwrap();
+        }
+        std::os::unix::fs::symlink(&kept, gone.join("a/link")).unwrap();
+        remove(&gone).unwrap();
+        assert!(!gone.exists() && kept.join("file").exists());
+        remove(&gone).unwrap();
+        remove(&kept.join("file")).unwrap();
+        assert!(!kept.join("file").exists());
+    }
 }

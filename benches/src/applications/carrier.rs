@@ -1,0 +1,245 @@
+//! The process that carries: the synchroniser over the embedded store, as `drystone up` has them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use drystone_appcontext::{
+    App, AppContext, AppContexts, ClusterName, ContextId, Limits, Meta, Part, Resource, ResourceName, State,
+    contract::Synchroniser as _,
+    dedup::{DedupOptions, Deduplicated},
+};
+use drystone_store::{
+    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
+    WatchRequest, WatchStream,
+    embedded::{EmbeddedStore, Options},
+};
+use drystone_synchroniser::{Access, AccessError, Clusters, Identity, Settings, Synchronisation};
+
+use super::{CarryOptions, Measured, chart, many_files};
+use crate::Failure;
+
+/// Longest time that anything may take.
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+/// A store that counts what is asked of it.
+struct Counting {
+    inner: Arc<dyn Store>,
+    calls: Arc<AtomicU64>,
+}
+
+#[async_trait::async_trait]
+impl Store for Counting {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.range(request).await
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.txn(txn).await
+    }
+
+    async fn watch(&self, request: WatchRequest) -> Result<WatchStream, StoreError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.watch(request).await
+    }
+
+    async fn lease_grant(&self, seconds: u64) -> Result<LeaseId, StoreError> {
+        self.inner.lease_grant(seconds).await
+    }
+
+    async fn lease_grant_as(&self, lease: LeaseId, seconds: u64) -> Result<(), StoreError> {
+        self.inner.lease_grant_as(lease, seconds).await
+    }
+
+    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.inner.lease_keep_alive(lease).await
+    }
+
+    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
+        self.inner.lease_time_to_live(lease).await
+    }
+
+    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<bytes::Bytes>, StoreError> {
+        self.inner.lease_keys(lease).await
+    }
+
+    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.inner.lease_revoke(lease).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.inner.compact(revision).await
+    }
+
+    async fn revision(&self) -> Result<Revision, StoreError> {
+        self.inner.revision().await
+    }
+}
+
+/// The ways to the clusters.
+struct Ways(String);
+
+#[async_trait::async_trait]
+impl Clusters for Ways {
+    async fn connect(&self, cluster: &ClusterName, _: &Identity) -> Result<Access, AccessError> {
+        let url = format!("{}{}", self.0, cluster.cluster);
+        let url = url.parse().map_err(|_| AccessError::None(format!("{url} is no URL")))?;
+        Ok(Access::Config { config: Box::new(kube::Config::new(url)), plain_http2: true })
+    }
+}
+
+fn context(clusters: usize) -> Result<AppContext, Failure> {
+    let mut part = Part::default();
+    for object in chart::objects() {
+        let name = ResourceName::new(&object.name, object.kind);
+        if object.is_definition {
+            part.hooks.crd_install.push(name.clone());
+        } else {
+            part.order.push(name.clone());
+        }
+        part.resources.insert(name, Resource::new(object.manifest.to_string()));
+    }
+    let id = ContextId::new(1).ok_or("1 is a number")?;
+    let meta = Meta { namespace: "monitoring".to_owned(), level: "0".to_owned(), ..Meta::default() };
+    let mut context = AppContext::new(id, meta);
+    context.app_order.push("monitoring".to_owned());
+    let clusters: BTreeMap<ClusterName, Part> =
+        (0..clusters).map(|index| (ClusterName::new("p", index.to_string()), part.clone())).collect();
+    context.apps.insert("monitoring".to_owned(), App { clusters, dependencies: Vec::new() });
+    Ok(context)
+}
+
+/// Resident memory, or its highest value, in MiB.
+fn memory(field: &str) -> Result<u64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or("no such field")?;
+    Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
+}
+
+fn processor() -> Result<f64, Failure> {
+    use nix::sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeVal,
+    };
+
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let seconds = |time: TimeVal| {
+        Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0))
+    };
+    Ok((seconds(usage.user_time()) + seconds(usage.system_time())).as_secs_f64())
+}
+
+async fn until(
+    contexts: &AppContexts,
+    sync: &Synchronisation,
+    id: ContextId,
+    state: State,
+) -> Result<(), Failure> {
+    let mut changes = sync.changes();
+    let arrived = async {
+        loop {
+            let found = contexts.sync_state(id).await?.current;
+            if found == Some(state) {
+                return Ok::<(), Failure>(());
+            }
+            if matches!(found, Some(State::InstantiateFailed | State::TerminateFailed)) {
+                return Err(format!("{found:?}: {:?}", sync.problems(id).first()).into());
+            }
+            loop {
+                match tokio::time::timeout(Duration::from_secs(1), changes.recv()).await {
+                    Ok(Ok(drystone_synchroniser::Change::State { .. })) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, arrived).await?
+}
+
+async fn ready(sync: &Synchronisation, id: ContextId, count: usize) -> Result<(), Failure> {
+    let arrived = async {
+        loop {
+            let view = sync.view(id);
+            if view.is_some_and(|view| view.parts.len() == count && view.parts.iter().all(|part| part.ready))
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(if count > 100 { 200 } else { 10 })).await;
+        }
+    };
+    Ok(tokio::time::timeout(PATIENCE, arrived).await?)
+}
+
+/// Measures, and prints the figures.
+pub(crate) async fn inside(options: &CarryOptions) -> Result<(), Failure> {
+    many_files()?;
+    let file = options.directory.join("contexts.redb");
+    let below: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&file, Options::default())?);
+    let dedup = Deduplicated::open(below, DedupOptions::default()).await?;
+    let calls = Arc::new(AtomicU64::new(0));
+    let store = Arc::new(Counting { inner: dedup, calls: calls.clone() });
+    let contexts = AppContexts::with_limits(store, Limits::EMBEDDED);
+    let ways = Arc::new(Ways(options.base.clone()));
+    let sync = Synchronisation::new(contexts.clone(), ways.clone(), Settings::default());
+    let before = memory("VmRSS")?;
+    let made = context(options.clusters)?;
+    let id = made.id;
+    let resources = made.parts().map(|(_, _, part)| part.resources.len()).sum();
+    let began = Instant::now();
+    contexts.create(&made).await?;
+    let created = began.elapsed().as_secs_f64();
+    drop(made);
+
+    let (began, spent, called) = (Instant::now(), processor()?, calls.load(Ordering::Relaxed));
+    sync.install(id).await?;
+    until(&contexts, &sync, id, State::Instantiated).await?;
+    let installed = began.elapsed().as_secs_f64();
+    ready(&sync, id, options.clusters).await?;
+    let known = began.elapsed().as_secs_f64();
+    let (spent, called) = (processor()? - spent, calls.load(Ordering::Relaxed) - called);
+    let resident = memory("VmRSS")?;
+
+    let began = Instant::now();
+    let view = sync.view(id).ok_or("it is not followed")?;
+    let seen = began.elapsed().as_secs_f64();
+    drop(view);
+    let began = Instant::now();
+    drop(contexts.load(id).await?);
+    let load = began.elapsed().as_secs_f64();
+
+    sync.stop();
+    drop(sync);
+    let began = Instant::now();
+    let sync = Synchronisation::new(contexts.clone(), ways, Settings::default());
+    sync.resume().await?;
+    ready(&sync, id, options.clusters).await?;
+    let resumed = began.elapsed().as_secs_f64();
+
+    let began = Instant::now();
+    sync.uninstall(id).await?;
+    until(&contexts, &sync, id, State::Terminated).await?;
+    let removed = began.elapsed().as_secs_f64();
+    let measured = Measured {
+        clusters: options.clusters,
+        resources,
+        created,
+        installed,
+        ready: known,
+        processor: spent,
+        trips: called,
+        resumed,
+        view: seen,
+        load,
+        removed,
+        memory: [before, resident, memory("VmHWM")?],
+    };
+    println!("{}", serde_json::to_string(&measured)?);
+    Ok(())
+}
