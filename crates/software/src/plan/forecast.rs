@@ -55,13 +55,13 @@ pub fn forecast(
         let soaked = decision.again_in.map(|seconds| observed.now + i64::from(seconds));
         match (running.first().cloned(), soaked) {
             (Some((end, _)), Some(soaked)) if soaked < end => observed.now = soaked,
-            (Some((end, host)), _) => {
+            (Some((end, _)), _) => {
                 observed.now = end;
-                last = Some(host);
-                // Many end at the same moment: what comes next is decided once.
+                // Many end at the same moment: what comes next is decided once, and waits for the last of them.
                 while let Some((_, host)) = running.first().filter(|(same, _)| *same == end).cloned() {
                     running.pop_first();
-                    observed.phases.insert(host, Phase::Updated);
+                    observed.phases.insert(host.clone(), Phase::Updated);
+                    last = Some(host);
                 }
             }
             (None, Some(soaked)) => observed.now = soaked,
