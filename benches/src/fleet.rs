@@ -253,10 +253,10 @@ fn site_file(hosts: usize) -> Result<String, Failure> {
         180_000 / SCALE,
         210_000 / SCALE
     );
-    write!(
+    writeln!(
         text,
         "- {{name: 'server-{{nnnn}}', count: {hosts}, processor: {{model: EPYC 9124, cores: 16}}, memoryMiB: 65536, \
-         drives: [{{capacityGiB: 960, media: NVMe, count: 2}}]}}\n"
+         drives: [{{capacityGiB: 960, media: NVMe, count: 2}}]}}"
     )?;
     Ok(text)
 }

@@ -28,7 +28,7 @@ async fn answer(mut stream: TcpStream) {
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         match stream.read(&mut part).await {
             Ok(length) if length > 0 && request.len() < 16 << 10 => {
-                request.extend_from_slice(&part[..length])
+                request.extend_from_slice(&part[..length]);
             }
             _ => return,
         }

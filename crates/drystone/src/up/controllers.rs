@@ -1,6 +1,6 @@
 //! The controllers of all domains, assembled: this is where domains that know nothing of each other are put together.
 
-use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use drystone_appcontext::AppContexts;
 use drystone_cluster::{
@@ -28,7 +28,6 @@ use drystone_vnfm::{
     controller::{Foresight, LifecycleConfig},
     packages::PackagesConfig,
 };
-use ipnet::IpNet;
 use kube::Client;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -187,11 +187,9 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
         Ok(()) if shutdown.is_cancelled() => {}
         Ok(()) => {
             println!("{}", ready_line(&server, &data));
-            if let Some(etcd) = &etcd {
-                println!("{}", etcd.line());
-            }
-            if let Some(site) = &site {
-                println!("{}", site_controllers::registration_line(site, &data));
+            let registration = site.as_deref().map(|site| site_controllers::registration_line(site, &data));
+            for line in etcd.iter().map(appcontext::Front::line).chain(registration) {
+                println!("{line}");
             }
         }
         Err(_) => shutdown.cancel(),
@@ -199,11 +197,7 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     shutdown.cancelled().await;
     tracing::info!("stopping");
     stop_controllers.cancel();
-    for controllers in [domains, images] {
-        if let Err(error) = controllers.await {
-            tracing::warn!("a controller ended badly: {error}");
-        }
-    }
+    all_ended([domains, images]).await;
     for site in &emulated {
         site.stop().await;
     }
@@ -212,6 +206,15 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     }
     server.stop().await;
     started
+}
+
+/// Waits until controllers have come to their end.
+async fn all_ended(tasks: [tokio::task::JoinHandle<()>; 2]) {
+    for task in tasks {
+        if let Err(error) = task.await {
+            tracing::warn!("a controller ended badly: {error}");
+        }
+    }
 }
 
 /// The line that says that everything answers.

@@ -114,10 +114,13 @@ pub(crate) fn processes(directory: &Path, secrets: &[Marked]) -> Vec<(String, St
     found
 }
 
+/// What was found, and how many times it was looked.
+type Looked = (Vec<(String, String)>, usize);
+
 /// Looks at the processes of the machine again and again, for as long as it lives.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<(Vec<(String, String)>, usize)>>,
+    thread: Option<JoinHandle<Looked>>,
 }
 
 impl Watch {
@@ -138,7 +141,7 @@ impl Watch {
     }
 
     /// Ends; returns what was found and how many times it looked.
-    pub(crate) fn end(mut self) -> (Vec<(String, String)>, usize) {
+    pub(crate) fn end(mut self) -> Looked {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
     }

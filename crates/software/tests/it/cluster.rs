@@ -25,7 +25,7 @@ use k8s_openapi::{
     serde::de::DeserializeOwned,
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
@@ -129,7 +129,7 @@ impl Inside {
 
     async fn pods(&self) -> Vec<String> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
-        pods.list(&ListParams::default()).await.expect("listed").iter().map(|pod| pod.name_any()).collect()
+        pods.list(&ListParams::default()).await.expect("listed").iter().map(ResourceExt::name_any).collect()
     }
 
     /// What a node does with pods that are to go: here there is none.
