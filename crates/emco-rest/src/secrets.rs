@@ -54,7 +54,27 @@ fn api(client: &Client) -> Api<Secret> {
     Api::namespaced(client.clone(), SYSTEM_NAMESPACE)
 }
 
+/// Refuses to touch a Secret that has to do with something else: an object that was made with `kubectl` may have any name.
+fn check_ours(secret: &Secret, key: &str, name: &str) -> Result<(), Refusal> {
+    let keys = secret.data.as_ref().map(|data| data.keys().any(|other| other != key));
+    let is_foreign = secret
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| !owner.api_version.starts_with(EMCO_GROUP) || owner.name != name);
+    if is_foreign || keys == Some(true) {
+        return Err(Refusal::conflict(format!(
+            "Secret {name} in {SYSTEM_NAMESPACE} belongs to something else; give the object another name"
+        )));
+    }
+    Ok(())
+}
+
 /// Keeps something in the Secret of a name; with `owner`, it is deleted with that.
+///
+/// # Errors
+/// If there is one of that name that has to do with something else.
 pub(crate) async fn keep(
     client: &Client,
     name: &str,
@@ -79,6 +99,9 @@ pub(crate) async fn keep(
         data: Some(BTreeMap::from([(hidden.key.to_owned(), ByteString(hidden.value.clone().into_bytes()))])),
         ..Secret::default()
     };
+    if let Some(before) = api(client).get_opt(name).await? {
+        check_ours(&before, hidden.key, name)?;
+    }
     let parameters = PatchParams::apply(MANAGER).force();
     api(client).patch(name, &parameters, &Patch::Apply(&secret)).await?;
     Ok(())
@@ -96,6 +119,9 @@ pub(crate) async fn forget(client: &Client, name: &str) -> Result<(), Refusal> {
 /// What the Secret of a name has under a key.
 pub(crate) async fn read(client: &Client, name: &str, key: &str) -> Result<Option<Vec<u8>>, Refusal> {
     let secret = api(client).get_opt(name).await?;
+    if let Some(secret) = &secret {
+        check_ours(secret, key, name)?;
+    }
     Ok(secret.and_then(|secret| secret.data?.remove(key)).map(|bytes| bytes.0))
 }
 
@@ -140,6 +166,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn secrets_of_others_are_left_alone() {
+        let secret = |value: Value| serde_json::from_value::<Secret>(value).unwrap();
+        let owned = |version: &str, owner: &str| {
+            let owner = json!({"apiVersion": version, "kind": "Cluster", "name": owner, "uid": "u"});
+            secret(json!({"metadata": {"ownerReferences": [owner]}, "data": {"kubeconfig": ""}}))
+        };
+        assert!(check_ours(&owned("emco.drystone.dev/v1alpha1", "c"), "kubeconfig", "c").is_ok());
+        assert!(check_ours(&secret(json!({"data": {"kubeconfig": ""}})), "kubeconfig", "c").is_ok());
+        for foreign in [
+            owned("drystone.dev/v1alpha1", "c"),
+            owned("emco.drystone.dev/v1alpha1", "d"),
+            secret(json!({"data": {"kubeconfig": "", "password": ""}})),
+        ] {
+            assert_eq!(check_ours(&foreign, "kubeconfig", "c").unwrap_err().status, 409);
+        }
+    }
 
     #[test]
     fn what_is_secret_is_masked_and_comes_back() {
