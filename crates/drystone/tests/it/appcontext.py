@@ -11,6 +11,8 @@ import etcd3
 host, port, context, *credentials = sys.argv[1:]
 user, password = credentials or (None, None)
 client = etcd3.client(host=host, port=int(port), user=user, password=password, timeout=60)
+# Newer gRPC libraries refuse to send credentials of this kind in plain text; the token is sent as metadata besides.
+client.call_credentials = None
 prefix = f"/context/{context}/"
 
 
