@@ -91,7 +91,7 @@ pub enum Change {
         /// Its state.
         state: State,
     },
-    /// A part is ready, or is not any more; that is also told when a part is followed again after a restart.
+    /// A part is ready, or is not any more. What the context says already is not told again after a restart.
     Ready {
         /// The context.
         context: ContextId,
