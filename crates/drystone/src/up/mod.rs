@@ -140,8 +140,8 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     check_files(&args)?;
     protect_memory();
     let data = std::path::absolute(&args.data)?;
-    let mut addresses = vec![args.listen.ip(), DEFAULT_LISTEN.ip()];
-    addresses.extend(args.agents.address());
+    let addresses: Vec<_> =
+        [args.listen.ip(), DEFAULT_LISTEN.ip()].into_iter().chain(args.agents.address()).collect();
     join::fetch_keys(&args, &data).await?;
     let sealing = seal::open(&args.seal, &data)?;
     let keys = pki::load_or_make(&data, &addresses, &sealing)?;
@@ -155,8 +155,8 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     server::install_definitions(&client).await?;
     let redfish = server.redfish.start(&server.api, &client, &keys)?;
     let stop_controllers = CancellationToken::new();
-    let stop_sealing = stop_controllers.clone();
     let etcd = contexts.start(&args.contexts, &keys, &stop_controllers).await?;
+    let stop_sealing = stop_controllers.clone();
     tokio::spawn(async move { store.maintain(stop_sealing).await });
     let serving = serving::Serving {
         authority: Arc::clone(&keys.authority),
@@ -198,14 +198,18 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     tracing::info!("stopping");
     stop_controllers.cancel();
     all_ended([domains, images]).await;
-    for site in &emulated {
-        site.stop().await;
-    }
+    all_stopped(&emulated).await;
     if let Some(etcd) = etcd {
         etcd.stop().await;
     }
     server.stop().await;
     started
+}
+
+async fn all_stopped(emulated: &[sites::EmulatedSite]) {
+    for site in emulated {
+        site.stop().await;
+    }
 }
 
 /// Waits until controllers have come to their end.

@@ -83,7 +83,7 @@ async fn a_tenant_has_a_namespace_permissions_and_a_kubeconfig() {
     let context = world.contexts.load(ids[0]).await.expect("there");
     let c1 = ClusterName::new("p", "c1");
     let part = context.part(LOGICAL_CLOUD_APP, &c1).expect("there");
-    let order: Vec<&str> = part.order.iter().map(|name| name.as_str()).collect();
+    let order: Vec<&str> = part.order.iter().map(drystone_appcontext::ResourceName::as_str).collect();
     let expected = [
         "ns1+Namespace",
         "tenant-ns1-user-csr+CertificateSigningRequest",

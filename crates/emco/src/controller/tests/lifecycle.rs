@@ -3,7 +3,7 @@
 use drystone_api::emco::{
     ControllerType, DeploymentIntentGroup, LifecycleAction as Action, LifecycleParameters, object_name,
 };
-use drystone_appcontext::{ClusterName, OpStatus, State as Phase};
+use drystone_appcontext::{ClusterName, ContextId, OpStatus, State as Phase};
 use kube::api::DeleteParams;
 use std::time::Duration;
 
@@ -44,9 +44,17 @@ async fn a_whole_life() {
         ("a", OpStatus::Ready)
     );
     let part = context.part("a", &ClusterName::new("p", "c1")).expect("there");
-    let order: Vec<&str> = part.order.iter().map(|name| name.as_str()).collect();
+    let order: Vec<&str> = part.order.iter().map(drystone_appcontext::ResourceName::as_str).collect();
     assert_eq!(order, ["r1-a+Deployment", "first+ConfigMap", "later+ConfigMap"]);
 
+    is_updated(&world, first).await;
+    let second = world.present().await;
+    is_rolled_back(&world, first).await;
+    is_terminated(&world).await;
+    is_deleted(&world, [first, second]).await;
+}
+
+async fn is_updated(world: &World, first: ContextId) {
     world.override_value("colour", "red").await;
     let name = world.ask(GROUP, Action::Update).await;
     let updated = world.through(&name).await;
@@ -67,7 +75,9 @@ async fn a_whole_life() {
     assert_eq!(context.sync.status_context, Some(first));
     assert_eq!(world.group().await.status_context_id, first.to_string());
     assert!(world.calls().contains(&"first: update first-intent from another".to_owned()));
+}
 
+async fn is_rolled_back(world: &World, first: ContextId) {
     let parameters = LifecycleParameters { revision: Some(1), ..LifecycleParameters::default() };
     let name = world.ask_with(GROUP, Action::Rollback, parameters).await;
     assert_eq!(world.through(&name).await.revision, Some(3));
@@ -77,7 +87,9 @@ async fn a_whole_life() {
         calls[0] == "rsync: update" && !calls.iter().any(|call| call.contains("update first")),
         "{calls:?}"
     );
+}
 
+async fn is_terminated(world: &World) {
     assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
     let calls = world.calls();
     let at = |call: &str| {
@@ -99,7 +111,9 @@ async fn a_whole_life() {
             "Terminated 0"
         ]
     );
+}
 
+async fn is_deleted(world: &World, contexts: [ContextId; 2]) {
     let groups = world.documents::<DeploymentIntentGroup>();
     groups.delete(&object_name(GROUP), &DeleteParams::default()).await.expect("deleted");
     for _ in 0..1_000 {
@@ -109,7 +123,7 @@ async fn a_whole_life() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none());
-    for context in [first, second] {
+    for context in contexts {
         assert!(!world.contexts.exists(context).await.expect("answers"));
     }
 }

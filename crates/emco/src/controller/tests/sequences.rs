@@ -111,7 +111,7 @@ impl Foreign {
     }
 }
 
-fn failed(error: AppContextError) -> ControllerError {
+fn failed(error: &AppContextError) -> ControllerError {
     ControllerError::Refused(error.to_string())
 }
 
@@ -123,7 +123,7 @@ impl Synchroniser for Foreign {
             sync.status = Some(Phase::Instantiated);
             Ok(())
         });
-        done.await.map_err(failed)
+        done.await.map_err(|error| failed(&error))
     }
 
     async fn uninstall(&self, context: ContextId) -> Result<(), ControllerError> {
@@ -151,7 +151,7 @@ impl PlacementController for Foreign {
             }
             Ok(())
         });
-        edited.await.map_err(failed)
+        edited.await.map_err(|error| failed(&error))
     }
 }
 
@@ -172,7 +172,7 @@ impl ActionController for Foreign {
             }
             Ok(())
         });
-        edited.await.map_err(failed)
+        edited.await.map_err(|error| failed(&error))
     }
 
     async fn terminate(&self, _: ContextId) -> Result<(), ControllerError> {

@@ -86,7 +86,7 @@ impl Member {
     }
 }
 
-fn failed(error: AppContextError) -> ControllerError {
+fn failed(error: &AppContextError) -> ControllerError {
     ControllerError::Unreachable(error.to_string())
 }
 
@@ -101,7 +101,7 @@ impl PlacementController for Member {
             }
             Ok(())
         });
-        edited.await.map_err(failed)
+        edited.await.map_err(|error| failed(&error))
     }
 }
 
@@ -122,7 +122,7 @@ impl ActionController for Member {
             }
             Ok(())
         });
-        edited.await.map_err(failed)
+        edited.await.map_err(|error| failed(&error))
     }
 
     async fn terminate(&self, _: ContextId) -> Result<(), ControllerError> {
@@ -164,7 +164,7 @@ impl Member {
             sync.status = Some(phase);
             Ok(())
         });
-        edited.await.map_err(failed)
+        edited.await.map_err(|error| failed(&error))
     }
 }
 
