@@ -52,7 +52,12 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Failure> {
     let requests: Vec<Request<'_>> = deployment
         .apps
         .iter()
-        .map(|app| Request { app: &app.name, intent: &app.intent, rules: &app.rules, needs: Amounts::default() })
+        .map(|app| Request {
+            app: &app.name,
+            intent: &app.intent,
+            rules: &app.rules,
+            needs: Amounts::default(),
+        })
         .collect();
     let (placement, refusal) = match place(&requests, &facts, Some(&allowed)) {
         Ok(placement) => (placement, None),

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Inside, Report, Stage, compose, items, json, text, wait_for};
+use super::{Inside, Report, Stage, TIMEOUT, items, json, text, wait_for};
 use crate::command::Failure;
 
 const GROUP: &str = "projects/shop/composite-apps/shop/v1/deployment-intent-groups/open";
@@ -19,8 +19,9 @@ pub(super) async fn clusters(stage: &Stage, report: &mut Report) -> Result<[Insi
     let began = report.begin("Two clusters, which applications can be deployed to at once");
     let file = stage.examples.join("applications/shop/clusters.yaml");
     report.line(&stage.kubectl(["apply".as_ref(), "-f".as_ref(), file.as_os_str()]).await?);
-    let east = compose::follow(stage, report, NAMESPACE, "east").await?;
-    let west = compose::follow(stage, report, NAMESPACE, "west").await?;
+    // Both at once: by the time that one is up, the other's operation may be over.
+    let east = up(stage, "east").await?;
+    let west = up(stage, "west").await?;
     wait_for("the clusters among those that applications can be deployed to", async || {
         let known = json(stage, &["get", "clusters.emco.drystone.dev", "-n", "drystone-system"]).await?;
         let up = |cluster: &&Value| text(cluster, "/status/connectivity") == "Available";
@@ -30,6 +31,16 @@ pub(super) async fn clusters(stage: &Stage, report: &mut Report) -> Result<[Insi
     report.line(&stage.kubectl(["get", "clusters.emco.drystone.dev", "-n", "drystone-system"]).await?);
     report.end("clusters", began, "onboarded by themselves, with their labels");
     Ok([east, west])
+}
+
+/// Waits until a cluster is ready.
+async fn up(stage: &Stage, name: &str) -> Result<Inside, Failure> {
+    let path = format!("cluster/{name}");
+    stage.kubectl(["wait", "--for=condition=Ready", TIMEOUT, "-n", NAMESPACE, &path]).await?;
+    let config = stage.drystone(["kubeconfig", name, "-n", NAMESPACE]).await?;
+    let kubeconfig = stage.data(&format!("{name}.kubeconfig"));
+    drystone_identity::files::write_private(&kubeconfig, config.as_bytes())?;
+    Ok(Inside { kubeconfig })
 }
 
 /// The files of the application, packed as they are uploaded.
@@ -95,10 +106,12 @@ async fn greeting(stage: &Stage, inside: &[Inside; 2], expected: &str) -> Result
 pub(super) async fn change(stage: &Stage, report: &mut Report, inside: &[Inside; 2]) -> Result<(), Failure> {
     let began = report.begin("An update on both clusters, and back to the first revision");
     let groups = json(stage, &["get", "deploymentintentgroups", "-n", "drystone-system"]).await?;
-    let name = items(&groups).first().map(|group| text(group, "/metadata/name").to_owned()).unwrap_or_default();
+    let name =
+        items(&groups).first().map(|group| text(group, "/metadata/name").to_owned()).unwrap_or_default();
     let values = serde_json::json!([{"app": "web", "values": {"greeting": "good evening"}}]);
     let patch = serde_json::json!({"spec": {"overrideValues": values}}).to_string();
-    let target = ["patch", "deploymentintentgroups", &name, "-n", "drystone-system", "--type=merge", "-p", &patch];
+    let target =
+        ["patch", "deploymentintentgroups", &name, "-n", "drystone-system", "--type=merge", "-p", &patch];
     report.line(&stage.kubectl(target).await?);
     report.line(&app(stage, &["apply", &format!("{GROUP}/update")]).await?);
     greeting(stage, inside, "good evening").await?;
@@ -120,7 +133,11 @@ pub(super) async fn change(stage: &Stage, report: &mut Report, inside: &[Inside;
 }
 
 /// The application goes, then the clusters.
-pub(super) async fn terminate(stage: &Stage, report: &mut Report, inside: &[Inside; 2]) -> Result<(), Failure> {
+pub(super) async fn terminate(
+    stage: &Stage,
+    report: &mut Report,
+    inside: &[Inside; 2],
+) -> Result<(), Failure> {
     let began = report.begin("The application goes");
     report.line(&app(stage, &["apply", &format!("{GROUP}/terminate")]).await?);
     wait_for("the end of the application", async || {

@@ -156,9 +156,8 @@ fn a_shop_over_two_clusters_lives_and_leaves_nothing() {
         &patch,
     ]);
     assert_eq!(shop.must("POST", &format!("{GROUP}/update"), &Value::Null), json!(2));
-    shop.drystone.wait_for("the update", || {
-        (shop.greetings() == ["good evening", "good evening"]).then_some(())
-    });
+    shop.drystone
+        .wait_for("the update", || (shop.greetings() == ["good evening", "good evening"]).then_some(()));
     shop.ready();
     let rollback = json!({"metadata": {"name": "back"}, "spec": {"revision": "1"}});
     shop.must("POST", &format!("{GROUP}/rollback"), &rollback);

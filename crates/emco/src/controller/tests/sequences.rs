@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use drystone_api::emco::{
-    Cluster, Controller, ControllerConnection, ControllerSpec, ControllerType, LifecycleAction as Action, Network,
-    NetworkSpec, Subnet, object_name,
+    Cluster, Controller, ControllerConnection, ControllerSpec, ControllerType, LifecycleAction as Action,
+    Network, NetworkSpec, Subnet, object_name,
 };
 use drystone_appcontext::{
     AppContextError, AppContexts, ContextId, State as Phase,
@@ -95,11 +95,13 @@ struct Foreign {
 
 impl Foreign {
     async fn note(&self, what: &str, context: ContextId) -> Result<(), ControllerError> {
-        let found = self.contexts.load(context).await.map_err(|error| ControllerError::Refused(error.to_string()))?;
+        let found =
+            self.contexts.load(context).await.map_err(|error| ControllerError::Refused(error.to_string()))?;
         let mut parts: Vec<String> = found
             .parts()
             .map(|(app, cluster, part)| {
-                let names: Vec<&str> = part.order.iter().map(drystone_appcontext::ResourceName::as_str).collect();
+                let names: Vec<&str> =
+                    part.order.iter().map(drystone_appcontext::ResourceName::as_str).collect();
                 format!("{app}@{}[{}]", cluster.cluster, names.join(","))
             })
             .collect();
@@ -301,7 +303,9 @@ async fn register_placement_and_action_controllers() {
         format!("not-c1 FilterClusters: a@c1{a}] a@c2{a}] b@c1{b}] b@c2{b}]"),
         format!("adder UpdateAppContext adder-intent: a@c2{a}] b@c2{b}]"),
         format!("later UpdateAppContext later-intent: a@c2{a},adder+ConfigMap] b@c2{b},adder+ConfigMap]"),
-        format!("rsync InstallApp: a@c2{a},adder+ConfigMap,later+ConfigMap] b@c2{b},adder+ConfigMap,later+ConfigMap]"),
+        format!(
+            "rsync InstallApp: a@c2{a},adder+ConfigMap,later+ConfigMap] b@c2{b},adder+ConfigMap,later+ConfigMap]"
+        ),
     ];
     assert_eq!(told[..5], expected);
     let mut events: Vec<&str> = told[5..].iter().filter_map(|call| call.split(':').next()).collect();
