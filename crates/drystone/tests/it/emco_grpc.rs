@@ -1,9 +1,7 @@
 //! EMCO's gRPC contract and its command line's files on a running Drystone: who may call, what is answered, and statuses as they change.
 
 use std::{
-    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -108,7 +106,6 @@ async fn foreign_orchestrators_and_clients_are_served() {
     let mut news = drystone.register(query("lc")).await.expect("a stream");
     let first = timeout(PATIENCE, news.next()).await.expect("a status").expect("one").expect("a notice");
     assert_eq!(first.value, StatusValue::NotReady);
-    watch(folder, plain.port());
     let mut nothing = drystone.register(query("nothing")).await.expect("a stream");
     let refused = timeout(PATIENCE, nothing.next()).await.expect("an answer");
     assert!(matches!(refused, Some(Err(ControllerError::Refused(_)))), "{refused:?}");
@@ -131,38 +128,4 @@ async fn foreign_orchestrators_and_clients_are_served() {
         "{refused:?}"
     );
     up.stop();
-}
-
-/// Ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// EMCO's own command line follows the status of the logical cloud.
-fn watch(folder: &Path, port: u16) {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/emcoctl/emcoctl");
-    if !program.exists() {
-        // Its source lies where not every machine gets to.
-        println!("skipped: no emcoctl (`./dev test` builds it where its source can be had)");
-        return;
-    }
-    let config = format!("dcm: {{host: 127.0.0.1, port: {port}, statusPort: {port}}}\n");
-    std::fs::write(folder.join("cfg.yaml"), config).expect("written");
-    let mut command = Command::new(program);
-    command.current_dir(folder).args([
-        "--config",
-        "cfg.yaml",
-        "watch",
-        "projects/p1/logical-clouds/lc/status",
-    ]);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("emcoctl");
-    let mut watching = Running(child);
-    let lines = BufReader::new(watching.0.stdout.take().expect("its output")).lines();
-    let told = lines.map_while(Result::ok).find(|line| line.contains("statusValue")).expect("a status");
-    assert!(told.contains("NOT_READY"), "{told}");
 }
