@@ -39,6 +39,13 @@ impl Known {
         });
         known.clone()
     }
+
+    /// Whether its kind says more than that it is there, so that the synchroniser tells of its readiness.
+    pub(super) fn tells(&mut self, name: &ResourceName, resource: &Resource) -> bool {
+        let Gvk { group, version, kind } = self.of(name, resource);
+        let api_version = if group.is_empty() { version } else { format!("{group}/{version}") };
+        drystone_synchroniser::readiness::tells(&api_version, &kind)
+    }
 }
 
 fn api_version(manifest: &str) -> String {

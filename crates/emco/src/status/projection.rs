@@ -239,7 +239,8 @@ impl Parts<'_> {
             }
             let elsewhere = told.and_then(|told| told.resources.get(resource_name));
             let status = if self.query.kind.is_ready() {
-                readiness(resource_name, resource, elsewhere)
+                let tells = self.known.tells(resource_name, resource);
+                readiness(resource_name, resource, elsewhere, tells)
             } else {
                 resource.status.unwrap_or(ResourceStatus::Pending).as_str()
             };
@@ -290,12 +291,12 @@ fn object(text: &str) -> Value {
 }
 
 /// What is told of the readiness of a resource: as the synchroniser saw it, in this context or in the one that carries the status.
-fn readiness(name: &ResourceName, resource: &Resource, told: Option<&Resource>) -> &'static str {
+/// `tells`: whether its kind says more than that it is there; of the others, nobody is asked.
+fn readiness(name: &ResourceName, resource: &Resource, told: Option<&Resource>, tells: bool) -> &'static str {
     let ready = resource.ready.or_else(|| told.and_then(|told| told.ready));
     let applied = resource.status == Some(ResourceStatus::Applied);
     let followed = FOLLOWED.contains(&name.kind());
-    // What nobody follows is ready when it is there.
-    if applied && ready.unwrap_or(!followed) {
+    if applied && ready.unwrap_or(!tells) {
         "Ready"
     } else if followed && !applied {
         "NotPresent"

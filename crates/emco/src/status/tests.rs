@@ -48,7 +48,6 @@ fn context() -> AppContext {
         resource.ready = Some(first);
         let resource = part.resources.get_mut(&settings).expect("there");
         resource.status = first.then_some(ResourceStatus::Applied);
-        resource.ready = first.then_some(true);
         app.clusters.insert(ClusterName::new("p", cluster), part);
     }
     context.apps.insert("web".to_owned(), app);
