@@ -75,8 +75,12 @@ async fn a_cluster_follows_the_list_and_goes_with_it() {
         (workers(&cluster) == (2, vec!["w2".to_owned(), "w3".to_owned()])).then_some(())
     })
     .await;
-    let status = server.site("east").await.unwrap().status.unwrap();
-    assert_eq!(status.hosts_by_state.get("available"), Some(&4));
+    // Counters are written now and then, not with every change.
+    eventually("four hosts in the counters", || async {
+        let status = server.site("east").await?.status?;
+        (status.hosts_by_state.get("available") == Some(&4)).then_some(())
+    })
+    .await;
 
     // The site is not gone before its cluster is.
     let held = json!({"metadata": {"finalizers": ["test/held"]}});
