@@ -83,5 +83,7 @@ pub async fn client_of(client: &Client, namespace: &str, secret: &str) -> Result
     config.connect_timeout = Some(std::time::Duration::from_secs(5));
     // A control plane of several hosts answers from another one when one is lost; a silent connection may lead nowhere.
     config.read_timeout = Some(std::time::Duration::from_secs(30));
+    // Who asks has pauses of its own: an eviction that is refused (429) is to be told at once, not to be tried again unseen for minutes.
+    config.default_retry = false;
     Client::try_from(config).map_err(|error| unusable(error.to_string()))
 }

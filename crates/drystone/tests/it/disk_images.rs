@@ -84,7 +84,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 fn state(drystone: &Drystone, host: &str) -> (String, Value) {
     // Right after a start, the host may not have been declared yet.
     let found = drystone.kubectl(&["get", "baremetalhost", host, "-n", NAMESPACE, "-o", "json"]);
-    let host: Value = found.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+    let host: Value = match found {
+        Ok(text) => serde_json::from_str(&text).unwrap(),
+        Err(error) if error.contains("NotFound") => Value::Null,
+        Err(error) => panic!("{host}: {error}"),
+    };
     let state = host["status"]["provisioning"]["state"].as_str().unwrap_or_default().to_owned();
     (state, host)
 }

@@ -173,21 +173,24 @@ impl Client<'_> {
         self.get(&format!("/vnflcm/v1/vnf_lcm_op_occs?{filter}")).as_array().unwrap().clone()
     }
 
-    /// Waits until all operations of a kind on an instance are over; those that were not rolled back must have succeeded, and the last.
+    /// Waits until all operations of a kind on an instance are over; each must have succeeded.
     pub(crate) fn over(&self, drystone: &Drystone, id: &str, operation: &str) {
+        self.over_but(drystone, id, operation, &[]);
+    }
+
+    /// The same where the operations of these identifiers were rolled back.
+    pub(crate) fn over_but(&self, drystone: &Drystone, id: &str, operation: &str, rolled_back: &[String]) {
         drystone.wait_for(&format!("{operation} of {id}"), || {
             let mut found = self.occurrences(id, operation);
-            found.sort_by_key(|one| one["startTime"].as_str().unwrap().to_owned());
-            let is = |one: &Value, state: &str| one["operationState"] == state;
+            found.retain(|one| !rolled_back.iter().any(|known| one["id"] == known.as_str()));
+            let state = |one: &Value| one["operationState"].as_str().unwrap().to_owned();
             let failed =
-                found.iter().find(|one| one["operationState"].as_str().unwrap().starts_with("FAILED"));
-            let failed = failed.or(found.last().filter(|last| is(last, "ROLLED_BACK")));
+                found.iter().find(|one| state(one).starts_with("FAILED") || state(one) == "ROLLED_BACK");
             if let Some(failed) = failed {
                 let occurrence = failed["id"].as_str().unwrap();
                 panic!("{operation}: {}", self.get(&format!("/vnflcm/v1/vnf_lcm_op_occs/{occurrence}")));
             }
-            let ended = |one: &Value| is(one, "COMPLETED") || is(one, "ROLLED_BACK");
-            (!found.is_empty() && found.iter().all(ended)).then_some(())
+            (!found.is_empty() && found.iter().all(|one| state(one) == "COMPLETED")).then_some(())
         });
     }
 }

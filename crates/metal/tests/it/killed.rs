@@ -90,7 +90,9 @@ impl Theatre {
 
     async fn is_done(&self, name: &str, fate: Fate) {
         if fate == Fate::Deleted {
-            while self.world.hosts().get_opt(name).await.unwrap().is_some() {
+            let end = std::time::Instant::now() + super::world::DEADLINE;
+            while let Some(host) = self.world.hosts().get_opt(name).await.unwrap() {
+                assert!(std::time::Instant::now() < end, "not deleted in time: {host:?}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             return;

@@ -291,7 +291,12 @@ impl SiteReconciler {
         if written.resource_version() != site.resource_version() {
             self.told.note(&key);
         }
-        Ok(None)
+        // Not every change of a roll-out is shown: the last one is not to be missed.
+        let under_way = self.rollouts.list_where(|rollout| {
+            let phase = rollout.status.as_ref().map(|status| status.phase).unwrap_or_default();
+            rollout.namespace() == site.namespace() && !phase.is_final()
+        });
+        Ok((!under_way.is_empty()).then_some(super::SHOWN))
     }
 }
 

@@ -52,8 +52,11 @@ impl Shown {
         let phase = rollout.status.as_ref().map(|status| status.phase).unwrap_or_default();
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = ObjectKey::of(rollout);
-        let last = shown.get(&key).filter(|(before, at)| *before == phase && at.elapsed() < SHOWN);
-        if last.is_some() && !is_deleted(rollout) {
+        if is_deleted(rollout) {
+            shown.remove(&key);
+            return true;
+        }
+        if shown.get(&key).is_some_and(|(before, at)| *before == phase && at.elapsed() < SHOWN) {
             return false;
         }
         shown.insert(key, (phase, Instant::now()));

@@ -14,7 +14,8 @@ use std::{
 };
 
 use drystone_api::{
-    Artifact, Cluster, HostSoftware, Operation, Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
+    Artifact, BareMetalHost, Cluster, HostImage, HostSoftware, Operation, ProvisioningState, Rollout,
+    SYSTEM_NAMESPACE, Site, SoftwareSet,
 };
 use drystone_engine::{
     events::EventSink,
@@ -81,6 +82,10 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
             if wishes.changed(set) { same_namespace(set, hosts) } else { Vec::new() }
         },
     );
+    let provisioned = Provisioned { hosts: known.hosts.clone(), seen: Mutex::default() };
+    let hosts = hosts.watches_cache(&known.hosts, move |host: &BareMetalHost, _| {
+        provisioned.changed(host).then(|| ObjectKey::of(host)).into_iter().collect()
+    });
 
     let provisionings = icn::ProvisioningReconciler { client: client.clone() };
     let provisionings = Controller::new(client.clone(), provisionings, settings.clone())
@@ -136,6 +141,27 @@ impl Wishes {
         let revision = set.status.as_ref().map(|status| status.revision.clone()).unwrap_or_default();
         let wish = (set.metadata.generation, revision);
         known.insert(key, wish.clone()) != Some(wish)
+    }
+}
+
+/// How hosts are provisioned. The rest of a host's status changes with every look at it.
+struct Provisioned {
+    hosts: Cache<BareMetalHost>,
+    seen: Mutex<HashMap<ObjectKey, (ProvisioningState, Option<HostImage>)>>,
+}
+
+impl Provisioned {
+    /// Whether a host is provisioned otherwise than before: then it is to be read again.
+    fn changed(&self, host: &BareMetalHost) -> bool {
+        let key = ObjectKey::of(host);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.hosts.get(&key).is_none() {
+            seen.remove(&key);
+            return true;
+        }
+        let status = host.status.as_ref().map(|status| &status.provisioning);
+        let now = status.map(|status| (status.state, status.image.clone())).unwrap_or_default();
+        seen.insert(key, now.clone()) != Some(now)
     }
 }
 

@@ -85,6 +85,8 @@ impl Reconciler for RolloutReconciler {
         }
         let mut rollout =
             add_finalizer(&api, &rollout, FINALIZER).await.map_err(api_error("adding the finalizer"))?;
+        // What was written although the answer was lost counts too.
+        self.note(&rollout, rollout.status.as_ref());
         let before = rollout.status.clone().unwrap_or_default();
         let mut status = before.clone();
         let outcome = if needs_plan(&rollout, &status) {

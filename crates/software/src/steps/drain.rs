@@ -20,8 +20,8 @@ use super::{HostParameters, StepDependencies, scene::Scene};
 /// Annotation of a Node that a rollout has cordoned: it is let go by it only, and not if it was cordoned before.
 const CORDONED: &str = "drystone.dev/cordoned-by-rollout";
 
-/// Between two looks at the pods that are left.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at the pods that are left, and two requests to let them go.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Moves pods away.
 pub struct Drain(pub(super) StepDependencies);
@@ -52,19 +52,28 @@ impl Action for Drain {
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
         let scene = Scene::find(context, &self.0, &parameters.host).await?;
+        let mut last = String::new();
         let emptied = async {
-            let mut why = String::new();
             loop {
-                match empty(context, &scene, &mut why).await {
-                    Ok(0) => return,
-                    Ok(left) => context.progress(50, format!("{left} pods are to go{why}")),
-                    Err(error) => context.progress(50, error.to_string()),
-                }
+                last = match empty(context, &scene).await {
+                    Ok((0, _)) => return,
+                    Ok((left, why)) => format!("{left} pods are to go{why}"),
+                    Err(error) => error.to_string(),
+                };
+                context.progress(50, last.clone());
                 tokio::time::sleep(PAUSE).await;
             }
         };
         // Bounded by the step's timeout.
-        context.wait_for(emptied).await
+        let Err(ended) = context.wait_for(emptied).await else { return Ok(()) };
+        if last.is_empty() {
+            return Err(ended);
+        }
+        // Nothing was changed, and it may be that nobody undoes anything: the host is let go again.
+        Err(StepError::transient(match uncordon(context, &self.0, &parameters.host).await {
+            Ok(()) => last,
+            Err(error) => format!("{last}; the Node is still cordoned: {error}"),
+        }))
     }
 
     async fn undo(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
@@ -82,11 +91,11 @@ impl Action for Uncordon {
     }
 }
 
-/// Cordons the Node and asks its pods to go; tells how many are left.
-async fn empty(context: &StepContext, scene: &Scene, why: &mut String) -> Result<usize, StepError> {
-    let Some(client) = cluster_of(context, scene).await? else { return Ok(0) };
+/// Cordons the Node and asks its pods to go; tells how many are left, and why.
+async fn empty(context: &StepContext, scene: &Scene) -> Result<(usize, String), StepError> {
+    let Some(client) = cluster_of(context, scene).await? else { return Ok((0, String::new())) };
     cordon(&client, &scene.host.name).await?;
-    evict_all(&client, &scene.host.name, why)
+    evict_all(&client, &scene.host.name)
         .await
         .map_err(|error| StepError::from_kube("moving pods away", &error))
 }
@@ -120,13 +129,13 @@ async fn uncordon(
     patched.map(drop).map_err(|error| StepError::from_kube("uncordoning the Node", &error))
 }
 
-/// Asks every pod that can go to go; tells how many are left.
-async fn evict_all(client: &Client, host: &str, why: &mut String) -> Result<usize, kube::Error> {
+/// Asks every pod that can go to go; tells how many are left, and of one that may not go, why.
+async fn evict_all(client: &Client, host: &str) -> Result<(usize, String), kube::Error> {
     let pods: Api<Pod> = Api::all(client.clone());
     let on_host = ListParams::default().fields(&format!("spec.nodeName={host}"));
     let listed = pods.list(&on_host).await?;
     let left: Vec<Pod> = listed.items.into_iter().filter(must_go).collect();
-    why.clear();
+    let mut why = String::new();
     for pod in left.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
         match api.evict(&pod.name_any(), &EvictParams::default()).await {
@@ -134,12 +143,13 @@ async fn evict_all(client: &Client, host: &str, why: &mut String) -> Result<usiz
             Err(error) if is_not_found(&error) => {}
             // A disruption budget is spent for now.
             Err(kube::Error::Api(status)) if status.code == 429 => {
-                *why = format!("; {} may not go yet: {}", pod.name_any(), status.message);
+                why = format!("; {} may not go yet: {}", pod.name_any(), status.message);
             }
-            Err(error) => return Err(error),
+            // The others need not wait for it.
+            Err(error) => why = format!("; {} cannot go: {error}", pod.name_any()),
         }
     }
-    Ok(left.len())
+    Ok((left.len(), why))
 }
 
 /// Pods of DaemonSets would come back at once, static ones do not obey the API, and finished ones do nothing.

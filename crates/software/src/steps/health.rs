@@ -1,6 +1,9 @@
 //! Whether a host is well after it was changed.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use drystone_engine::action::{Action, StepContext, StepError};
 use k8s_openapi::api::core::v1::Node;
@@ -25,17 +28,33 @@ impl Action for Health {
 
     async fn run(&self, context: &StepContext, parameters: HostParameters) -> Result<(), StepError> {
         let scene = Scene::find(context, &self.0, &parameters.host).await?;
-        let well = async {
-            self.node_is_ready(context, &scene).await?;
-            self.command_succeeds(context, &scene).await
+        let last = Mutex::new(String::new());
+        let tell = |percent, why: String| {
+            context.progress(percent, why.clone());
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = why;
         };
-        context.wait_for(well).await?
+        let well = async {
+            self.node_is_ready(context, &scene, &tell).await?;
+            self.command_succeeds(context, &scene, &tell).await
+        };
+        match context.wait_for(well).await {
+            Ok(outcome) => outcome,
+            Err(ended) => {
+                let last = last.into_inner().unwrap_or_else(PoisonError::into_inner);
+                Err(if last.is_empty() { ended } else { StepError::transient(last) })
+            }
+        }
     }
 }
 
 impl Health {
     /// Waits until the Node has been ready for as long as is asked for, without interruption.
-    async fn node_is_ready(&self, context: &StepContext, scene: &Scene) -> Result<(), StepError> {
+    async fn node_is_ready(
+        &self,
+        context: &StepContext,
+        scene: &Scene,
+        tell: &(impl Fn(u8, String) + Sync),
+    ) -> Result<(), StepError> {
         let Some(client) = cluster_of(context, scene).await? else { return Ok(()) };
         let nodes: Api<Node> = Api::all(client);
         let wanted = Duration::from_secs(scene.strategy.health.node_ready_seconds.unwrap_or(0).into());
@@ -53,14 +72,11 @@ impl Health {
                     if begun.elapsed() >= wanted {
                         return Ok(());
                     }
-                    context.progress(
-                        50,
-                        format!("ready for {} of {} s", begun.elapsed().as_secs(), wanted.as_secs()),
-                    );
+                    tell(50, format!("ready for {} of {} s", begun.elapsed().as_secs(), wanted.as_secs()));
                 }
                 Some(reason) => {
                     since = None;
-                    context.progress(20, reason);
+                    tell(20, reason);
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -68,7 +84,12 @@ impl Health {
     }
 
     /// Waits until the command succeeds.
-    async fn command_succeeds(&self, context: &StepContext, scene: &Scene) -> Result<(), StepError> {
+    async fn command_succeeds(
+        &self,
+        context: &StepContext,
+        scene: &Scene,
+        tell: &(impl Fn(u8, String) + Sync),
+    ) -> Result<(), StepError> {
         let command = &scene.strategy.health.command;
         if command.is_empty() {
             return Ok(());
@@ -89,7 +110,7 @@ impl Health {
                 }
                 Err(error) => error.to_string(),
             };
-            context.progress(60, reason);
+            tell(60, reason);
             tokio::time::sleep(PAUSE).await;
         }
     }

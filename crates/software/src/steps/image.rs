@@ -1,5 +1,7 @@
 //! Another operating system: through the BareMetalHost, which provisions the host anew.
 
+use std::time::Duration;
+
 use drystone_api::{BareMetalHost, HostImage, ProvisioningState, SoftwareAccess};
 use drystone_engine::{
     action::{Action, StepContext, StepError},
@@ -83,17 +85,32 @@ pub(super) async fn provision(
     // Copies, for a watch of its own for each of a thousand hosts would cost more than all their work.
     let key = ObjectKey::new(&context.subject().namespace, host);
     let copies = caches.of::<BareMetalHost>();
-    let waited = copies.wait_for(&key, |host: Option<&BareMetalHost>| judge(host, image, failures));
-    let outcome = context.wait_for(Box::pin(waited)).await?;
-    outcome.map_err(|why| StepError::permanent(format!("host {host}: {why}")))
+    loop {
+        let waited = copies.wait_for(&key, |host: Option<&BareMetalHost>| judge(host, image, failures));
+        let outcome = context.wait_for(Box::pin(waited)).await?;
+        // The copy may lag behind, or leave out what could not be read for a moment.
+        let there = outcome.as_ref().is_err_and(|why| why == GONE)
+            && hosts
+                .get_opt(host)
+                .await
+                .map_err(|error| StepError::from_kube("reading the host", &error))?
+                .is_some();
+        if !there {
+            return outcome.map_err(|why| StepError::permanent(format!("host {host}: {why}")));
+        }
+        context.wait_for(tokio::time::sleep(Duration::from_millis(500))).await?;
+    }
 }
+
+/// The verdict on a host that is not there.
+const GONE: &str = "was deleted";
 
 /// Failures in a row, after those that were there before, by which a host is given up.
 const HOPELESS: u32 = 3;
 
 /// Whether the host runs the image, or never will; `None` while that is open. It had failed so often before.
 fn judge(host: Option<&BareMetalHost>, image: &HostImage, failures: u32) -> Option<Result<(), String>> {
-    let Some(host) = host else { return Some(Err("was deleted".to_owned())) };
+    let Some(host) = host else { return Some(Err(GONE.to_owned())) };
     let status = host.status.as_ref()?;
     // A copy that does not show the wish yet tells nothing of how it went.
     if !host.spec.image.as_ref().is_some_and(|wanted| same_image(wanted, image)) {

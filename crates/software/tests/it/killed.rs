@@ -74,7 +74,9 @@ impl Play<'_> {
         let folder = self.folder.to_owned();
         let process = AbortOnDropHandle::new(tokio::spawn(async move { control(client, &folder).await }));
         let done = async {
-            self.is_done().await;
+            if tokio::time::timeout(DEADLINE, self.is_done()).await.is_err() {
+                panic!("before it was killed: {:?}", self.stage.told().await);
+            }
             // The last words: operations are freed, the set is called current.
             tokio::time::sleep(Duration::from_millis(1_000)).await;
         };

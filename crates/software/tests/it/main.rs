@@ -3,6 +3,7 @@
 // Test code as a whole, which clippy sees only function by function.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cluster;
 mod images;
 mod killed;
 mod machine;

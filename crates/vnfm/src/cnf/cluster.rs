@@ -123,6 +123,8 @@ async fn client_of(access: &Access, proxy: Option<&str>) -> Result<Client, StepE
         .map_err(|error| unusable(error.to_string()))?;
     config.connect_timeout = Some(std::time::Duration::from_secs(5));
     config.read_timeout = Some(std::time::Duration::from_secs(60));
+    // Steps are repeated by the engine, which tells why.
+    config.default_retry = false;
     Client::try_from(config).map_err(|error| unusable(error.to_string()))
 }
 

@@ -80,6 +80,7 @@ fn storage_is_healed_unless_it_is_used(vnf: &Vnf<'_>) {
     vnf.drystone.wait_for("the roll-back", || {
         (vnf.client.get(&path)["operationState"] == "ROLLED_BACK").then_some(())
     });
+    vnf.rolled_back.borrow_mut().push(failed["id"].as_str().unwrap().to_owned());
     assert_eq!(vnf.components("storage_server"), std::slice::from_ref(&server));
     vnf.give_up_claim();
 
@@ -105,7 +106,7 @@ fn storage_moves_to_another_network(vnf: &Vnf<'_>, request: &Value) {
     storage["resourceId"] = json!(OTHER_NETWORK);
     vnf.client.file("links.json", &json!({"extVirtualLinks": [storage]}));
     vnf.client.ok(&format!("vnflcm change-ext-conn {} links.json", vnf.id));
-    vnf.client.over(vnf.drystone, &vnf.id, "CHANGE_EXT_CONN");
+    vnf.over("CHANGE_EXT_CONN");
     assert_eq!(vnf.ready(), (4, 3));
     assert!(addresses().split(' ').all(|address| address.starts_with("172.24.4.")), "{}", addresses());
     data_are_kept(vnf, "after-move");
@@ -117,7 +118,7 @@ fn all_is_healed_but_the_volume(vnf: &Vnf<'_>) {
     let before = servers();
     let client = Client { version: "2", ..vnf.client };
     client.ok(&format!("vnflcm heal {}", vnf.id));
-    client.over(vnf.drystone, &vnf.id, "HEAL");
+    vnf.over("HEAL");
     let after = servers();
     assert!(after.len() == before.len() && !after.iter().any(|server| before.contains(server)), "{after:?}");
     assert_eq!(vnf.ready(), (4, 3));

@@ -1,5 +1,7 @@
 //! `kill -9` in the middle of what is done to a cluster that is a VNF: installation over SSH goes on where it was, to the same end.
 
+use std::cell::RefCell;
+
 use super::{
     lab::{Vnf, client, onboard, password, request, with_cloud},
     vims,
@@ -35,7 +37,7 @@ fn again_and_again() {
         let as_v1 = Client { version: "1", ..client };
         as_v1.ok(&format!("vnflcm instantiate {id} request.json"));
         of_instantiation += killed(&mut reaper, &mut drystone, &client, &id, "INSTANTIATE", kills);
-        let vnf = Vnf { drystone: &drystone, client, id: id.clone() };
+        let vnf = Vnf { drystone: &drystone, client, id: id.clone(), rolled_back: RefCell::default() };
         let before = whole(&vnf);
         vnf.claim();
         vnf.pod("writer", "/hello append /data/file kept");
@@ -43,7 +45,7 @@ fn again_and_again() {
 
         client.ok(&format!("vnflcm heal {id}"));
         of_heal += killed(&mut reaper, &mut drystone, &client, &id, "HEAL", kills);
-        let vnf = Vnf { drystone: &drystone, client, id };
+        let vnf = Vnf { drystone: &drystone, client, id, rolled_back: RefCell::default() };
         let after = whole(&vnf);
         assert!(!after.iter().any(|server| before.contains(server)), "{before:?} {after:?}");
         vnf.claim();

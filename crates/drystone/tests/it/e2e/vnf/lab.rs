@@ -1,6 +1,7 @@
 //! A Drystone with an emulated cloud whose machines have bodies, and a Kubernetes cluster on it that is a VNF.
 
 use std::{
+    cell::RefCell,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -84,6 +85,8 @@ pub(super) struct Vnf<'a> {
     pub(super) drystone: &'a Drystone,
     pub(super) client: Client<'a>,
     pub(super) id: String,
+    /// Its operations that were rolled back, as was wanted.
+    pub(super) rolled_back: RefCell<Vec<String>>,
 }
 
 impl<'a> Vnf<'a> {
@@ -96,7 +99,12 @@ impl<'a> Vnf<'a> {
         request: &Value,
     ) -> Self {
         let made = client.ok(&format!("vnflcm create --name {name} {vnfd} -f json"));
-        let vnf = Self { drystone, id: made["ID"].as_str().unwrap().to_owned(), client };
+        let vnf = Self {
+            drystone,
+            id: made["ID"].as_str().unwrap().to_owned(),
+            client,
+            rolled_back: RefCell::default(),
+        };
         vnf.client.file("request.json", request);
         vnf.client.ok(&format!("vnflcm instantiate {} request.json", vnf.id));
         vnf.client.over(drystone, &vnf.id, "INSTANTIATE");
@@ -181,16 +189,21 @@ impl<'a> Vnf<'a> {
         (ready.count(), volumes.lines().filter(|line| line.contains("Available")).count())
     }
 
+    /// Waits until all operations of a kind are over.
+    pub(super) fn over(&self, operation: &str) {
+        self.client.over_but(self.drystone, &self.id, operation, &self.rolled_back.borrow());
+    }
+
     /// Asks for something without the client, and waits until it has come to its end.
     pub(super) fn asks(&self, operation: &str, task: &str, body: &Value) {
         self.client.post(&format!("/vnflcm/v1/vnf_instances/{}/{task}", self.id), body);
-        self.client.over(self.drystone, &self.id, operation);
+        self.over(operation);
     }
 
     /// Does something, and waits until it has come to its end.
     pub(super) fn does(&self, operation: &str, arguments: &str) {
         self.client.ok(&format!("vnflcm {arguments} {}", self.id));
-        self.client.over(self.drystone, &self.id, operation);
+        self.over(operation);
     }
 
     /// Ends it and forgets it.
