@@ -20,7 +20,7 @@ use crate::{
     stage::{DEADLINE, Stage, control},
 };
 
-/// One roll-out over two hosts of one site, of which one may be out of service at a time.
+/// One roll-out over three hosts of one site, of which one may be out of service at a time.
 struct Play<'a> {
     stage: &'a Stage,
     seen: &'a Arc<Mutex<Seen>>,
@@ -34,7 +34,7 @@ impl Play<'_> {
     }
 
     fn hosts(&self) -> Vec<String> {
-        ["a", "b"].map(|letter| format!("h{}-{letter}", self.number)).into()
+        ["a", "b", "c"].map(|letter| format!("h{}-{letter}", self.number)).into()
     }
 
     fn image(&self) -> String {
@@ -111,7 +111,7 @@ impl Play<'_> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (hosts, most) = (self.hosts(), seen.most_in_a_site);
         let times = seen.order.iter().filter(|name| hosts.contains(name)).count();
-        assert_eq!((times, most), (2, 1), "{what}: each host once, and one at a time: {seen:?}");
+        assert_eq!((times, most), (3, 1), "{what}: each host once, and one at a time: {seen:?}");
     }
 }
 
