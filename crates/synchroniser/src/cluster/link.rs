@@ -171,7 +171,7 @@ mod tests {
         }
         assert_eq!(enrolled.concerned(&label), [one.clone(), other.clone()]);
         drop(other);
-        assert_eq!(enrolled.concerned(&label), [one.clone()]);
+        assert_eq!(enrolled.concerned(&label).len(), 1);
         drop(one);
         assert!(enrolled.concerned(&label).is_empty());
         assert!(enrolled.0.lock().unwrap().is_empty());

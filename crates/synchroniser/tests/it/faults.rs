@@ -172,11 +172,11 @@ async fn a_removal_is_not_ended_by_the_same_order() {
     world.sync.install(context.id).await.unwrap();
     world.until(context.id, State::Instantiated).await;
     world.cluster(0).set_fault(Fault::Silent);
-    for _ in 0..3 {
-        world.sync.uninstall(context.id).await.unwrap();
-        world.reaches(context.id, State::Terminating).await;
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    world.sync.uninstall(context.id).await.unwrap();
+    world.reaches(context.id, State::Terminating).await;
+    world.sync.uninstall(context.id).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert_eq!(world.state(context.id).await, State::Terminating);
     world.cluster(0).set_fault(Fault::None);
     world.until(context.id, State::Terminated).await;
     assert_eq!(world.cluster(0).count(), 0);
