@@ -1,18 +1,11 @@
-//! Checks that a file is a gzip-compressed tar archive of directories and regular files that stay inside of it, while it comes in.
+//! Checks that a file is an archive that can be deployed (gzip-compressed tar, within limits), while it comes in.
 
-use std::{
-    io::{self, Read},
-    path::Component,
-};
+use std::io::{self, Read};
 
 use bytes::Bytes;
-use flate2::read::GzDecoder;
+use drystone_charts::{Files, Limits};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-/// Entries of an archive at most.
-const MOST_ENTRIES: usize = 50_000;
-/// Bytes that an archive may unpack to.
-const MOST_BYTES: u64 = 4 << 30;
 /// Chunks that wait for the check.
 const WAITING: usize = 16;
 
@@ -29,10 +22,6 @@ impl Checking {
         let result = tokio::task::spawn_blocking(move || {
             let mut incoming = Incoming { incoming, left: Bytes::new() };
             let result = check(&mut incoming);
-            if result.is_ok() {
-                // What is behind the archive is let pass, as by other programs.
-                while incoming.incoming.blocking_recv().is_some() {}
-            }
             result
         });
         Self { bytes: Some(bytes), result }
@@ -74,35 +63,13 @@ impl Read for Incoming {
     }
 }
 
-/// Checks an archive.
+/// Checks an archive by the rules by which charts and profiles are read when they are deployed.
 fn check(bytes: impl Read) -> Result<(), String> {
-    let unpacked = GzDecoder::new(bytes).take(MOST_BYTES);
-    let mut archive = tar::Archive::new(unpacked);
-    let wrong = |error: io::Error| format!("it is no gzip-compressed tar archive: {error}");
-    let mut count = 0;
-    for entry in archive.entries().map_err(wrong)? {
-        let entry = entry.map_err(wrong)?;
-        count += 1;
-        if count > MOST_ENTRIES {
-            return Err(format!("it has more than {MOST_ENTRIES} entries"));
-        }
-        let kind = entry.header().entry_type();
-        let path = entry.path().map_err(wrong)?.into_owned();
-        if kind.is_pax_global_extensions() {
-            continue;
-        }
-        if !kind.is_dir() && !kind.is_file() {
-            return Err(format!("{}: only directories and regular files are taken", path.display()));
-        }
-        let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if !stays {
-            return Err(format!("{}: a path must stay inside of the archive", path.display()));
-        }
+    match Files::check(bytes, &Limits::default()) {
+        Ok(0) => Err("it is empty".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
-    if count == 0 {
-        return Err("it is empty".to_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -132,15 +99,18 @@ pub(crate) mod tests {
         let good = archive(&[("a", EntryType::Directory), ("a/Chart.yaml", EntryType::Regular)]);
         assert_eq!(check(good.as_slice()), Ok(()));
         for (path, kind, told) in [
-            ("../x", EntryType::Regular, "must stay"),
-            ("/etc/x", EntryType::Regular, "must stay"),
-            ("a/link", EntryType::Symlink, "only directories"),
-            ("a/link", EntryType::Link, "only directories"),
-            ("a/fifo", EntryType::Fifo, "only directories"),
+            ("../x", EntryType::Regular, "leads out"),
+            ("/etc/x", EntryType::Regular, "absolute"),
+            ("a/./x", EntryType::Regular, "a part `.`"),
+            ("a/link", EntryType::Symlink, "only"),
+            ("a/link", EntryType::Link, "only"),
+            ("a/fifo", EntryType::Fifo, "only"),
         ] {
             let error = check(archive(&[(path, kind)]).as_slice()).unwrap_err();
             assert!(error.contains(told) && error.contains(path), "{path}: {error}");
         }
+        let twice = archive(&[("a/x", EntryType::Regular), ("a/x", EntryType::Regular)]);
+        assert!(check(twice.as_slice()).unwrap_err().contains("twice"));
         assert!(check(&good[..good.len() / 2]).is_err(), "cut short");
         assert!(check(&b"plain text"[..]).is_err());
         assert!(check(archive(&[]).as_slice()).unwrap_err().contains("empty"));
@@ -153,8 +123,11 @@ pub(crate) mod tests {
         for piece in good.chunks(7) {
             assert!(checking.write(Bytes::copy_from_slice(piece)).await);
         }
-        checking.write(Bytes::from_static(b"rest")).await;
         assert_eq!(checking.finish().await, Ok(()));
+        let longer = Checking::begin();
+        longer.write(Bytes::from(good)).await;
+        longer.write(Bytes::from_static(b"rest")).await;
+        assert!(longer.finish().await.is_err(), "what is behind it would not be deployed");
         let bad = Checking::begin();
         bad.write(Bytes::from_static(b"no archive at all")).await;
         assert!(bad.finish().await.is_err());
