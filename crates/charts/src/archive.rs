@@ -40,6 +40,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Bytes of the largest archive that can keep to them: what is packed is hardly ever larger than what it becomes.
+    pub fn packed(&self) -> u64 {
+        self.total.saturating_add(self.headers())
+    }
+
     /// Bytes that so many uploaded ones may become.
     fn swollen(&self, packed: u64) -> u64 {
         packed.saturating_mul(self.ratio).max(RATIO_FROM)
@@ -131,11 +136,11 @@ impl Files {
     /// As for [`Files::read`].
     pub fn check(archive: impl Read, limits: &Limits) -> Result<usize, ArchiveError> {
         let packed = Cell::new(0);
-        let most = limits.total.saturating_add(limits.headers());
+        let most = limits.packed();
         let decoder = MultiGzDecoder::new(Counted { inner: archive, count: &packed });
         let (files, unpacked) = Reading::new(limits, false).all(decoder, most)?;
         // How much was uploaded is known only now.
-        if unpacked > limits.swollen(packed.get()).saturating_add(limits.headers()) {
+        if packed.get() > most || unpacked > limits.swollen(packed.get()).saturating_add(limits.headers()) {
             return Err(swollen().into());
         }
         Ok(files.items.len())

@@ -3,8 +3,17 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use drystone_charts::{Files, Limits};
-use tokio::{sync::mpsc, task::JoinHandle};
+use drystone_charts::{Files, Limits, check_chart, check_profile};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
+
+use crate::{
+    files::{Files as ApplicationFiles, whole},
+    kinds::{Kind, Shown},
+    refusal::Refusal,
+};
 
 /// Chunks that wait for the check.
 const WAITING: usize = 16;
@@ -21,8 +30,7 @@ impl Checking {
         let (bytes, incoming) = mpsc::channel(WAITING);
         let result = tokio::task::spawn_blocking(move || {
             let mut incoming = Incoming { incoming, left: Bytes::new() };
-            let result = check(&mut incoming);
-            result
+            check(&mut incoming)
         });
         Self { bytes: Some(bytes), result }
     }
@@ -61,6 +69,38 @@ impl Read for Incoming {
         into.get_mut(..count).unwrap_or_default().copy_from_slice(&taken);
         Ok(count)
     }
+}
+
+/// Archives that are read whole at a time.
+static WHOLE: Semaphore = Semaphore::const_new(2);
+
+/// Whether the file of a document is one that can be deployed as what it is for, a chart or a profile. It is read whole, and within the
+/// limits that held when it came in.
+pub(crate) async fn check_use(
+    document: &dyn Shown,
+    kind: &dyn Kind,
+    files: &dyn ApplicationFiles,
+) -> Result<(), Refusal> {
+    let is_chart = match kind.name() {
+        "App" => true,
+        "Profile" => false,
+        _ => return Ok(()),
+    };
+    let limits = Limits::default();
+    let app = document.path().rsplit('/').next().unwrap_or_default().to_owned();
+    // Closed it never is; if it were, there would be no limit, which is no harm.
+    let _turn = WHOLE.acquire().await;
+    for file in document.files() {
+        let bytes = whole(files, &file, limits.packed()).await?;
+        let (app, limits) = (app.clone(), limits.clone());
+        let check = move || match is_chart {
+            true => check_chart(&app, &bytes, &limits),
+            false => check_profile(&bytes, &limits),
+        };
+        let checked = tokio::task::spawn_blocking(check).await.map_err(|error| Refusal::internal(&error))?;
+        checked.map_err(|error| Refusal::unprocessable(format!("Error in file format: {error}")))?;
+    }
+    Ok(())
 }
 
 /// Checks an archive by the rules by which charts and profiles are read when they are deployed.
