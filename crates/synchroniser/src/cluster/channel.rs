@@ -439,6 +439,29 @@ mod tests {
         understand(StatusCode::from_u16(code).unwrap(), &http::HeaderMap::new(), body)
     }
 
+    struct Never;
+
+    #[async_trait::async_trait]
+    impl Clusters for Never {
+        async fn connect(
+            &self,
+            _: &ClusterName,
+            _: &Identity,
+        ) -> Result<crate::cluster::Access, AccessError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_way_is_not_looked_for_for_ever() {
+        let settings = Settings::default();
+        let limits = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        let whom = (ClusterName::new("p", "c"), Identity::administrator());
+        let channel = Channel::new(whom, Arc::new(Never), settings.clone(), limits, Arc::default());
+        let found = tokio::time::timeout(settings.request_limit * 2, channel.client()).await;
+        assert!(matches!(found, Ok(Err(AccessError::NotNow(_)))));
+    }
+
     #[test]
     fn answers_have_meanings() {
         let told = json!({"message": "exceeded quota: q"});

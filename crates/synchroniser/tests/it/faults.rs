@@ -236,3 +236,18 @@ async fn what_nobody_can_find_is_not_gone() {
         assert_eq!(world.cluster(0).count(), 1, "{status}");
     }
 }
+
+#[tokio::test]
+async fn a_way_that_has_changed_is_asked_for_when_it_is_needed() {
+    let world = World::of(1).await;
+    let context = context(1, &[("web", &[0], part(&[config("a")]))]);
+    world.contexts.create(&context).await.unwrap();
+    world.sync.install(context.id).await.unwrap();
+    world.until(context.id, State::Instantiated).await;
+    let asked = world.ways.asked("p+c0");
+    world.sync.reconnect(&name(0)).await;
+    assert_eq!(world.ways.asked("p+c0"), asked, "what nobody needs yet is not made");
+    world.sync.uninstall(context.id).await.unwrap();
+    world.until(context.id, State::Terminated).await;
+    assert_eq!(world.ways.asked("p+c0"), asked + 1);
+}
