@@ -132,10 +132,7 @@ impl Drystone {
 
     /// Memory that it holds, in MiB.
     pub(crate) fn memory(&self) -> Result<u64, Failure> {
-        let pid = self.child.id().ok_or("it has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
+        memory(self.child.id().ok_or("it has ended")?, "VmRSS")
     }
 
     /// Processor time that it has used so far.
@@ -155,6 +152,14 @@ impl Drystone {
     pub(crate) async fn kill(mut self) -> Result<(), Failure> {
         Ok(self.child.kill().await?)
     }
+}
+
+/// Memory of a process in MiB: what a field of its status says, such as `VmRSS`, or `VmHWM` for the most so far.
+pub(crate) fn memory(pid: u32, field: &str) -> Result<u64, Failure> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let of = |line: &str| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned);
+    let line = status.lines().find_map(of).ok_or_else(|| format!("no {field}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
 }
 
 /// Processor time that a process has used so far, of all its threads.

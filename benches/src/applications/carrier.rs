@@ -22,7 +22,10 @@ use drystone_store::{
 use drystone_synchroniser::{Access, AccessError, Clusters, Identity, Settings, Synchronisation};
 
 use super::{CarryOptions, Measured, chart, many_files};
-use crate::Failure;
+use crate::{
+    Failure,
+    drystone::{memory, processor_time},
+};
 
 /// Longest time that anything may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -116,26 +119,6 @@ fn context(clusters: usize) -> Result<AppContext, Failure> {
     Ok(context)
 }
 
-/// Resident memory, or its highest value, in MiB.
-fn memory(field: &str) -> Result<u64, Failure> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or("no such field")?;
-    Ok(line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
-}
-
-fn processor() -> Result<f64, Failure> {
-    use nix::sys::{
-        resource::{UsageWho, getrusage},
-        time::TimeVal,
-    };
-
-    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-    let seconds = |time: TimeVal| {
-        Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0))
-    };
-    Ok((seconds(usage.user_time()) + seconds(usage.system_time())).as_secs_f64())
-}
-
 async fn until(
     contexts: &AppContexts,
     sync: &Synchronisation,
@@ -188,7 +171,8 @@ pub(crate) async fn inside(options: &CarryOptions) -> Result<(), Failure> {
     let contexts = AppContexts::with_limits(store, Limits::EMBEDDED);
     let ways = Arc::new(Ways(options.base.clone()));
     let sync = Synchronisation::new(contexts.clone(), ways.clone(), Settings::default());
-    let before = memory("VmRSS")?;
+    let own = std::process::id();
+    let before = memory(own, "VmRSS")?;
     let made = context(options.clusters)?;
     let id = made.id;
     let resources = made.parts().map(|(_, _, part)| part.resources.len()).sum();
@@ -197,14 +181,14 @@ pub(crate) async fn inside(options: &CarryOptions) -> Result<(), Failure> {
     let created = began.elapsed().as_secs_f64();
     drop(made);
 
-    let (began, spent, called) = (Instant::now(), processor()?, calls.load(Ordering::Relaxed));
+    let (began, spent, called) = (Instant::now(), processor_time(own)?, calls.load(Ordering::Relaxed));
     sync.install(id).await?;
     until(&contexts, &sync, id, State::Instantiated).await?;
     let installed = began.elapsed().as_secs_f64();
     ready(&sync, id, options.clusters).await?;
     let known = began.elapsed().as_secs_f64();
-    let (spent, called) = (processor()? - spent, calls.load(Ordering::Relaxed) - called);
-    let resident = memory("VmRSS")?;
+    let (spent, called) = (processor_time(own)?.saturating_sub(spent).as_secs_f64(), calls.load(Ordering::Relaxed) - called);
+    let resident = memory(own, "VmRSS")?;
 
     let began = Instant::now();
     let view = sync.view(id).ok_or("it is not followed")?;
@@ -238,7 +222,7 @@ pub(crate) async fn inside(options: &CarryOptions) -> Result<(), Failure> {
         view: seen,
         load,
         removed,
-        memory: [before, resident, memory("VmHWM")?],
+        memory: [before, resident, memory(own, "VmHWM")?],
     };
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())

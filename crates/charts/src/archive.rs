@@ -3,11 +3,13 @@
 //! Contents are read into memory through limits; nothing is unpacked by the archive's own names before they have been checked.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fmt,
     io::{self, Read},
 };
 
+use drystone_csar::archive::check_name;
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, EntryType};
 
@@ -34,6 +36,24 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { entries: 10_000, name: 512, file: 16 << 20, total: 100 << 20, ratio: 200 }
+    }
+}
+
+impl Limits {
+    /// Bytes of the largest archive that can keep to them: what is packed is hardly ever larger than what it becomes.
+    pub fn packed(&self) -> u64 {
+        self.total.saturating_add(self.headers())
+    }
+
+    /// Bytes that so many uploaded ones may become.
+    fn swollen(&self, packed: u64) -> u64 {
+        packed.saturating_mul(self.ratio).max(RATIO_FROM)
+    }
+
+    /// Bytes beside those of files: headers take 512 bytes and files whole blocks of them. What is told of sizes is judged by itself; with
+    /// these the limits are for bombs.
+    fn headers(&self) -> u64 {
+        u64::try_from(self.entries).unwrap_or(u64::MAX).saturating_mul(2048)
     }
 }
 
@@ -104,38 +124,26 @@ impl Files {
         if !archive.starts_with(&[0x1f, 0x8b]) {
             return Err(Problem::new("", "not compressed with gzip", "pack it with `tar -czf`").into());
         }
-        let swollen = u64::try_from(archive.len()).unwrap_or(u64::MAX).saturating_mul(limits.ratio);
-        let most = limits.total.min(swollen.max(RATIO_FROM));
-        // Headers take 512 bytes and files whole blocks of them: what is told of sizes is judged below, this is only for bombs.
-        let most =
-            most.saturating_add(u64::try_from(limits.entries).unwrap_or(u64::MAX).saturating_mul(2048));
-        let bounded = Bounded { inner: MultiGzDecoder::new(archive), left: most };
-        let mut tar = Archive::new(bounded);
-        let mut reading =
-            Reading { limits, files: Self::default(), problems: Vec::new(), total: 0, entries: 0 };
-        let entries = tar.entries().map_err(|error| unreadable(&error))?;
-        for entry in entries {
-            let entry = match entry {
-                Ok(entry) => entry,
-                // What was already found explains more than where the reading ended.
-                Err(error) if reading.problems.is_empty() => return Err(unreadable(&error).into()),
-                Err(_) => break,
-            };
-            if !reading.entry(entry)? {
-                break;
-            }
+        let length = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+        let most = limits.total.min(limits.swollen(length)).saturating_add(limits.headers());
+        Reading::new(limits, true).all(MultiGzDecoder::new(archive), most).map(|(files, _)| files)
+    }
+
+    /// Whether [`Files::read`] would read an archive that is still coming in, as far as that can be said without keeping it; gives the
+    /// number of its files. Contents are not kept.
+    ///
+    /// # Errors
+    /// As for [`Files::read`].
+    pub fn check(archive: impl Read, limits: &Limits) -> Result<usize, ArchiveError> {
+        let packed = Cell::new(0);
+        let most = limits.packed();
+        let decoder = MultiGzDecoder::new(Counted { inner: archive, count: &packed });
+        let (files, unpacked) = Reading::new(limits, false).all(decoder, most)?;
+        // How much was uploaded is known only now.
+        if packed.get() > most || unpacked > limits.swollen(packed.get()).saturating_add(limits.headers()) {
+            return Err(swollen().into());
         }
-        if reading.problems.is_empty() {
-            // Behind the last file: so that what was not uploaded whole is noticed by its missing check sum.
-            let rest = io::copy(&mut tar.into_inner(), &mut io::sink());
-            rest.map_err(|error| unreadable(&error))?;
-        }
-        reading.conflicts();
-        if reading.problems.is_empty() {
-            Ok(reading.files)
-        } else {
-            Err(ArchiveError { problems: reading.problems })
-        }
+        Ok(files.items.len())
     }
 
     /// A file's content.
@@ -203,13 +211,48 @@ impl Files {
 /// An archive that is being read.
 struct Reading<'a> {
     limits: &'a Limits,
+    /// Whether contents are kept.
+    keeps: bool,
     files: Files,
     problems: Vec<Problem>,
     total: u64,
     entries: usize,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(limits: &'a Limits, keeps: bool) -> Self {
+        Self { limits, keeps, files: Files::default(), problems: Vec::new(), total: 0, entries: 0 }
+    }
+
+    /// Reads all entries of what becomes at most `most` bytes; the files, and how many bytes it has become.
+    fn all(mut self, unpacked: impl Read, most: u64) -> Result<(Files, u64), ArchiveError> {
+        let mut tar = Archive::new(Bounded { inner: unpacked, left: most });
+        let entries = tar.entries().map_err(|error| unreadable(&error))?;
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // What was already found explains more than where the reading ended.
+                Err(error) if self.problems.is_empty() => return Err(unreadable(&error).into()),
+                Err(_) => break,
+            };
+            if !self.entry(entry)? {
+                break;
+            }
+        }
+        let mut bounded = tar.into_inner();
+        if self.problems.is_empty() {
+            // Behind the last file: so that what was not uploaded whole is noticed by its missing check sum.
+            let rest = io::copy(&mut bounded, &mut io::sink());
+            rest.map_err(|error| unreadable(&error))?;
+        }
+        self.conflicts();
+        if self.problems.is_empty() {
+            Ok((self.files, most - bounded.left))
+        } else {
+            Err(ArchiveError { problems: self.problems })
+        }
+    }
+
     /// Takes one entry in; gives whether to go on.
     fn entry<R: Read>(&mut self, mut entry: tar::Entry<'_, R>) -> Result<bool, ArchiveError> {
         self.entries += 1;
@@ -259,8 +302,12 @@ impl Reading<'_> {
             return Ok(false);
         }
         let mut content = Vec::new();
-        let read = entry.read_to_end(&mut content).map_err(|error| unreadable(&error))?;
-        if u64::try_from(read).ok() != Some(size) {
+        let read = if self.keeps {
+            io::copy(&mut entry, &mut content)
+        } else {
+            io::copy(&mut entry, &mut io::sink())
+        };
+        if read.map_err(|error| unreadable(&error))? != size {
             self.problem(name, "ends before its time", "pack or upload it again");
             return Ok(false);
         }
@@ -307,32 +354,6 @@ fn plain(name: &str, directory: bool) -> &str {
     if name == "." { "" } else { name }
 }
 
-/// Whether a path is one of plain components inside of the archive.
-fn check_name(name: &str, longest: usize) -> Result<(), String> {
-    if name.len() > longest {
-        return Err(format!("the name has more than {longest} bytes"));
-    }
-    if name.starts_with('/') {
-        return Err("the path is absolute".to_owned());
-    }
-    if name.contains('\\') {
-        return Err("the name has a backslash".to_owned());
-    }
-    if name.chars().any(char::is_control) {
-        return Err("the name has control characters".to_owned());
-    }
-    for part in name.split('/') {
-        match part {
-            "" => return Err("the path has an empty part".to_owned()),
-            "." => return Err("the path has a part `.`".to_owned()),
-            ".." => return Err("the path leads out of the archive".to_owned()),
-            part if part.len() > 255 => return Err("a part of the path has more than 255 bytes".to_owned()),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 fn kind_name(kind: EntryType) -> &'static str {
     match kind {
         EntryType::Symlink => "a symbolic link",
@@ -346,13 +367,17 @@ fn kind_name(kind: EntryType) -> &'static str {
 
 fn unreadable(error: &io::Error) -> Problem {
     if error.get_ref().and_then(|inner| inner.downcast_ref::<Swollen>()).is_some() {
-        return Problem::new("", Swollen.to_string(), "pack fewer and smaller files");
+        return swollen();
     }
     Problem::new(
         "",
         format!("not a tar archive that can be read: {error}"),
         "pack it with `tar -czf`, and upload all of it",
     )
+}
+
+fn swollen() -> Problem {
+    Problem::new("", Swollen.to_string(), "pack fewer and smaller files")
 }
 
 /// An archive is larger inside than it may be.
@@ -374,6 +399,20 @@ impl<R: Read> Read for Bounded<R> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, Swollen));
         }
         self.left -= taken;
+        Ok(read)
+    }
+}
+
+/// A reader that counts what has passed.
+struct Counted<'a, R> {
+    inner: R,
+    count: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count.set(self.count.get().saturating_add(u64::try_from(read).unwrap_or(u64::MAX)));
         Ok(read)
     }
 }

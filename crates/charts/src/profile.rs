@@ -33,11 +33,20 @@ struct ConfigResource {
     chartpath: String,
 }
 
+/// Values for a chart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Values {
+    /// As they were written: what helm reads.
+    pub text: String,
+    /// What that is: an object, or null.
+    pub value: Value,
+}
+
 /// A profile that was read: what is to be done to a chart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// The text of the file of values.
-    pub values: Option<String>,
+    /// The file of values, as text and as what it means: a mapping, or nothing.
+    pub values: Option<Values>,
     /// Files to put into the chart: path from the root of the chart's archive, and content.
     pub files: Vec<(String, Vec<u8>)>,
 }
@@ -74,7 +83,9 @@ impl Profile {
             let path = relative(&path);
             let text = files.text(path)?;
             match yaml::read(text) {
-                Ok(Value::Object(_) | Value::Null) => profile.values = Some(text.to_owned()),
+                Ok(value @ (Value::Object(_) | Value::Null)) => {
+                    profile.values = Some(Values { text: text.to_owned(), value });
+                }
                 Ok(_) => {
                     return Err(
                         Problem::new(path, "values are a mapping", "write names with their values").into()

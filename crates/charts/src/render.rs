@@ -22,7 +22,7 @@ use crate::{
     helm::{Helm, HelmError, ProcessError, ProcessLimits},
     manifests::{self, ManifestError, Rendering},
     overrides::{self, OverrideError, Settled},
-    profile::Profile,
+    profile::{Profile, Values},
     yaml,
 };
 
@@ -409,7 +409,7 @@ fn prepare(request: &Request, limits: &Limits) -> Result<Prepared, RenderError> 
         }
         return Ok(Prepared::Plain(rendering));
     }
-    let settled = settle(profile.values.as_deref(), &request.overrides)
+    let settled = settle(profile.values.as_ref(), &request.overrides)
         .map_err(|source| RenderError::Override { app: app.clone(), source })?;
     write(request, &files, profile.values, settled)
         .map_err(|error| RenderError::Files { app: app.clone(), why: error.to_string() })
@@ -417,14 +417,13 @@ fn prepare(request: &Request, limits: &Limits) -> Result<Prepared, RenderError> 
 
 /// Values and `--set` arguments, where overrides change anything.
 fn settle(
-    values: Option<&str>,
+    values: Option<&Values>,
     overrides: &BTreeMap<String, String>,
 ) -> Result<Option<Settled>, OverrideError> {
     if overrides.is_empty() {
         return Ok(None);
     }
-    // The profile was read once already, and found good.
-    let base = values.and_then(|text| yaml::read(text).ok()).unwrap_or_else(|| json!({}));
+    let base = values.map_or_else(|| json!({}), |values| values.value.clone());
     overrides::settle(base, overrides).map(Some)
 }
 
@@ -432,7 +431,7 @@ fn settle(
 fn write(
     request: &Request,
     files: &Files,
-    values: Option<String>,
+    values: Option<Values>,
     settled: Option<Settled>,
 ) -> io::Result<Prepared> {
     let directory = tempfile::Builder::new().prefix("drystone-charts-").tempdir()?;
@@ -449,7 +448,7 @@ fn write(
     arguments.extend(["--namespace".to_owned(), request.namespace.clone(), "--include-crds".to_owned()]);
     let (values, sets) = match settled {
         Some(settled) => (Some(settled.values.to_string()), settled.sets),
-        None => (values, Vec::new()),
+        None => (values.map(|values| values.text), Vec::new()),
     };
     if let Some(values) = values {
         let path = directory.path().join("values.yaml");

@@ -1,18 +1,20 @@
-//! Checks that a file is a gzip-compressed tar archive of directories and regular files that stay inside of it, while it comes in.
+//! Checks that a file is an archive that can be deployed (gzip-compressed tar, within limits), while it comes in.
 
-use std::{
-    io::{self, Read},
-    path::Component,
-};
+use std::io::{self, Read};
 
 use bytes::Bytes;
-use flate2::read::GzDecoder;
-use tokio::{sync::mpsc, task::JoinHandle};
+use drystone_charts::{Files, Limits, check_chart, check_profile};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
 
-/// Entries of an archive at most.
-const MOST_ENTRIES: usize = 50_000;
-/// Bytes that an archive may unpack to.
-const MOST_BYTES: u64 = 4 << 30;
+use crate::{
+    files::{Files as ApplicationFiles, whole},
+    kinds::{Kind, Shown},
+    refusal::Refusal,
+};
+
 /// Chunks that wait for the check.
 const WAITING: usize = 16;
 
@@ -28,12 +30,7 @@ impl Checking {
         let (bytes, incoming) = mpsc::channel(WAITING);
         let result = tokio::task::spawn_blocking(move || {
             let mut incoming = Incoming { incoming, left: Bytes::new() };
-            let result = check(&mut incoming);
-            if result.is_ok() {
-                // What is behind the archive is let pass, as by other programs.
-                while incoming.incoming.blocking_recv().is_some() {}
-            }
-            result
+            check(&mut incoming)
         });
         Self { bytes: Some(bytes), result }
     }
@@ -74,35 +71,45 @@ impl Read for Incoming {
     }
 }
 
-/// Checks an archive.
-fn check(bytes: impl Read) -> Result<(), String> {
-    let unpacked = GzDecoder::new(bytes).take(MOST_BYTES);
-    let mut archive = tar::Archive::new(unpacked);
-    let wrong = |error: io::Error| format!("it is no gzip-compressed tar archive: {error}");
-    let mut count = 0;
-    for entry in archive.entries().map_err(wrong)? {
-        let entry = entry.map_err(wrong)?;
-        count += 1;
-        if count > MOST_ENTRIES {
-            return Err(format!("it has more than {MOST_ENTRIES} entries"));
-        }
-        let kind = entry.header().entry_type();
-        let path = entry.path().map_err(wrong)?.into_owned();
-        if kind.is_pax_global_extensions() {
-            continue;
-        }
-        if !kind.is_dir() && !kind.is_file() {
-            return Err(format!("{}: only directories and regular files are taken", path.display()));
-        }
-        let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if !stays {
-            return Err(format!("{}: a path must stay inside of the archive", path.display()));
-        }
-    }
-    if count == 0 {
-        return Err("it is empty".to_owned());
+/// Archives that are read whole at a time.
+static WHOLE: Semaphore = Semaphore::const_new(2);
+
+/// Whether the file of a document is one that can be deployed as what it is for, a chart or a profile. It is read whole, and within the
+/// limits that held when it came in.
+pub(crate) async fn check_use(
+    document: &dyn Shown,
+    kind: &dyn Kind,
+    files: &dyn ApplicationFiles,
+) -> Result<(), Refusal> {
+    let is_chart = match kind.name() {
+        "App" => true,
+        "Profile" => false,
+        _ => return Ok(()),
+    };
+    let limits = Limits::default();
+    let app = document.path().rsplit('/').next().unwrap_or_default().to_owned();
+    // Closed it never is; if it were, there would be no limit, which is no harm.
+    let _turn = WHOLE.acquire().await;
+    for file in document.files() {
+        let bytes = whole(files, &file, limits.packed()).await?;
+        let (app, limits) = (app.clone(), limits.clone());
+        let check = move || match is_chart {
+            true => check_chart(&app, &bytes, &limits),
+            false => check_profile(&bytes, &limits),
+        };
+        let checked = tokio::task::spawn_blocking(check).await.map_err(|error| Refusal::internal(&error))?;
+        checked.map_err(|error| Refusal::unprocessable(format!("Error in file format: {error}")))?;
     }
     Ok(())
+}
+
+/// Checks an archive by the rules by which charts and profiles are read when they are deployed.
+fn check(bytes: impl Read) -> Result<(), String> {
+    match Files::check(bytes, &Limits::default()) {
+        Ok(0) => Err("it is empty".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -132,15 +139,18 @@ pub(crate) mod tests {
         let good = archive(&[("a", EntryType::Directory), ("a/Chart.yaml", EntryType::Regular)]);
         assert_eq!(check(good.as_slice()), Ok(()));
         for (path, kind, told) in [
-            ("../x", EntryType::Regular, "must stay"),
-            ("/etc/x", EntryType::Regular, "must stay"),
-            ("a/link", EntryType::Symlink, "only directories"),
-            ("a/link", EntryType::Link, "only directories"),
-            ("a/fifo", EntryType::Fifo, "only directories"),
+            ("../x", EntryType::Regular, "leads out"),
+            ("/etc/x", EntryType::Regular, "absolute"),
+            ("a/./x", EntryType::Regular, "a part `.`"),
+            ("a/link", EntryType::Symlink, "only"),
+            ("a/link", EntryType::Link, "only"),
+            ("a/fifo", EntryType::Fifo, "only"),
         ] {
             let error = check(archive(&[(path, kind)]).as_slice()).unwrap_err();
             assert!(error.contains(told) && error.contains(path), "{path}: {error}");
         }
+        let twice = archive(&[("a/x", EntryType::Regular), ("a/x", EntryType::Regular)]);
+        assert!(check(twice.as_slice()).unwrap_err().contains("twice"));
         assert!(check(&good[..good.len() / 2]).is_err(), "cut short");
         assert!(check(&b"plain text"[..]).is_err());
         assert!(check(archive(&[]).as_slice()).unwrap_err().contains("empty"));
@@ -153,8 +163,11 @@ pub(crate) mod tests {
         for piece in good.chunks(7) {
             assert!(checking.write(Bytes::copy_from_slice(piece)).await);
         }
-        checking.write(Bytes::from_static(b"rest")).await;
         assert_eq!(checking.finish().await, Ok(()));
+        let longer = Checking::begin();
+        longer.write(Bytes::from(good)).await;
+        longer.write(Bytes::from_static(b"rest")).await;
+        assert!(longer.finish().await.is_err(), "what is behind it would not be deployed");
         let bad = Checking::begin();
         bad.write(Bytes::from_static(b"no archive at all")).await;
         assert!(bad.finish().await.is_err());

@@ -80,7 +80,7 @@ impl EmcoRest {
 
     async fn make(&self, kind: &'static dyn Kind, draft: Draft) -> Result<Arc<dyn Shown>, Refusal> {
         let client = &self.0.client;
-        let (document, hidden) = draft.keep_files().await?;
+        let (document, hidden) = draft.keep_files(self.0.config.files.as_ref()).await?;
         let name = document.meta().name.clone().unwrap_or_default();
         // Before the document: whoever sees it finds its Secret.
         if let Some(hidden) = &hidden {
@@ -124,7 +124,7 @@ impl EmcoRest {
         let before: Option<Value> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let draft = draft.in_place_of(kind, old.document.as_ref(), before.as_ref())?;
         self.check(kind, draft.document())?;
-        let (document, hidden) = draft.keep_files().await?;
+        let (document, hidden) = draft.keep_files(self.0.config.files.as_ref()).await?;
         let replaced = kind.replace(&self.0.client, old.document.as_ref(), document.as_ref()).await?;
         if let Some(hidden) = &hidden {
             secrets::keep(&self.0.client, &name, hidden, Some((kind, replaced.as_ref()))).await?;

@@ -4,42 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use drystone_store::{
-    Compare, CompareTarget, KeyRange, KeyValue, Operation, RangeRequest, Revision, Store, StoreError, Txn,
-};
+use drystone_store::{Compare, CompareTarget, KeyRange, KeyValue, RangeRequest, Revision, Store, StoreError};
 use tonic::Status;
 
-use crate::{convert, kv, messages as etcd};
+use crate::{convert, messages as etcd};
 
 /// How often a transaction is tried whose keys change all the time: each time somebody else has got on.
 pub(crate) const TRIES: usize = 32;
-
-/// Writes a key, keeping its value or its lease.
-pub(crate) async fn put_over(
-    store: &dyn Store,
-    question: &etcd::PutRequest,
-) -> Result<etcd::PutResponse, Status> {
-    for _ in 0..TRIES {
-        let found =
-            store.range(kv::read_of(&question.key, None)).await.map_err(|error| convert::status(&error))?;
-        let Some(present) = found.kvs.into_iter().next() else {
-            return Err(Status::invalid_argument("etcdserver: key not found"));
-        };
-        let value = if question.ignore_value { present.value.clone() } else { question.value.clone() };
-        let lease = if question.ignore_lease { present.lease } else { question.lease };
-        let txn = Txn {
-            compare: vec![unchanged(&question.key, Some(&present))],
-            success: vec![Operation::Put { key: question.key.clone(), value, lease }],
-            failure: Vec::new(),
-        };
-        let done = store.txn(txn).await.map_err(|error| convert::status(&error))?;
-        if done.succeeded {
-            let prev_kv = question.prev_kv.then(|| convert::pair(&present));
-            return Ok(etcd::PutResponse { header: Some(kv::header_at(done.revision)), prev_kv });
-        }
-    }
-    Err(Status::unavailable("the key changes all the time; try again"))
-}
 
 /// What some keys, and ranges of keys, were at one moment.
 pub(crate) struct Seen {

@@ -1,9 +1,9 @@
 //! `KV`: reads and writes.
 
-use drystone_store::{Operation, OperationResult, RangeRequest, Revision, Store, Txn};
+use drystone_store::{Operation, OperationResult, Revision, Store, Txn};
 use tonic::Status;
 
-use crate::{EtcdFront, choice, convert, messages as etcd};
+use crate::{EtcdFront, convert, messages as etcd, txn};
 
 /// The only member.
 pub(crate) const MEMBER: u64 = 1;
@@ -40,17 +40,9 @@ pub(crate) async fn range(
 
 /// `KV.Put`.
 pub(crate) async fn put(front: EtcdFront, question: etcd::PutRequest) -> Result<etcd::PutResponse, Status> {
-    if question.key.is_empty() {
-        return Err(Status::invalid_argument("etcdserver: key is not provided"));
-    }
-    if question.ignore_value && !question.value.is_empty() {
-        return Err(Status::invalid_argument("etcdserver: value is provided"));
-    }
-    if question.ignore_lease && question.lease != 0 {
-        return Err(Status::invalid_argument("etcdserver: lease is provided"));
-    }
+    txn::check_put(&question)?;
     if question.ignore_value || question.ignore_lease {
-        return choice::put_over(front.store.as_ref(), &question).await;
+        return put_over(front, question).await;
     }
     let operation =
         Operation::Put { key: question.key.clone(), value: question.value.clone(), lease: question.lease };
@@ -58,6 +50,16 @@ pub(crate) async fn put(front: EtcdFront, question: etcd::PutRequest) -> Result<
     let OperationResult::Put(previous) = result else { return Err(unexpected()) };
     let prev_kv = previous.as_ref().filter(|_| question.prev_kv).map(convert::pair);
     Ok(etcd::PutResponse { header: Some(header_at(revision)), prev_kv })
+}
+
+/// Writes a key, keeping its value or its lease: a transaction with that one write.
+async fn put_over(front: EtcdFront, question: etcd::PutRequest) -> Result<etcd::PutResponse, Status> {
+    let write = etcd::RequestOp { request: Some(etcd::Request::Put(question)) };
+    let done = txn::txn(front, etcd::TxnRequest { success: vec![write], ..Default::default() }).await?;
+    let Some(etcd::Response::Put(put)) = done.responses.into_iter().find_map(|one| one.response) else {
+        return Err(unexpected());
+    };
+    Ok(put)
 }
 
 /// `KV.DeleteRange`.
@@ -94,9 +96,4 @@ pub(crate) async fn compact(
         .ok_or_else(|| Status::invalid_argument("revision: must be above 0"))?;
     front.store.compact(revision).await.map_err(|error| convert::status(&error))?;
     Ok(etcd::HeaderResponse { header: Some(header(front.store.as_ref()).await?) })
-}
-
-/// Reads one key; a revision of `None` is the present.
-pub(crate) fn read_of(key: &bytes::Bytes, revision: Option<Revision>) -> RangeRequest {
-    RangeRequest { revision, ..RangeRequest::new(drystone_store::KeyRange::single(key.clone())) }
 }

@@ -252,7 +252,8 @@ impl Writes {
     }
 }
 
-fn check_put(put: &etcd::PutRequest) -> Result<(), Status> {
+/// Refuses a write that etcd refuses.
+pub(crate) fn check_put(put: &etcd::PutRequest) -> Result<(), Status> {
     if put.key.is_empty() {
         return Err(Status::invalid_argument("etcdserver: key is not provided"));
     }

@@ -35,6 +35,8 @@ pub enum Fault {
     Invalid(String),
     /// 500 for writes, so many times.
     Stumbles(u32),
+    /// A status, with a text that lists nothing, for questions about the kinds of a group's version.
+    Discovery(u16),
 }
 
 /// Requests that were answered.

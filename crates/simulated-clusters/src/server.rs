@@ -241,6 +241,9 @@ async fn faulty(cluster: &Cluster, method: &Method, aim: &Aim) -> Result<Option<
             cluster.fault.send_replace(Fault::Stumbles(left - 1));
             Some(failure(500, "InternalError", "failed calling webhook"))
         }
+        Fault::Discovery(code) => {
+            aim.is_question.then(|| failure(code, "InternalError", "the kinds cannot be told"))
+        }
         Fault::None | Fault::Stumbles(_) => None,
     })
 }
@@ -341,7 +344,7 @@ fn watch(cluster: Arc<Cluster>, resource: String, query: &str, only_metadata: bo
     });
     let broken = async move {
         let breaks = |fault: &Fault| {
-            !matches!(fault, Fault::None | Fault::Refuses(..) | Fault::Invalid(_) | Fault::Stumbles(_))
+            matches!(fault, Fault::Away | Fault::Silent | Fault::Unavailable | Fault::Unauthorized)
         };
         let _ = fault.wait_for(breaks).await;
     };

@@ -32,7 +32,9 @@ fn archive(entries: &[(EntryType, &str, &[u8])]) -> Vec<u8> {
 }
 
 fn refusal(archive: &[u8], limits: &Limits) -> String {
-    Files::read(archive, limits).unwrap_err().to_string()
+    let refused = Files::read(archive, limits).unwrap_err().to_string();
+    assert!(Files::check(archive, limits).is_err(), "{refused}");
+    refused
 }
 
 #[test]
@@ -51,6 +53,7 @@ fn files_come_back() {
     );
     assert_eq!(files.text("app/Chart.yaml").unwrap(), "name: app");
     assert_eq!(files.roots(), ["app"]);
+    assert_eq!(Files::check(bytes.as_slice(), &Limits::default()).unwrap(), 2);
     assert_eq!(files.below("app/templates/").count(), 1);
 }
 

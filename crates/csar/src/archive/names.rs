@@ -1,6 +1,10 @@
 //! Names of files.
 
-/// Whether a name is a path inside of the package, made of plain components.
+/// Bytes of the longest name of a file or directory, as in Linux.
+const LONGEST_PART: usize = 255;
+
+/// Whether a name is a path inside of an archive, made of plain components that every file system takes. All of Drystone's archives are
+/// judged by this.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -24,7 +28,10 @@ pub fn check_name(name: &str, longest: usize) -> Result<(), String> {
         match part {
             "" => return Err("the path has an empty part".to_owned()),
             "." => return Err("the path has a part `.`".to_owned()),
-            ".." => return Err("the path leads out of the package".to_owned()),
+            ".." => return Err("the path leads out of the archive".to_owned()),
+            part if part.len() > LONGEST_PART => {
+                return Err(format!("a part of the path has more than {LONGEST_PART} bytes"));
+            }
             _ => {}
         }
     }
@@ -66,6 +73,8 @@ mod tests {
             assert!(check_name(bad, 100).is_err(), "{bad:?}");
         }
         assert!(check_name(&"a".repeat(101), 100).is_err());
+        assert_eq!(check_name(&format!("a/{}", "b".repeat(255)), 1000), Ok(()));
+        assert!(check_name(&format!("a/{}", "b".repeat(256)), 1000).is_err());
     }
 
     #[test]

@@ -6,7 +6,8 @@ use drystone_api::emco::{FileReference, is_name, object_name};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    files::Upload,
+    archive,
+    files::{Files, Upload},
     gate::Footprint,
     kinds::{FileRule, Kind, Shown, parent_of},
     multipart,
@@ -187,12 +188,22 @@ impl Draft {
     }
 
     /// Keeps its files; the document, and what belongs into its Secret.
-    pub(super) async fn keep_files(self) -> Result<(Arc<dyn Shown>, Option<Hidden>), Refusal> {
+    ///
+    /// What cannot be used is refused, and goes with the files that nobody has.
+    pub(super) async fn keep_files(
+        self,
+        files: &dyn Files,
+    ) -> Result<(Arc<dyn Shown>, Option<Hidden>), Refusal> {
+        let are_new = !self.files.is_empty();
         for upload in self.files {
             upload.finish().await?;
         }
         let name = object_name(&self.path);
-        Ok((self.kind.make(&name, self.spec)?, self.hidden))
+        let document = self.kind.make(&name, self.spec)?;
+        if are_new {
+            archive::check_use(document.as_ref(), self.kind, files).await?;
+        }
+        Ok((document, self.hidden))
     }
 }
 

@@ -16,7 +16,7 @@ use drystone_emco_client::{Action, Document, Done, Options, Reply, Step, Transpo
 use drystone_emco_rest::EmcoRest;
 use http::{Method, header};
 
-use crate::world::{BASIC, DEADLINE, World, archive, kubeconfig};
+use crate::world::{BASIC, DEADLINE, World, archive, kubeconfig, profile};
 
 const VALUES: &str = "Project: p1\nProvider: p\nClusters: [{Name: c1, Label: west}, {Name: c2}]\n";
 
@@ -74,7 +74,7 @@ version: emco/v2
 resourceContext: {anchor: projects/{{.Project}}/composite-apps/shop/v1/composite-profiles/cp/profiles}
 metadata: {name: web}
 spec: {app: web}
-file: web.tgz
+file: profile.tgz
 ---
 version: emco/v2
 resourceContext: {anchor: projects/{{.Project}}/composite-apps/shop/v1/deployment-intent-groups}
@@ -155,6 +155,7 @@ fn folder() -> tempfile::TempDir {
     write("file.yaml", FILE.as_bytes());
     write("values.yaml", VALUES.as_bytes());
     write("web.tgz", &archive("web"));
+    write("profile.tgz", &profile());
     write("kubeconfig", kubeconfig("secret-token").as_bytes());
     folder
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::{Value, json};
 
-use crate::world::{BASIC, MULTIPART, Part, World, archive, kubeconfig, multipart};
+use crate::world::{BASIC, MULTIPART, Part, World, archive, archive_of, kubeconfig, multipart};
 
 async fn get(world: &World, path: &str, accept: &str) -> crate::world::Answer {
     world.ask("GET", &format!("/v2/{path}"), &[BASIC, accept], "").await
@@ -188,4 +188,39 @@ async fn generic_actions_have_files() {
     let wrong = json!({"clusterSpecific": "true", "clusterInfo": {"scope": "name"}});
     let wrong = world.upload("POST", &customizations, &body("c2", wrong), &[]).await;
     assert!(wrong.text().contains("spec.clusterInfo.clusterProvider"), "{}", wrong.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_deployed_is_refused_when_it_is_uploaded() {
+    let world = World::start().await;
+    world.group().await;
+    let apps = "projects/p1/composite-apps/ca1/v1/apps";
+    let profiles = "projects/p1/composite-apps/ca1/v1/composite-profiles/cp1/profiles";
+    let upload = async |collection: &str, file: &[u8]| {
+        let body = match collection == apps {
+            true => json!({"metadata": {"name": "a3"}}),
+            false => json!({"metadata": {"name": "pr3"}, "spec": {"app": "a1"}}),
+        };
+        let answer = world.upload("POST", collection, &body, &[("file", Some("f"), file)]).await;
+        (answer.status.as_u16(), answer.text())
+    };
+    let library = archive_of("a3/Chart.yaml", "name: a3\ntype: library\n");
+    for (collection, file, told) in [
+        (apps, archive("other"), "the chart's directory must have the app's name, `a3`"),
+        (apps, library, "a library chart cannot be installed"),
+        (profiles, archive("a1"), "a profile has this file at its root"),
+        (profiles, archive_of("manifest.yaml", "version: v2\n"), "version is not v1"),
+        (profiles, archive_of("manifest.yaml", "type: {values: v.yaml}\n"), "v.yaml"),
+    ] {
+        let (status, text) = upload(collection, &file).await;
+        assert!(status == 422 && text.starts_with("Error in file format") && text.contains(told), "{text}");
+    }
+    let (status, text) = upload(apps, &archive("a3")).await;
+    assert_eq!(status, 201, "{text}");
+    let body = json!({"metadata": {"name": "a3"}});
+    let other = archive("other");
+    let replaced = world.upload("PUT", &format!("{apps}/a3"), &body, &[("file", Some("f"), &other)]).await;
+    assert_eq!(replaced.status, 422, "{}", replaced.text());
+    let kept = get(&world, &format!("{apps}/a3"), "Accept: application/octet-stream").await;
+    assert_eq!(kept.bytes, archive("a3"), "what was there stays");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Part, World, archive};
+use crate::world::{Part, World, profile};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clusters_are_found_by_label_and_facts_by_key() {
@@ -57,8 +57,8 @@ async fn intents_and_profiles_are_found_by_application() {
     let one = world.get(&format!("{group}/intents/?intent=gi")).await.body;
     assert_eq!(one, json!({"intent": {"genericPlacementIntent": "g1"}}));
     let profiles = "projects/p1/composite-apps/ca1/v1/composite-profiles/cp1/profiles";
-    let profile = archive("profile");
-    let file: Part<'_> = ("file", Some("filename"), profile.as_slice());
+    let packed = profile();
+    let file: Part<'_> = ("file", Some("filename"), packed.as_slice());
     let body = |name: &str| json!({"metadata": {"name": name}, "spec": {"app": "a1"}});
     assert_eq!(world.upload("POST", profiles, &body("pr1"), &[file]).await.status, 201);
     let second = world.upload("POST", profiles, &body("pr2"), &[file]).await;

@@ -143,13 +143,22 @@ pub(crate) const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=
 
 /// A chart, or profile.
 pub(crate) fn archive(name: &str) -> Vec<u8> {
+    archive_of(&format!("{name}/Chart.yaml"), &format!("name: {name}\n"))
+}
+
+/// A profile that changes nothing.
+pub(crate) fn profile() -> Vec<u8> {
+    archive_of("manifest.yaml", "version: v1\n")
+}
+
+/// An archive of one file.
+pub(crate) fn archive_of(path: &str, content: &str) -> Vec<u8> {
     let encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut builder = tar::Builder::new(encoder);
     let mut header = tar::Header::new_gnu();
-    let content = format!("name: {name}\n");
     header.set_size(content.len() as u64);
     header.set_mode(0o644);
-    builder.append_data(&mut header, format!("{name}/Chart.yaml"), content.as_bytes()).unwrap();
+    builder.append_data(&mut header, path, content.as_bytes()).unwrap();
     builder.into_inner().unwrap().finish().unwrap()
 }
 

@@ -19,8 +19,12 @@ struct Put {
     key: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     value: Bytes,
+    #[prost(bool, tag = "4")]
+    prev_kv: bool,
     #[prost(bool, tag = "5")]
     ignore_value: bool,
+    #[prost(bool, tag = "6")]
+    ignore_lease: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -91,7 +95,18 @@ struct Deleted {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Written {}
+struct Header {
+    #[prost(int64, tag = "3")]
+    revision: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Written {
+    #[prost(message, optional, tag = "1")]
+    header: Option<Header>,
+    #[prost(message, optional, tag = "2")]
+    prev_kv: Option<Pair>,
+}
 
 #[derive(Clone, PartialEq, Message)]
 struct Response {
@@ -114,7 +129,7 @@ struct Answer {
 }
 
 fn put(key: &'static str, value: &'static str) -> Operation {
-    let put = Put { key: key.into(), value: value.into(), ignore_value: false };
+    let put = Put { key: key.into(), value: value.into(), ..Put::default() };
     Operation { put: Some(put), ..Operation::default() }
 }
 
@@ -143,12 +158,21 @@ fn versions(result: i32, version: i64) -> Compare {
 
 /// The answer, or the status and what it says.
 async fn ask(url: &str, txn: &Txn) -> Result<Answer, (String, String)> {
+    call(url, "Txn", txn).await
+}
+
+/// The same of a method of `KV`.
+async fn call<A: Message + Default>(
+    url: &str,
+    method: &str,
+    question: &impl Message,
+) -> Result<A, (String, String)> {
     let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    let body = txn.encode_to_vec();
+    let body = question.encode_to_vec();
     let mut framed = vec![0];
     framed.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
     framed.extend(body);
-    let request = http::Request::post(format!("{url}/etcdserverpb.KV/Txn"))
+    let request = http::Request::post(format!("{url}/etcdserverpb.KV/{method}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(axum::body::Body::from(framed))
@@ -168,8 +192,9 @@ async fn ask(url: &str, txn: &Txn) -> Result<Answer, (String, String)> {
     }
     let text = |name: &str| trailers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
     match text("grpc-status").as_str() {
-        "0" => Ok(Answer::decode(&bytes[5..]).unwrap()),
-        status => Err((status.to_owned(), text("grpc-message"))),
+        "0" => Ok(A::decode(&bytes[5..]).unwrap()),
+        // Some encode spaces, some do not.
+        status => Err((status.to_owned(), text("grpc-message").replace("%20", " "))),
     }
 }
 
@@ -237,7 +262,7 @@ async fn transactions(url: &str) {
         let txn = Txn { success: if expected { Vec::new() } else { txn.success.clone() }, ..txn };
         assert_eq!(ask(url, &txn).await.unwrap().succeeded, expected, "{compare:?}");
     }
-    let kept = Put { key: "/a".into(), value: Bytes::new(), ignore_value: true };
+    let kept = Put { key: "/a".into(), ignore_value: true, ..Put::default() };
     let keep = Operation { put: Some(kept), ..Operation::default() };
     let answer = ask(url, &Txn { success: vec![keep, get("/a")], ..Txn::default() }).await.unwrap();
     assert_eq!(value(&answer.responses[1]), Some("2".into()));
@@ -258,6 +283,34 @@ async fn transactions(url: &str) {
         ..Txn::default()
     };
     assert_eq!(succeeded(&ask(url, &either).await.unwrap()), [true, true]);
+}
+
+/// Writes that keep what there is.
+async fn writes(url: &str) {
+    let first = Put { key: "/w".into(), value: "1".into(), ..Put::default() };
+    let written: Written = call(url, "Put", &first).await.unwrap();
+    let kept = Put { key: "/w".into(), ignore_value: true, prev_kv: true, ..Put::default() };
+    let again: Written = call(url, "Put", &kept).await.unwrap();
+    assert_eq!(again.prev_kv.unwrap().value, "1");
+    assert_eq!(again.header.unwrap().revision, written.header.unwrap().revision + 1);
+    let leased = Put { value: "2".into(), ignore_value: false, ignore_lease: true, ..kept.clone() };
+    let changed: Written = call(url, "Put", &leased).await.unwrap();
+    assert_eq!(changed.prev_kv.unwrap().value, "1");
+    let answer = ask(url, &Txn { success: vec![get("/w")], ..Txn::default() }).await.unwrap();
+    assert_eq!(answer.responses[0].range.as_ref().unwrap().kvs[0].value, "2");
+    for (put, told) in [
+        (Put { key: "/none".into(), ..kept.clone() }, "key not found"),
+        (Put { key: Bytes::new(), ..kept.clone() }, "key is not provided"),
+        (Put { value: "3".into(), ..kept.clone() }, "value is provided"),
+    ] {
+        let refused = call::<Written>(url, "Put", &put).await.unwrap_err();
+        assert!(refused.0 == "3" && refused.1.contains(told), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn writes_keep_what_they_are_told_to() {
+    writes(&start(Arc::new(Everybody)).await.url).await;
 }
 
 #[tokio::test]
@@ -305,4 +358,5 @@ async fn and_so_they_do_in_a_real_etcd() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     transactions(&url).await;
+    writes(&url).await;
 }

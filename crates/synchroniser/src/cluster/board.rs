@@ -134,6 +134,7 @@ impl Board {
             let mut shelves = self.shelves();
             let shelf = shelves.entry(kind.clone()).or_default();
             let key = (namespace, name);
+            shelf.blind = None;
             if listing {
                 shelf.listing.insert(key.clone());
             }
@@ -146,6 +147,7 @@ impl Board {
     pub(crate) fn remove(&self, kind: &Kind, namespace: &str, name: &str) {
         let mut shelves = self.shelves();
         let shelf = shelves.entry(kind.clone()).or_default();
+        shelf.blind = None;
         let before = shelf.objects.remove(&(namespace.to_owned(), name.to_owned()));
         drop(shelves);
         self.changed(before.map(|before| before.label));
@@ -245,6 +247,18 @@ mod tests {
         board.list_ends(&kind);
         assert!(matches!(board.look(&kind, "n", "a"), Look::Absent));
         assert_eq!(board.disturbed().await, [Arc::from("1-web")].into());
+    }
+
+    #[test]
+    fn who_sees_something_is_not_blind() {
+        let (board, kind) = (Board::default(), Kind::new("v1", "Pod"));
+        board.set_blind(&kind, "no".into());
+        assert_eq!(board.blind(&kind).as_deref(), Some("no"));
+        board.put(&kind, ("n".into(), "a".into()), seen("1-web"), false);
+        assert_eq!(board.blind(&kind), None);
+        board.set_blind(&kind, "no".into());
+        board.remove(&kind, "n", "a");
+        assert_eq!(board.blind(&kind), None);
     }
 
     #[test]

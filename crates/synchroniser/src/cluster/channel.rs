@@ -38,6 +38,16 @@ pub(crate) enum Answer {
     Later(String),
 }
 
+impl Answer {
+    /// What may pass when others have done their part: a namespace, a kind, or another one's change.
+    fn or_later(self) -> Self {
+        match self {
+            Self::NotFound(why) | Self::Conflict(why) => Self::Later(why),
+            other => other,
+        }
+    }
+}
+
 /// Why there is no answer, and will be none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -147,7 +157,13 @@ impl Channel {
         if let Some((number, client)) = &*kept {
             return Ok((*number, client.clone()));
         }
-        let access = self.clusters.connect(&self.cluster, &self.identity).await?;
+        // Others wait for the lock meanwhile.
+        let limit = self.settings.request_limit;
+        let connect = self.clusters.connect(&self.cluster, &self.identity);
+        let access = tokio::time::timeout(limit, connect).await.unwrap_or_else(|_| {
+            let seconds = limit.as_secs();
+            Err(AccessError::NotNow(format!("the way to the cluster was not found within {seconds} s")))
+        })?;
         let client = transport::client(access)?;
         let number = rand::random();
         *kept = Some((number, client.clone()));
@@ -162,7 +178,14 @@ impl Channel {
         }
     }
 
+    /// Gives up whatever client there is.
+    pub(crate) async fn forget_any(&self) {
+        *self.client.lock().await = None;
+    }
+
     /// Asks until the cluster answers; whoever cannot wait drops the future.
+    ///
+    /// That it does not answer is told when the gate is closed: whoever hears of it and knows better opens it again.
     async fn ask(&self, ask: Ask<'_>) -> Result<Answer, NoWay> {
         loop {
             let pass = self.gate.pass().await;
@@ -173,8 +196,8 @@ impl Channel {
                     return Err(NoWay(why));
                 }
                 Err(AccessError::NotNow(why)) => {
-                    self.tell(Answers::No(why));
                     pass.failed(Duration::ZERO);
+                    self.tell(Answers::No(why));
                     continue;
                 }
             };
@@ -192,42 +215,49 @@ impl Channel {
                 }
                 Sent::Away { why, at_least } => {
                     tracing::debug!(cluster = %self.cluster, why, "the cluster does not answer");
-                    self.tell(Answers::No(why));
                     pass.failed(at_least);
+                    self.tell(Answers::No(why));
                 }
                 Sent::Stranger(why) => {
-                    self.tell(Answers::No(why));
                     self.forget(number).await;
                     pass.failed(Duration::ZERO);
+                    self.tell(Answers::No(why));
                 }
             }
         }
     }
 
-    /// How a kind is served; `None` if the cluster does not know it (yet).
-    pub(crate) async fn served(&self, kind: &Kind) -> Result<Option<Served>, NoWay> {
+    /// How a kind is served; `None` if the cluster says that it does not know it (yet), its answer if it says neither.
+    pub(crate) async fn served(&self, kind: &Kind) -> Result<Result<Option<Served>, Answer>, NoWay> {
         if let Some(served) = self.kinds.served(kind) {
-            return Ok(Some(served));
+            return Ok(Ok(Some(served)));
         }
         let root = if kind.api_version.contains('/') { "/apis" } else { "/api" };
         let path = format!("{root}/{}", kind.api_version);
         let ask = Ask { method: Method::GET, path: &path, accept: JSON, content: JSON, body: Bytes::new() };
-        if let Answer::Done(body) = self.ask(ask).await?
-            && let Ok(list) = serde_json::from_slice::<Value>(&body)
-        {
-            self.kinds.learn_list(&kind.api_version, &list);
-        }
-        Ok(self.kinds.served(kind))
+        let body = match self.ask(ask).await? {
+            Answer::Done(body) => body,
+            Answer::NotFound(_) => return Ok(Ok(None)),
+            other => return Ok(Err(other)),
+        };
+        let list = serde_json::from_slice::<Value>(&body).ok().filter(|list| list["resources"].is_array());
+        let Some(list) = list else {
+            let why = format!("what the cluster says of the kinds of {} is not readable", kind.api_version);
+            return Ok(Err(Answer::Later(why)));
+        };
+        self.kinds.learn_list(&kind.api_version, &list);
+        Ok(Ok(self.kinds.served(kind)))
     }
 
-    /// Where an object is, or a reason to look again later.
+    /// Where an object is; else why that is not known: [`Answer::NotFound`] if the cluster says that it does not know its kind.
     async fn place(&self, object: &Prepared) -> Result<Result<String, Answer>, NoWay> {
         Ok(match self.served(&object.kind).await? {
-            Some(served) => Ok(object.kind.path(&served, &object.namespace)),
-            None => {
+            Ok(Some(served)) => Ok(object.kind.path(&served, &object.namespace)),
+            Ok(None) => {
                 let Kind { api_version, kind } = &object.kind;
-                Err(Answer::Later(format!("the cluster does not know the kind {kind} of {api_version}")))
+                Err(Answer::NotFound(format!("the cluster does not know the kind {kind} of {api_version}")))
             }
+            Err(answer) => Err(answer),
         })
     }
 
@@ -235,40 +265,37 @@ impl Channel {
     pub(crate) async fn apply(&self, object: &Prepared) -> Result<Answer, NoWay> {
         let place = match self.place(object).await? {
             Ok(place) => place,
-            Err(later) => return Ok(later),
+            Err(answer) => return Ok(answer.or_later()),
         };
         let path = format!("{place}/{}?fieldManager={MANAGER}&force=true", object.name);
         let content = "application/apply-patch+yaml";
         let body = object.body.clone();
         let answer =
             self.ask(Ask { method: Method::PATCH, path: &path, accept: METADATA_ONLY, content, body });
-        Ok(match answer.await? {
-            Answer::NotFound(why) | Answer::Conflict(why) => Answer::Later(why),
-            other => other,
-        })
+        Ok(answer.await?.or_later())
     }
 
     /// Makes an object if there is none.
     pub(crate) async fn provide(&self, object: &Prepared) -> Result<Answer, NoWay> {
         let place = match self.place(object).await? {
             Ok(place) => place,
-            Err(later) => return Ok(later),
+            Err(answer) => return Ok(answer.or_later()),
         };
         let path = format!("{place}?fieldManager={MANAGER}");
         let body = object.body.clone();
         let ask = Ask { method: Method::POST, path: &path, accept: METADATA_ONLY, content: JSON, body };
         Ok(match self.ask(ask).await? {
             Answer::Conflict(_) => Answer::Done(Bytes::new()),
-            Answer::NotFound(why) => Answer::Later(why),
-            other => other,
+            other => other.or_later(),
         })
     }
 
     /// Deletes an object if it is that one still; where others depend on it, it goes after them.
     pub(crate) async fn delete(&self, object: &Prepared, uid: &str) -> Result<Answer, NoWay> {
-        let Ok(place) = self.place(object).await? else {
-            // A kind that is not there any more has no objects.
-            return Ok(Answer::NotFound(String::new()));
+        let place = match self.place(object).await? {
+            Ok(place) => place,
+            // A kind that is not there any more has no objects; what could not be found out is told.
+            Err(answer) => return Ok(answer),
         };
         let path = format!("{place}/{}", object.name);
         let depended = readiness::tells(&object.kind.api_version, &object.kind.kind);
@@ -291,8 +318,9 @@ impl Channel {
     }
 
     async fn read(&self, object: &Prepared, accept: &'static str) -> Result<Answer, NoWay> {
-        let Ok(place) = self.place(object).await? else {
-            return Ok(Answer::NotFound("the cluster does not know its kind".to_owned()));
+        let place = match self.place(object).await? {
+            Ok(place) => place,
+            Err(answer) => return Ok(answer),
         };
         let path = format!("{place}/{}", object.name);
         self.ask(Ask { method: Method::GET, path: &path, accept, content: JSON, body: Bytes::new() }).await
@@ -300,6 +328,10 @@ impl Channel {
 
     /// Approves a certificate signing request, as `condition` (JSON) says.
     pub(crate) async fn approve(&self, object: &Prepared, condition: &str) -> Result<Answer, NoWay> {
+        // Approved is only what is known to be meant so.
+        let Ok(Value::Object(mut condition)) = serde_json::from_str(condition) else {
+            return Ok(Answer::Refused("the approval in the context is no JSON object".to_owned()));
+        };
         let found = match self.get(object).await? {
             Answer::Done(found) => found,
             Answer::NotFound(why) => return Ok(Answer::Later(why)),
@@ -308,39 +340,30 @@ impl Channel {
         let Ok(mut request) = serde_json::from_slice::<Value>(&found) else {
             return Ok(Answer::Later("the request is not readable".to_owned()));
         };
-        let mut condition: Value = serde_json::from_str(condition).unwrap_or(Value::Null);
-        if !condition.is_object() {
-            condition = json!({});
-        }
         for (field, usual) in [("type", "Approved"), ("status", "True"), ("reason", "LogicalCloud")] {
-            if condition[field].as_str().unwrap_or_default().is_empty() {
-                condition[field] = usual.into();
+            if condition.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
+                condition.insert(field.to_owned(), usual.into());
             }
         }
-        if let Some(times) = condition.as_object_mut() {
-            // As others write them they may be empty, or of another clock.
-            times.retain(|field, _| !matches!(field.as_str(), "lastUpdateTime" | "lastTransitionTime"));
-        }
+        // As others write them they may be empty, or of another clock.
+        condition.retain(|field, _| !matches!(field.as_str(), "lastUpdateTime" | "lastTransitionTime"));
         let conditions = &mut request["status"]["conditions"];
         if !conditions.is_array() {
             *conditions = json!([]);
         }
         let Some(conditions) = conditions.as_array_mut() else { return Ok(Answer::Done(found)) };
-        if conditions.iter().any(|known| known["type"] == condition["type"]) {
+        if conditions.iter().any(|known| Some(&known["type"]) == condition.get("type")) {
             return Ok(Answer::Done(found));
         }
-        conditions.push(condition);
+        conditions.push(condition.into());
         let place = match self.place(object).await? {
             Ok(place) => place,
-            Err(later) => return Ok(later),
+            Err(answer) => return Ok(answer.or_later()),
         };
         let path = format!("{place}/{}/approval?fieldManager={MANAGER}", object.name);
         let body = Bytes::from(request.to_string());
         let ask = Ask { method: Method::PUT, path: &path, accept: METADATA_ONLY, content: JSON, body };
-        Ok(match self.ask(ask).await? {
-            Answer::NotFound(why) | Answer::Conflict(why) => Answer::Later(why),
-            other => other,
-        })
+        Ok(self.ask(ask).await?.or_later())
     }
 }
 
@@ -414,6 +437,29 @@ mod tests {
     fn meaning(code: u16, body: &Value) -> Sent {
         let body = Bytes::from(body.to_string());
         understand(StatusCode::from_u16(code).unwrap(), &http::HeaderMap::new(), body)
+    }
+
+    struct Never;
+
+    #[async_trait::async_trait]
+    impl Clusters for Never {
+        async fn connect(
+            &self,
+            _: &ClusterName,
+            _: &Identity,
+        ) -> Result<crate::cluster::Access, AccessError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_way_is_not_looked_for_for_ever() {
+        let settings = Settings::default();
+        let limits = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        let whom = (ClusterName::new("p", "c"), Identity::administrator());
+        let channel = Channel::new(whom, Arc::new(Never), settings.clone(), limits, Arc::default());
+        let found = tokio::time::timeout(settings.request_limit * 2, channel.client()).await;
+        assert!(matches!(found, Ok(Err(AccessError::NotNow(_)))));
     }
 
     #[test]

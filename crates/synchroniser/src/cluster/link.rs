@@ -18,8 +18,39 @@ use super::{
 };
 use crate::{live::part::LivePart, settings::Settings};
 
-/// Parts by their labels.
-type Enrolled = Arc<Mutex<HashMap<Arc<str>, Vec<Weak<LivePart>>>>>;
+/// Who is to be told of changes, by label: as long as it is there, and once however often it was put here.
+struct Enrolled<T>(Mutex<HashMap<Arc<str>, Vec<Weak<T>>>>);
+
+impl<T> Default for Enrolled<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Enrolled<T> {
+    fn put(&self, label: &Arc<str>, one: &Arc<T>) {
+        let mut labels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !labels.contains_key(label) {
+            // What went without a sign would stay.
+            labels.retain(|_, all| all.iter().any(|known| known.strong_count() > 0));
+        }
+        let all = labels.entry(label.clone()).or_default();
+        all.retain(|known| known.strong_count() > 0);
+        if !all.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(one))) {
+            all.push(Arc::downgrade(one));
+        }
+    }
+
+    /// All that are there; a label that nobody has any more is forgotten.
+    fn concerned(&self, label: &Arc<str>) -> Vec<Arc<T>> {
+        let mut labels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found: Vec<Arc<T>> = labels.get(label).into_iter().flatten().filter_map(Weak::upgrade).collect();
+        if found.is_empty() {
+            labels.remove(label);
+        }
+        found
+    }
+}
 
 /// A cluster.
 pub(crate) struct Link {
@@ -33,7 +64,7 @@ pub(crate) struct Link {
     pub(crate) watches: Watches,
     channels: Mutex<HashMap<Identity, Arc<Channel>>>,
     /// Parts by their labels, to be told of changes.
-    parts: Enrolled,
+    parts: Arc<Enrolled<LivePart>>,
     _reports: DropGuard,
 }
 
@@ -58,7 +89,7 @@ impl Link {
         let board = Arc::<Board>::default();
         let watches = Watches::new(board.clone(), admin.clone(), settings.object_bytes);
         let token = CancellationToken::new();
-        let parts = Enrolled::default();
+        let parts = Arc::<Enrolled<LivePart>>::default();
         tokio::spawn(report(board.clone(), parts.clone(), settings.settle, token.clone()));
         let channels = Mutex::new(HashMap::from([(administrator, admin)]));
         let _reports = token.drop_guard();
@@ -103,35 +134,46 @@ impl Link {
 
     /// Tells a part from now on what changes of it.
     pub(crate) fn enrol(&self, part: &Arc<LivePart>) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = parts.entry(part.label.clone()).or_default();
-        all.retain(|known| known.strong_count() > 0);
-        all.push(Arc::downgrade(part));
-        drop(parts);
+        self.parts.put(&part.label, part);
         self.board.touch(&part.label);
     }
 }
 
 /// Tells parts what has changed of them, some changes at a time.
-async fn report(board: Arc<Board>, parts: Enrolled, settle: std::time::Duration, token: CancellationToken) {
+async fn report(
+    board: Arc<Board>,
+    parts: Arc<Enrolled<LivePart>>,
+    settle: std::time::Duration,
+    token: CancellationToken,
+) {
     let work = async {
         loop {
             let labels = board.disturbed().await;
             for label in labels {
-                let concerned: Vec<Arc<LivePart>> = {
-                    let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-                    match parts.get_mut(&label) {
-                        Some(all) => {
-                            all.retain(|part| part.strong_count() > 0);
-                            all.iter().filter_map(Weak::upgrade).collect()
-                        }
-                        None => Vec::new(),
-                    }
-                };
-                concerned.iter().for_each(|part| part.refresh());
+                parts.concerned(&label).iter().for_each(|part| part.refresh());
             }
             tokio::time::sleep(settle).await;
         }
     };
     token.run_until_cancelled(work).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_told_once_and_labels_of_nobody_are_forgotten() {
+        let (enrolled, label) = (Enrolled::<u8>::default(), Arc::<str>::from("1-web"));
+        let (one, other) = (Arc::new(1), Arc::new(2));
+        for part in [&one, &other, &one] {
+            enrolled.put(&label, part);
+        }
+        assert_eq!(enrolled.concerned(&label), [one.clone(), other.clone()]);
+        drop(other);
+        assert_eq!(enrolled.concerned(&label).len(), 1);
+        drop(one);
+        assert!(enrolled.concerned(&label).is_empty());
+        assert!(enrolled.0.lock().unwrap().is_empty());
+    }
 }

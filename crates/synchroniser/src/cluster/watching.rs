@@ -19,8 +19,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    access::AccessError,
     board::{Board, Seen, tell},
-    channel::{Channel, chain},
+    channel::{Answer, Channel, chain},
     kinds::Kind,
 };
 use crate::{
@@ -119,9 +120,17 @@ impl Watch {
         let mut refusals = 0;
         loop {
             let served = match self.channel.served(&self.kind).await {
-                Ok(Some(served)) => served,
-                Ok(None) => {
+                Ok(Ok(Some(served))) => served,
+                Ok(Ok(None)) => {
                     self.board.none_of(&self.kind);
+                    tokio::time::sleep(UNKNOWN_KIND).await;
+                    continue;
+                }
+                // What was seen last counts until the cluster says something else.
+                Ok(Err(answer)) => {
+                    if let Answer::Refused(why) = answer {
+                        self.board.set_blind(&self.kind, why);
+                    }
                     tokio::time::sleep(UNKNOWN_KIND).await;
                     continue;
                 }
@@ -138,8 +147,13 @@ impl Watch {
                     self.channel.forget(number).await;
                     tokio::time::sleep(self.channel.delay(refusals)).await;
                 }
-                Err(error) => {
-                    self.board.set_blind(&self.kind, error.to_string());
+                Err(AccessError::None(why)) => {
+                    self.board.set_blind(&self.kind, why);
+                    tokio::time::sleep(UNKNOWN_KIND).await;
+                }
+                // It will be seen: whoever waits for it goes on waiting.
+                Err(AccessError::NotNow(why)) => {
+                    tracing::debug!(kind = self.kind.kind, why, "the watch waits for a way to the cluster");
                     tokio::time::sleep(UNKNOWN_KIND).await;
                 }
             }

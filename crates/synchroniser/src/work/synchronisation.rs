@@ -8,14 +8,14 @@ use std::{
 use async_trait::async_trait;
 use drystone_appcontext::{
     AppContext, AppContextError, AppContexts, ClusterName, ContextId, QueueStatus, QueuedEvent, State,
-    SyncEvent,
+    SyncEvent, SyncState,
     contract::{ControllerError, Synchroniser},
 };
 use futures::StreamExt as _;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::worker::Worker;
+use super::{events, worker::Worker};
 use crate::{
     cluster::{Clusters, link::Link},
     live::{
@@ -133,31 +133,42 @@ impl Inner {
             if worker.is_retired() {
                 continue;
             }
-            self.contexts.activate(id).await?;
-            let queued = QueuedEvent { event, other, status: QueueStatus::Pending };
-            self.contexts
-                .edit_sync(id, |sync| {
-                    // An order that is given again, by who does not know what became of the first, or by an update that was resumed.
-                    let given = sync.queue.last().is_some_and(|last| {
-                        let same = (last.event, last.other) == (event, other);
-                        same && (last.status == QueueStatus::Pending || event == SyncEvent::UpdateDelete)
-                    });
-                    if !given {
-                        sync.queue.push(queued.clone());
-                    }
-                    if event == SyncEvent::Terminate {
-                        sync.pending_terminate = Some(true);
-                    }
-                    Ok::<(), AppContextError>(())
-                })
-                .await?;
-            drop(orders);
-            if event == SyncEvent::Terminate {
+            let outcome = self.enqueue(id, event, other).await;
+            if outcome.is_ok() && event == SyncEvent::Terminate {
                 worker.interrupt();
             }
+            drop(orders);
+            // Also where it failed: the order may have arrived though the answer did not, and who works on a context that is not there is
+            // to find that out, and end.
             worker.wake();
-            return Ok(());
+            return outcome;
         }
+    }
+
+    /// Puts an order into the context.
+    async fn enqueue(
+        &self,
+        id: ContextId,
+        event: SyncEvent,
+        other: Option<ContextId>,
+    ) -> Result<(), AppContextError> {
+        self.contexts.activate(id).await?;
+        let queued = QueuedEvent { event, other, status: QueueStatus::Pending };
+        let edit = |sync: &mut SyncState| {
+            // An order that is given again, by who does not know what became of the first, or by an update that was resumed.
+            let given = sync.queue.last().is_some_and(|last| {
+                let same = (last.event, last.other) == (event, other);
+                same && (last.status == QueueStatus::Pending || event == SyncEvent::UpdateDelete)
+            });
+            if !given {
+                sync.queue.push(queued.clone());
+            }
+            if event == SyncEvent::Terminate {
+                sync.pending_terminate = Some(true);
+            }
+            Ok::<(), AppContextError>(())
+        };
+        self.contexts.edit_sync(id, edit).await
     }
 }
 
@@ -198,25 +209,37 @@ impl Synchronisation {
     }
 
     async fn follow(&self, id: ContextId) -> Result<(), AppContextError> {
-        let found = match self.inner.contexts.sync_state(id).await {
-            Err(AppContextError::NotFound(_)) => return Ok(()),
-            other => other?,
+        let contexts = &self.inner.contexts;
+        let is_idle = async || match contexts.sync_state(id).await {
+            Err(AppContextError::NotFound(_)) => Ok(false),
+            found => found.map(|sync| is_there(&sync) && events::next(&sync).is_none()),
         };
-        let is_there = matches!(
-            found.current,
-            Some(
-                State::Instantiated | State::InstantiateFailed | State::UpdateFailed | State::TerminateFailed
-            )
-        );
-        if !is_there {
+        if !is_idle().await? {
             return Ok(());
         }
-        let context = match self.inner.contexts.load(id).await {
-            Err(AppContextError::NotFound(_)) => return Ok(()),
-            other => other?,
+        let worker = self.inner.worker(id);
+        // Orders wait meanwhile; whatever has come before, its worker follows the context itself, and it must not get another one.
+        let orders = worker.orders.lock().await;
+        if worker.is_retired() || worker.live().is_some() {
+            return Ok(());
+        }
+        let adopt = async {
+            let idle = is_idle().await?;
+            if idle {
+                worker.adopt(self.inner.enliven(&contexts.load(id).await?));
+            }
+            Ok(idle)
         };
-        self.inner.worker(id).adopt(self.inner.enliven(&context));
-        Ok(())
+        let adopted = adopt.await;
+        drop(orders);
+        if !matches!(adopted, Ok(true)) {
+            // It sees for itself, and ends if the context has vanished.
+            worker.wake();
+        }
+        match adopted {
+            Ok(_) | Err(AppContextError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends all work where it is. It is resumed from the store by another one, or in another process.
@@ -260,9 +283,7 @@ impl Synchronisation {
             links.get(cluster).and_then(Weak::upgrade)
         };
         for channel in link.iter().flat_map(|link| link.all_channels()) {
-            if let Ok((number, _)) = channel.client().await {
-                channel.forget(number).await;
-            }
+            channel.forget_any().await;
             channel.gate.retry_now();
         }
     }
@@ -272,6 +293,12 @@ impl Synchronisation {
         let counted = &self.inner.counted;
         (counted.batches.load(Ordering::Relaxed), counted.statuses.load(Ordering::Relaxed))
     }
+}
+
+/// Whether objects of a context may be at its clusters though nothing is done to them.
+fn is_there(sync: &SyncState) -> bool {
+    let there = [State::Instantiated, State::InstantiateFailed, State::UpdateFailed, State::TerminateFailed];
+    sync.current.is_some_and(|state| there.contains(&state))
 }
 
 fn told(error: AppContextError) -> ControllerError {
@@ -303,5 +330,68 @@ impl Synchroniser for Synchronisation {
             return Err(told(AppContextError::NotFound(from)));
         }
         self.inner.order(to, SyncEvent::Update, Some(from)).await.map_err(told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use drystone_appcontext::Meta;
+    use drystone_store::embedded::{EmbeddedStore, Options};
+
+    use super::*;
+    use crate::cluster::{Access, AccessError, Identity};
+
+    struct Nowhere;
+
+    #[async_trait]
+    impl Clusters for Nowhere {
+        async fn connect(&self, cluster: &ClusterName, _: &Identity) -> Result<Access, AccessError> {
+            Err(AccessError::None(format!("there is no cluster {cluster}")))
+        }
+    }
+
+    fn synchronisation() -> Synchronisation {
+        let store = Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap());
+        Synchronisation::new(AppContexts::new(store), Arc::new(Nowhere), Settings::default())
+    }
+
+    async fn eventually(is_so: impl Fn() -> bool) {
+        let so = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), so).await.expect("never");
+    }
+
+    #[tokio::test]
+    async fn nobody_works_for_ever_on_a_context_that_is_not_there() {
+        let sync = synchronisation();
+        let refused = sync.uninstall(ContextId::new(9).unwrap()).await;
+        assert!(matches!(refused, Err(ControllerError::Refused(_))), "{refused:?}");
+        eventually(|| sync.inner.workers().is_empty()).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_followed_is_not_read_again_by_resuming() {
+        let sync = synchronisation();
+        let id = ContextId::new(1).unwrap();
+        sync.inner.contexts.create(&AppContext::new(id, Meta::default())).await.unwrap();
+        sync.install(id).await.unwrap();
+        eventually(|| !sync.followed().is_empty()).await;
+        let done = async {
+            while sync.inner.contexts.sync_state(id).await.unwrap().current != Some(State::Instantiated)
+                || !sync.inner.contexts.active().await.unwrap().is_empty()
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), done).await.unwrap();
+        let before = sync.inner.live(id).await.unwrap();
+        sync.resume().await.unwrap();
+        let after = sync.inner.live(id).await.unwrap();
+        assert!(Arc::ptr_eq(&before, &after), "an order may be using the first");
     }
 }

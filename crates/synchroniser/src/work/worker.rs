@@ -1,12 +1,13 @@
 //! One context's orders, one after another.
 
 use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
     atomic::{AtomicBool, Ordering},
 };
 
 use drystone_appcontext::{AppContextError, ContextId, QueueStatus, State, SyncEvent, SyncState, codec::Key};
 use drystone_engine::backoff::Backoff;
+use drystone_store::StoreError;
 use futures::StreamExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -32,11 +33,18 @@ pub(super) struct Worker {
     news: Notify,
     /// Held while an order is taken in, and while it is decided that there are none.
     pub(super) orders: tokio::sync::Mutex<()>,
-    /// Ends what is being done for another order's sake.
-    running: Mutex<CancellationToken>,
+    running: Mutex<Running>,
     live: Mutex<Option<Arc<LiveContext>>>,
     problems: Mutex<Vec<String>>,
     retired: AtomicBool,
+}
+
+/// The order that is being carried out, or was last.
+#[derive(Default)]
+struct Running {
+    event: Option<SyncEvent>,
+    /// Ends it for another order's sake.
+    token: CancellationToken,
 }
 
 /// How an order ended.
@@ -106,9 +114,17 @@ impl Worker {
         self.news.notify_one();
     }
 
-    /// Ends what is being done.
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends what is being done, so that the context can be removed; a removal goes on. To be called while [`Self::orders`] is held:
+    /// otherwise it might end what was begun for the very order that it is called for.
     pub(super) fn interrupt(&self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        let running = self.running();
+        if running.event != Some(SyncEvent::Terminate) {
+            running.token.cancel();
+        }
     }
 
     /// Carries orders out until the context is gone from its clusters.
@@ -120,7 +136,10 @@ impl Worker {
                 let Some(inner) = inner.upgrade() else { return };
                 match Box::pin(self.step(&inner)).await {
                     Ok(Next::More) => failures = 0,
-                    Ok(Next::Idle) => break,
+                    Ok(Next::Idle) => {
+                        failures = 0;
+                        break;
+                    }
                     Ok(Next::Over) => return,
                     Err(error) => {
                         failures += 1;
@@ -157,7 +176,7 @@ impl Worker {
             return Ok(Next::Idle);
         };
         let token = CancellationToken::new();
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
+        *self.running() = Running { event: Some(event), token: token.clone() };
         drop(orders);
         match events::judge(&sync, index) {
             Verdict::Skip(why) => {
@@ -192,7 +211,7 @@ impl Worker {
     ) -> Result<(), AppContextError> {
         let other = sync.queue.get(index).and_then(|queued| queued.other);
         let other = match other {
-            Some(other) => match inner.live(other).await {
+            Some(other) => match self.insist(|| inner.live(other)).await {
                 Err(AppContextError::NotFound(_)) => None,
                 found => Some(found?),
             },
@@ -201,7 +220,7 @@ impl Worker {
         if let Some(before) = self.live() {
             before.shared.writer.flush().await;
         }
-        let live = inner.enliven(&inner.contexts.load(self.id).await?);
+        let live = inner.enliven(&self.insist(|| inner.contexts.load(self.id)).await?);
         if !resumed {
             prepare(event, &live, other.as_deref());
             live.shared.writer.flush().await;
@@ -241,9 +260,30 @@ impl Worker {
         if let (SyncEvent::Update, Some(old)) = (event, &other)
             && !matches!(end, End::Interrupted)
         {
-            Box::pin(inner.order(old.shared.id, SyncEvent::UpdateDelete, Some(self.id))).await?;
+            let replaced = old.shared.id;
+            self.insist(|| Box::pin(inner.order(replaced, SyncEvent::UpdateDelete, Some(self.id)))).await?;
         }
         self.end(inner, (index, event), course, end).await
+    }
+
+    /// Calls the store until it answers: what is done once it does is not to be done again because it did not at once. A store that is
+    /// closed never will.
+    async fn insist<T, F>(&self, call: impl Fn() -> F) -> Result<T, AppContextError>
+    where
+        F: Future<Output = Result<T, AppContextError>>,
+    {
+        let mut failures = 0;
+        loop {
+            match call().await {
+                Err(AppContextError::Store(StoreError::Closed)) => return Err(StoreError::Closed.into()),
+                Err(error @ (AppContextError::Store(_) | AppContextError::Contention(_))) => {
+                    failures += 1;
+                    tracing::warn!(context = %self.id, %error, "the store did not do what was asked; again soon");
+                    tokio::time::sleep(STORE.random_delay(failures)).await;
+                }
+                answered => return answered,
+            }
+        }
     }
 
     async fn begin(&self, inner: &Inner, course: Course) -> Result<(), AppContextError> {
@@ -254,7 +294,7 @@ impl Worker {
             sync.pending_terminate.get_or_insert(false);
             Ok::<(), AppContextError>(())
         };
-        inner.contexts.edit_sync(self.id, edit).await
+        self.insist(|| inner.contexts.edit_sync(self.id, edit)).await
     }
 
     async fn end(
@@ -302,7 +342,7 @@ impl Worker {
             sync.pending_terminate = Some(sync.queue.iter().any(waits));
             Ok::<(), AppContextError>(())
         };
-        inner.contexts.edit_sync(self.id, edit).await?;
+        self.insist(|| inner.contexts.edit_sync(self.id, edit)).await?;
         if let Some(state) = state {
             inner.feed.tell(Change::State { context: self.id, state });
         }

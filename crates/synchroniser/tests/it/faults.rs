@@ -163,3 +163,91 @@ async fn objects_of_others_are_left_alone_and_strange_clusters_are_told() {
         [format!("web on {}, a+ConfigMap: there is no cluster p+c5", name(5))]
     );
 }
+
+#[tokio::test]
+async fn a_removal_is_not_ended_by_the_same_order() {
+    let world = World::of(1).await;
+    let context = context(1, &[("web", &[0], part(&[config("a")]))]);
+    world.contexts.create(&context).await.unwrap();
+    world.sync.install(context.id).await.unwrap();
+    world.until(context.id, State::Instantiated).await;
+    world.cluster(0).set_fault(Fault::Silent);
+    world.sync.uninstall(context.id).await.unwrap();
+    world.reaches(context.id, State::Terminating).await;
+    world.sync.uninstall(context.id).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert_eq!(world.state(context.id).await, State::Terminating);
+    world.cluster(0).set_fault(Fault::None);
+    world.until(context.id, State::Terminated).await;
+    assert_eq!(world.cluster(0).count(), 0);
+}
+
+#[tokio::test]
+async fn a_hook_is_waited_for_while_there_is_no_way_to_see_it() {
+    let world = World::of(1).await;
+    world.ways.close(true);
+    let mut web = part(&[config("a")]);
+    hook(&mut web, |hooks| &mut hooks.pre_install, job("before"));
+    let context = context(1, &[("web", &[0], web)]);
+    world.contexts.create(&context).await.unwrap();
+    world.sync.install(context.id).await.unwrap();
+    // Who writes has asked, and who watches.
+    world.eventually("a way is asked for", || world.ways.asked("p+c0") > 5).await;
+    world.ways.close(false);
+    world.until(context.id, State::Instantiated).await;
+    assert_eq!(world.cluster(0).count(), 2);
+}
+
+/// A kind that the context does not define itself.
+fn widget() -> (drystone_appcontext::ResourceName, String) {
+    crate::world::manifest("example.com/v1", "Widget", "w", "{size: 1}")
+}
+
+#[tokio::test]
+async fn what_nobody_can_find_is_not_gone() {
+    let definition = crate::world::manifest(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        "widgets.example.com",
+        "{group: example.com, scope: Namespaced, names: {kind: Widget, plural: widgets}, versions: [{name: v1}]}",
+    );
+    for status in [500, 403, 200] {
+        let mut world = World::of(1).await;
+        let kinds = context(1, &[("kinds", &[0], part(std::slice::from_ref(&definition)))]);
+        let web = context(2, &[("web", &[0], part(&[widget()]))]);
+        for context in [&kinds, &web] {
+            world.contexts.create(context).await.unwrap();
+            world.sync.install(context.id).await.unwrap();
+            world.until(context.id, State::Instantiated).await;
+        }
+        world.idle().await;
+        assert_eq!(world.cluster(0).count(), 2);
+        // Somebody who does not know the kind yet, and cannot learn it.
+        world.forget();
+        world.cluster(0).set_fault(Fault::Discovery(status));
+        world.sync.uninstall(web.id).await.unwrap();
+        world.until(web.id, State::TerminateFailed).await;
+        assert_eq!(world.cluster(0).count(), 2, "{status}");
+        let part = world.part(web.id, "web", 0).await;
+        assert_eq!(part.resources[&widget().0].status, Some(ResourceStatus::Failed), "{status}");
+        world.cluster(0).set_fault(Fault::None);
+        world.sync.uninstall(web.id).await.unwrap();
+        world.until(web.id, State::Terminated).await;
+        assert_eq!(world.cluster(0).count(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_way_that_has_changed_is_asked_for_when_it_is_needed() {
+    let world = World::of(1).await;
+    let context = context(1, &[("web", &[0], part(&[config("a")]))]);
+    world.contexts.create(&context).await.unwrap();
+    world.sync.install(context.id).await.unwrap();
+    world.until(context.id, State::Instantiated).await;
+    let asked = world.ways.asked("p+c0");
+    world.sync.reconnect(&name(0)).await;
+    assert_eq!(world.ways.asked("p+c0"), asked, "what nobody needs yet is not made");
+    world.sync.uninstall(context.id).await.unwrap();
+    world.until(context.id, State::Terminated).await;
+    assert_eq!(world.ways.asked("p+c0"), asked + 1);
+}

@@ -119,6 +119,27 @@ async fn a_logical_cloud_gets_its_certificate() {
 }
 
 #[tokio::test]
+async fn an_approval_that_is_not_readable_approves_nothing() {
+    for approval in ["", "no", "null", r#""Approved""#, r#"{"type":"Denied""#] {
+        let world = World::of(1).await;
+        let (name, text) =
+            manifest("certificates.k8s.io/v1", "CertificateSigningRequest", "csr", "{request: eA==}");
+        let mut cloud = part(&[(name.clone(), text)]);
+        cloud.resources.get_mut(&name).unwrap().approval = Some(approval.into());
+        let context = context(1, &[("logical-cloud", &[0], cloud)]);
+        world.contexts.create(&context).await.unwrap();
+        world.sync.install(context.id).await.unwrap();
+        world.until(context.id, State::InstantiateFailed).await;
+        assert_eq!(world.cluster(0).count(), 1);
+        let request =
+            world.cluster(0).get("certificates.k8s.io/v1/certificatesigningrequests", "", "csr").unwrap();
+        assert!(request["status"]["conditions"].is_null(), "{approval:?}: {request}");
+        let problems = world.sync.problems(context.id);
+        assert!(problems[0].contains("no JSON object"), "{problems:?}");
+    }
+}
+
+#[tokio::test]
 async fn objects_are_written_as_the_user_of_their_cloud_and_seen_as_the_administrator() {
     let world = World::of(1).await;
     let mut context = context(1, &[("web", &[0], part(&[deployment("web", 1)]))]);

@@ -5,6 +5,7 @@
 
 mod depend;
 mod faults;
+mod flaky;
 mod install;
 mod kill;
 mod real;

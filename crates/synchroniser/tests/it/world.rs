@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,9 +29,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Ways {
     urls: Arc<Mutex<BTreeMap<String, String>>>,
     asked: Arc<Mutex<Vec<(String, Identity)>>>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Ways {
+    /// Whether there is a way, only not now.
+    pub(crate) fn close(&self, closed: bool) {
+        self.closed.store(closed, Ordering::SeqCst);
+    }
+
     /// How often a way to a cluster was asked for.
     pub(crate) fn asked(&self, cluster: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|(name, _)| name == cluster).count()
@@ -45,6 +54,9 @@ impl Clusters for Ways {
     async fn connect(&self, cluster: &ClusterName, identity: &Identity) -> Result<Access, AccessError> {
         let name = cluster.to_string();
         self.asked.lock().unwrap().push((name.clone(), identity.clone()));
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(AccessError::NotNow("its secret cannot be read now".into()));
+        }
         let url = self.urls.lock().unwrap().get(&name).cloned();
         let url = url.ok_or_else(|| AccessError::None(format!("there is no cluster {name}")))?;
         let config = Box::new(kube::Config::new(url.parse().unwrap()));
@@ -100,10 +112,15 @@ impl World {
 
     /// Another synchroniser in the place of this one, as after a kill.
     pub(crate) async fn restart(&mut self) {
+        self.forget();
+        self.sync.resume().await.unwrap();
+    }
+
+    /// Another synchroniser that knows nothing, and is told nothing.
+    pub(crate) fn forget(&mut self) {
         self.sync.stop();
         self.contexts = AppContexts::new(self.store.clone());
         self.sync = Synchronisation::new(self.contexts.clone(), Arc::new(self.ways.clone()), settings());
-        self.sync.resume().await.unwrap();
     }
 
     pub(crate) fn cluster(&self, index: usize) -> &Arc<Cluster> {
