@@ -60,7 +60,7 @@ use drystone_identity::{
 use drystone_sealing::SealingKey;
 use drystone_synchroniser::{Settings, Synchronisation};
 use kube::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{charts::ChartArgs, emco_grpc::ByPolicy};
@@ -178,6 +178,8 @@ impl StatusSource for Statuses {
         asked.clusters = query.clusters.iter().filter_map(|cluster| cluster.parse().ok()).collect();
         asked.resources = query.resources.iter().cloned().collect();
         let answer = self.0.answer(path, &asked).await.map_err(|refusal| told(&refusal))?;
+        // A list has its own heading, and no members that were known before.
+        let base = if query.list.is_some() { json!({}) } else { base };
         let (Value::Object(mut whole), Value::Object(answer)) = (base, answer) else {
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a status is an object"));
         };

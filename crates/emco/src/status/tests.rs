@@ -6,7 +6,7 @@ use drystone_appcontext::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Output, StatusKind, StatusQuery, Whose, context_of, project};
+use super::{List, Output, StatusKind, StatusQuery, Whose, context_of, project};
 use crate::model::{Entry, History, State};
 
 fn whose() -> Whose {
@@ -103,6 +103,14 @@ fn lists_and_details() {
     assert_eq!(ask(&[("apps", "")])["apps"], json!(["web"]));
     let resources = ask(&[("resources", ""), ("cluster", "p+c1")]);
     assert_eq!(resources["resourcesByApp"][0]["resources"][0]["GVK"]["Kind"], "ConfigMap");
+    let mut query = StatusQuery::of(StatusKind::Deployed);
+    query.list = Some(List::Resources);
+    let cloud = Whose::Cloud { project: "p1".to_owned(), name: "lc".to_owned() };
+    let resources = project(&cloud, &history(), Some(&context()), None, &query);
+    let first = &resources["resourcesByCluster"][0];
+    assert_eq!((&first["clusterProvider"], &first["cluster"]), (&json!("p"), &json!("c1")));
+    assert_eq!(first["resources"].as_array().expect("a list").len(), 2);
+    assert!(first.get("app").is_none() && resources.get("resourcesByApp").is_none(), "{resources}");
     let detail = ask(&[("output", "detail")]);
     let details = detail["apps"][0]["clusters"][0]["resources"].as_array().expect("a list");
     assert_eq!(details[1]["detail"]["metadata"]["name"], "web");
