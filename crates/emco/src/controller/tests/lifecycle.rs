@@ -198,3 +198,21 @@ async fn operations_on_one_group_follow_each_other() {
     let phase = world.contexts.sync_state(world.present().await).await.expect("there").status;
     assert_eq!(phase, Some(Phase::Instantiated));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn controllers_hear_of_an_end_though_another_one_is_gone() {
+    let world = World::new().await;
+    world.employ("first", ControllerType::Action, 1).await;
+    world.employ("second", ControllerType::Action, 2).await;
+    let _process = world.process(None);
+    world.approved().await;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    world.calls();
+    world.known.lock().expect("not poisoned").remove("first");
+    let refused = world.done(GROUP, Action::Update).await;
+    assert!(refused.0 == 404 && refused.1.contains("first"), "{refused:?}");
+    assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
+    let calls = world.calls();
+    assert!(calls.iter().any(|call| call == "second: terminate"), "{calls:?}");
+    assert!(!calls.iter().any(|call| call.starts_with("first")), "{calls:?}");
+}
