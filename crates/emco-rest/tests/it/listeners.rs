@@ -98,6 +98,14 @@ async fn connections_follow_the_resources() {
     let body = json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": port}});
     assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 200);
     connected(&world, "clm-controllers/c1", "Connected").await;
+    // Nothing is at its new place, and nobody speaks to the old one any more.
+    let body = json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": 0}});
+    assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 200);
+    connected(&world, "clm-controllers/c1", "Failing").await;
+    assert_eq!(pool.names(), Vec::<String>::new());
+    let body = json!({"metadata": {"name": "c1"}, "spec": {"host": "127.0.0.1", "port": port}});
+    assert_eq!(world.send("PUT", "clm-controllers/c1", &body).await.status, 200);
+    connected(&world, "clm-controllers/c1", "Connected").await;
     assert_eq!(world.send("DELETE", "clm-controllers/c1", &Value::Null).await.status, 204);
     world.eventually("it is forgotten", async || pool.names().is_empty().then_some(())).await;
 }
