@@ -279,8 +279,8 @@ async fn states_decide_what_may_be_done() {
         (refused.status.as_u16(), refused.text().as_str()),
         (409, "The specified DeploymentIntentGroup is not in Created status\n")
     );
-    let operation = async |name: Value| {
-        let patch = Patch::Merge(json!({"status": {"operation": name}}));
+    let operation = async |by: Value| {
+        let patch = Patch::Merge(json!({"status": {"operation": by}}));
         groups.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
     };
     operation(json!("op-1")).await;
