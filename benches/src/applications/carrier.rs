@@ -187,7 +187,8 @@ pub(crate) async fn inside(options: &CarryOptions) -> Result<(), Failure> {
     let installed = began.elapsed().as_secs_f64();
     ready(&sync, id, options.clusters).await?;
     let known = began.elapsed().as_secs_f64();
-    let (spent, called) = (processor_time(own)?.saturating_sub(spent).as_secs_f64(), calls.load(Ordering::Relaxed) - called);
+    let (spent, called) =
+        (processor_time(own)?.saturating_sub(spent).as_secs_f64(), calls.load(Ordering::Relaxed) - called);
     let resident = memory(own, "VmRSS")?;
 
     let began = Instant::now();

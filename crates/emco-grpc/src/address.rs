@@ -66,7 +66,7 @@ pub enum InvalidAddress {
         /// The host as given.
         host: String,
         /// The port as given.
-        port: u16,
+        port: i64,
     },
     /// What is given for TLS cannot be used.
     #[error("certificates or key for the controller at {at} cannot be used")]
@@ -85,9 +85,19 @@ impl Address {
         Self { host: host.into(), port, security: Security::Plain }
     }
 
+    /// The address that a registration gives, as whoever registers writes it.
+    ///
+    /// # Errors
+    /// [`InvalidAddress::Host`] if that is the number of no port.
+    pub fn of(host: &str, port: i64, security: Security) -> Result<Self, InvalidAddress> {
+        let known = u16::try_from(port).ok().filter(|port| *port > 0);
+        let port = known.ok_or_else(|| InvalidAddress::Host { host: host.to_owned(), port })?;
+        Ok(Self { host: host.to_owned(), port, security })
+    }
+
     /// A connection to it, which is made when it is first used.
     pub(crate) fn channel(&self, connect: Duration) -> Result<Channel, InvalidAddress> {
-        let invalid = || InvalidAddress::Host { host: self.host.clone(), port: self.port };
+        let invalid = || InvalidAddress::Host { host: self.host.clone(), port: self.port.into() };
         let good = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
         let name = !self.host.is_empty() && self.host.chars().all(good);
         if self.port == 0 || !(name || self.host.parse::<IpAddr>().is_ok()) {

@@ -98,6 +98,14 @@ pub struct State {
     checks: u64,
 }
 
+impl State {
+    /// What is wrong with the connection now; nothing if it is good, or not tried yet.
+    pub fn trouble(&self) -> Option<&str> {
+        let failure = self.last_failure.as_ref().filter(|_| self.health == Health::Failing);
+        failure.map(|failure| failure.message.as_str())
+    }
+}
+
 /// Connections to controllers, by name. Clones are the same pool; its connections close with the last one, and with the last
 /// [`Controller`] from it.
 #[derive(Clone)]

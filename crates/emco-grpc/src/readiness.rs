@@ -38,11 +38,6 @@ impl ContextReadiness {
         Self { contexts, subscribers: Arc::default() }
     }
 
-    /// Streams that are being followed, counted by client and context.
-    pub fn subscriptions(&self) -> usize {
-        self.subscribers().len()
-    }
-
     fn subscribers(&self) -> std::sync::MutexGuard<'_, HashMap<(String, ContextId), CancellationToken>> {
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,4 +172,61 @@ fn news(id: ContextId, batch: &[ContextChange]) -> Vec<Readiness> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_appcontext::{App, ClusterName, Meta, Part, ResourceName};
+    use drystone_store::embedded::{EmbeddedStore, Options};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Longest time that anything may take on a slow machine.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn id() -> ContextId {
+        ContextId::new(7).unwrap()
+    }
+
+    /// A context with one part, of which something is known.
+    async fn contexts() -> AppContexts {
+        let contexts = AppContexts::new(Arc::new(EmbeddedStore::in_memory(Options::default()).unwrap()));
+        let mut part = Part { resources_ready: Some(false), ..Part::default() };
+        part.put(ResourceName::new("web", "Deployment"), "kind: Deployment");
+        let mut context = AppContext::new(id(), Meta::default());
+        let clusters = [(ClusterName::new("edge", "c1"), part)].into();
+        context.apps.insert("web".to_owned(), App { clusters, ..App::default() });
+        contexts.create(&context).await.unwrap();
+        contexts
+    }
+
+    async fn next(news: &mut Notices<Readiness>) -> Option<Result<Readiness, ControllerError>> {
+        timeout(PATIENCE, news.next()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn streams_end_with_their_context_and_are_forgotten_with_their_client() {
+        let contexts = contexts().await;
+        let readiness = ContextReadiness::new(contexts.clone());
+        let followed = || readiness.subscribers().len();
+        let unknown = readiness.alert("me", ContextId::new(8).unwrap()).await;
+        assert!(unknown.is_err_and(|error| error.to_string().contains("there is no AppContext 8")));
+        let mut first = readiness.alert("me", id()).await.unwrap();
+        let mut second = readiness.alert("me", id()).await.unwrap();
+        assert_eq!(next(&mut first).await, None, "who asks again takes the place of who asked before");
+        drop(first);
+        assert_eq!(followed(), 1);
+        let third = readiness.alert("you", id()).await.unwrap();
+        assert_eq!(followed(), 2);
+        drop(third);
+        assert_eq!(followed(), 1);
+        assert!(matches!(next(&mut second).await, Some(Ok(_))), "what is known is told first");
+        let waiting = tokio::spawn(async move { second.next().await });
+        contexts.delete(id()).await.unwrap();
+        assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap(), None);
+        assert_eq!(followed(), 0);
+        readiness.alert("me", id()).await.map(drop).unwrap_err();
+        assert_eq!(followed(), 0);
+    }
 }

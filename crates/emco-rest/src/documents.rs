@@ -56,7 +56,7 @@ impl EmcoRest {
         let name = entry.document.meta().name.clone().unwrap_or_default();
         if rule == FileRule::Kubeconfig {
             self.ask(&incoming.parts, ("get", "clusters", "kubeconfig"), &name).await?;
-            let kubeconfig = secrets::read(&self.0.client, &name, KUBECONFIG_KEY).await?;
+            let kubeconfig = secrets::read(&self.0.client, (entry.kind, &name), KUBECONFIG_KEY).await?;
             return reply::kubeconfig(entry, kubeconfig, wanted);
         }
         reply::files(self.0.config.files.clone(), entry, wanted)
@@ -84,19 +84,21 @@ impl EmcoRest {
         let name = document.meta().name.clone().unwrap_or_default();
         // Before the document: whoever sees it finds its Secret.
         if let Some(hidden) = &hidden {
-            secrets::keep(client, &name, hidden, None).await?;
+            secrets::keep(client, (kind, &name), hidden, None).await?;
         }
         let made = match kind.create(client, document.as_ref()).await {
             Ok(made) => made,
             Err(refusal) => {
-                if hidden.is_some() && self.0.tree.get(document.path()).is_none() {
-                    secrets::forget(client, &name).await?;
+                if let Some(hidden) = &hidden
+                    && self.0.tree.get(document.path()).is_none()
+                {
+                    secrets::forget(client, (kind, &name), hidden.key()).await?;
                 }
                 return Err(refusal);
             }
         };
         if let Some(hidden) = &hidden {
-            secrets::keep(client, &name, hidden, Some((kind, made.as_ref()))).await?;
+            secrets::keep(client, (kind, &name), hidden, Some(made.as_ref())).await?;
         }
         self.0.tree.seen(made.as_ref()).await;
         Ok(made)
@@ -111,14 +113,14 @@ impl EmcoRest {
         let path = draft.path().to_owned();
         let _pass = self.0.gate.enter(draft.footprint()).await;
         let Ok(old) = self.found(kind, &path) else {
-            draft.check_whole()?;
+            let draft = draft.whole()?;
             self.check(kind, draft.document())?;
             let made = self.make(kind, draft).await?;
             return Ok(reply::echo(StatusCode::CREATED, made.as_ref()));
         };
         let name = old.document.meta().name.clone().unwrap_or_default();
         let before = match kind.name() {
-            "ClusterSyncObject" => secrets::read(&self.0.client, &name, KEY_VALUES_KEY).await?,
+            "ClusterSyncObject" => secrets::read(&self.0.client, (kind, &name), KEY_VALUES_KEY).await?,
             _ => None,
         };
         let before: Option<Value> = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -127,7 +129,10 @@ impl EmcoRest {
         let (document, hidden) = draft.keep_files(self.0.config.files.as_ref()).await?;
         let replaced = kind.replace(&self.0.client, old.document.as_ref(), document.as_ref()).await?;
         if let Some(hidden) = &hidden {
-            secrets::keep(&self.0.client, &name, hidden, Some((kind, replaced.as_ref()))).await?;
+            secrets::keep(&self.0.client, (kind, &name), hidden, Some(replaced.as_ref())).await?;
+        } else if before.is_some() {
+            // Nothing of it is secret any more.
+            secrets::forget(&self.0.client, (kind, &name), KEY_VALUES_KEY).await?;
         }
         self.0.tree.seen(replaced.as_ref()).await;
         Ok(reply::echo(kind.replaced(), replaced.as_ref()))
@@ -196,7 +201,7 @@ impl EmcoRest {
     ) -> Result<Response<Body>, Refusal> {
         let entry = self.found(kind, &incoming.path)?;
         let name = entry.document.meta().name.clone().unwrap_or_default();
-        let kubeconfig = secrets::read(&self.0.client, &name, KUBECONFIG_KEY).await?;
+        let kubeconfig = secrets::read(&self.0.client, (kind, &name), KUBECONFIG_KEY).await?;
         let kubeconfig = kubeconfig.ok_or_else(|| {
             Refusal::new(
                 StatusCode::NOT_FOUND,

@@ -69,13 +69,13 @@ struct Connection {
 
 impl Connection {
     fn of(state: &State) -> Self {
-        let failure = state.last_failure.as_ref().map_or("", |failure| failure.message.as_str());
-        let (known, message) = match state.health {
-            Health::Untried => (ControllerConnection::Unknown, ""),
-            Health::Ready => (ControllerConnection::Connected, ""),
-            Health::Failing => (ControllerConnection::Failing, failure),
+        let known = match state.health {
+            Health::Untried => ControllerConnection::Unknown,
+            Health::Ready => ControllerConnection::Connected,
+            Health::Failing => ControllerConnection::Failing,
         };
-        Self { state: known, since: Some(state.since), message: message.to_owned() }
+        let message = state.trouble().unwrap_or_default().to_owned();
+        Self { state: known, since: Some(state.since), message }
     }
 
     fn failing(message: String) -> Self {
@@ -141,9 +141,6 @@ impl Listeners {
     /// Connects to a controller; how the connection is.
     fn connection(&self, listener: &ClmController, states: &mut Vec<watch::Receiver<State>>) -> Connection {
         let spec = &listener.spec;
-        let Ok(port) = u16::try_from(spec.port) else {
-            return Connection::failing(format!("spec.port: {} is no port", spec.port));
-        };
         let security = if spec.tls {
             let authority = spec.certificate_authority.clone();
             Security::Tls(Tls {
@@ -154,8 +151,10 @@ impl Listeners {
         } else {
             Security::Plain
         };
-        let address = Address { host: spec.host.clone(), port, security };
-        if let Err(error) = self.config.pool.set(&spec.path, address) {
+        let address = Address::of(&spec.host, spec.port, security);
+        if let Err(error) = address.and_then(|address| self.config.pool.set(&spec.path, address)) {
+            // Nobody is to be told anything at the place where it was before.
+            self.config.pool.remove(&spec.path);
             return Connection::failing(error.to_string());
         }
         let Some(mut state) = self.config.pool.watch(&spec.path) else {

@@ -1,11 +1,12 @@
 //! What is secret of documents: Secrets of the objects' names.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use drystone_api::{
     SYSTEM_NAMESPACE,
     emco::{EMCO_GROUP, KEY_VALUES_KEY, KUBECONFIG_KEY, MASK},
 };
+use drystone_engine::reference::OwnSecret;
 use k8s_openapi::{
     ByteString,
     api::core::v1::Secret,
@@ -13,7 +14,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::Value;
 
@@ -24,6 +25,9 @@ use crate::{
 
 /// Who writes these Secrets.
 const MANAGER: &str = "drystone-emco-rest";
+
+/// How long a new object waits for the Secret of one of the same name that was deleted to go.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is kept in the Secret of a document.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +48,11 @@ impl Hidden {
         Self { key: KUBECONFIG_KEY, value: text }
     }
 
+    /// Under which key it is in the Secret.
+    pub(crate) fn key(&self) -> &'static str {
+        self.key
+    }
+
     /// Key-value pairs whole.
     pub(crate) fn key_values(pairs: &Value) -> Self {
         Self { key: KEY_VALUES_KEY, value: pairs.to_string() }
@@ -55,15 +64,8 @@ fn api(client: &Client) -> Api<Secret> {
 }
 
 /// Refuses to touch a Secret that has to do with something else: an object that was made with `kubectl` may have any name.
-fn check_ours(secret: &Secret, key: &str, name: &str) -> Result<(), Refusal> {
-    let keys = secret.data.as_ref().map(|data| data.keys().any(|other| other != key));
-    let is_foreign = secret
-        .metadata
-        .owner_references
-        .iter()
-        .flatten()
-        .any(|owner| !owner.api_version.starts_with(EMCO_GROUP) || owner.name != name);
-    if is_foreign || keys == Some(true) {
+fn check_ours(secret: &Secret, kind: &str, name: &str, key: &str) -> Result<(), Refusal> {
+    if (OwnSecret { group: EMCO_GROUP.into(), kind: kind.into(), name, key }).is_foreign(secret) {
         return Err(Refusal::conflict(format!(
             "Secret {name} in {SYSTEM_NAMESPACE} belongs to something else; give the object another name"
         )));
@@ -71,17 +73,46 @@ fn check_ours(secret: &Secret, key: &str, name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Keeps something in the Secret of a name; with `owner`, it is deleted with that.
+/// The Secret that a name has already, for a new object of that name. One that has an owner is that of an object which is being deleted: it is
+/// still needed there, and will go with it.
+async fn unowned(client: &Client, name: &str) -> Result<Option<Secret>, Refusal> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let found = api(client).get_opt(name).await?;
+        let is_owned =
+            |secret: &Secret| secret.metadata.owner_references.as_ref().is_some_and(|all| !all.is_empty());
+        match found {
+            Some(secret) if is_owned(&secret) => {
+                if tokio::time::Instant::now() >= deadline {
+                    return Err(Refusal::conflict(format!(
+                        "an object of this name is still being deleted (it owns Secret {name} in {SYSTEM_NAMESPACE}); try again when it is gone"
+                    )));
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            other => return Ok(other),
+        }
+    }
+}
+
+/// Keeps something in the Secret of an object's name; with `owner`, it is deleted with that. Without one, the object is about to be made.
 ///
 /// # Errors
-/// If there is one of that name that has to do with something else.
+/// If there is one of that name that has to do with something else, or an object of that name that is still being deleted.
 pub(crate) async fn keep(
     client: &Client,
-    name: &str,
+    (kind, name): (&dyn Kind, &str),
     hidden: &Hidden,
-    owner: Option<(&dyn Kind, &dyn Shown)>,
+    owner: Option<&dyn Shown>,
 ) -> Result<(), Refusal> {
-    let owner = owner.map(|(kind, document)| OwnerReference {
+    let before = match owner {
+        Some(_) => api(client).get_opt(name).await?,
+        None => unowned(client, name).await?,
+    };
+    if let Some(before) = before {
+        check_ours(&before, kind.name(), name, hidden.key)?;
+    }
+    let owner = owner.map(|document| OwnerReference {
         api_version: format!("{EMCO_GROUP}/v1alpha1"),
         kind: kind.name().to_owned(),
         name: document.meta().name.clone().unwrap_or_default(),
@@ -99,28 +130,39 @@ pub(crate) async fn keep(
         data: Some(BTreeMap::from([(hidden.key.to_owned(), ByteString(hidden.value.clone().into_bytes()))])),
         ..Secret::default()
     };
-    if let Some(before) = api(client).get_opt(name).await? {
-        check_ours(&before, hidden.key, name)?;
-    }
     let parameters = PatchParams::apply(MANAGER).force();
     api(client).patch(name, &parameters, &Patch::Apply(&secret)).await?;
     Ok(())
 }
 
-/// Removes the Secret of a name, if there is one.
-pub(crate) async fn forget(client: &Client, name: &str) -> Result<(), Refusal> {
-    match api(client).delete(name, &DeleteParams::default()).await {
+/// Removes the Secret of an object's name that has something under a key, if there is one.
+///
+/// # Errors
+/// If it has to do with something else.
+pub(crate) async fn forget(
+    client: &Client,
+    (kind, name): (&dyn Kind, &str),
+    key: &str,
+) -> Result<(), Refusal> {
+    let Some(secret) = api(client).get_opt(name).await? else { return Ok(()) };
+    check_ours(&secret, kind.name(), name, key)?;
+    let preconditions = Some(Preconditions { uid: secret.metadata.uid, resource_version: None });
+    match api(client).delete(name, &DeleteParams { preconditions, ..DeleteParams::default() }).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// What the Secret of a name has under a key.
-pub(crate) async fn read(client: &Client, name: &str, key: &str) -> Result<Option<Vec<u8>>, Refusal> {
+/// What the Secret of an object's name has under a key.
+pub(crate) async fn read(
+    client: &Client,
+    (kind, name): (&dyn Kind, &str),
+    key: &str,
+) -> Result<Option<Vec<u8>>, Refusal> {
     let secret = api(client).get_opt(name).await?;
     if let Some(secret) = &secret {
-        check_ours(secret, key, name)?;
+        check_ours(secret, kind.name(), name, key)?;
     }
     Ok(secret.and_then(|secret| secret.data?.remove(key)).map(|bytes| bytes.0))
 }
@@ -170,19 +212,12 @@ mod tests {
     #[test]
     fn secrets_of_others_are_left_alone() {
         let secret = |value: Value| serde_json::from_value::<Secret>(value).unwrap();
-        let owned = |version: &str, owner: &str| {
-            let owner = json!({"apiVersion": version, "kind": "Cluster", "name": owner, "uid": "u"});
-            secret(json!({"metadata": {"ownerReferences": [owner]}, "data": {"kubeconfig": ""}}))
-        };
-        assert!(check_ours(&owned("emco.drystone.dev/v1alpha1", "c"), "kubeconfig", "c").is_ok());
-        assert!(check_ours(&secret(json!({"data": {"kubeconfig": ""}})), "kubeconfig", "c").is_ok());
-        for foreign in [
-            owned("drystone.dev/v1alpha1", "c"),
-            owned("emco.drystone.dev/v1alpha1", "d"),
-            secret(json!({"data": {"kubeconfig": "", "password": ""}})),
-        ] {
-            assert_eq!(check_ours(&foreign, "kubeconfig", "c").unwrap_err().status, 409);
-        }
+        let check = |secret: &Secret| check_ours(secret, "Cluster", "c", "kubeconfig");
+        assert!(check(&secret(json!({"data": {"kubeconfig": ""}}))).is_ok());
+        assert_eq!(
+            check(&secret(json!({"data": {"kubeconfig": "", "password": ""}}))).unwrap_err().status,
+            409
+        );
     }
 
     #[test]

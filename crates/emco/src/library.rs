@@ -287,16 +287,19 @@ pub enum CatchUpError {
 /// How long a copy may be behind.
 const BEHIND: Duration = Duration::from_secs(10);
 
+fn version<K: kube::Resource>(object: &K) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
 /// Waits until a copy has what the API has now. Versions are numbers that grow, with the embedded store and with etcd.
 async fn catch_up<K>(client: &Client, cache: &Cache<K>) -> Result<(), CatchUpError>
 where
     K: WatchedObject + kube::Resource<Scope = kube::core::NamespaceResourceScope>,
 {
     let api: Api<K> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    let version =
-        |object: &K| object.resource_version().and_then(|version| version.parse::<u64>().ok()).unwrap_or(0);
+    // Names and versions are all that is compared.
     let listed: BTreeMap<ObjectKey, u64> = api
-        .list(&ListParams::default())
+        .list_metadata(&ListParams::default())
         .await?
         .iter()
         .map(|object| (ObjectKey::of(object), version(object)))
@@ -304,7 +307,7 @@ where
     let is_there = || {
         let here = cache.list_where(is_here);
         let known: BTreeMap<ObjectKey, u64> =
-            here.iter().map(|object| (ObjectKey::of(object.as_ref()), version(object))).collect();
+            here.iter().map(|object| (ObjectKey::of(object.as_ref()), version(object.as_ref()))).collect();
         let newest = listed.values().max().copied().unwrap_or(0);
         let has = listed.iter().all(|(key, version)| known.get(key).is_some_and(|known| known >= version));
         // What was deleted before is gone; what was made since may be there.

@@ -9,7 +9,8 @@ use drystone_appcontext::{
     contract::{ActionController, PlacementController, Synchroniser},
 };
 
-use crate::model::{Amounts, DeployedApp, Manifests, Refusal};
+pub use crate::model::Room;
+use crate::model::{DeployedApp, Manifests, Refusal};
 
 /// What is known of a controller before it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,18 +64,12 @@ pub trait Charts: Send + Sync + 'static {
     ) -> Result<Manifests, ChartFailure>;
 }
 
-/// What a live cluster has, and has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// What its nodes could still take.
-    pub free: Amounts,
-    /// What they have in all.
-    pub total: Amounts,
-}
-
 /// Looks at live clusters.
 #[async_trait]
 pub trait Rooms: Send + Sync + 'static {
-    /// What a cluster has left; none if it does not say in time.
-    async fn room(&self, cluster: &ClusterName) -> Option<Room>;
+    /// What a cluster has left.
+    ///
+    /// # Errors
+    /// Why that is not known, in words.
+    async fn room(&self, cluster: &ClusterName) -> Result<Room, String>;
 }

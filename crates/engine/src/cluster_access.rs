@@ -68,6 +68,45 @@ pub fn check(config: &Kubeconfig) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The innermost cause of an error in a kubeconfig: its first line, for an excerpt of the file may follow, and nothing that is quoted in it.
+/// So it may be shown to anybody, though the file is secret.
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let told = inner.to_string();
+    let first = told.lines().next().unwrap_or_default();
+    let outside = first.split(['"', '\'', '`']).step_by(2);
+    outside.collect::<Vec<_>>().join("…").chars().take(200).collect()
+}
+
+/// Reads a kubeconfig (YAML) that others wrote, and [`check`]s it.
+///
+/// # Errors
+/// What is wrong with it, without anything that is secret in it.
+pub fn read(text: &str) -> Result<Kubeconfig, String> {
+    let config = Kubeconfig::from_yaml(text).map_err(|error| cause(&error))?;
+    check(&config).map_err(str::to_owned)?;
+    Ok(config)
+}
+
+/// How a cluster is spoken to by a kubeconfig that was [`read`]: nobody waits long for one that is lost, and calls are made once, for steps
+/// and controllers have back-offs of their own.
+///
+/// # Errors
+/// Why the kubeconfig cannot be used, without anything that is secret in it.
+pub async fn config(kubeconfig: Kubeconfig) -> Result<kube::Config, String> {
+    let options = KubeConfigOptions::default();
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| cause(&error))?;
+    config.connect_timeout = Some(std::time::Duration::from_secs(5));
+    // A control plane of several hosts answers from another one when one is lost; a silent connection may lead nowhere.
+    config.read_timeout = Some(std::time::Duration::from_secs(30));
+    config.default_retry = false;
+    Ok(config)
+}
+
 /// A client of a composed cluster's API.
 ///
 /// # Errors
@@ -75,15 +114,42 @@ pub fn check(config: &Kubeconfig) -> Result<(), &'static str> {
 pub async fn client_of(client: &Client, namespace: &str, secret: &str) -> Result<Client, AccessError> {
     let unusable = |reason: String| AccessError::Unusable { name: secret.to_owned(), reason };
     let text = kubeconfig(client, namespace, secret).await?;
-    let parsed = Kubeconfig::from_yaml(&text).map_err(|error| unusable(error.to_string()))?;
-    check(&parsed).map_err(|why| unusable(why.to_owned()))?;
-    let mut config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| unusable(error.to_string()))?;
-    config.connect_timeout = Some(std::time::Duration::from_secs(5));
-    // A control plane of several hosts answers from another one when one is lost; a silent connection may lead nowhere.
-    config.read_timeout = Some(std::time::Duration::from_secs(30));
-    // Who asks has pauses of its own: an eviction that is refused (429) is to be told at once, not to be tried again unseen for minutes.
-    config.default_retry = false;
-    Client::try_from(config).map_err(|error| unusable(error.to_string()))
+    let config = config(read(&text).map_err(unusable)?).await.map_err(unusable)?;
+    Client::try_from(config).map_err(|error| unusable(cause(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kubeconfig(user: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters:\n- name: k\n  cluster: {{server: 'https://10.0.0.1:6443'}}\n\
+             users:\n- name: u\n  user: {user}\ncontexts:\n- name: c\n  context: {{cluster: k, user: u}}\n"
+        )
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_kubeconfig_tells_no_secret() {
+        for user in [
+            "{token: [secret-token]}",
+            "secret-token",
+            "{exec: secret-token}",
+            "{token: secret-token",
+            "{token: \"secret-token}",
+        ] {
+            let error = read(&kubeconfig(user)).unwrap_err();
+            assert!(!error.contains("secret") && !error.is_empty(), "{error}");
+        }
+        let error = read(&kubeconfig("{tokenFile: /etc/shadow}")).unwrap_err();
+        assert!(error.contains("file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn calls_are_made_once_and_not_awaited_for_ever() {
+        let made = config(read(&kubeconfig("{token: t}")).unwrap()).await.unwrap();
+        assert!(!made.default_retry && made.connect_timeout.is_some() && made.read_timeout.is_some());
+        let elsewhere = kubeconfig("{token: t}").replace("current-context: c", "current-context: x");
+        assert!(config(read(&elsewhere).unwrap()).await.is_err());
+    }
 }

@@ -1,7 +1,9 @@
 //! References between objects, and errors of the API in words.
 
+use std::borrow::Cow;
+
 use drystone_api::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource, ResourceExt};
 
 /// Namespace and name of an object whose kind is clear from the context.
@@ -70,6 +72,37 @@ pub fn owner_reference(owner: &ObjectReference) -> OwnerReference {
     }
 }
 
+/// The Secret that an object keeps something in, which has the object's own name. Whoever may give objects their names could reach any Secret
+/// through them, if it were not asked whose it is.
+#[derive(Debug, Clone)]
+pub struct OwnSecret<'a> {
+    /// API group of the object.
+    pub group: Cow<'a, str>,
+    /// Kind of the object.
+    pub kind: Cow<'a, str>,
+    /// Name of both.
+    pub name: &'a str,
+    /// Under which key it is kept; there is no other one.
+    pub key: &'a str,
+}
+
+impl<'a> OwnSecret<'a> {
+    /// The Secret of the object of that name.
+    pub fn of<K: Resource<DynamicType = ()>>(name: &'a str, key: &'a str) -> Self {
+        Self { group: K::group(&()), kind: K::kind(&()), name, key }
+    }
+
+    /// Whether the Secret of that name has to do with something else: it is owned by another object, or has other members.
+    pub fn is_foreign(&self, secret: &Secret) -> bool {
+        let is_ours = |owner: &OwnerReference| {
+            let of_group = owner.api_version.split_once('/').is_some_and(|(of, _)| of == self.group);
+            of_group && owner.kind == self.kind && owner.name == self.name
+        };
+        let is_owned_elsewhere = !secret.metadata.owner_references.iter().flatten().all(is_ours);
+        is_owned_elsewhere || secret.data.iter().flatten().any(|(other, _)| other != self.key)
+    }
+}
+
 /// An error of the API for people: the server's own message, where there is one.
 pub fn describe_kube_error(error: &kube::Error) -> String {
     match error {
@@ -87,4 +120,35 @@ pub fn is_conflict(error: &kube::Error) -> bool {
 /// Whether the API answered 404.
 pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn secrets_of_others_are_foreign() {
+        let secret = |value: Value| serde_json::from_value::<Secret>(value).unwrap();
+        let owned = |version: &str, kind: &str, owner: &str| {
+            let owner = json!({"apiVersion": version, "kind": kind, "name": owner, "uid": "u"});
+            secret(json!({"metadata": {"ownerReferences": [owner]}, "data": {"kubeconfig": ""}}))
+        };
+        let group = "emco.drystone.dev".into();
+        let own = OwnSecret { group, kind: "Cluster".into(), name: "c", key: "kubeconfig" };
+        assert!(!own.is_foreign(&owned("emco.drystone.dev/v1alpha1", "Cluster", "c")));
+        assert!(!own.is_foreign(&secret(json!({"data": {"kubeconfig": ""}}))));
+        assert!(!own.is_foreign(&Secret::default()));
+        for foreign in [
+            owned("drystone.dev/v1alpha1", "Cluster", "c"),
+            owned("emco.drystone.dev.example/v1", "Cluster", "c"),
+            owned("emco.drystone.dev/v1alpha1", "ClusterReference", "c"),
+            owned("emco.drystone.dev/v1alpha1", "Cluster", "d"),
+            secret(json!({"data": {"kubeconfig": "", "password": ""}})),
+            secret(json!({"data": {"password": ""}})),
+        ] {
+            assert!(own.is_foreign(&foreign), "{foreign:?}");
+        }
+    }
 }

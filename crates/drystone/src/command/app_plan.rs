@@ -5,7 +5,7 @@ use drystone_appcontext::ClusterName;
 use drystone_emco::{
     clusters::{ClusterAccess, LiveRooms},
     library::Library,
-    model::{Amounts, Deployment, GroupPath},
+    model::{Amounts, DeployedApp, Deployment, GroupPath},
     plan::placement::{Clusters, Request, place},
     seams::Rooms as _,
 };
@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::cli::Access;
+
+/// What is said of applications with `mustHaveRoom`.
+const NOT_LOOKED_AT: &str = "mustHaveRoom: charts are not rendered here, so it is not looked at whether there is room for what its pods ask for, but at instantiation";
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -59,10 +62,17 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Failure> {
             needs: Amounts::default(),
         })
         .collect();
-    let (placement, refusal) = match place(&requests, &facts, Some(&allowed)) {
+    let (mut placement, refusal) = match place(&requests, &facts, Some(&allowed)) {
         Ok(placement) => (placement, None),
         Err(unplaced) => (unplaced.placement, Some(unplaced.refusal)),
     };
+    for plan in &mut placement.apps {
+        let has_rule = |app: &&DeployedApp| app.name == plan.app && app.rules.must_have_room;
+        if deployment.apps.iter().find(has_rule).is_some() {
+            // Charts are rendered where the controllers are.
+            plan.remarks.push(NOT_LOOKED_AT.to_owned());
+        }
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&placement)?);
     } else {
@@ -78,9 +88,6 @@ async fn look(deployment: &Deployment, access: &ClusterAccess, facts: &mut Clust
     }
     let rooms = LiveRooms(access.clone());
     for (name, facts) in facts.iter_mut() {
-        if let Some(room) = rooms.room(name).await {
-            facts.free = Some(room.free);
-            facts.total = Some(room.total);
-        }
+        facts.learn_room(rooms.room(name).await);
     }
 }

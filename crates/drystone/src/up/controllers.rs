@@ -111,7 +111,7 @@ pub(crate) fn start(
     let software = software::prepare(&mut actions, keys, args.data(), redfish.caches(), events.clone())?;
     let lifecycle = vnfm::prepare(&mut actions, packages, server.archives.files())?;
     let foresight = Foresight::new(client.clone(), &redfish.caches(), lifecycle.clone());
-    server.nfv.start(&server.api, &client, &redfish.caches(), packages, foresight);
+    server.nfv.serve(&server.api, &client, &redfish.caches(), packages, foresight);
     let ground = emco::Ground {
         client: &client,
         caches: &redfish.caches(),

@@ -1,23 +1,19 @@
 //! Composite applications: EMCO's REST interface on the HTTPS port and the plain one, life cycles, and what carries applications to
 //! clusters.
-//!
-//! The ports open before the resources that the service shows are defined: until then it asks for patience.
 
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use axum::{
-    Router,
     body::Body,
     extract::Request,
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::Response,
-    routing::any,
 };
 use drystone_api::{
     SYSTEM_NAMESPACE,
@@ -53,18 +49,18 @@ use drystone_engine::{
     action::ActionRegistry,
     harness::{Caches, ControllerConfig},
 };
-use drystone_identity::{
-    rbac::{Attributes, ResourceAttributes},
-    user::UNAUTHENTICATED,
-};
+use drystone_identity::rbac::ResourceAttributes;
 use drystone_sealing::SealingKey;
 use drystone_synchroniser::{Settings, Synchronisation};
 use kube::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{charts::ChartArgs, emco_grpc::ByPolicy};
-use crate::command::Failure;
+use super::{charts::ChartArgs, emco_grpc::ByPolicy, mount};
+use crate::{
+    admission::{Refused, admit_resource},
+    command::Failure,
+};
 
 /// Bytes that a chart or another file of an application may have: as many as EMCO takes.
 const LARGEST_FILE: u64 = 1 << 30;
@@ -76,30 +72,16 @@ const RESUME_AGAIN: Duration = Duration::from_secs(2);
 const PRIORITIES: [i64; 2] = [10, 20];
 
 /// Where the service is mounted.
-#[derive(Clone, Default)]
-pub(crate) struct Mount(Arc<OnceLock<EmcoRest>>);
+pub(crate) type Mount = mount::Mount<EmcoRest>;
 
-impl Mount {
-    /// Routes to be served beside others.
-    pub(crate) fn router(&self) -> Router {
-        let mut router = Router::new();
-        for path in ["/v2", "/v2/{*rest}"] {
-            let mount = self.clone();
-            router = router.route(
-                path,
-                any(move |request: Request| {
-                    let mount = mount.clone();
-                    async move { mount.answer(request).await }
-                }),
-            );
-        }
-        router
-    }
+impl mount::Service for EmcoRest {
+    const PATHS: &'static [&'static str] = &["/v2", "/v2/{*rest}"];
 
     async fn answer(&self, request: Request) -> Response {
-        if let Some(service) = self.0.get() {
-            return service.answer(request).await;
-        }
+        Self::answer(self, request).await
+    }
+
+    fn starting() -> Response {
         let mut response = Response::new(Body::from("the service is starting; try again\n"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -113,10 +95,6 @@ struct ByApiServer(ApiServer);
 impl Door for ByApiServer {
     fn admit<'a>(&'a self, request: &'a Parts, access: Access<'a>) -> Decision<'a> {
         Box::pin(async move {
-            let user = self.0.authenticate(request).await.map_err(|_| Denied::Unauthenticated)?;
-            if user.is_in(UNAUTHENTICATED) {
-                return Err(Denied::Unauthenticated);
-            }
             let resource = ResourceAttributes {
                 group: EMCO_GROUP,
                 resource: access.resource,
@@ -125,12 +103,11 @@ impl Door for ByApiServer {
                 name: access.name,
                 ..ResourceAttributes::default()
             };
-            let attributes = Attributes::resource(&user, access.verb, resource);
-            if self.0.authorize(&attributes).allowed {
-                Ok(())
-            } else {
-                Err(Denied::Forbidden(attributes.to_string()))
-            }
+            let admitted = admit_resource(&self.0, request, access.verb, resource).await;
+            admitted.map_err(|refused| match refused {
+                Refused::Unknown => Denied::Unauthenticated,
+                Refused::Forbidden(why) => Denied::Forbidden(why),
+            })
         })
     }
 }
@@ -157,6 +134,9 @@ fn told(refusal: &drystone_emco::model::Refusal) -> Refusal {
 #[async_trait]
 impl StatusSource for Statuses {
     async fn status(&self, path: &str, query: &StatusQuery, base: Value) -> Result<Value, Refusal> {
+        let wrong = |name: &str, given: &str| {
+            Refusal::bad_request(format!("query parameter {name}: {given:?} is none that can be"))
+        };
         let mut asked = emco_status::StatusQuery::of(match query.kind {
             StatusKind::Deployed => emco_status::StatusKind::Deployed,
             StatusKind::Ready => emco_status::StatusKind::Ready,
@@ -173,11 +153,17 @@ impl StatusSource for Statuses {
             StatusList::Clusters => emco_status::List::Clusters,
             StatusList::Resources => emco_status::List::Resources,
         });
-        asked.instance = query.instance.as_deref().and_then(|instance| instance.parse().ok());
+        if let Some(instance) = &query.instance {
+            asked.instance = Some(instance.parse().map_err(|_| wrong("instance", instance))?);
+        }
         asked.apps = query.apps.iter().cloned().collect();
-        asked.clusters = query.clusters.iter().filter_map(|cluster| cluster.parse().ok()).collect();
+        for cluster in &query.clusters {
+            asked.clusters.insert(cluster.parse().map_err(|_| wrong("cluster", cluster))?);
+        }
         asked.resources = query.resources.iter().cloned().collect();
         let answer = self.0.answer(path, &asked).await.map_err(|refusal| told(&refusal))?;
+        // A list has its own heading, and no members that were known before.
+        let base = if query.list.is_some() { json!({}) } else { base };
         let (Value::Object(mut whole), Value::Object(answer)) = (base, answer) else {
             return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "a status is an object"));
         };
@@ -264,7 +250,7 @@ pub(super) fn prepare(actions: &mut ActionRegistry, ground: &Ground<'_>) -> Resu
     let library = Library::of(caches);
     let access = ClusterAccess::new((*client).clone(), caches);
     let values = charts.values()?;
-    let intents = Arc::new(DeclaredIntents::new((*client).clone(), shelf.clone()));
+    let intents = Arc::new(DeclaredIntents::new((*client).clone(), library.clone(), shelf.clone()));
     let built_in = BTreeMap::from([
         (
             GenericActions::NAME.to_owned(),
@@ -316,7 +302,7 @@ impl Applications {
             status: Some(Arc::new(Statuses(statuses))),
             built_in: registry.flat_map(RegisteredControllers::built_in_names).map(str::to_owned).collect(),
         };
-        mount.0.get_or_init(|| EmcoRest::start(client.clone(), caches, config, &api.stopping()));
+        mount.start(|| EmcoRest::start(client.clone(), caches, config, &api.stopping()));
     }
 
     /// What foreign orchestrators and clients may ask for by gRPC.
@@ -352,5 +338,124 @@ impl Applications {
         );
         self.slot.set(None);
         synchronisation.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::emco::{DeploymentIntentGroup, DeploymentIntentGroupSpec, StateEntry, object_name};
+    use drystone_apiserver::{Config as ServerConfig, Profile};
+    use drystone_appcontext::{App, AppContext, ClusterName, Meta, Part, ResourceName};
+    use drystone_identity::UserInfo;
+    use drystone_store::embedded::{EmbeddedStore, Options as StoreOptions};
+    use k8s_openapi::{
+        api::core::v1::Namespace,
+        apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    };
+    use kube::{
+        Api, ResourceExt as _,
+        api::{Patch, PatchParams, PostParams},
+        runtime::{conditions, wait::await_condition},
+    };
+
+    use super::*;
+
+    const GROUP: &str = "projects/p/composite-apps/a/v1/deployment-intent-groups/d";
+
+    /// A deployment intent group whose context has an application on one cluster.
+    async fn deployed() -> (Statuses, ApiServer) {
+        let store = Arc::new(EmbeddedStore::in_memory(StoreOptions::default()).unwrap());
+        let server = ApiServer::new(ServerConfig::new(Profile::Management, store.clone())).await.unwrap();
+        let administrator = UserInfo::new("system:admin", ["system:masters"]);
+        let client = Client::new(server.service_as(administrator), "default");
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for definition in drystone_api::emco::definitions() {
+            definitions.create(&PostParams::default(), &definition).await.unwrap();
+            let established = conditions::is_crd_established();
+            await_condition(definitions.clone(), &definition.name_any(), established).await.unwrap();
+        }
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(SYSTEM_NAMESPACE.to_owned());
+        Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let context = ContextId::of("one");
+        let spec = DeploymentIntentGroupSpec {
+            path: GROUP.to_owned(),
+            composite_profile: "cp".to_owned(),
+            version: "r".to_owned(),
+            logical_cloud: "lc".to_owned(),
+            ..Default::default()
+        };
+        let groups: Api<DeploymentIntentGroup> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let name = object_name(GROUP);
+        groups.create(&PostParams::default(), &DeploymentIntentGroup::new(&name, spec)).await.unwrap();
+        let entry = StateEntry {
+            state: "Instantiated".to_owned(),
+            context_id: context.to_string(),
+            revision: 1,
+            ..StateEntry::default()
+        };
+        let patch = Patch::Merge(json!({"status": {"stateInfo": [entry]}}));
+        groups.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
+        let contexts = AppContexts::new(store);
+        let mut whole = AppContext::new(context, Meta::default());
+        let mut part = Part::default();
+        part.put(ResourceName::new("web", "ConfigMap"), "{apiVersion: v1, kind: ConfigMap}");
+        let clusters = [(ClusterName::new("p", "c1"), part)].into();
+        whole.apps.insert("shop".to_owned(), App { clusters, ..App::default() });
+        contexts.create(&whole).await.unwrap();
+        let library = Library::of(&Caches::new(client, server.stopping()));
+        assert!(library.ready().await);
+        (Statuses(emco_status::Statuses::new(library, contexts)), server)
+    }
+
+    fn query(list: Option<StatusList>) -> StatusQuery {
+        StatusQuery {
+            kind: StatusKind::Ready,
+            output: StatusOutput::All,
+            instance: None,
+            apps: Vec::new(),
+            clusters: Vec::new(),
+            resources: Vec::new(),
+            list,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lists_are_those_of_the_context_whatever_was_known_before() {
+        let (statuses, _server) = deployed().await;
+        for (list, member, expected) in [
+            (StatusList::Apps, "apps", json!(["shop"])),
+            (
+                StatusList::Clusters,
+                "clustersByApp",
+                json!([{"app": "shop", "clusters": [{"clusterProvider": "p", "cluster": "c1"}]}]),
+            ),
+            (
+                StatusList::Resources,
+                "resourcesByApp",
+                json!([{"app": "shop", "clusterProvider": "p", "cluster": "c1", "resources": [
+                    {"name": "web", "GVK": {"Group": "", "Version": "v1", "Kind": "ConfigMap"}}]}]),
+            ),
+        ] {
+            let base = json!({"name": "d", member: []});
+            let told = statuses.status(GROUP, &query(Some(list)), base).await.unwrap();
+            assert_eq!((&told["name"], &told[member]), (&json!("d"), &expected));
+        }
+        let base = json!({"name": "d", "states": {"statusctxid": "known before"}});
+        let told = statuses.status(GROUP, &query(None), base).await.unwrap();
+        assert_eq!(told["states"]["statusctxid"], "known before");
+        assert_eq!(told["apps"][0]["name"], "shop");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_cannot_be_is_asked_in_vain() {
+        let (statuses, _server) = deployed().await;
+        for wrong in [
+            StatusQuery { instance: Some("0".to_owned()), ..query(None) },
+            StatusQuery { clusters: vec!["c1".to_owned()], ..query(None) },
+        ] {
+            let refused = statuses.status(GROUP, &wrong, json!({})).await.unwrap_err();
+            assert_eq!(refused.status, 400, "{refused}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod emco_grpc;
 mod images;
 pub(crate) mod join;
 mod metal;
+mod mount;
 mod nfv;
 pub(crate) mod pki;
 mod redfish;

@@ -1,20 +1,16 @@
 //! The SOL003 service on the HTTPS port and the plain one: VNF life cycle, VNF packages, VIMs.
-//!
-//! The ports open before the resources that the service shows are defined: until then it asks for patience.
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use axum::{
-    Router,
     body::Body,
     extract::Request,
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::Response,
-    routing::any,
 };
 use bytes::Bytes;
 use drystone_api::{
@@ -23,10 +19,7 @@ use drystone_api::{
 };
 use drystone_apiserver::{ApiServer, Peer};
 use drystone_csar::{FileError, Incoming, Library, LibraryError};
-use drystone_identity::{
-    rbac::{Attributes, ResourceAttributes},
-    user::UNAUTHENTICATED,
-};
+use drystone_identity::rbac::ResourceAttributes;
 use drystone_nfv::{
     Config, Nfv,
     content::{Content, ContentError, Received, Upload, Vnfd},
@@ -36,34 +29,24 @@ use drystone_nfv::{
 use drystone_sol003::types::ProblemDetails;
 use drystone_vnfm::controller;
 
+use super::mount;
+use crate::admission::{Refused, admit_resource};
+
 /// Bytes that are collected before they are written.
 const PIECE: usize = 1 << 20;
 
 /// Where the service is mounted.
-#[derive(Clone, Default)]
-pub(crate) struct Mount(Arc<OnceLock<Nfv>>);
+pub(crate) type Mount = mount::Mount<Nfv>;
 
-impl Mount {
-    /// Routes to be served beside others.
-    pub(crate) fn router(&self) -> Router {
-        let mut router = Router::new();
-        for path in ["/vnflcm", "/vnflcm/{*rest}", "/vnfpkgm", "/vnfpkgm/{*rest}", "/v1.0", "/v1.0/{*rest}"] {
-            let mount = self.clone();
-            router = router.route(
-                path,
-                any(move |request: Request| {
-                    let mount = mount.clone();
-                    async move { mount.answer(request).await }
-                }),
-            );
-        }
-        router
-    }
+impl mount::Service for Nfv {
+    const PATHS: &'static [&'static str] =
+        &["/vnflcm", "/vnflcm/{*rest}", "/vnfpkgm", "/vnfpkgm/{*rest}", "/v1.0", "/v1.0/{*rest}"];
 
     async fn answer(&self, request: Request) -> Response {
-        if let Some(service) = self.0.get() {
-            return service.answer(request).await;
-        }
+        Self::answer(self, request).await
+    }
+
+    fn starting() -> Response {
         let body = r#"{"status": 503, "detail": "the service is starting; try again"}"#;
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -72,9 +55,11 @@ impl Mount {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         response
     }
+}
 
+impl mount::Mount<Nfv> {
     /// Starts the service, which ends with the API server. The first one counts.
-    pub(crate) fn start(
+    pub(crate) fn serve(
         &self,
         api: &ApiServer,
         client: &kube::Client,
@@ -88,7 +73,7 @@ impl Mount {
             foresight: Some(Arc::new(Planner(foresight))),
             test_callbacks: true,
         };
-        self.0.get_or_init(|| Nfv::start(client.clone(), caches, config, &api.stopping()));
+        self.start(|| Nfv::start(client.clone(), caches, config, &api.stopping()));
     }
 }
 
@@ -111,10 +96,6 @@ impl Door for ByApiServer {
 
     fn admit<'a>(&'a self, request: &'a Parts, access: Access<'a>) -> Decision<'a> {
         Box::pin(async move {
-            let user = self.0.authenticate(request).await.map_err(|_| Denied::Unauthenticated)?;
-            if user.is_in(UNAUTHENTICATED) {
-                return Err(Denied::Unauthenticated);
-            }
             let resource = ResourceAttributes {
                 group: NFV_GROUP,
                 resource: access.resource,
@@ -122,12 +103,11 @@ impl Door for ByApiServer {
                 name: access.name,
                 ..ResourceAttributes::default()
             };
-            let attributes = Attributes::resource(&user, access.verb, resource);
-            if self.0.authorize(&attributes).allowed {
-                Ok(())
-            } else {
-                Err(Denied::Forbidden(attributes.to_string()))
-            }
+            let admitted = admit_resource(&self.0, request, access.verb, resource).await;
+            admitted.map_err(|refused| match refused {
+                Refused::Unknown => Denied::Unauthenticated,
+                Refused::Forbidden(why) => Denied::Forbidden(why),
+            })
         })
     }
 }

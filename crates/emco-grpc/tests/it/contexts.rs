@@ -140,13 +140,12 @@ async fn what_becomes_ready_is_told_over_the_wire() {
     })
     .await;
     let readiness = ContextReadiness::new(contexts.clone());
-    let router = Services::new(Arc::new(Everybody)).readiness(Arc::new(readiness.clone())).router();
+    let router = Services::new(Arc::new(Everybody)).readiness(Arc::new(readiness)).router();
     let server = Server::start(router);
     let one = pool(server.address(), patient()).controller("one");
     let mut news = one.alert("me", id()).await.unwrap();
     // What was known before anybody asked.
     assert_eq!(next(&mut news).await, of("db", "c2"));
-    assert_eq!(readiness.subscriptions(), 1);
     // Nothing of this is about readiness, and is not told.
     change(&contexts, |context| {
         let part = context.part_mut("web", &ClusterName::new("edge", "c1")).unwrap();
@@ -170,26 +169,4 @@ async fn what_becomes_ready_is_told_over_the_wire() {
     assert_eq!(next(&mut news).await, of("db", "c1"));
     one.unsubscribe("me", id()).await.unwrap();
     assert_eq!(next(&mut news).await, None);
-    assert_eq!(readiness.subscriptions(), 0);
-}
-
-#[tokio::test]
-async fn streams_end_with_their_context_and_are_forgotten_with_their_client() {
-    let contexts = contexts().await;
-    let readiness = ContextReadiness::new(contexts.clone());
-    let unknown = readiness.alert("me", ContextId::new(8).unwrap()).await;
-    assert!(unknown.is_err_and(|error| error.to_string().contains("there is no AppContext 8")));
-    let mut first = readiness.alert("me", id()).await.unwrap();
-    let mut second = readiness.alert("me", id()).await.unwrap();
-    assert_eq!(next(&mut first).await, None, "who asks again takes the place of who asked before");
-    drop(first);
-    assert_eq!(readiness.subscriptions(), 1);
-    let third = readiness.alert("you", id()).await.unwrap();
-    assert_eq!(readiness.subscriptions(), 2);
-    drop(third);
-    assert_eq!(readiness.subscriptions(), 1);
-    let waiting = tokio::spawn(async move { second.next().await });
-    contexts.delete(id()).await.unwrap();
-    assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap(), None);
-    assert_eq!(readiness.subscriptions(), 0);
 }

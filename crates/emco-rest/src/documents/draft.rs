@@ -84,10 +84,7 @@ impl EmcoRest {
             hidden,
             has_files,
         };
-        if is_new {
-            draft.check_whole()?;
-        }
-        draft.masked(None)
+        if is_new { draft.whole() } else { Ok(draft) }
     }
 }
 
@@ -109,12 +106,13 @@ impl Draft {
         self.document.as_ref()
     }
 
-    /// Checks a document that takes nobody's place.
-    pub(super) fn check_whole(&self) -> Result<(), Refusal> {
+    /// Checks a document that takes nobody's place, and hides what is secret of it.
+    pub(super) fn whole(self) -> Result<Self, Refusal> {
         if self.kind.files() == FileRule::Archive && !self.spec.contains_key("file") {
             return Err(Refusal::unprocessable("Unable to process file: a part named file is required"));
         }
-        self.check_faults(self.hidden.is_some())
+        self.check_faults(self.hidden.is_some())?;
+        self.masked(None)
     }
 
     fn check_faults(&self, has_file: bool) -> Result<(), Refusal> {
@@ -167,11 +165,6 @@ impl Draft {
     /// Hides what is secret of key-value pairs of a sync object.
     fn masked(mut self, before: Option<&Value>) -> Result<Self, Refusal> {
         if self.kind.name() != "ClusterSyncObject" {
-            return Ok(self);
-        }
-        if let Some(Hidden { .. }) = &self.hidden
-            && before.is_none()
-        {
             return Ok(self);
         }
         let Some(pairs) = self.spec.get_mut("kv") else { return Ok(self) };

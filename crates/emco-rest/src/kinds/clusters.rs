@@ -53,13 +53,8 @@ impl Behaviour for Cluster {
     }
 
     fn may_go(&self) -> Result<(), Refusal> {
-        let states = self.status.as_ref().map(|status| status.networks.state_info.as_slice());
-        match states.and_then(<[_]>::last).map_or("", |state| state.state.as_str()) {
-            "" | "Created" | "Terminated" => Ok(()),
-            other => Err(Refusal::conflict(format!(
-                "networks of the cluster are {other}; terminate them before the cluster is deleted"
-            ))),
-        }
+        let status = self.status.as_ref();
+        at_rest("Cluster", status.and_then(|status| status.operation.as_deref()))
     }
 
     fn may_have_children(&self, child: &'static str, is_deletion: bool) -> Result<(), Refusal> {
@@ -121,16 +116,7 @@ impl Behaviour for LogicalCloud {
     }
 
     fn may_go(&self) -> Result<(), Refusal> {
-        let state = state_of(self);
-        let operation = self.status.as_ref().and_then(|status| status.operation.as_deref());
-        if let Some(operation) = operation {
-            let text = format!("LifecycleOperation {operation} of the Logical Cloud is still going on");
-            return Err(Refusal::conflict(text));
-        }
-        if is_at_rest(&state) {
-            return Ok(());
-        }
-        Err(Refusal::conflict(format!("the Logical Cloud is {state}; terminate it before it is deleted")))
+        at_rest("Logical Cloud", self.status.as_ref().and_then(|status| status.operation.as_deref()))
     }
 }
 
@@ -186,6 +172,15 @@ impl Behaviour for ClusterQuota {
 }
 
 impl Behaviour for LogicalCloudKeyValues {}
+
+/// Refuses what may not be done while an operation is going on. Whether something is left on clusters is for
+/// [`crate::status::StatusSource::settled`] to say.
+pub(super) fn at_rest(thing: &str, operation: Option<&str>) -> Result<(), Refusal> {
+    let going_on = |operation| {
+        Refusal::conflict(format!("LifecycleOperation {operation} of the {thing} is still going on"))
+    };
+    operation.map(going_on).map_or(Ok(()), Err)
+}
 
 /// Whether a text is a DNS label: what namespaces and releases are named by.
 pub(super) fn is_dns_label(text: &str) -> bool {

@@ -7,7 +7,8 @@ use drystone_api::emco::{
 use http::StatusCode;
 
 use super::{
-    Behaviour, FileRule, Reference, ancestor, app_beside, cluster_path, clusters::is_dns_label,
+    Behaviour, FileRule, Reference, ancestor, app_beside, cluster_path,
+    clusters::{at_rest, is_dns_label},
     composite_app_of, parent_of,
 };
 use crate::refusal::Refusal;
@@ -49,17 +50,7 @@ impl Behaviour for DeploymentIntentGroup {
     }
 
     fn may_go(&self) -> Result<(), Refusal> {
-        if let Some(operation) = self.status.as_ref().and_then(|status| status.operation.as_deref()) {
-            return Err(Refusal::conflict(format!(
-                "LifecycleOperation {operation} of the DeploymentIntentGroup is still going on"
-            )));
-        }
-        match state_of(self) {
-            state @ ("Instantiated" | "InstantiateStopped" | "Updated") => Err(Refusal::conflict(format!(
-                "the DeploymentIntentGroup is {state}; terminate it before it is deleted"
-            ))),
-            _ => Ok(()),
-        }
+        at_rest("DeploymentIntentGroup", self.status.as_ref().and_then(|status| status.operation.as_deref()))
     }
 }
 

@@ -129,15 +129,18 @@ fn news(listener: &ClmController, there: &BTreeMap<String, String>) -> Vec<News>
 /// Tells a controller, and writes down what it has heard; its name.
 async fn tell(client: &Client, controller: &Controller, listener: &ClmController, news: Vec<News>) -> String {
     let mut heard = Map::new();
-    let mut message = None;
+    let mut was_heard = true;
     for one in news.into_iter().take(BATCH) {
         // What names no cluster cannot be told, and is done with.
         if let Ok(names) = DocumentPath::parse(Cluster::PATTERN, &one.path) {
             let cluster = ClusterName::new(names.get("clusterProvider"), names.get("cluster"));
             if let Err(error) = controller.cluster_event(&cluster, one.event).await {
-                let text = format!("{:?} of cluster {cluster} was not heard: {error}", one.event);
-                tracing::warn!(controller = listener.path(), "{text}");
-                message = Some(text);
+                let event = one.event;
+                tracing::warn!(
+                    controller = listener.path(),
+                    "{event:?} of cluster {cluster} was not heard: {error}"
+                );
+                was_heard = false;
                 break;
             }
         }
@@ -149,10 +152,10 @@ async fn tell(client: &Client, controller: &Controller, listener: &ClmController
         let patch = Patch::Merge(json!({"status": {"told": heard}}));
         if let Err(error) = api.patch_status(&name, &PatchParams::default(), &patch).await {
             tracing::warn!(controller = listener.path(), "writing down what it has heard: {error}");
-            message = Some(error.to_string());
+            was_heard = false;
         }
     }
-    if message.is_some() {
+    if !was_heard {
         tokio::time::sleep(PAUSE).await;
     }
     name

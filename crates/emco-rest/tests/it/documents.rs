@@ -279,7 +279,17 @@ async fn states_decide_what_may_be_done() {
         (refused.status.as_u16(), refused.text().as_str()),
         (409, "The specified DeploymentIntentGroup is not in Created status\n")
     );
-    assert_eq!(world.send("DELETE", &path, &Value::Null).await.status, 409);
+    let operation = async |by: Value| {
+        let patch = Patch::Merge(json!({"status": {"operation": by}}));
+        groups.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
+    };
+    operation(json!("op-1")).await;
+    enter("TerminateStopped").await;
+    let refused = world.send("DELETE", &path, &Value::Null).await;
+    assert_eq!(refused.status, 409);
+    let going_on = "op-1 of the DeploymentIntentGroup is still going on";
+    assert!(refused.text().contains(going_on), "{}", refused.text());
+    operation(Value::Null).await;
     enter("Terminated").await;
     assert_eq!(world.send("DELETE", &path, &Value::Null).await.status, 204);
     // Whoever knows what is on clusters has a say.

@@ -7,7 +7,10 @@ use drystone_api::{
     emco::{App, Cluster, object_name},
 };
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 use crate::world::{BASIC, MULTIPART, Part, World, archive, archive_of, kubeconfig, multipart};
@@ -157,6 +160,60 @@ async fn tokens_of_sync_objects_are_secrets() {
     assert_eq!(world.send("PUT", &path, &body).await.status, 201);
     let now = whole().await;
     assert!(now.contains("t0p") && now.contains("gitlab"), "{now}");
+    // A new one takes the place of the old one.
+    let body = json!({"metadata": {"name": "s1"}, "spec": {"kv": [{"gitToken": "n3w"}]}});
+    assert_eq!(world.send("PUT", &path, &body).await.status, 201);
+    let now = whole().await;
+    assert!(now.contains("n3w") && !now.contains("t0p"), "{now}");
+    assert_eq!(world.get(&path).await.body["spec"]["kv"], json!([{"gitToken": "***"}]));
+    // With the last secret the Secret goes.
+    let body = json!({"metadata": {"name": "s1"}, "spec": {"kv": [{"gitType": "github"}]}});
+    assert_eq!(world.send("PUT", &path, &body).await.status, 201);
+    assert!(secrets.get_opt(&object_name(&path)).await.unwrap().is_none());
+    // One that a PUT makes is as good as one that a POST makes.
+    let (path, body) = (
+        format!("{objects}/s2"),
+        json!({"metadata": {"name": "s2"}, "spec": {"kv": [{"gitToken": "f1rst"}]}}),
+    );
+    let made = world.send("PUT", &path, &body).await;
+    assert_eq!((made.status.as_u16(), &made.body["spec"]["kv"]), (201, &json!([{"gitToken": "***"}])));
+    let secret = secrets.get(&object_name(&path)).await.unwrap();
+    let kept = String::from_utf8(secret.data.unwrap()["kv.json"].0.clone()).unwrap();
+    assert!(kept.contains("f1rst"), "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_being_deleted_keeps_its_kubeconfig() {
+    let world = World::start().await;
+    world.cluster("c1").await;
+    let path = "cluster-providers/p/clusters/c1";
+    let name = object_name(path);
+    let clusters: Api<Cluster> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let hold = async |finalizers: Value| {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        clusters.patch(&name, &PatchParams::default(), &patch).await.unwrap();
+    };
+    hold(json!(["example.com/networks"])).await;
+    assert_eq!(world.send("DELETE", path, &Value::Null).await.status, 204);
+    let (new, body) = (kubeconfig("other-token"), json!({"metadata": {"name": "c1"}}));
+    let files: [Part<'_>; 1] = [("file", Some("k"), new.as_bytes())];
+    let again = world.upload("POST", "cluster-providers/p/clusters", &body, &files).await;
+    assert!(again.status == 409 && again.text().contains("being deleted"), "{}", again.text());
+    let kept = secrets.get(&name).await.unwrap().data.unwrap()["kubeconfig"].0.clone();
+    assert_eq!(String::from_utf8(kept).unwrap(), kubeconfig("secret-token"), "networks are still taken back");
+    hold(json!([])).await;
+    let again = world
+        .eventually("it is made anew", async || {
+            let again = world.upload("POST", "cluster-providers/p/clusters", &body, &files).await;
+            (again.status == 201).then_some(again)
+        })
+        .await;
+    assert_eq!(again.body["metadata"]["name"], "c1");
+    let secret = secrets.get(&name).await.unwrap();
+    let uid = clusters.get(&name).await.unwrap().metadata.uid.unwrap();
+    assert_eq!(secret.metadata.owner_references.unwrap()[0].uid, uid);
+    assert_eq!(String::from_utf8(secret.data.unwrap()["kubeconfig"].0.clone()).unwrap(), new);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,7 +65,7 @@ pub fn gather(intent: &str, workloads: &[WorkloadIntent], interfaces: &[Interfac
 /// Carries out an intent: annotates the workloads of the context. Doing it twice is the same as doing it once.
 ///
 /// # Errors
-/// [`Refusal`] that names the workload intent and what is wrong.
+/// [`Refusal`] that names the workload intent and what is wrong; also where the workload is nowhere.
 pub fn apply(context: &mut AppContext, intent: &NetworkIntent, clusters: &Clusters) -> Result<(), Refusal> {
     for workload in intent.workloads.iter().filter(|workload| !workload.interfaces.is_empty()) {
         let Some(app) = context.apps.get_mut(&workload.spec.app) else {
@@ -89,10 +89,10 @@ pub fn apply(context: &mut AppContext, intent: &NetworkIntent, clusters: &Cluste
         }
         if !found {
             let WorkloadIntentSpec { app, kind, workload_resource, .. } = &workload.spec;
-            tracing::warn!(
-                "workload-intent {}: app {app} has no {kind} {workload_resource}; it gets no interfaces",
+            return Err(Refusal::unfit(format!(
+                "workload-intent {}: app {app} has no {kind} {workload_resource} that could get interfaces; correct spec.workloadResource and spec.type",
                 workload.name
-            );
+            )));
         }
     }
     Ok(())

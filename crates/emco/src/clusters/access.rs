@@ -3,20 +3,17 @@
 use async_trait::async_trait;
 use drystone_api::{
     Cluster as ComposedCluster, SYSTEM_NAMESPACE,
-    emco::{Document as _, KUBECONFIG_KEY},
+    emco::{Cluster, ClusterReference, Document as _, KUBECONFIG_KEY},
 };
 use drystone_appcontext::ClusterName;
 use drystone_engine::{
     cluster_access,
     harness::{Cache, Caches},
-    reference::{ObjectKey, describe_kube_error},
+    reference::{ObjectKey, OwnSecret, describe_kube_error},
 };
 use drystone_synchroniser::{Access, AccessError, Clusters, Identity};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client, ResourceExt as _,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Api, Client, Resource, ResourceExt as _, config::Kubeconfig};
 
 use crate::{library::Library, model::CloudPath};
 
@@ -63,42 +60,53 @@ impl ClusterAccess {
                     "cluster {name} is delivered to by way of a Git repository, which is not supported"
                 )));
             }
-            None => self.secret(&cluster.name_any()).await?,
+            None => self.secret::<Cluster>(&cluster.name_any()).await?,
         };
         read(&text, name)
     }
 
-    /// The kubeconfig of a logical cloud's user at a cluster.
+    /// The kubeconfig of a logical cloud's user at a cluster. `user` names the cloud; where it names no project or no namespace, any counts.
     ///
     /// # Errors
     /// It is not in such a cloud, or has no kubeconfig yet.
     pub async fn user_kubeconfig(
         &self,
         name: &ClusterName,
-        cloud_name: &str,
-        namespace: &str,
+        user: &Identity,
     ) -> Result<Kubeconfig, AccessError> {
+        let Identity { project, logical_cloud, namespace, .. } = user;
         for cloud in self.library.clouds.list() {
-            let is_meant = cloud.document_name() == cloud_name
-                && (namespace.is_empty() || cloud.spec.namespace == namespace);
-            let Some(path) = CloudPath::parse(cloud.path()).filter(|_| is_meant) else { continue };
+            let is_meant = |path: &CloudPath| {
+                path.name == *logical_cloud
+                    && (project.is_empty() || path.project == *project)
+                    && (namespace.is_empty() || cloud.spec.namespace == *namespace)
+            };
+            let Some(path) = CloudPath::parse(cloud.path()).filter(is_meant) else { continue };
             let references = self.library.references_of(&path);
             let reference = references.iter().find(|reference| {
                 reference.spec.cluster_provider == name.provider && reference.spec.cluster == name.cluster
             });
             if let Some(reference) = reference {
-                return read(&self.secret(&reference.name_any()).await?, name);
+                return read(&self.secret::<ClusterReference>(&reference.name_any()).await?, name);
             }
         }
         Err(AccessError::None(format!(
-            "cluster {name} is not in logical cloud {cloud_name} with namespace {namespace}"
+            "cluster {name} is not in logical cloud {logical_cloud} of project {project:?} with namespace {namespace:?}"
         )))
     }
 
-    async fn secret(&self, name: &str) -> Result<String, AccessError> {
+    /// The kubeconfig of the object of that name.
+    async fn secret<K: Resource<DynamicType = ()>>(&self, name: &str) -> Result<String, AccessError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
         let failed = |error: kube::Error| AccessError::NotNow(describe_kube_error(&error));
         let found = api.get_opt(name).await.map_err(failed)?;
+        // An object that was made with `kubectl` may have any name.
+        let own = OwnSecret::of::<K>(name, KUBECONFIG_KEY);
+        if found.as_ref().is_some_and(|secret| own.is_foreign(secret)) {
+            return Err(AccessError::None(format!(
+                "Secret {name} in {SYSTEM_NAMESPACE} belongs to something else; give the object another name"
+            )));
+        }
         let bytes = found.and_then(|secret| secret.data).and_then(|mut data| data.remove(KUBECONFIG_KEY));
         let bytes = bytes.ok_or_else(|| {
             AccessError::NotNow(format!("there is no kubeconfig yet (Secret {name}, key {KUBECONFIG_KEY})"))
@@ -113,26 +121,21 @@ impl ClusterAccess {
     /// There is no way to it.
     pub async fn client(&self, name: &ClusterName) -> Result<Client, AccessError> {
         let config = usable(self.kubeconfig(name).await?, name).await?;
-        Client::try_from(config).map_err(|error| AccessError::None(format!("cluster {name}: {error}")))
+        Client::try_from(config)
+            .map_err(|error| AccessError::None(format!("cluster {name}: {}", cluster_access::cause(&error))))
     }
 }
 
 fn read(text: &str, name: &ClusterName) -> Result<Kubeconfig, AccessError> {
-    let unusable =
-        |why: String| AccessError::None(format!("the kubeconfig of cluster {name} is not usable: {why}"));
-    let config = Kubeconfig::from_yaml(text).map_err(|error| unusable(error.to_string()))?;
-    cluster_access::check(&config).map_err(|why| unusable(why.to_owned()))?;
-    Ok(config)
+    cluster_access::read(text).map_err(|why| unusable(name, &why))
 }
 
 async fn usable(config: Kubeconfig, name: &ClusterName) -> Result<kube::Config, AccessError> {
-    let mut config =
-        kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.map_err(
-            |error| AccessError::None(format!("the kubeconfig of cluster {name} is not usable: {error}")),
-        )?;
-    config.connect_timeout = Some(std::time::Duration::from_secs(5));
-    config.read_timeout = Some(std::time::Duration::from_secs(30));
-    Ok(config)
+    cluster_access::config(config).await.map_err(|why| unusable(name, &why))
+}
+
+fn unusable(name: &ClusterName, why: &str) -> AccessError {
+    AccessError::None(format!("the kubeconfig of cluster {name} is not usable: {why}"))
 }
 
 #[async_trait]
@@ -145,7 +148,7 @@ impl Clusters for ClusterAccess {
         let config = if identity.is_administrator() {
             self.kubeconfig(cluster).await?
         } else {
-            self.user_kubeconfig(cluster, &identity.logical_cloud, &identity.namespace).await?
+            self.user_kubeconfig(cluster, identity).await?
         };
         let config = usable(config, cluster).await?;
         Ok(Access::Config { config: Box::new(config), plain_http2: false })

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use drystone_appcontext::ClusterName;
+use drystone_engine::reference::describe_kube_error;
 use drystone_quantity::Quantity;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, api::ListParams};
@@ -27,15 +28,14 @@ pub struct LiveRooms(pub ClusterAccess);
 
 #[async_trait]
 impl Rooms for LiveRooms {
-    async fn room(&self, cluster: &ClusterName) -> Option<Room> {
+    async fn room(&self, cluster: &ClusterName) -> Result<Room, String> {
         let asked = async {
-            let client = self.0.client(cluster).await.ok()?;
-            look(client)
-                .await
-                .inspect_err(|error| tracing::debug!(%cluster, %error, "room is not known"))
-                .ok()
+            let client = self.0.client(cluster).await.map_err(|error| error.to_string())?;
+            look(client).await.map_err(|error| describe_kube_error(&error))
         };
-        tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+        let late = || Err(format!("no answer within {} s", PATIENCE.as_secs()));
+        let room = tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| late());
+        room.inspect_err(|why| tracing::warn!(%cluster, "what room it has is not known: {why}"))
     }
 }
 

@@ -10,19 +10,19 @@ use drystone_api::{
 use drystone_appcontext::{AppContext, AppContextError, ClusterName, model::LOGICAL_CLOUD_APP};
 use drystone_engine::{
     harness::{Reconciler, Requeue, has_finalizer, is_deleted, remove_finalizer},
-    reference::{is_conflict, is_not_found, owner_reference, reference_to},
+    reference::{OwnSecret, is_not_found, owner_reference, reference_to},
 };
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
 
 use super::{FINALIZER, Failure, finalizers::Ends};
 use crate::{
     clusters::ClusterAccess,
-    logical_cloud::{user_config, user_key},
+    logical_cloud::{KEY, user_config, user_key},
     model::{CloudPath, History, State},
 };
 
@@ -69,7 +69,7 @@ impl Clouds {
             return Ok(Requeue::After(LOOK_AGAIN));
         }
         self.forget(path).await?;
-        self.delete_secret(&object_name(&path.path())).await?;
+        self.delete_secret(&OwnSecret::of::<LogicalCloud>(&object_name(&path.path()), KEY)).await?;
         let api: Api<LogicalCloud> = Api::namespaced(self.ends.client.clone(), SYSTEM_NAMESPACE);
         remove_finalizer(&api, cloud, FINALIZER).await?;
         Ok(Requeue::OnChange)
@@ -78,14 +78,21 @@ impl Clouds {
     /// Kubeconfigs go with what they were for.
     async fn forget(&self, path: &CloudPath) -> Result<(), Failure> {
         for reference in self.ends.dependencies.library.references_of(path) {
-            self.delete_secret(&reference.name_any()).await?;
+            let name = reference.name_any();
+            self.delete_secret(&OwnSecret::of::<ClusterReference>(&name, KUBECONFIG_KEY)).await?;
         }
         Ok(())
     }
 
-    async fn delete_secret(&self, name: &str) -> Result<(), Failure> {
+    /// Deletes an object's Secret. One that has to do with something else stays: an object that was made with `kubectl` may have any name.
+    async fn delete_secret(&self, own: &OwnSecret<'_>) -> Result<(), Failure> {
         let api: Api<Secret> = Api::namespaced(self.ends.client.clone(), SYSTEM_NAMESPACE);
-        match api.delete(name, &DeleteParams::default()).await {
+        let Some(secret) = api.get_opt(own.name).await? else { return Ok(()) };
+        if own.is_foreign(&secret) {
+            return Ok(());
+        }
+        let preconditions = Some(Preconditions { uid: secret.metadata.uid, resource_version: None });
+        match api.delete(own.name, &DeleteParams { preconditions, ..DeleteParams::default() }).await {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
             Err(error) => Err(error.into()),
@@ -103,9 +110,11 @@ impl Clouds {
         let api: Api<Secret> = Api::namespaced(self.ends.client.clone(), SYSTEM_NAMESPACE);
         let mut missing = Vec::new();
         for reference in self.ends.dependencies.library.references_of(path) {
-            let found = api.get_opt(&reference.name_any()).await?;
-            let has =
-                found.and_then(|secret| secret.data).is_some_and(|data| data.contains_key(KUBECONFIG_KEY));
+            let name = reference.name_any();
+            let own = OwnSecret::of::<ClusterReference>(&name, KUBECONFIG_KEY);
+            let has = api.get_opt(&name).await?.is_some_and(|secret| {
+                !own.is_foreign(&secret) && secret.data.is_some_and(|data| data.contains_key(KUBECONFIG_KEY))
+            });
             if !has {
                 missing.push(reference);
             }
@@ -124,15 +133,19 @@ impl Clouds {
         };
         let key =
             user_key(&self.ends.client, path).await.map_err(|error| Failure::Other(error.to_string()))?;
+        let mut failed = None;
         for reference in missing {
             let cluster = ClusterName::new(&reference.spec.cluster_provider, &reference.spec.cluster);
             let issued = certificate(&loaded, &cluster)
                 .or_else(|| carrier.as_ref().and_then(|carrier| certificate(carrier, &cluster)));
             if let Some(certificate) = issued {
-                self.keep(cloud, &reference, &cluster, (&certificate, key.to_pem().expose())).await?;
+                let kept =
+                    self.keep(cloud, &reference, &cluster, (&certificate, key.to_pem().expose())).await;
+                // The others are made all the same.
+                failed = failed.or(kept.err());
             }
         }
-        Ok(Requeue::After(LOOK_AGAIN))
+        failed.map_or(Ok(Requeue::After(LOOK_AGAIN)), Err)
     }
 
     async fn keep(
@@ -155,16 +168,25 @@ impl Clouds {
             data: Some(BTreeMap::from([(KUBECONFIG_KEY.to_owned(), ByteString(text.into_bytes()))])),
             ..Secret::default()
         };
-        secret.metadata.name = Some(reference.name_any());
+        let name = reference.name_any();
+        secret.metadata.name = Some(name.clone());
         secret.metadata.owner_references = Some(vec![owner_reference(&reference_to(reference))]);
         let api: Api<Secret> = Api::namespaced(self.ends.client.clone(), SYSTEM_NAMESPACE);
-        match api.create(&PostParams::default(), &secret).await {
-            Err(error) if is_conflict(&error) => {
-                let patch = Patch::Merge(json!({"data": secret.data}));
-                api.patch(&reference.name_any(), &PatchParams::default(), &patch).await?;
-            }
-            made => drop(made?),
+        let Some(there) = api.get_opt(&name).await? else {
+            // Whoever was quicker is looked at the next time.
+            api.create(&PostParams::default(), &secret).await?;
+            return Ok(());
+        };
+        if OwnSecret::of::<ClusterReference>(&name, KUBECONFIG_KEY).is_foreign(&there) {
+            return Err(Failure::Other(format!(
+                "Secret {name} in {SYSTEM_NAMESPACE} belongs to something else: the kubeconfig of cluster reference {} is not kept; give the ClusterReference another name",
+                reference.path()
+            )));
         }
+        // Unless it is another one by now.
+        let metadata = json!({"resourceVersion": there.metadata.resource_version});
+        let patch = Patch::Merge(json!({"metadata": metadata, "data": secret.data}));
+        api.patch(&name, &PatchParams::default(), &patch).await?;
         Ok(())
     }
 }

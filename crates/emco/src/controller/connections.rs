@@ -6,7 +6,7 @@ use drystone_api::{
     SYSTEM_NAMESPACE,
     emco::{Controller, ControllerConnection, Document as _},
 };
-use drystone_emco_grpc::{Address, Health, Pool, Security, Tls};
+use drystone_emco_grpc::{Address, Health, InvalidAddress, Pool, Security, Tls};
 use drystone_engine::harness::{Reconciler, Requeue, StatusError, is_deleted, update_status};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff};
 use kube::{Api, Client, Resource as _};
@@ -41,12 +41,9 @@ impl Reconciler for Connections {
             self.tell(&controller, ControllerConnection::BuiltIn, None).await?;
             return Ok(Requeue::OnChange);
         }
-        let set = self
-            .address(&controller)
-            .and_then(|address| self.pool.set(name, address).map_err(|error| error.to_string()));
-        if let Err(why) = set {
+        if let Err(error) = self.address(&controller).and_then(|address| self.pool.set(name, address)) {
             self.pool.remove(name);
-            self.tell(&controller, ControllerConnection::Failing, Some(why)).await?;
+            self.tell(&controller, ControllerConnection::Failing, Some(error.to_string())).await?;
             return Ok(Requeue::OnChange);
         }
         let Some(state) = self.pool.state(name) else { return Ok(Requeue::After(LOOK_AGAIN)) };
@@ -55,19 +52,15 @@ impl Reconciler for Connections {
             Health::Ready => ControllerConnection::Connected,
             Health::Failing => ControllerConnection::Failing,
         };
-        let failing = connection == ControllerConnection::Failing;
-        let message = state.last_failure.filter(|_| failing).map(|failure| failure.message);
-        self.tell(&controller, connection, message).await?;
+        self.tell(&controller, connection, state.trouble().map(str::to_owned)).await?;
         let soon = connection == ControllerConnection::Unknown;
         Ok(Requeue::After(if soon { Duration::from_millis(300) } else { LOOK_AGAIN }))
     }
 }
 
 impl Connections {
-    fn address(&self, controller: &Controller) -> Result<Address, String> {
+    fn address(&self, controller: &Controller) -> Result<Address, InvalidAddress> {
         let spec = &controller.spec;
-        let port = u16::try_from(spec.port).ok().filter(|port| *port > 0);
-        let port = port.ok_or_else(|| format!("port {} is none that can be spoken to", spec.port))?;
         let security = if spec.tls {
             let authority_pem =
                 spec.certificate_authority.clone().unwrap_or_else(|| self.authority_pem.clone());
@@ -75,7 +68,7 @@ impl Connections {
         } else {
             Security::Plain
         };
-        Ok(Address { host: spec.host.clone(), port, security })
+        Address::of(&spec.host, spec.port, security)
     }
 
     async fn tell(

@@ -162,8 +162,7 @@ impl Operations {
             Err(_) => None,
         };
         if let Some(deployment) = &deployment
-            && let Err(refusal) = self.enlist(&mut order, deployment)
-            && needs_documents
+            && let Err(refusal) = self.enlist(&mut order, deployment, needs_documents)
         {
             return Prepared::Refused(refusal);
         }
@@ -196,20 +195,27 @@ impl Operations {
         }
     }
 
-    /// Finds the controllers that intents name, in the order of their priority.
-    fn enlist(&self, order: &mut Order, deployment: &Deployment) -> Result<(), Refusal> {
+    /// Finds the controllers that intents name, in the order of their priority. Unless they must be there, one that is gone is passed over:
+    /// the others hear all the same.
+    fn enlist(&self, order: &mut Order, deployment: &Deployment, must_be_there: bool) -> Result<(), Refusal> {
         let mut found: Vec<(Enlisted, &Vec<String>)> = Vec::new();
         for (name, intents) in &deployment.intents {
             if name == GENERIC_PLACEMENT {
                 continue;
             }
-            let enlisted = self.dependencies.controllers.enlisted(name).ok_or_else(|| {
-                Refusal::missing(format!(
-                    "Controller {name} not found: an intent of {} names it",
-                    deployment.path.name
-                ))
-            })?;
-            found.push((enlisted, intents));
+            let group = &deployment.path.name;
+            match self.dependencies.controllers.enlisted(name) {
+                Some(enlisted) => found.push((enlisted, intents)),
+                None if must_be_there => {
+                    let text = format!("Controller {name} not found: an intent of {group} names it");
+                    return Err(Refusal::missing(text));
+                }
+                None => tracing::warn!(
+                    group,
+                    "{}: controller {name} is gone and does not hear of it",
+                    order.title
+                ),
+            }
         }
         found.sort_by(|(a, _), (b, _)| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
         for (enlisted, intents) in found {

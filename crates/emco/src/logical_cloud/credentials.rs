@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use drystone_api::{SYSTEM_NAMESPACE, emco::object_name};
+use drystone_api::{
+    SYSTEM_NAMESPACE,
+    emco::{LogicalCloud, object_name},
+};
 use drystone_engine::{
     action::StepError,
-    reference::{is_conflict, is_not_found},
+    reference::{OwnSecret, is_conflict, is_not_found},
 };
 use drystone_identity::PrivateKey;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -56,6 +59,11 @@ pub async fn user_key(client: &Client, path: &CloudPath) -> Result<PrivateKey, S
 }
 
 fn read(secret: &Secret, name: &str) -> Result<PrivateKey, StepError> {
+    if OwnSecret::of::<LogicalCloud>(name, KEY).is_foreign(secret) {
+        return Err(StepError::permanent(format!(
+            "[409] Secret {name} in {SYSTEM_NAMESPACE} belongs to something else; the key of the logical cloud's user is kept under that name"
+        )));
+    }
     let bytes = secret.data.as_ref().and_then(|data| data.get(KEY));
     let text = bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
     let unusable = || {

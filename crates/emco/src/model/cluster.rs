@@ -86,6 +86,15 @@ impl Amounts {
     }
 }
 
+/// What a live cluster has, and has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What its nodes could still take.
+    pub free: Amounts,
+    /// What they have in all.
+    pub total: Amounts,
+}
+
 /// What placement knows of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterFacts {
@@ -101,6 +110,8 @@ pub struct ClusterFacts {
     pub free: Option<Amounts>,
     /// What its nodes have in all, if it is known.
     pub total: Option<Amounts>,
+    /// Why that is not known, if somebody asked.
+    pub room_unknown: Option<String>,
 }
 
 impl ClusterFacts {
@@ -113,6 +124,16 @@ impl ClusterFacts {
             reachability: ClusterConnectivity::Unknown,
             free: None,
             total: None,
+            room_unknown: None,
+        }
+    }
+
+    /// What its nodes have, or why that is not known.
+    pub fn learn_room(&mut self, room: Result<Room, String>) {
+        match room {
+            Ok(room) => (self.free, self.total) = (Some(room.free), Some(room.total)),
+            // It is shown to people, beside others.
+            Err(why) => self.room_unknown = Some(why.chars().take(200).collect()),
         }
     }
 

@@ -7,7 +7,7 @@ mod manifests;
 mod paths;
 mod refusal;
 
-pub use cluster::{Amounts, ClusterFacts};
+pub use cluster::{Amounts, ClusterFacts, Room};
 pub use deployment::{DeployedApp, Deployment, Documents, GENERIC_PLACEMENT, gather};
 pub use history::{Entry, History, State, is_removed};
 pub use manifests::{HookTime, Manifest, Manifests};

@@ -11,5 +11,5 @@ mod tests;
 pub use gvk::Gvk;
 pub use notices::StatusNotifier;
 pub use projection::{Whose, context_of, project};
-pub use query::{List, Output, QueryError, StatusKind, StatusQuery};
+pub use query::{List, Output, StatusKind, StatusQuery};
 pub use source::Statuses;

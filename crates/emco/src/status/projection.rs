@@ -185,6 +185,7 @@ fn list_names(
         }
         List::Resources => {
             let mut known = Known::default();
+            let is_group = matches!(whose, Whose::Group { .. });
             let mut found = Vec::new();
             for (name, app) in wanted() {
                 for (cluster, part) in app.clusters.iter().filter(|(name, _)| query.wants_cluster(name)) {
@@ -194,13 +195,17 @@ fn list_names(
                         .filter(|(name, _)| query.wants_resource(name.name()))
                         .map(|(name, one)| json!({"name": name.name(), "GVK": known.of(name, one)}))
                         .collect();
-                    found.push(json!({
-                        "app": name, "clusterProvider": cluster.provider, "cluster": cluster.cluster,
-                        "resources": resources,
-                    }));
+                    let mut one = of_cluster(cluster);
+                    one["resources"] = Value::Array(resources);
+                    if is_group {
+                        one["app"] = json!(name);
+                    }
+                    found.push(one);
                 }
             }
-            answer.insert("resourcesByApp".to_owned(), Value::Array(found));
+            // The one application of logical clouds and networks has a name that says nothing.
+            let member = if is_group { "resourcesByApp" } else { "resourcesByCluster" };
+            answer.insert(member.to_owned(), Value::Array(found));
         }
     }
 }

@@ -1,9 +1,8 @@
-//! What is asked: `status=deployed&output=all&app=a&cluster=p%2Bc`.
+//! What is asked about the status of something.
 
 use std::collections::BTreeSet;
 
 use drystone_appcontext::{ClusterName, ContextId};
-use thiserror::Error;
 
 /// Which of the statuses of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,15 +47,6 @@ pub enum List {
     Resources,
 }
 
-/// A query that cannot be answered (400).
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("Invalid query: {name}={value}: {problem}")]
-pub struct QueryError {
-    name: String,
-    value: String,
-    problem: &'static str,
-}
-
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusQuery {
@@ -88,51 +78,6 @@ impl StatusQuery {
             clusters: BTreeSet::new(),
             resources: BTreeSet::new(),
         }
-    }
-
-    /// Reads the members of a query string, decoded. `usual`: the status that is told where none is named.
-    ///
-    /// # Errors
-    /// A value that has no meaning. Unknown members are passed over, as EMCO does.
-    pub fn parse<'a>(
-        members: impl IntoIterator<Item = (&'a str, &'a str)>,
-        usual: StatusKind,
-    ) -> Result<Self, QueryError> {
-        let mut query = Self::of(usual);
-        let mut has_status = false;
-        for (name, value) in members {
-            let wrong = |problem| QueryError { name: name.to_owned(), value: value.to_owned(), problem };
-            match (name, value) {
-                ("status", "deployed" | "ready") => {
-                    has_status = true;
-                    query.kind = if value == "ready" { StatusKind::Ready } else { StatusKind::Deployed };
-                }
-                ("status", _) => return Err(wrong("expected deployed or ready")),
-                ("type", "rsync" | "cluster") if has_status => {}
-                ("type", "rsync") => query.kind = StatusKind::Rsync,
-                ("type", "cluster") => query.kind = StatusKind::Cluster,
-                ("type", _) => return Err(wrong("expected rsync or cluster")),
-                ("output", "summary") => query.output = Output::Summary,
-                ("output", "all") => query.output = Output::All,
-                ("output", "detail") => query.output = Output::Detail,
-                ("output", _) => return Err(wrong("expected summary, all or detail")),
-                ("instance", _) => {
-                    let context = value.parse().map_err(|_| wrong("expected the number of a context"))?;
-                    query.instance = Some(context);
-                }
-                ("app", _) => drop(query.apps.insert(value.to_owned())),
-                ("cluster", _) => {
-                    let cluster = value.parse().map_err(|_| wrong("expected provider+cluster"))?;
-                    query.clusters.insert(cluster);
-                }
-                ("resource", _) => drop(query.resources.insert(value.to_owned())),
-                ("apps", _) => query.list = Some(List::Apps),
-                ("clusters", _) if query.list != Some(List::Apps) => query.list = Some(List::Clusters),
-                ("resources", _) if query.list.is_none() => query.list = Some(List::Resources),
-                _ => {}
-            }
-        }
-        Ok(query)
     }
 
     pub(super) fn wants_app(&self, app: &str) -> bool {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use drystone_appcontext::{
     ContextId,
-    contract::{ControllerError, Event, PlacementController as _},
+    contract::{Event, PlacementController as _},
 };
-use drystone_emco_grpc::CheckedPlacement;
+use drystone_emco_grpc::{CheckedPlacement, tolerated};
 use drystone_engine::action::{Action, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
@@ -99,10 +99,8 @@ impl Action for TerminateContext {
     async fn run(&self, step: &StepContext, parameters: ControllerParameters) -> Result<(), StepError> {
         self.0.current(step).await?;
         let controller = self.0.controllers.action(&parameters.controller);
-        match step.wait_for(controller.terminate(parameters.context)).await? {
-            Ok(()) | Err(ControllerError::Unimplemented(_)) => Ok(()),
-            Err(error) => Err(controller_failed(&parameters.controller, "terminating the context", &error)),
-        }
+        let called = tolerated(step.wait_for(controller.terminate(parameters.context)).await?);
+        called.map_err(|error| controller_failed(&parameters.controller, "terminating the context", &error))
     }
 }
 
@@ -119,9 +117,9 @@ impl Action for PostEvent {
         };
         self.0.current(step).await?;
         let controller = self.0.controllers.action(&parameters.controller);
-        match step.wait_for(controller.post_event(parameters.context, event)).await? {
-            Ok(()) | Err(ControllerError::Unimplemented(_)) => {}
-            Err(error) => step.log(format!("{} did not take the event: {error}", parameters.controller)),
+        if let Err(error) = tolerated(step.wait_for(controller.post_event(parameters.context, event)).await?)
+        {
+            step.log(format!("{} did not take the event: {error}", parameters.controller));
         }
         Ok(())
     }

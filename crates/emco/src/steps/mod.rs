@@ -94,9 +94,8 @@ impl StepDependencies {
             });
             let rooms: Vec<_> = futures::stream::iter(rooms).buffer_unordered(ASKED_AT_ONCE).collect().await;
             for (name, room) in rooms {
-                if let (Some(facts), Some(room)) = (facts.get_mut(&name), room) {
-                    facts.free = Some(room.free);
-                    facts.total = Some(room.total);
+                if let Some(facts) = facts.get_mut(&name) {
+                    facts.learn_room(room);
                 }
             }
         }

@@ -10,6 +10,8 @@ use drystone_appcontext::ClusterName;
 pub struct Identity {
     /// Level of the logical cloud: `0` is the administrator, `1` a user of the cloud.
     pub level: String,
+    /// The project of the cloud; empty for level `0`, and where it is not known: then a cloud of any project counts.
+    pub project: String,
     /// The namespace of the cloud.
     pub namespace: String,
     /// The cloud; empty for level `0`.
@@ -19,7 +21,12 @@ pub struct Identity {
 impl Identity {
     /// The cluster's administrator.
     pub fn administrator() -> Self {
-        Self { level: "0".to_owned(), namespace: "default".to_owned(), logical_cloud: String::new() }
+        Self {
+            level: "0".to_owned(),
+            project: String::new(),
+            namespace: "default".to_owned(),
+            logical_cloud: String::new(),
+        }
     }
 
     /// Whether it is the administrator.

@@ -37,6 +37,7 @@ fn identity(context: &AppContext) -> Identity {
     }
     Identity {
         level: meta.level.clone(),
+        project: meta.project.clone(),
         namespace: meta.namespace.clone(),
         logical_cloud: meta.logical_cloud.clone(),
     }

@@ -144,11 +144,17 @@ async fn objects_are_written_as_the_user_of_their_cloud_and_seen_as_the_administ
     let world = World::of(1).await;
     let mut context = context(1, &[("web", &[0], part(&[deployment("web", 1)]))]);
     (context.meta.level, context.meta.logical_cloud) = ("1".into(), "lc".into());
+    context.meta.project = "p1".into();
     world.contexts.create(&context).await.unwrap();
     world.sync.install(context.id).await.unwrap();
     world.until(context.id, State::Instantiated).await;
     world.eventually("it is seen", || world.sync.view(context.id).unwrap().parts[0].ready).await;
     let identities = world.ways.identities();
-    let user = Identity { level: "1".into(), namespace: "apps".into(), logical_cloud: "lc".into() };
+    let user = Identity {
+        level: "1".into(),
+        project: "p1".into(),
+        namespace: "apps".into(),
+        logical_cloud: "lc".into(),
+    };
     assert!(identities.contains(&user) && identities.contains(&Identity::administrator()), "{identities:?}");
 }

@@ -5,7 +5,7 @@ use drystone_appcontext::{AppContexts, ContextId};
 use drystone_store::{Compare, CompareTarget, KeyRange, Operation, RangeRequest, Txn};
 
 use super::Failure;
-use crate::builtin::gac::Marks;
+use crate::{builtin::gac::Marks, model::Refusal};
 
 /// The record of one intent of one controller in one context.
 pub(super) struct Record<'a> {
@@ -21,11 +21,20 @@ impl<'a> Record<'a> {
     }
 
     /// What was written down; nothing before.
+    ///
+    /// # Errors
+    /// It cannot be read: what was done already is not known, and doing it twice may be another thing.
     pub(super) async fn read(&self) -> Result<Option<Marks>, Failure> {
         let request = RangeRequest::new(KeyRange::single(self.key.clone()));
         let found = self.contexts.store().range(request).await?;
-        // What cannot be read is of no use: it is as if nothing had been done.
-        Ok(found.kvs.first().and_then(|found| serde_json::from_slice(&found.value).ok()))
+        let Some(found) = found.kvs.first() else { return Ok(None) };
+        serde_json::from_slice(&found.value).map(Some).map_err(|error| {
+            let text = format!(
+                "the record of what was changed already, {}, cannot be read ({error}); instantiate or update anew, in another context",
+                self.key
+            );
+            Refusal::failed(text).into()
+        })
     }
 
     /// Writes it down, unless somebody else did.

@@ -6,15 +6,14 @@ use async_trait::async_trait;
 use drystone_api::{
     SYSTEM_NAMESPACE,
     emco::{
-        Cluster, ClusterKeyValues, ClusterLabel, Customization, Document, FileReference, GenericK8sIntent,
-        InterfaceIntent, K8sResource, NetworkControllerIntent, WorkloadIntent,
+        Customization, Document, FileReference, GenericK8sIntent, InterfaceIntent, K8sResource,
+        NetworkControllerIntent, WorkloadIntent,
     },
 };
 use drystone_appcontext::ClusterName;
 use drystone_engine::reference::describe_kube_error;
 use kube::{Api, Client, Resource, api::ListParams, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::Intents;
 use crate::{
@@ -22,7 +21,8 @@ use crate::{
         gac::{self, Clusters, GenericCustomization, GenericIntent, GenericResource},
         interfaces::{self, NetworkIntent},
     },
-    model::{ClusterFacts, GroupPath, Refusal, cluster_path},
+    library::Library,
+    model::{GroupPath, Refusal},
 };
 
 /// Files of documents, kept by their digests.
@@ -35,17 +35,18 @@ pub trait Files: Send + Sync + 'static {
     async fn content(&self, file: &FileReference) -> Result<Arc<[u8]>, String>;
 }
 
-/// Reads intents from the API.
+/// Reads intents from the API; what is known of clusters, from the copies of their documents.
 #[derive(Clone)]
 pub struct DeclaredIntents {
     client: Client,
+    library: Library,
     files: Arc<dyn Files>,
 }
 
 impl DeclaredIntents {
-    /// Over an API and the files beside it.
-    pub fn new(client: Client, files: Arc<dyn Files>) -> Self {
-        Self { client, files }
+    /// Over an API, copies of what it has, and the files beside it.
+    pub fn new(client: Client, library: Library, files: Arc<dyn Files>) -> Self {
+        Self { client, library, files }
     }
 
     async fn list<K>(&self, below: &str) -> Result<Vec<K>, Refusal>
@@ -131,31 +132,11 @@ impl Intents for DeclaredIntents {
     }
 
     async fn clusters(&self, names: &BTreeSet<ClusterName>) -> Result<Clusters, Refusal> {
-        let below = "cluster-providers/";
-        let known = self.list::<Cluster>(below).await?;
-        let (labels, values) =
-            (self.list::<ClusterLabel>(below).await?, self.list::<ClusterKeyValues>(below).await?);
-        let mut clusters = Clusters::new();
-        for name in names {
-            let path = cluster_path(name);
-            if !known.iter().any(|cluster| cluster.path() == path) {
-                continue;
-            }
-            let mut facts = ClusterFacts::named(name.clone());
-            let own = format!("{path}/labels/");
-            let labels = labels.iter().filter(|label| label.path().starts_with(&own));
-            facts.labels.extend(labels.map(|label| label.document_name().to_owned()));
-            let own = format!("{path}/kv-pairs/");
-            for pairs in values.iter().filter(|pairs| pairs.path().starts_with(&own)) {
-                let each = pairs.spec.kv.iter().flatten();
-                facts.values.extend(each.map(|(key, value)| (key.clone(), text_of(value))));
-            }
-            clusters.insert(name.clone(), facts);
+        if !self.library.ready().await {
+            return Err(Refusal::failed("this program is stopping"));
         }
-        Ok(clusters)
+        let mut facts = self.library.facts();
+        facts.retain(|name, _| names.contains(name));
+        Ok(facts)
     }
-}
-
-fn text_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

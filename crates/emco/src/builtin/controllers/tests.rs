@@ -10,12 +10,14 @@ use drystone_api::{
     },
 };
 use drystone_appcontext::{App, Part, ResourceName};
-use drystone_engine::fake_api::FakeApi;
+use drystone_engine::{fake_api::FakeApi, harness::Caches};
 use drystone_store::embedded::{EmbeddedStore, Options};
 use kube::{Api, Client, api::PostParams, core::NamespaceResourceScope};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::library::Library;
 
 const GROUP: &str = "projects/p/composite-apps/a/v1/deployment-intent-groups/g";
 
@@ -134,7 +136,8 @@ async fn declare_generic(client: &Client, replicas: Value) {
 
 fn intents(client: Client) -> Arc<dyn Intents> {
     let files = FilesInMemory([("f".to_owned(), b"hello".to_vec())].into());
-    Arc::new(DeclaredIntents::new(client, Arc::new(files)))
+    let caches = Caches::new(client.clone(), CancellationToken::new());
+    Arc::new(DeclaredIntents::new(client, Library::of(&caches), Arc::new(files)))
 }
 
 async fn object(contexts: &AppContexts, id: ContextId, name: ResourceName) -> Value {
@@ -162,6 +165,21 @@ async fn generic_actions_change_a_context_as_it_is_declared() {
         gac.update_context(ContextId::of("none"), "i", None).await,
         Err(ControllerError::Refused(_))
     ));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_no_leave_to_do_it_again() {
+    let (client, contexts, id) = place().await;
+    declare_generic(&client, json!(3)).await;
+    let key = format!("{}drystone/applied/gac/i/", drystone_appcontext::codec::prefix(id));
+    let put = drystone_store::Operation::Put { key: key.into(), value: b"[\"half".to_vec().into(), lease: 0 };
+    let txn = drystone_store::Txn { compare: Vec::new(), success: vec![put], failure: Vec::new() };
+    contexts.store().txn(txn).await.unwrap();
+    let before = contexts.load(id).await.unwrap();
+    let gac = GenericActions::new(contexts.clone(), intents(client), None);
+    let told = gac.update_context(id, "i", None).await.unwrap_err();
+    assert!(matches!(&told, ControllerError::Refused(why) if why.contains("cannot be read")), "{told}");
+    assert_eq!(contexts.load(id).await.unwrap(), before);
 }
 
 #[tokio::test]

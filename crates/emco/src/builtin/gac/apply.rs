@@ -23,7 +23,7 @@ pub type Marks = BTreeSet<String>;
 /// a mark of `done` are left as they are. Gives the marks of those that were changed.
 ///
 /// # Errors
-/// [`Refusal`] that names the resource, the customization and what is wrong.
+/// [`Refusal`] that names the resource, the customization and what is wrong; also where an object that is to be changed is nowhere.
 pub fn apply(
     context: &mut AppContext,
     intent: &GenericIntent,
@@ -38,22 +38,22 @@ pub fn apply(
             let message = format!("resource {}: app {app_name} is not part of the deployment", resource.name);
             return Err(Refusal::unfit(message));
         };
-        let mut found = false;
+        let (mut found, mut is_meant) = (false, false);
         for (name, part) in &mut app.clusters {
             let unknown = || ClusterFacts::named(name.clone());
             let cluster = clusters.get(name).cloned().unwrap_or_else(unknown);
             let work = Work { resource, cluster: &cluster, fetched, done };
+            is_meant |= work.customizations().next().is_some();
             let is_new = is_true(&resource.spec.new_object);
             found |= if is_new { work.add(part)? } else { work.change(part, &mut marks)? };
         }
-        if !found {
+        // Where the application is on none of the clusters that it is for, there is nothing to do.
+        if is_meant && !found {
             let gvk = &resource.spec.resource_gvk;
-            tracing::warn!(
-                "resource {}: app {app_name} has no {} {} on any cluster that it is for; nothing is changed",
-                resource.name,
-                gvk.kind,
-                gvk.name
-            );
+            return Err(Refusal::unfit(format!(
+                "resource {}: app {app_name} has no {} {} on any cluster that it is for; correct spec.resourceGVK, or set newObject",
+                resource.name, gvk.kind, gvk.name
+            )));
         }
     }
     Ok(marks)

@@ -423,3 +423,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_object_that_is_to_be_changed_and_is_nowhere_is_told() {
+    let change = || json_patch(&[("replace", "/spec/replicas", json!(5))]);
+    let told = refused(resource("Deployment", "wbe", false, vec![customization(change(), &[])]));
+    assert!(told.contains("app shop has no Deployment wbe"), "{told}");
+    // A deployment that is on no cluster of those that it is for is no mistake.
+    let elsewhere = only(change(), "name", "c9", "allow");
+    applied(resource("Deployment", "wbe", false, vec![customization(elsewhere, &[])]));
+}

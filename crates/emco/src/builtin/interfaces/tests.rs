@@ -190,3 +190,27 @@ fn intents_are_gathered_in_their_order() {
         .collect();
     assert_eq!(names, [("a", vec!["1", "2"]), ("b", vec![])]);
 }
+
+#[test]
+fn a_workload_that_is_nowhere_is_told() {
+    let mut context = AppContext::new(ContextId::of("x"), Meta::default());
+    let mut part = Part::default();
+    part.put(ResourceName::new("a", "Pod"), "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n");
+    let clusters = [(ClusterName::new("p", "c"), part)].into();
+    context.apps.insert("app".to_owned(), App { clusters, ..App::default() });
+    let before = context.clone();
+    let workload = Workload {
+        name: "w".to_owned(),
+        spec: WorkloadIntentSpec {
+            app: "app".to_owned(),
+            workload_resource: "b".to_owned(),
+            kind: "Pod".to_owned(),
+            ..WorkloadIntentSpec::default()
+        },
+        interfaces: vec![interface("net1", "left", "")],
+    };
+    let intent = NetworkIntent { workloads: vec![workload] };
+    let told = apply(&mut context, &intent, &Clusters::new()).unwrap_err();
+    assert!(told.message.contains("workload-intent w: app app has no Pod b"), "{told:?}");
+    assert_eq!(context, before);
+}

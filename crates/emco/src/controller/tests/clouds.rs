@@ -6,8 +6,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use drystone_api::{
     SYSTEM_NAMESPACE,
     emco::{
-        ClusterQuota, ClusterQuotaSpec, LifecycleAction as Action, LogicalCloudSpec, LogicalCloudUser,
-        UserPermission, UserPermissionSpec, object_name,
+        ClusterQuota, ClusterQuotaSpec, ClusterReference, ClusterReferenceSpec, LifecycleAction as Action,
+        LogicalCloudSpec, LogicalCloudUser, UserPermission, UserPermissionSpec, object_name,
     },
 };
 use drystone_appcontext::{ClusterName, StatusUpdate, StatusValue, model::LOGICAL_CLOUD_APP};
@@ -48,6 +48,23 @@ async fn declare(world: &World) {
 
 fn secrets(world: &World) -> Api<Secret> {
     Api::namespaced(world.api.client(), SYSTEM_NAMESPACE)
+}
+
+/// A cluster reference whose object is named as a Secret of something else; its name.
+async fn foreign_reference(world: &World) -> String {
+    let name = "aaa-registry".to_owned();
+    let data = BTreeMap::from([("password".to_owned(), ByteString(b"p".to_vec()))]);
+    let mut secret = Secret { data: Some(data), ..Secret::default() };
+    secret.metadata.name = Some(name.clone());
+    secrets(world).create(&PostParams::default(), &secret).await.expect("created");
+    let spec = ClusterReferenceSpec {
+        path: format!("{PATH}/cluster-references/c3"),
+        cluster_provider: "p".to_owned(),
+        cluster: "c3".to_owned(),
+        ..Default::default()
+    };
+    world.put(&ClusterReference::new(&name, spec)).await;
+    name
 }
 
 async fn permit(world: &World, namespace: &str) {
@@ -104,6 +121,8 @@ async fn a_tenant_has_a_namespace_permissions_and_a_kubeconfig() {
     let value = StatusValue::Status(told.to_string().into());
     let update = StatusUpdate { app: LOGICAL_CLOUD_APP.to_owned(), cluster: c1, value };
     world.contexts.statuses(ids[0], &[update]).await.expect("written");
+    // An object that was made by hand has the name of a Secret of somebody else.
+    let foreign = foreign_reference(&world).await;
     let name = object_name(&format!("{PATH}/cluster-references/c1"));
     let mut config = None;
     for _ in 0..2_000 {
@@ -128,9 +147,56 @@ async fn a_tenant_has_a_namespace_permissions_and_a_kubeconfig() {
     assert_eq!(world.done(PATH, Action::Terminate).await.0, 202);
     for _ in 0..2_000 {
         if secrets(&world).get_opt(&name).await.expect("answers").is_none() {
+            let kept =
+                secrets(&world).get(&foreign).await.expect("others' Secrets stay").data.expect("has some");
+            assert!(kept.len() == 1 && kept.contains_key("password"), "{:?}", kept.keys());
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the kubeconfig outlives the logical cloud");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_have_the_kubeconfig_of_their_own_project() {
+    use drystone_engine::harness::Caches;
+    use drystone_synchroniser::Identity;
+    use tokio_util::sync::CancellationToken;
+
+    let world = World::new().await;
+    for project in ["p1", "p2"] {
+        let cloud = format!("projects/{project}/logical-clouds/same");
+        world
+            .put_cloud(LogicalCloudSpec {
+                path: cloud.clone(),
+                namespace: "ns1".to_owned(),
+                level: "1".to_owned(),
+                ..LogicalCloudSpec::default()
+            })
+            .await;
+        let text = ADMIN.replace("very secret", project);
+        let data = BTreeMap::from([("kubeconfig".to_owned(), ByteString(text.into_bytes()))]);
+        let mut secret = Secret { data: Some(data), ..Secret::default() };
+        secret.metadata.name = Some(object_name(&format!("{cloud}/cluster-references/c1")));
+        secrets(&world).create(&PostParams::default(), &secret).await.expect("created");
+    }
+    let stop = CancellationToken::new();
+    let _stopping = stop.clone().drop_guard();
+    let caches = Caches::new(world.api.client(), stop);
+    assert!(crate::library::Library::of(&caches).ready().await);
+    let access = crate::clusters::ClusterAccess::new(world.api.client(), &caches);
+    let user = |project: &str| Identity {
+        level: "1".to_owned(),
+        project: project.to_owned(),
+        namespace: "ns1".to_owned(),
+        logical_cloud: "same".to_owned(),
+    };
+    let cluster = ClusterName::new("p", "c1");
+    for project in ["p1", "p2"] {
+        let config = access.user_kubeconfig(&cluster, &user(project)).await.expect("there");
+        let text = serde_json::to_string(&config.auth_infos).expect("JSON");
+        assert!(text.contains(project), "{project}: {text}");
+    }
+    assert!(access.user_kubeconfig(&cluster, &user("")).await.is_ok(), "any project");
+    assert!(access.user_kubeconfig(&cluster, &user("p3")).await.is_err());
 }

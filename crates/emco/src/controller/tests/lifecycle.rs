@@ -7,7 +7,7 @@ use drystone_appcontext::{ClusterName, ContextId, OpStatus, State as Phase};
 use kube::api::DeleteParams;
 use std::time::Duration;
 
-use super::world::{GROUP, World};
+use super::world::{CLOUD, GROUP, World};
 
 async fn clusters_of(world: &World, app: &str) -> Vec<String> {
     let context = world.contexts.load(world.present().await).await.expect("there");
@@ -197,4 +197,55 @@ async fn operations_on_one_group_follow_each_other() {
     assert_eq!(codes, [Some(202), Some(409)]);
     let phase = world.contexts.sync_state(world.present().await).await.expect("there").status;
     assert_eq!(phase, Some(Phase::Instantiated));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn controllers_hear_of_an_end_though_another_one_is_gone() {
+    let world = World::new().await;
+    world.employ("first", ControllerType::Action, 1).await;
+    world.employ("second", ControllerType::Action, 2).await;
+    let _process = world.process(None);
+    world.approved().await;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    world.calls();
+    world.known.lock().expect("not poisoned").remove("first");
+    let refused = world.done(GROUP, Action::Update).await;
+    assert!(refused.0 == 404 && refused.1.contains("first"), "{refused:?}");
+    assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
+    let calls = world.calls();
+    assert!(calls.iter().any(|call| call == "second: terminate"), "{calls:?}");
+    assert!(!calls.iter().any(|call| call.starts_with("first")), "{calls:?}");
+}
+
+async fn current(library: &crate::library::Library, world: &World) {
+    let client = world.api.client();
+    Box::pin(library.caught_up(&client)).await.expect("current");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deployed_may_not_be_deleted_and_says_what_comes_first() {
+    use drystone_engine::harness::Caches;
+    use tokio_util::sync::CancellationToken;
+
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.approved().await;
+    let stop = CancellationToken::new();
+    let _stopping = stop.clone().drop_guard();
+    let library = crate::library::Library::of(&Caches::new(world.api.client(), stop));
+    assert!(library.ready().await);
+    let statuses = crate::status::Statuses::new(library.clone(), world.contexts.clone());
+    current(&library, &world).await;
+    statuses.settled(GROUP).await.expect("nothing is deployed yet");
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    current(&library, &world).await;
+    // Whoever deletes need not wait: by itself it will not change.
+    for path in [GROUP, CLOUD] {
+        let refused = statuses.settled(path).await.expect_err("it is deployed");
+        assert_eq!(refused.code, 409);
+        assert!(refused.message.contains("terminate it first"), "{refused:?}");
+    }
+    assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
+    current(&library, &world).await;
+    statuses.settled(GROUP).await.expect("nothing is left");
 }

@@ -231,8 +231,8 @@ struct Nowhere;
 
 #[async_trait]
 impl Rooms for Nowhere {
-    async fn room(&self, _: &ClusterName) -> Option<Room> {
-        None
+    async fn room(&self, _: &ClusterName) -> Result<Room, String> {
+        Err("nobody is there".to_owned())
     }
 }
 

@@ -85,7 +85,10 @@ fn objections(request: &Request<'_>, facts: &ClusterFacts) -> Vec<String> {
     if *must_have_room {
         match facts.free {
             Some(free) => found.extend(free.lacking(request.needs)),
-            None => found.push("what room it has is not known".to_owned()),
+            None => {
+                let why = facts.room_unknown.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                found.push(format!("what room it has is not known{why}"));
+            }
         }
     }
     found

@@ -218,6 +218,15 @@ fn room_is_used_up_by_those_who_came_before() {
     let refused = place(&[request("a"), request("b"), request("c")], &all, None).expect_err("refused");
     assert!(refused.to_string().contains("cpu: 2000m needed, 1000m free"), "{refused}");
     assert_eq!(refused.homeless, [("c".to_owned(), 1)]);
+    // Why it is not known is told.
+    for (cluster, why) in [("c1", "no answer within 10 s"), ("c2", "forbidden")] {
+        let facts = all.get_mut(&name(cluster)).expect("there");
+        facts.free = None;
+        facts.learn_room(Err(why.to_owned()));
+    }
+    let refused = place(&[request("a")], &all, None).expect_err("refused").to_string();
+    assert!(refused.contains("what room it has is not known: no answer within 10 s"), "{refused}");
+    assert!(refused.contains("what room it has is not known: forbidden"), "{refused}");
 }
 
 #[test]
