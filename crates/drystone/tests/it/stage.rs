@@ -45,6 +45,21 @@ pub(crate) fn is_skipped() -> bool {
     missing.is_some()
 }
 
+/// Whether helm 3 is here, which renders the charts; says so if not.
+pub(crate) fn has_helm() -> bool {
+    let is_3 = |program: &str| {
+        let version = Command::new(program).args(["version", "--template", "{{.Version}}"]).output();
+        version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with("v3."))
+    };
+    let named = std::env::var("DRYSTONE_HELM").unwrap_or_default();
+    let found = is_3("helm") || is_3("helm3") || (!named.is_empty() && is_3(&named));
+    if !found {
+        println!("skipped: no helm 3; `./dev setup` fetches it");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
+    }
+    found
+}
+
 /// A Drystone with an emulated site of a name of its own.
 pub(crate) struct Drystone {
     pub(crate) data: PathBuf,
