@@ -57,7 +57,7 @@ async fn cast(world: &World, programs: &Programs) -> Cast {
         names: programs.names(etcd, "edge+*"),
         labels: programs.labels(etcd, &intents),
         replicas: programs.replicas(etcd, &spread),
-        onlookers: onlookers,
+        onlookers,
         notes,
         intents,
     }

@@ -81,7 +81,7 @@ impl Process {
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let kept = lines.clone();
         std::thread::spawn(move || {
-            printed.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line))
+            printed.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line));
         });
         Self { child, port, lines }
     }

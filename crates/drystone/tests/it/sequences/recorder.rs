@@ -126,7 +126,7 @@ impl Recorder {
             (sync.status, sync.current, sync.desired) = (Some(state), Some(state), Some(state));
             Ok(())
         });
-        entered.await.map_err(refused)
+        entered.await.map_err(|error| refused(&error))
     }
 
     async fn tell(&self, found: Option<AppContext>, status: ResourceStatus) -> Result<(), ControllerError> {
@@ -138,11 +138,11 @@ impl Recorder {
                 value: StatusValue::Resource(name.clone(), status),
             })
         });
-        self.contexts.statuses(found.id, &told.collect::<Vec<_>>()).await.map_err(refused)
+        self.contexts.statuses(found.id, &told.collect::<Vec<_>>()).await.map_err(|error| refused(&error))
     }
 }
 
-fn refused(error: AppContextError) -> ControllerError {
+fn refused(error: &AppContextError) -> ControllerError {
     ControllerError::Refused(error.to_string())
 }
 
