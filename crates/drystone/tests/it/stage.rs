@@ -75,6 +75,10 @@ pub(crate) struct Drystone {
     pub(crate) arguments: Vec<String>,
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Drystone {
@@ -88,7 +92,7 @@ impl Drystone {
         let site = directory.path().join("site.yaml");
         std::fs::write(&site, text).unwrap();
         // It must be the same after a restart, for hosts know it.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Self {
             data: directory.path().join("data"),
             site,
@@ -277,6 +281,7 @@ impl Drystone {
         guide
             .replace("/tmp/drystone", &self.data.display().to_string())
             .replace("127.0.0.1:6443", &format!("127.0.0.1:{}", self.port))
+            .replace("127.0.0.1:2379", &format!("127.0.0.1:{}", free_port()))
             .replace("ds-rack-", &format!("ds-{}-", self.site_name))
             .replace("site/rack", &format!("site/{}", self.site_name))
             .replace("site proxy rack", &format!("site proxy {}", self.site_name))
