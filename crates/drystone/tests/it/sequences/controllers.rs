@@ -125,11 +125,7 @@ async fn placement_and_action_controllers_shape_what_is_deployed() {
     declare_group(&world, "first", &TAKE_PART).await;
     let own = group("first");
     world.act(&format!("{own}/instantiate"), 202).await;
-    let status = until("readiness", async || {
-        let status = world.get(&format!("{own}/status?status=ready&output=detail")).await;
-        (status["readyStatus"] == "Ready" && status["deployedStatus"] == "Instantiated").then_some(status)
-    })
-    .await;
+    let status = world.ready(&own, "status=ready&output=detail").await;
     let context = context_of(&status);
     calls(&cast, context).await;
     placement(&world, &cast, context).await;
@@ -300,7 +296,8 @@ async fn a_dead_one_is_told(world: &World, programs: &Programs, cast: &Cast) {
     let port = mortal.port;
     let spec = json!({"host": "127.0.0.1", "port": port, "type": "action", "priority": 70});
     world.register("mortal", spec).await;
-    let before = world.keys("/context/").await;
+    let only_cloud = BTreeSet::from([cloud_context(world).await.to_string()]);
+    assert_eq!(world.context_numbers().await, only_cloud);
     declare_group(world, "dead", &[("zulu", "look"), ("mortal", "gold")]).await;
     mortal.kill();
     let own = group("dead");
@@ -312,9 +309,7 @@ async fn a_dead_one_is_told(world: &World, programs: &Programs, cast: &Cast) {
     // The one before it was called, and found the context, of which nothing is left.
     let call = cast.notes.all().into_iter().find(|call| call.who == "zulu").expect("it was called");
     assert_eq!((call.what.as_str(), call.found.is_some()), ("UpdateAppContext look", true));
-    assert_eq!(world.keys("/context/").await, before, "only the logical cloud's");
-    let cloud = format!("/context/{}/", cloud_context(world).await);
-    assert!(before.iter().all(|key| key.starts_with(&cloud)), "{before:?}");
+    assert_eq!(world.context_numbers().await, only_cloud);
     for cluster in world.simulation.clusters() {
         assert_eq!(cluster.objects(), [""; 0], "nothing was deployed");
     }

@@ -164,11 +164,7 @@ async fn the_built_in_rsync_carries_networks_to_a_cluster() {
     world.onboard(&[("edge", "c1")]).await;
     declare_networks(&world, EDGE).await;
     world.act(&format!("{EDGE}/apply"), 204).await;
-    let status = until("networks that are ready", async || {
-        let status = world.get(&format!("{EDGE}/status?status=ready")).await;
-        (status["readyStatus"] == "Ready" && status["deployedStatus"] == "Instantiated").then_some(status)
-    })
-    .await;
+    let status = world.ready(EDGE, "status=ready").await;
     assert_eq!(status["cluster"]["resources"].as_array().map(Vec::len), Some(2), "{status}");
     let cluster = &world.simulation.clusters()[0];
     let api = "k8s.plugin.opnfv.org/v1alpha1";

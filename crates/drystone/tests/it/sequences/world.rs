@@ -1,6 +1,7 @@
 //! A Drystone whose AppContexts are in a real etcd, with simulated clusters: what the sequences are carried out on, and looked at.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -223,11 +224,27 @@ impl World {
 
     /// How far something is, when it is in this state.
     pub(crate) async fn status(&self, path: &str, query: &str, state: &str) -> Value {
-        until(&format!("{state} of {path}"), async || {
+        self.settled(path, query, |status| status["deployedStatus"] == state).await
+    }
+
+    /// How far something is, when it is on its clusters and ready.
+    pub(crate) async fn ready(&self, path: &str, query: &str) -> Value {
+        let is_ready =
+            |status: &Value| status["readyStatus"] == "Ready" && status["deployedStatus"] == "Instantiated";
+        self.settled(path, query, is_ready).await
+    }
+
+    async fn settled(&self, path: &str, query: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
             let status = self.get(&format!("{path}/status?{query}")).await;
-            (status["deployedStatus"] == state).then_some(status)
-        })
-        .await
+            if is_so(&status) {
+                return status;
+            }
+            let failed = status["deployedStatus"].as_str().is_some_and(|state| state.ends_with("Failed"));
+            assert!(!failed && begun.elapsed() < PATIENCE, "{path}: {status}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Keys in etcd.
@@ -236,6 +253,12 @@ impl World {
             RangeRequest { keys_only: true, ..RangeRequest::new(KeyRange::prefix(prefix.to_owned())) };
         let found = self.store.range(request).await.unwrap();
         found.kvs.iter().map(|pair| String::from_utf8_lossy(&pair.key).into_owned()).collect()
+    }
+
+    /// Numbers of the AppContexts of which there is anything in etcd.
+    pub(crate) async fn context_numbers(&self) -> BTreeSet<String> {
+        let keys = self.keys("/context/").await;
+        keys.iter().filter_map(|key| key.split('/').nth(2)).map(str::to_owned).collect()
     }
 
     /// The first change of etcd that is meant, when it has been seen.
