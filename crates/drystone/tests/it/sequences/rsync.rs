@@ -188,3 +188,39 @@ async fn the_built_in_rsync_carries_networks_to_a_cluster() {
     world.nothing_is_left().await;
     world.stop();
 }
+
+/// An rsync that is registered and not there: that is told, nothing is left of what was prepared for it, and without it the built-in one
+/// works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_rsync_is_told() {
+    let Some(world) = World::start(1).await else { return };
+    define_networks(&world).await;
+    // A port that nobody else can have, and that nobody listens on.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    world.create("controllers", "rsync", json!({"host": "127.0.0.1", "port": port})).await;
+    let connection = until("that it is known not to be there", async || {
+        let connection = world.connection("rsync").await;
+        (connection["connection"] == "Failing").then_some(connection)
+    })
+    .await;
+    assert!(connection["message"].as_str().unwrap().contains("refused"), "{connection}");
+    world.onboard(&[("edge", "c1")]).await;
+    declare_networks(&world, EDGE).await;
+    let (code, text) = world.ask(Method::POST, &format!("{EDGE}/apply"), None).await;
+    assert_eq!(code, 500, "{text}");
+    let expected = "controller rsync, installing the context: the controller cannot be reached: ";
+    assert!(text.contains(expected) && text.contains("refused"), "{text}");
+    assert!(world.context_numbers().await.is_empty(), "nothing is left of it");
+    let status = world.get(&format!("{EDGE}/status")).await;
+    assert!(
+        status["states"]["actions"].as_array().unwrap().iter().all(|action| action["state"] != "Applied"),
+        "{status}"
+    );
+
+    world.delete("controllers/rsync").await;
+    world.act(&format!("{EDGE}/apply"), 204).await;
+    world.ready(EDGE, "status=ready").await;
+    world.stop();
+}
