@@ -61,6 +61,10 @@ impl Shop {
 fn open() -> Shop {
     let mut drystone = Drystone::new("netns", |site| site);
     drystone.start();
+    // Before all hosts are known, clusters may get others than the example means for them.
+    drystone.wait_for("all hosts", || {
+        (drystone.items(&["get", "resourceblocks", "-n", "drystone-system"]).len() == 12).then_some(())
+    });
     drystone.must(&["apply", "-f", "examples/applications/shop/clusters.yaml"]);
     for cluster in ["east", "west"] {
         drystone.must(&[
