@@ -14,6 +14,7 @@ use super::{
     gate::Gate,
     kinds::{Kind, Kinds, Served},
     transport,
+    turns::Turns,
 };
 use crate::{manifest::Prepared, readiness, settings::Settings};
 
@@ -79,15 +80,42 @@ pub(crate) struct Channel {
     all: Arc<Semaphore>,
     answers: watch::Sender<Answers>,
     kinds: Arc<Kinds>,
+    /// Objects that are being written, by any identity.
+    turns: Arc<Turns>,
+}
+
+/// What all ways to a cluster share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    /// Requests to this cluster.
+    pub(crate) permits: Arc<Semaphore>,
+    /// Requests to all clusters.
+    pub(crate) all: Arc<Semaphore>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// A request, to be made as often as it takes.
-struct Ask<'a> {
+#[derive(Clone)]
+struct Ask {
     method: Method,
-    path: &'a str,
+    path: String,
     accept: &'static str,
     content: &'static str,
     body: Bytes,
+    /// The path of the object that it writes, if it writes one.
+    writes: Option<String>,
+}
+
+impl Ask {
+    fn read(path: String, accept: &'static str) -> Self {
+        let method = Method::GET;
+        Self { method, path, accept, content: JSON, body: Bytes::new(), writes: None }
+    }
+
+    fn write(method: Method, path: String, content: &'static str, body: Bytes, object: String) -> Self {
+        Self { method, path, accept: METADATA_ONLY, content, body, writes: Some(object) }
+    }
 }
 
 /// What came of sending a request.
@@ -108,11 +136,11 @@ impl Channel {
         (cluster, identity): (ClusterName, Identity),
         clusters: Arc<dyn Clusters>,
         settings: Settings,
-        (permits, all): (Arc<Semaphore>, Arc<Semaphore>),
-        kinds: Arc<Kinds>,
+        common: Common,
     ) -> Self {
         let gate = Gate::new(settings.away);
         let answers = watch::Sender::new(Answers::Unknown);
+        let Common { permits, all, kinds, turns } = common;
         Self {
             cluster,
             identity,
@@ -124,6 +152,7 @@ impl Channel {
             all,
             answers,
             kinds,
+            turns,
         }
     }
 
@@ -183,10 +212,10 @@ impl Channel {
         *self.client.lock().await = None;
     }
 
-    /// Asks until the cluster answers; whoever cannot wait drops the future.
+    /// Asks until the cluster answers; whoever cannot wait drops the future: it is not asked again, but what was sent is heard out.
     ///
     /// That it does not answer is told when the gate is closed: whoever hears of it and knows better opens it again.
-    async fn ask(&self, ask: Ask<'_>) -> Result<Answer, NoWay> {
+    async fn ask(&self, ask: Ask) -> Result<Answer, NoWay> {
         loop {
             let pass = self.gate.pass().await;
             let (number, client) = match self.client().await {
@@ -201,13 +230,7 @@ impl Channel {
                     continue;
                 }
             };
-            let sent = {
-                // Closed they never are; if they were, there would be no limit, which is no harm.
-                let _here = self.permits.acquire().await;
-                let _all = self.all.acquire().await;
-                send(&client, &ask, self.settings.request_limit).await
-            };
-            match sent {
+            match self.transmit(client, &ask).await {
                 Sent::Answer(answer) => {
                     pass.answered();
                     self.tell(Answers::Yes);
@@ -227,6 +250,30 @@ impl Channel {
         }
     }
 
+    /// Sends a request once. One that writes an object goes on though whoever wanted it has gone: dropped, it could still arrive, after what is
+    /// to come after it. Meanwhile nobody else writes that object.
+    async fn transmit(&self, client: Client, ask: &Ask) -> Sent {
+        let turn = match &ask.writes {
+            Some(object) => Some(self.turns.turn(object).await),
+            None => None,
+        };
+        // Closed they never are; if they were, there would be no limit, which is no harm.
+        let here = self.permits.clone().acquire_owned().await;
+        let all = self.all.clone().acquire_owned().await;
+        let limit = self.settings.request_limit;
+        if turn.is_none() {
+            return send(&client, ask, limit).await;
+        }
+        let ask = ask.clone();
+        let sending = tokio::spawn(async move {
+            let _held = (turn, here, all);
+            send(&client, &ask, limit).await
+        });
+        sending
+            .await
+            .unwrap_or_else(|error| Sent::Answer(Answer::Later(format!("the request broke: {error}"))))
+    }
+
     /// How a kind is served; `None` if the cluster says that it does not know it (yet), its answer if it says neither.
     pub(crate) async fn served(&self, kind: &Kind) -> Result<Result<Option<Served>, Answer>, NoWay> {
         if let Some(served) = self.kinds.served(kind) {
@@ -234,8 +281,7 @@ impl Channel {
         }
         let root = if kind.api_version.contains('/') { "/apis" } else { "/api" };
         let path = format!("{root}/{}", kind.api_version);
-        let ask = Ask { method: Method::GET, path: &path, accept: JSON, content: JSON, body: Bytes::new() };
-        let body = match self.ask(ask).await? {
+        let body = match self.ask(Ask::read(path, JSON)).await? {
             Answer::Done(body) => body,
             Answer::NotFound(_) => return Ok(Ok(None)),
             other => return Ok(Err(other)),
@@ -267,12 +313,11 @@ impl Channel {
             Ok(place) => place,
             Err(answer) => return Ok(answer.or_later()),
         };
-        let path = format!("{place}/{}?fieldManager={MANAGER}&force=true", object.name);
+        let whole = format!("{place}/{}", object.name);
+        let path = format!("{whole}?fieldManager={MANAGER}&force=true");
         let content = "application/apply-patch+yaml";
-        let body = object.body.clone();
-        let answer =
-            self.ask(Ask { method: Method::PATCH, path: &path, accept: METADATA_ONLY, content, body });
-        Ok(answer.await?.or_later())
+        let ask = Ask::write(Method::PATCH, path, content, object.body.clone(), whole);
+        Ok(self.ask(ask).await?.or_later())
     }
 
     /// Makes an object if there is none.
@@ -282,8 +327,8 @@ impl Channel {
             Err(answer) => return Ok(answer.or_later()),
         };
         let path = format!("{place}?fieldManager={MANAGER}");
-        let body = object.body.clone();
-        let ask = Ask { method: Method::POST, path: &path, accept: METADATA_ONLY, content: JSON, body };
+        let whole = format!("{place}/{}", object.name);
+        let ask = Ask::write(Method::POST, path, JSON, object.body.clone(), whole);
         Ok(match self.ask(ask).await? {
             Answer::Conflict(_) => Answer::Done(Bytes::new()),
             other => other.or_later(),
@@ -303,8 +348,7 @@ impl Channel {
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
             "preconditions": {"uid": uid}});
         let body = Bytes::from(options.to_string());
-        self.ask(Ask { method: Method::DELETE, path: &path, accept: METADATA_ONLY, content: JSON, body })
-            .await
+        self.ask(Ask::write(Method::DELETE, path.clone(), JSON, body, path)).await
     }
 
     /// Reads who an object is: its metadata.
@@ -317,13 +361,15 @@ impl Channel {
         self.read(object, JSON).await
     }
 
+    /// As it is when what was sent before has been answered: an object that is being made is not absent.
     async fn read(&self, object: &Prepared, accept: &'static str) -> Result<Answer, NoWay> {
         let place = match self.place(object).await? {
             Ok(place) => place,
             Err(answer) => return Ok(answer),
         };
         let path = format!("{place}/{}", object.name);
-        self.ask(Ask { method: Method::GET, path: &path, accept, content: JSON, body: Bytes::new() }).await
+        self.turns.settled(&path).await;
+        self.ask(Ask::read(path, accept)).await
     }
 
     /// Approves a certificate signing request, as `condition` (JSON) says.
@@ -360,17 +406,17 @@ impl Channel {
             Ok(place) => place,
             Err(answer) => return Ok(answer.or_later()),
         };
-        let path = format!("{place}/{}/approval?fieldManager={MANAGER}", object.name);
-        let body = Bytes::from(request.to_string());
-        let ask = Ask { method: Method::PUT, path: &path, accept: METADATA_ONLY, content: JSON, body };
+        let whole = format!("{place}/{}", object.name);
+        let path = format!("{whole}/approval?fieldManager={MANAGER}");
+        let ask = Ask::write(Method::PUT, path, JSON, Bytes::from(request.to_string()), whole);
         Ok(self.ask(ask).await?.or_later())
     }
 }
 
-async fn send(client: &Client, ask: &Ask<'_>, limit: Duration) -> Sent {
+async fn send(client: &Client, ask: &Ask, limit: Duration) -> Sent {
     let request = Request::builder()
         .method(ask.method.clone())
-        .uri(ask.path)
+        .uri(&ask.path)
         .header(http::header::ACCEPT, ask.accept)
         .header(http::header::CONTENT_TYPE, ask.content)
         .body(Body::from(ask.body.clone()));
@@ -455,9 +501,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_way_is_not_looked_for_for_ever() {
         let settings = Settings::default();
-        let limits = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        let one = || Arc::new(Semaphore::new(1));
+        let (kinds, turns) = (Arc::default(), Arc::default());
+        let common = Common { permits: one(), all: one(), kinds, turns };
         let whom = (ClusterName::new("p", "c"), Identity::administrator());
-        let channel = Channel::new(whom, Arc::new(Never), settings.clone(), limits, Arc::default());
+        let channel = Channel::new(whom, Arc::new(Never), settings.clone(), common);
         let found = tokio::time::timeout(settings.request_limit * 2, channel.client()).await;
         assert!(matches!(found, Ok(Err(AccessError::NotNow(_)))));
     }

@@ -6,6 +6,7 @@
 //! | [`transport`] | one HTTP/2 connection per cluster and identity |
 //! | `gate` | nobody asks a cluster that does not answer, but one, now and then |
 //! | `channel` | requests: limits, deadlines, what the answers mean |
+//! | `turns` | one write of an object at a time, also when nobody waits for its answer |
 //! | `link` | all of that for one cluster |
 //! | `kinds` | names of kinds in URLs |
 //! | `board` | what is there, as watches tell it |
@@ -18,6 +19,7 @@ pub(crate) mod gate;
 pub(crate) mod kinds;
 pub(crate) mod link;
 pub mod transport;
+pub(crate) mod turns;
 pub(crate) mod watching;
 
 pub use access::{Access, AccessError, Clusters, Identity};

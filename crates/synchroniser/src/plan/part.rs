@@ -148,6 +148,11 @@ pub fn install(items: &[Item]) -> Vec<Stage> {
     )
 }
 
+/// Hooks, but for definitions of kinds.
+fn left_by_hooks(items: &[Item]) -> impl Iterator<Item = &Item> {
+    items.iter().filter(|item| matches!(item.role, Role::Hook(hook) if hook != Hook::CrdInstall))
+}
+
 /// Deletes main resources against the order in which they were made, each rank until all of it is gone.
 fn deleted<'a>(items: impl IntoIterator<Item = &'a Item>) -> impl Iterator<Item = Stage> {
     ranked(items).into_iter().rev().map(|(_, mut items)| {
@@ -161,8 +166,7 @@ fn deleted<'a>(items: impl IntoIterator<Item = &'a Item>) -> impl Iterator<Item 
 /// Kinds that a chart brings besides its templates stay, as with Helm: with the definition the cluster would delete every object of that
 /// kind, also those of others.
 pub fn remove(items: &[Item]) -> Vec<Stage> {
-    let hooks = items.iter().filter(|item| matches!(item.role, Role::Hook(hook) if hook != Hook::CrdInstall));
-    let hooks: Vec<&Item> = hooks.collect();
+    let hooks: Vec<&Item> = left_by_hooks(items).collect();
     full(
         one_by_one(items, Hook::PreDelete)
             .chain(deleted(main_resources(items)))
@@ -187,11 +191,13 @@ pub fn change(old: &[Item], new: &[Item], is_there: impl Fn(&Item) -> bool) -> V
     )
 }
 
-/// Removes what an old part has and a new one has not.
+/// Removes what an old part has and a new one has not, and then what its hooks have left behind: with the old part gone, nobody else would.
+/// As in [`remove`], kinds stay.
 pub fn prune(old: &[Item], new: &[Item]) -> Vec<Stage> {
     let stays: BTreeSet<&str> = new.iter().map(|item| item.name.as_str()).collect();
     let gone = |item: &&Item| !stays.contains(item.name.as_str());
-    full(deleted(main_resources(old).filter(gone)))
+    let hooks: Vec<&Item> = left_by_hooks(old).filter(gone).collect();
+    full(deleted(main_resources(old).filter(gone)).chain(deleted(hooks)))
 }
 
 #[cfg(test)]
@@ -283,6 +289,9 @@ mod tests {
         new[1].digest = [1; 32];
         assert_eq!(names(&change(&old, &new, |_| true)), [vec!["a+ConfigMap", "c+ConfigMap"]]);
         assert_eq!(names(&prune(&old, &new)), [vec!["b+Secret"]]);
+        let without_hooks: Vec<Item> = new.iter().filter(|item| item.role == Role::Main).cloned().collect();
+        let hooks = vec!["farewell+Job", "backup+Job", "check+Job", "migrate+Job"];
+        assert_eq!(names(&prune(&old, &without_hooks)), [vec!["b+Secret"], hooks]);
         let missing = change(&old, &new, |item| item.kind != "Deployment");
         assert_eq!(names(&missing), [vec!["a+ConfigMap", "c+ConfigMap"], vec!["web+Deployment"]]);
     }

@@ -13,15 +13,18 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    events::{self, Course, Verdict},
-    orders,
+    events::{self, Course, Standing, Verdict},
+    orders::{self, Parts},
     synchronisation::Inner,
     tasks::Failure,
 };
-use crate::live::{context::LiveContext, part::LivePart, view::Change};
+use crate::{
+    live::{context::LiveContext, part::LivePart, view::Change},
+    settings::Settings,
+};
 
 /// Delays after the store did not answer.
-const STORE: Backoff =
+pub(super) const STORE: Backoff =
     Backoff { initial: std::time::Duration::from_millis(200), maximum: std::time::Duration::from_secs(15) };
 
 /// Failures that are remembered, and told.
@@ -34,8 +37,10 @@ pub(super) struct Worker {
     /// Held while an order is taken in, and while it is decided that there are none.
     pub(super) orders: tokio::sync::Mutex<()>,
     running: Mutex<Running>,
+    /// Held while an order is being carried out.
+    at_work: tokio::sync::Mutex<()>,
     live: Mutex<Option<Arc<LiveContext>>>,
-    problems: Mutex<Vec<String>>,
+    failures: Mutex<Vec<Failure>>,
     retired: AtomicBool,
 }
 
@@ -43,8 +48,24 @@ pub(super) struct Worker {
 #[derive(Default)]
 struct Running {
     event: Option<SyncEvent>,
+    /// Its place in the queue, while it is being carried out.
+    index: Option<usize>,
     /// Ends it for another order's sake.
     token: CancellationToken,
+}
+
+/// An order that is carried out.
+struct Order {
+    /// Its place in the queue.
+    index: usize,
+    event: SyncEvent,
+    /// The other context, of updates.
+    other: Option<ContextId>,
+    course: Course,
+    /// Whether it was under way when the process ended.
+    resumed: bool,
+    /// Contexts that this one stands in for and that have not given way, of updates and removals.
+    stood_in_for: Vec<ContextId>,
 }
 
 /// How an order ended.
@@ -72,8 +93,9 @@ impl Worker {
             news: Notify::new(),
             orders: tokio::sync::Mutex::default(),
             running: Mutex::default(),
+            at_work: tokio::sync::Mutex::default(),
             live: Mutex::default(),
-            problems: Mutex::default(),
+            failures: Mutex::default(),
             retired: AtomicBool::new(false),
         }
     }
@@ -100,8 +122,8 @@ impl Worker {
     }
 
     /// Why the last order failed.
-    pub(super) fn problems(&self) -> Vec<String> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn failures(&self) -> Vec<Failure> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it is over with it, so that another one must be made.
@@ -118,13 +140,34 @@ impl Worker {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends what is being done, so that the context can be removed; a removal goes on. To be called while [`Self::orders`] is held:
-    /// otherwise it might end what was begun for the very order that it is called for.
-    pub(super) fn interrupt(&self) {
+    /// Ends what is being done if an order that was taken in leaves no sense in it: a removal ends everything but a removal, and who is to
+    /// take its place back does not give way any more. To be called while [`Self::orders`] is held: otherwise it might end what was begun
+    /// for the very order that it is called for.
+    pub(super) fn overtake(&self, event: SyncEvent) {
         let running = self.running();
-        if running.event != Some(SyncEvent::Terminate) {
+        let ends = match event {
+            SyncEvent::Terminate => running.event != Some(SyncEvent::Terminate),
+            SyncEvent::Update => running.event == Some(SyncEvent::UpdateDelete),
+            _ => false,
+        };
+        if ends {
             running.token.cancel();
         }
+    }
+
+    /// The place in the queue of the order that is being carried out. It stays so while [`Self::orders`] is held, or until that has ended.
+    pub(super) fn at_work_on(&self) -> Option<usize> {
+        self.running().index
+    }
+
+    /// Ends what is being done.
+    pub(super) fn end(&self) {
+        self.running().token.cancel();
+    }
+
+    /// Waits until nothing is being done.
+    pub(super) async fn still(&self) {
+        drop(self.at_work.lock().await);
     }
 
     /// Carries orders out until the context is gone from its clusters.
@@ -176,22 +219,43 @@ impl Worker {
             return Ok(Next::Idle);
         };
         let token = CancellationToken::new();
-        *self.running() = Running { event: Some(event), token: token.clone() };
+        *self.running() = Running { event: Some(event), index: Some(index), token: token.clone() };
+        let at_work = self.at_work.lock().await;
         drop(orders);
-        match events::judge(&sync, index) {
+        let outcome = self.decide(inner, (index, event, &sync), &token).await;
+        self.running().index = None;
+        drop(at_work);
+        outcome.map(|()| Next::More)
+    }
+
+    /// Sees what becomes of an order, and has it carried out.
+    async fn decide(
+        &self,
+        inner: &Arc<Inner>,
+        (index, event, sync): (usize, SyncEvent, &SyncState),
+        token: &CancellationToken,
+    ) -> Result<(), AppContextError> {
+        let stood_in_for = match event {
+            SyncEvent::Update | SyncEvent::Terminate => inner.predecessors(self.id, sync).await?,
+            _ => Vec::new(),
+        };
+        let other = sync.queue.get(index).and_then(|queued| queued.other);
+        let took_over = match other {
+            Some(other) if event == SyncEvent::Update => inner.was_taken_over(other, self.id).await?,
+            _ => false,
+        };
+        let standing = Standing { stands_in: !stood_in_for.is_empty(), took_over };
+        let (course, resumed) = match events::judge(sync, index, standing) {
             Verdict::Skip(why) => {
                 tracing::info!(context = %self.id, %event, why, "an order is passed over");
-                self.close(inner, index, QueueStatus::Skip, None).await?;
+                return self.close(inner, index, QueueStatus::Skip, None).await;
             }
-            Verdict::Nothing(state) => self.close(inner, index, QueueStatus::Done, Some(state)).await?,
-            Verdict::Begin(course) => {
-                self.carry_out(inner, (index, event, &sync), course, false, &token).await?;
-            }
-            Verdict::Resume(course) => {
-                self.carry_out(inner, (index, event, &sync), course, true, &token).await?;
-            }
-        }
-        Ok(Next::More)
+            Verdict::Nothing(state) => return self.close(inner, index, QueueStatus::Done, Some(state)).await,
+            Verdict::Begin(course) => (course, false),
+            Verdict::Resume(course) => (course, true),
+        };
+        let order = Order { index, event, other, course, resumed, stood_in_for };
+        self.carry_out(inner, &order, token).await
     }
 
     fn retire(&self, inner: &Inner) -> Next {
@@ -204,13 +268,19 @@ impl Worker {
     async fn carry_out(
         &self,
         inner: &Arc<Inner>,
-        (index, event, sync): (usize, SyncEvent, &SyncState),
-        course: Course,
-        resumed: bool,
+        order: &Order,
         token: &CancellationToken,
     ) -> Result<(), AppContextError> {
-        let other = sync.queue.get(index).and_then(|queued| queued.other);
-        let other = match other {
+        let still = tokio::select! {
+            biased;
+            () = token.cancelled() => None,
+            () = stopped(inner, self.id) => None,
+            halted = self.halt_predecessors(inner, order) => Some(halted?),
+        };
+        if still.is_none() {
+            return self.finish(inner, order, End::Interrupted).await;
+        }
+        let other = match order.other {
             Some(other) => match self.insist(|| inner.live(other)).await {
                 Err(AppContextError::NotFound(_)) => None,
                 found => Some(found?),
@@ -221,33 +291,30 @@ impl Worker {
             before.shared.writer.flush().await;
         }
         let live = inner.enliven(&self.insist(|| inner.contexts.load(self.id)).await?);
-        if !resumed {
-            prepare(event, &live, other.as_deref());
+        if !order.resumed {
+            prepare(order.event, &live, other.as_deref());
             live.shared.writer.flush().await;
-            self.begin(inner, course).await?;
+            self.begin(inner, order.course).await?;
         }
-        inner.feed.tell(Change::State { context: self.id, state: course.running });
+        inner.feed.tell(Change::State { context: self.id, state: order.course.running });
         live.parts.values().for_each(LivePart::follow);
         self.set_live(Some(live.clone()));
         if let Some(other) = &other {
             other.parts.values().for_each(LivePart::follow);
         }
-        let work = async {
-            match (event, &other) {
-                (SyncEvent::Instantiate, _) | (SyncEvent::Update, None) => {
-                    orders::install(&live, &inner.settings).await
+        if order.event == SyncEvent::Terminate {
+            self.tell_predecessors(inner, order).await?;
+        }
+        let end = match parts(order.event, &live, other.as_ref(), &inner.settings) {
+            Ok(mut parts) => {
+                if order.event == SyncEvent::Terminate {
+                    for before in &order.stood_in_for {
+                        parts.spawn(inner.clone().gave_way(*before, self.id));
+                    }
                 }
-                (SyncEvent::Update, Some(old)) => orders::update(old, &live, &inner.settings).await,
-                (SyncEvent::UpdateDelete, Some(new)) => orders::give_way(&live, new, &inner.settings).await,
-                (SyncEvent::Terminate, _) => orders::remove(&live, &inner.settings).await,
-                (SyncEvent::Read, _) => orders::read_all(&live, &inner.settings).await,
-                (SyncEvent::UpdateDelete, None) | (SyncEvent::AddChildContext, _) => Ok(()),
+                self.await_end(inner, parts, token).await
             }
-        };
-        let end = tokio::select! {
-            outcome = work => outcome.map_or_else(End::Failed, |()| End::Done),
-            () = token.cancelled() => End::Interrupted,
-            () = stopped(inner, self.id) => End::Interrupted,
+            Err(failures) => End::Failed(failures),
         };
         live.parts.values().for_each(|part| {
             part.refresh();
@@ -257,13 +324,50 @@ impl Worker {
         if let Some(other) = &other {
             other.shared.writer.flush().await;
         }
-        if let (SyncEvent::Update, Some(old)) = (event, &other)
-            && !matches!(end, End::Interrupted)
-        {
-            let replaced = old.shared.id;
-            self.insist(|| Box::pin(inner.order(replaced, SyncEvent::UpdateDelete, Some(self.id)))).await?;
+        match (order.event, &end) {
+            (SyncEvent::Update, End::Done | End::Failed(_)) => self.tell_predecessors(inner, order).await?,
+            // Who stops the one stops all of it.
+            (SyncEvent::Terminate, End::Interrupted) => {
+                for before in &order.stood_in_for {
+                    self.insist(|| Box::pin(inner.halt(*before, None))).await?;
+                }
+            }
+            _ => {}
         }
-        self.end(inner, (index, event), course, end).await
+        self.finish(inner, order, end).await
+    }
+
+    /// Waits until an order has ended, by itself or because somebody wants it to. Then nothing of it goes on, but requests that were sent:
+    /// who writes the same object waits for those.
+    async fn await_end(&self, inner: &Inner, mut parts: Parts, token: &CancellationToken) -> End {
+        let end = tokio::select! {
+            biased;
+            () = token.cancelled() => End::Interrupted,
+            () = stopped(inner, self.id) => End::Interrupted,
+            outcome = orders::all(&mut parts) => outcome.map_or_else(End::Failed, |()| End::Done),
+        };
+        parts.shutdown().await;
+        end
+    }
+
+    /// Has the contexts that this one stands in for stand still. Otherwise they could do again what this one undoes.
+    async fn halt_predecessors(&self, inner: &Arc<Inner>, order: &Order) -> Result<(), AppContextError> {
+        for before in &order.stood_in_for {
+            self.insist(|| Box::pin(inner.halt(*before, Some(self.id)))).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the contexts that this one stands in for to give way to it.
+    async fn tell_predecessors(&self, inner: &Arc<Inner>, order: &Order) -> Result<(), AppContextError> {
+        for before in &order.stood_in_for {
+            let told = || Box::pin(inner.order(*before, SyncEvent::UpdateDelete, Some(self.id)));
+            match self.insist(told).await {
+                Ok(()) | Err(AppContextError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Calls the store until it answers: what is done once it does is not to be done again because it did not at once. A store that is
@@ -297,24 +401,19 @@ impl Worker {
         self.insist(|| inner.contexts.edit_sync(self.id, edit)).await
     }
 
-    async fn end(
-        &self,
-        inner: &Inner,
-        (index, event): (usize, SyncEvent),
-        course: Course,
-        end: End,
-    ) -> Result<(), AppContextError> {
-        let (status, state, problems) = match end {
+    async fn finish(&self, inner: &Inner, order: &Order, end: End) -> Result<(), AppContextError> {
+        let course = order.course;
+        let (status, state, failures) = match end {
             End::Done => (QueueStatus::Done, course.done, Vec::new()),
             End::Failed(failures) => (QueueStatus::Error, course.failed, failures),
             End::Interrupted => (QueueStatus::Error, course.failed, Vec::new()),
         };
-        let told: Vec<String> = problems.iter().take(TOLD).map(ToString::to_string).collect();
+        let told: Vec<Failure> = failures.into_iter().take(TOLD).collect();
         for problem in &told {
-            tracing::warn!(context = %self.id, %event, problem, "an object of the context failed");
+            tracing::warn!(context = %self.id, event = %order.event, %problem, "an object of the context failed");
         }
-        *self.problems.lock().unwrap_or_else(PoisonError::into_inner) = told;
-        self.close(inner, index, status, Some(state)).await?;
+        *self.failures.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        self.close(inner, order.index, status, Some(state)).await?;
         if matches!(state, State::Terminated | State::Updated) {
             self.set_live(None);
         }
@@ -358,6 +457,24 @@ fn prepare(event: SyncEvent, live: &LiveContext, other: Option<&LiveContext>) {
         let kept = old.parts.get(place).map(|old| orders::kept(old, part)).unwrap_or_default();
         part.reset(|index| kept.contains(&index));
     }
+}
+
+/// Begins what an order does to the parts of a context.
+fn parts(
+    event: SyncEvent,
+    live: &Arc<LiveContext>,
+    other: Option<&Arc<LiveContext>>,
+    settings: &Settings,
+) -> Result<Parts, Vec<Failure>> {
+    Ok(match (event, other) {
+        (SyncEvent::Instantiate, _) | (SyncEvent::Update, None) => orders::install(live, settings)?,
+        (SyncEvent::Update, Some(old)) => orders::update(old, live, settings)?,
+        (SyncEvent::UpdateDelete, Some(new)) => orders::give_way(live, new, settings),
+        // What it was to give way to is gone, with all that it had.
+        (SyncEvent::UpdateDelete, None) | (SyncEvent::Terminate, _) => orders::remove(live, settings),
+        (SyncEvent::Read, _) => orders::read_all(live, settings),
+        (SyncEvent::AddChildContext, _) => Parts::new(),
+    })
 }
 
 /// Waits until somebody has set the flag by which a context is stopped.

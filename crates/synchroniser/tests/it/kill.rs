@@ -19,6 +19,7 @@ use drystone_store::{
 use drystone_synchroniser::Synchronisation;
 use tokio::sync::Notify;
 
+use crate::succession::{first, second, stopped_half_way, third};
 use crate::world::{PATIENCE, World, config, context, deployment, hook, job, memory, part, settings};
 
 /// A store that is cut off at a write.
@@ -263,6 +264,87 @@ async fn an_update_goes_on_where_it_was() {
             for index in [1, 2] {
                 let wanted = ["apps/v1/deployments/apps/web", "v1/configmaps/apps/a", "v1/configmaps/apps/c"];
                 assert_eq!(world.cluster(index).objects(), wanted, "{at}, {arrives}");
+            }
+            if !died {
+                assert!(at > 5, "there are more writes than that");
+                break;
+            }
+        }
+    }
+}
+
+/// Kills at each write of what `act` does after an update that was stopped half-way, and says what is to be at each of the two clusters then.
+async fn killed_after_a_stop<F>(acted_on: ContextId, act: F, state: State, objects: [&[&str]; 2])
+where
+    F: AsyncFn(&Synchronisation) + Copy,
+{
+    for arrives in [false, true] {
+        for at in 1.. {
+            let world = stopped_half_way().await;
+            world.idle().await;
+            world.sync.stop();
+            let died = killed(&world, at, arrives, acted_on, act).await;
+            assert_eq!(world.state(acted_on).await, state, "{at}, {arrives}");
+            for (index, objects) in objects.iter().enumerate() {
+                assert_eq!(world.cluster(index).objects(), *objects, "{at}, {arrives}");
+            }
+            for other in [first().id, second().id].into_iter().filter(|other| *other != acted_on) {
+                assert_eq!(world.state(other).await, State::Updated, "{at}, {arrives}");
+            }
+            if !died {
+                assert!(at > 5, "there are more writes than that");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_removal_after_a_stop_goes_on_where_it_was() {
+    let remove = async |sync: &Synchronisation| sync.uninstall(second().id).await.unwrap();
+    killed_after_a_stop(second().id, remove, State::Terminated, [&[], &[]]).await;
+}
+
+#[tokio::test]
+async fn a_roll_back_after_a_stop_goes_on_where_it_was() {
+    let back = async |sync: &Synchronisation| sync.update(second().id, first().id).await.unwrap();
+    let objects: &[&str] = &[
+        "apps/v1/deployments/apps/web",
+        "v1/configmaps/apps/a",
+        "v1/configmaps/apps/b",
+        "v1/configmaps/apps/x",
+    ];
+    killed_after_a_stop(first().id, back, State::Instantiated, [objects, objects]).await;
+}
+
+#[tokio::test]
+async fn an_update_to_a_third_one_after_a_stop_goes_on_where_it_was() {
+    let on = async |sync: &Synchronisation| sync.update(second().id, third().id).await.unwrap();
+    let (web, other, x) =
+        ("apps/v1/deployments/apps/web", "v1/configmaps/apps/other", "v1/configmaps/apps/x");
+    killed_after_a_stop(third().id, on, State::Instantiated, [&[web, other, x], &[web, x]]).await;
+}
+
+#[tokio::test]
+async fn an_update_and_the_removal_behind_it_leave_nothing() {
+    for arrives in [false, true] {
+        for at in 1.. {
+            let world = World::over(2, memory()).await;
+            for context in [first(), second()] {
+                world.contexts.create(&context).await.unwrap();
+            }
+            world.sync.install(first().id).await.unwrap();
+            world.until(first().id, State::Instantiated).await;
+            world.idle().await;
+            world.sync.stop();
+            let both = async |sync: &Synchronisation| {
+                sync.update(first().id, second().id).await.unwrap();
+                sync.uninstall(second().id).await.unwrap();
+            };
+            let died = killed(&world, at, arrives, second().id, both).await;
+            assert_eq!(world.state(second().id).await, State::Terminated, "{at}, {arrives}");
+            for index in 0..2 {
+                assert_eq!(world.cluster(index).objects(), Vec::<String>::new(), "{at}, {arrives}");
             }
             if !died {
                 assert!(at > 5, "there are more writes than that");

@@ -9,5 +9,6 @@ mod flaky;
 mod install;
 mod kill;
 mod real;
+mod succession;
 mod update;
 mod world;
