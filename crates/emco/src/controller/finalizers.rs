@@ -6,7 +6,7 @@ use drystone_api::{
     SYSTEM_NAMESPACE,
     emco::{Cluster, DeploymentIntentGroup, Document as _, StateEntry},
 };
-use drystone_appcontext::{AppContextError, ContextId, State as Phase};
+use drystone_appcontext::{AppContextError, ContextId, State as Phase, SyncEvent};
 use drystone_engine::harness::{Reconciler, Requeue, has_finalizer, is_deleted, remove_finalizer};
 use kube::{Api, Client};
 
@@ -38,21 +38,39 @@ impl Ends {
         {
             return Ok(false);
         }
+        // Whatever came before it is told to go with it, and may be at clusters until it has.
+        for context in &contexts {
+            if self.has_orders(*context).await? {
+                return Ok(false);
+            }
+        }
         for context in contexts {
             self.dependencies.contexts.delete(context).await?;
         }
         Ok(true)
     }
 
+    /// Whether the synchroniser has something to do with a context.
+    async fn has_orders(&self, context: ContextId) -> Result<bool, Failure> {
+        match self.dependencies.contexts.sync_state(context).await {
+            Ok(sync) => Ok(sync.has_orders()),
+            Err(AppContextError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether nothing of a context is at clusters any more; has it removed, if something is.
     async fn is_gone(&self, context: ContextId) -> Result<bool, Failure> {
-        let phase = match self.dependencies.contexts.sync_state(context).await {
-            Ok(sync) => sync.status.unwrap_or(Phase::Created),
+        let sync = match self.dependencies.contexts.sync_state(context).await {
+            Ok(sync) => sync,
             Err(AppContextError::NotFound(_)) => return Ok(true),
             Err(error) => return Err(error.into()),
         };
-        match phase {
-            Phase::Created | Phase::Terminated | Phase::TerminateFailed => Ok(true),
+        // One that was to replace another one, and was stopped before it began, stands in for that.
+        let was_asked = sync.queue.last().is_some_and(|last| last.event != SyncEvent::Terminate);
+        match sync.phase() {
+            Phase::Created if !was_asked => Ok(true),
+            Phase::Terminated | Phase::TerminateFailed => Ok(true),
             Phase::Terminating => Ok(false),
             _ => {
                 let synchroniser = self.dependencies.controllers.synchroniser();

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_appcontext::{AppContextError, ContextId, State as Phase, model::NETWORK_APP};
+use drystone_appcontext::{AppContextError, ContextId, State as Phase, SyncState, model::NETWORK_APP};
 use drystone_engine::action::{Action, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,9 @@ impl Action for Install {
         if from.is_some() && self.is_taken_up(context).await? && step.attempt() > 1 {
             return Ok(());
         }
+        for stopped in [Some(context), from].into_iter().flatten() {
+            self.0.lift_stop(stopped).await?;
+        }
         let called = match from {
             None => step.wait_for(synchroniser.install(context)).await?,
             Some(from) => step.wait_for(synchroniser.update(from, context)).await?,
@@ -86,7 +89,7 @@ impl Action for Install {
 impl Install {
     async fn phase(&self, context: ContextId) -> Result<Option<Phase>, StepError> {
         match self.0.contexts.sync_state(context).await {
-            Ok(sync) => Ok(Some(sync.status.unwrap_or(Phase::Created))),
+            Ok(sync) => Ok(Some(sync.phase())),
             Err(AppContextError::NotFound(_)) => Ok(None),
             Err(error) => Err(context_failed(error)),
         }
@@ -111,10 +114,10 @@ impl Action for Uninstall {
         let meta = self.0.contexts.meta(parameters.context).await.map_err(context_failed)?;
         for context in meta.child_contexts.into_iter().chain([parameters.context]) {
             let sync = self.0.contexts.sync_state(context).await.map_err(context_failed)?;
-            if matches!(sync.status, Some(Phase::Terminated | Phase::Terminating)) && sync.stop != Some(true)
-            {
+            if matches!(sync.phase(), Phase::Terminated | Phase::Terminating) && sync.stop != Some(true) {
                 continue;
             }
+            self.0.lift_stop(context).await?;
             let called = step.wait_for(synchroniser.uninstall(context)).await?;
             called.map_err(|error| controller_failed("rsync", "removing the context", &error))?;
         }
@@ -131,6 +134,22 @@ impl Uninstall {
             give_back(step, &self.0, name).await?;
         }
         Ok(())
+    }
+}
+
+impl StepDependencies {
+    /// A stop was for what was going on then. EMCO's synchroniser does nothing with a context for as long as its flag is set.
+    async fn lift_stop(&self, context: ContextId) -> Result<(), StepError> {
+        let lift = |sync: &mut SyncState| {
+            if sync.stop == Some(true) {
+                sync.stop = Some(false);
+            }
+            Ok::<(), AppContextError>(())
+        };
+        match self.contexts.edit_sync(context, lift).await {
+            Ok(()) | Err(AppContextError::NotFound(_)) => Ok(()),
+            Err(error) => Err(context_failed(error)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use drystone_appcontext::{
-    AppContext, AppContexts, ContextId, ResourceStatus, State, contract::Synchroniser as _,
+    AppContext, AppContexts, ContextId, QueueStatus, ResourceStatus, State, contract::Synchroniser as _,
 };
 use drystone_store::{
     LeaseId, LeaseTime, Operation, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn,
@@ -33,6 +33,15 @@ struct Mortal {
     died: Notify,
 }
 
+/// Tells that the end has come when it is dropped.
+struct Told<'a>(&'a Notify);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 #[async_trait]
 impl Store for Mortal {
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
@@ -45,10 +54,12 @@ impl Store for Mortal {
         let writes = txn.success.iter().any(|operation| !matches!(operation, Operation::Range(_)));
         if writes && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.dead.store(true, Ordering::SeqCst);
+            // Also if whoever writes is dropped while it does.
+            let told = Told(&self.died);
             if self.arrives {
                 self.inner.txn(txn).await?;
             }
-            self.died.notify_one();
+            drop(told);
             std::future::pending::<()>().await;
             return Err(StoreError::Closed);
         }
@@ -135,6 +146,7 @@ async fn killed<F>(world: &World, at: usize, arrives: bool, id: ContextId, act: 
 where
     F: AsyncFn(&Synchronisation) + Copy,
 {
+    let before = world.contexts.sync_state(id).await.unwrap().queue.len();
     let mortal = Arc::new(Mortal {
         inner: world.store.clone(),
         left: AtomicUsize::new(at),
@@ -157,12 +169,23 @@ where
     tokio::select! {
         () = mortal.died.notified() => {}
         () = settled => {}
-        () = tokio::time::sleep(PATIENCE) => panic!("neither dead nor done at {at}"),
+        () = tokio::time::sleep(PATIENCE) => {
+            let dead = mortal.dead.load(Ordering::SeqCst);
+            let mut left = Vec::new();
+            for id in world.contexts.active().await.unwrap() {
+                left.push((id, world.contexts.sync_state(id).await));
+            }
+            panic!("neither dead ({dead}) nor done at {at}, {arrives}: {left:?}");
+        }
     }
     let died = mortal.dead.load(Ordering::SeqCst);
     victim.stop();
     tokio::task::yield_now().await;
-    let applied = finished(&world.contexts, id).await;
+    // Of a context that is rolled back to, what was applied before the order began says nothing.
+    let sync = world.contexts.sync_state(id).await.unwrap();
+    let waits = sync.queue.last().is_some_and(|last| last.status == QueueStatus::Pending);
+    let has_begun = sync.queue.len() > before && (!waits || sync.current == Some(State::Instantiating));
+    let applied = if has_begun { finished(&world.contexts, id).await } else { Vec::new() };
     let counted =
         |(index, place): &(usize, String)| world.cluster(*index).written().get(place).copied().unwrap_or(0);
     let before: BTreeMap<(usize, String), u32> =
