@@ -160,8 +160,10 @@ pub(crate) fn kept(old: &LivePart, new: &LivePart) -> BTreeSet<usize> {
     let unchanged = |index: usize| {
         let object = new.objects.get(index)?;
         let before = old.position(object.name.as_str())?;
-        let same =
-            old.objects.get(before).is_some_and(|old| old.digest == object.digest && old.role == object.role);
+        let same = old.objects.get(before).is_some_and(|old| {
+            let as_before = (old.digest, old.role, old.namespace());
+            as_before == (object.digest, object.role, object.namespace())
+        });
         let there = old.fate(before).is_some_and(|fate| fate.status == ResourceStatus::Applied);
         (same && there).then_some(index)
     };

@@ -11,7 +11,7 @@ use crate::{
         board::Look,
         channel::{Answer, NoWay},
     },
-    live::part::{LiveObject, LivePart},
+    live::{object::LiveObject, part::LivePart},
     manifest::{LABEL, Prepared},
     plan::{Action, Stage, Task, Until},
     readiness::{self, Readiness},

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod depend;
+mod etcd;
 mod faults;
 mod flaky;
 mod install;

@@ -343,6 +343,26 @@ async fn what_hooks_of_the_old_one_have_left_goes_with_it() {
 }
 
 #[tokio::test]
+async fn what_moves_to_another_namespace_leaves_nothing_in_the_first() {
+    let world = World::of(1).await;
+    let place = |namespace: &str| {
+        let (name, text) = config("a");
+        (name, text.replace("name: a\n", &format!("name: a\n  namespace: {namespace}\n")))
+    };
+    let old = context(1, &[("web", &[0], part(&[place("one")]))]);
+    let new = successor(context(2, &[("web", &[0], part(&[place("two")]))]), &old);
+    for context in [&old, &new] {
+        world.contexts.create(context).await.unwrap();
+    }
+    world.sync.install(old.id).await.unwrap();
+    world.until(old.id, State::Instantiated).await;
+    assert_eq!(world.cluster(0).objects(), ["v1/configmaps/one/a"]);
+    world.sync.update(old.id, new.id).await.unwrap();
+    world.until(new.id, State::Instantiated).await;
+    assert_eq!(world.cluster(0).objects(), ["v1/configmaps/two/a"]);
+}
+
+#[tokio::test]
 async fn an_update_that_is_given_again_is_not_done_again() {
     let world = installed().await;
     for _ in 0..3 {
