@@ -89,7 +89,8 @@ async fn what_is_not_possible_yet_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_change_waits_for_the_end_of_the_one_before_it() {
     let group = "projects/p1/composite-apps/ca/v1/deployment-intent-groups/d";
-    let busy = (409, "d is still being instantiated or updated; wait until that has come to its end, or stop it");
+    let busy =
+        (409, "d is still being instantiated or updated; wait until that has come to its end, or stop it");
     for change in ["update", "rollback", "migrate"] {
         let apply = step(Action::Apply, &format!("resourceContext: {{anchor: {group}/{change}}}\n"));
         let script = Script::new(&[busy, busy, (202, "2")]);

@@ -103,7 +103,11 @@ fn stopping_is_for_what_goes_on() {
         group::may_be_deleted("g", &history, Some(Phase::Terminating)).map_err(|it| it.code),
         Err(409)
     );
-    assert_eq!(step(&mut history, Some(Phase::Terminating), Ask::Instantiate, 2), Err(409), "it is not at rest");
+    assert_eq!(
+        step(&mut history, Some(Phase::Terminating), Ask::Instantiate, 2),
+        Err(409),
+        "it is not at rest"
+    );
     assert!(step(&mut history.clone(), Some(Phase::TerminateFailed), Ask::Instantiate, 2).is_ok());
     step(&mut history, Some(Phase::Terminating), Ask::Terminate, 0).expect("what is left can be removed");
     assert_eq!(

@@ -73,8 +73,7 @@ pub fn project(
     let Some(context) = context else { return Value::Object(answer) };
     // What is deployed now, not what an update has replaced; what was asked a moment ago counts.
     let own = context.sync.status.is_some() || context.sync.has_orders();
-    let overall =
-        if own { Some(context.sync.phase()) } else { status.and_then(|status| status.sync.status) };
+    let overall = if own { Some(context.sync.phase()) } else { status.and_then(|status| status.sync.status) };
     let mut parts = Parts { query, known: Known::default(), counts: BTreeMap::new() };
     let body = parts.body(context, status);
     let deployed = overall.map_or("Unknown", drystone_appcontext::State::as_str);

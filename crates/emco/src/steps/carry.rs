@@ -74,15 +74,11 @@ impl Action for Install {
             Some(from) => synchroniser.update(context, from).await,
         };
         called.map_err(|error| controller_failed("rsync", "taking the context back", &error))?;
-        if from.is_some() {
-            return Ok(());
+        // The context that is deleted next says what was done, and what is to be undone.
+        while self.is_under_way(context, from).await? {
+            step.wait_for(tokio::time::sleep(LOOK_AGAIN)).await?;
         }
-        loop {
-            match self.phase(context).await? {
-                None | Some(Phase::Terminated | Phase::TerminateFailed) => return Ok(()),
-                Some(_) => step.wait_for(tokio::time::sleep(LOOK_AGAIN)).await?,
-            }
-        }
+        Ok(())
     }
 }
 
@@ -93,6 +89,18 @@ impl Install {
             Err(AppContextError::NotFound(_)) => Ok(None),
             Err(error) => Err(context_failed(error)),
         }
+    }
+
+    /// Whether the synchroniser has not come to its end with taking a context back.
+    async fn is_under_way(&self, context: ContextId, from: Option<ContextId>) -> Result<bool, StepError> {
+        let Some(from) = from else {
+            let phase = self.phase(context).await?;
+            return Ok(!matches!(phase, None | Some(Phase::Terminated | Phase::TerminateFailed)));
+        };
+        let is_busy =
+            |phase| matches!(phase, Some(Phase::Instantiating | Phase::Updating | Phase::Terminating));
+        // In this order: that which is back tells the other one to give way before it has come to its end.
+        Ok(is_busy(self.phase(from).await?) || is_busy(self.phase(context).await?))
     }
 
     /// Whether the synchroniser has begun with a context.

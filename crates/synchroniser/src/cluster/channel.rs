@@ -1,18 +1,21 @@
-//! What is asked of a cluster as one identity: limits, deadlines, and what the answers mean.
+//! What is asked of a cluster as one identity: limits, deadlines, and whom the answers concern.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use drystone_appcontext::ClusterName;
-use http::{Method, Request, StatusCode};
-use kube::{Client, client::Body};
+use http::Method;
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
+pub(crate) use super::request::{Answer, chain};
 use super::{
     access::{AccessError, Clusters, Identity},
     gate::Gate,
     kinds::{Kind, Kinds, Served},
+    request::{Ask, JSON, METADATA_ONLY, Sent, send},
     transport,
     turns::Turns,
 };
@@ -20,34 +23,6 @@ use crate::{manifest::Prepared, readiness, settings::Settings};
 
 /// Who writes objects.
 pub(crate) const MANAGER: &str = "drystone-emco";
-
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
-const JSON: &str = "application/json";
-
-/// What a cluster has answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// It is done; what it sent.
-    Done(Bytes),
-    /// There is no such thing.
-    NotFound(String),
-    /// There is one already, or another one than was meant.
-    Conflict(String),
-    /// It was refused, and would be again.
-    Refused(String),
-    /// It could not be done, and may be later.
-    Later(String),
-}
-
-impl Answer {
-    /// What may pass when others have done their part: a namespace, a kind, or another one's change.
-    fn or_later(self) -> Self {
-        match self {
-            Self::NotFound(why) | Self::Conflict(why) => Self::Later(why),
-            other => other,
-        }
-    }
-}
 
 /// Why there is no answer, and will be none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +57,8 @@ pub(crate) struct Channel {
     kinds: Arc<Kinds>,
     /// Objects that are being written, by any identity.
     turns: Arc<Turns>,
+    /// Ends all work.
+    end: CancellationToken,
 }
 
 /// What all ways to a cluster share.
@@ -93,41 +70,8 @@ pub(crate) struct Common {
     pub(crate) all: Arc<Semaphore>,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) turns: Arc<Turns>,
-}
-
-/// A request, to be made as often as it takes.
-#[derive(Clone)]
-struct Ask {
-    method: Method,
-    path: String,
-    accept: &'static str,
-    content: &'static str,
-    body: Bytes,
-    /// The path of the object that it writes, if it writes one.
-    writes: Option<String>,
-}
-
-impl Ask {
-    fn read(path: String, accept: &'static str) -> Self {
-        let method = Method::GET;
-        Self { method, path, accept, content: JSON, body: Bytes::new(), writes: None }
-    }
-
-    fn write(method: Method, path: String, content: &'static str, body: Bytes, object: String) -> Self {
-        Self { method, path, accept: METADATA_ONLY, content, body, writes: Some(object) }
-    }
-}
-
-/// What came of sending a request.
-enum Sent {
-    Answer(Answer),
-    /// The cluster cannot answer now.
-    Away {
-        why: String,
-        at_least: Duration,
-    },
-    /// It does not know us.
-    Stranger(String),
+    /// Ends all work, also what nobody waits for any more.
+    pub(crate) end: CancellationToken,
 }
 
 impl Channel {
@@ -140,7 +84,7 @@ impl Channel {
     ) -> Self {
         let gate = Gate::new(settings.away);
         let answers = watch::Sender::new(Answers::Unknown);
-        let Common { permits, all, kinds, turns } = common;
+        let Common { permits, all, kinds, turns, end } = common;
         Self {
             cluster,
             identity,
@@ -153,6 +97,7 @@ impl Channel {
             answers,
             kinds,
             turns,
+            end,
         }
     }
 
@@ -251,7 +196,7 @@ impl Channel {
     }
 
     /// Sends a request once. One that writes an object goes on though whoever wanted it has gone: dropped, it could still arrive, after what is
-    /// to come after it. Meanwhile nobody else writes that object.
+    /// to come after it. Meanwhile nobody else writes that object. When all work ends it ends: whoever goes on elsewhere does not hear of it.
     async fn transmit(&self, client: Client, ask: &Ask) -> Sent {
         let turn = match &ask.writes {
             Some(object) => Some(self.turns.turn(object).await),
@@ -264,14 +209,17 @@ impl Channel {
         if turn.is_none() {
             return send(&client, ask, limit).await;
         }
-        let ask = ask.clone();
+        let (ask, end) = (ask.clone(), self.end.clone());
         let sending = tokio::spawn(async move {
             let _held = (turn, here, all);
-            send(&client, &ask, limit).await
+            end.run_until_cancelled(send(&client, &ask, limit)).await
         });
-        sending
-            .await
-            .unwrap_or_else(|error| Sent::Answer(Answer::Later(format!("the request broke: {error}"))))
+        let broken = |why: String| Sent::Answer(Answer::Later(why));
+        match sending.await {
+            Ok(Some(sent)) => sent,
+            Ok(None) => broken("all work was ended".to_owned()),
+            Err(error) => broken(format!("the request broke: {error}")),
+        }
     }
 
     /// How a kind is served; `None` if the cluster says that it does not know it (yet), its answer if it says neither.
@@ -413,77 +361,9 @@ impl Channel {
     }
 }
 
-async fn send(client: &Client, ask: &Ask, limit: Duration) -> Sent {
-    let request = Request::builder()
-        .method(ask.method.clone())
-        .uri(&ask.path)
-        .header(http::header::ACCEPT, ask.accept)
-        .header(http::header::CONTENT_TYPE, ask.content)
-        .body(Body::from(ask.body.clone()));
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => return Sent::Answer(Answer::Refused(format!("{} is no request: {error}", ask.path))),
-    };
-    let answered = async {
-        let response = client.send(request).await?;
-        let (parts, body) = response.into_parts();
-        Ok::<_, kube::Error>((parts, body.collect_bytes().await?))
-    };
-    match tokio::time::timeout(limit, answered).await {
-        Err(_) => {
-            Sent::Away { why: format!("no answer within {} s", limit.as_secs()), at_least: Duration::ZERO }
-        }
-        Ok(Err(error)) => Sent::Away { why: chain(&error), at_least: Duration::ZERO },
-        Ok(Ok((parts, body))) => understand(parts.status, &parts.headers, body),
-    }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let (mut text, mut next) = (error.to_string(), error.source());
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
-/// What an answer means.
-fn understand(status: StatusCode, headers: &http::HeaderMap, body: Bytes) -> Sent {
-    if status.is_success() {
-        return Sent::Answer(Answer::Done(body));
-    }
-    let told: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let why = match told["message"].as_str() {
-        Some(message) if !message.is_empty() => message.chars().take(2000).collect(),
-        _ => format!("the cluster answered {status}"),
-    };
-    let causes = told.pointer("/details/causes").and_then(Value::as_array);
-    let ends = causes.into_iter().flatten().any(|cause| cause["reason"] == "NamespaceTerminating");
-    let after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let at_least = Duration::from_secs(after.unwrap_or(0)).min(Duration::from_secs(60));
-    match status.as_u16() {
-        401 => Sent::Stranger(format!("the cluster does not accept the credentials: {why}")),
-        429 | 502..=504 => Sent::Away { why, at_least },
-        404 => Sent::Answer(Answer::NotFound(why)),
-        409 => Sent::Answer(Answer::Conflict(why)),
-        403 if ends => Sent::Answer(Answer::Later(why)),
-        500..=599 | 408 => Sent::Answer(Answer::Later(why)),
-        _ => Sent::Answer(Answer::Refused(why)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn meaning(code: u16, body: &Value) -> Sent {
-        let body = Bytes::from(body.to_string());
-        understand(StatusCode::from_u16(code).unwrap(), &http::HeaderMap::new(), body)
-    }
 
     struct Never;
 
@@ -503,26 +383,10 @@ mod tests {
         let settings = Settings::default();
         let one = || Arc::new(Semaphore::new(1));
         let (kinds, turns) = (Arc::default(), Arc::default());
-        let common = Common { permits: one(), all: one(), kinds, turns };
+        let common = Common { permits: one(), all: one(), kinds, turns, end: CancellationToken::new() };
         let whom = (ClusterName::new("p", "c"), Identity::administrator());
         let channel = Channel::new(whom, Arc::new(Never), settings.clone(), common);
         let found = tokio::time::timeout(settings.request_limit * 2, channel.client()).await;
         assert!(matches!(found, Ok(Err(AccessError::NotNow(_)))));
-    }
-
-    #[test]
-    fn answers_have_meanings() {
-        let told = json!({"message": "exceeded quota: q"});
-        assert!(matches!(meaning(201, &told), Sent::Answer(Answer::Done(_))));
-        assert!(matches!(meaning(403, &told), Sent::Answer(Answer::Refused(why)) if why.contains("quota")));
-        assert!(matches!(meaning(422, &told), Sent::Answer(Answer::Refused(_))));
-        assert!(matches!(meaning(401, &told), Sent::Stranger(_)));
-        assert!(matches!(meaning(503, &told), Sent::Away { .. }));
-        assert!(matches!(meaning(500, &told), Sent::Answer(Answer::Later(_))));
-        let ending = json!({"message": "m", "details": {"causes": [{"reason": "NamespaceTerminating"}]}});
-        assert!(matches!(meaning(403, &ending), Sent::Answer(Answer::Later(_))));
-        assert!(
-            matches!(meaning(404, &Value::Null), Sent::Answer(Answer::NotFound(why)) if why.contains("404"))
-        );
     }
 }

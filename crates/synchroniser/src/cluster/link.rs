@@ -74,10 +74,11 @@ impl Link {
         clusters: Arc<dyn Clusters>,
         settings: Settings,
         all: Arc<Semaphore>,
+        end: CancellationToken,
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(settings.requests_per_cluster.max(1)));
         let kinds = Arc::<Kinds>::default();
-        let common = Common { permits, all, kinds: kinds.clone(), turns: Arc::default() };
+        let common = Common { permits, all, kinds: kinds.clone(), turns: Arc::default(), end };
         let administrator = Identity::administrator();
         let admin = Arc::new(Channel::new(
             (name.clone(), administrator.clone()),

@@ -73,7 +73,8 @@ impl Inner {
             return link;
         }
         links.retain(|_, link| link.strong_count() > 0);
-        let link = Link::new(name.clone(), self.clusters.clone(), self.settings.clone(), self.all.clone());
+        let (clusters, settings) = (self.clusters.clone(), self.settings.clone());
+        let link = Link::new(name.clone(), clusters, settings, self.all.clone(), self.token.clone());
         links.insert(name.clone(), Arc::downgrade(&link));
         link
     }
