@@ -85,12 +85,16 @@ impl Nfv {
         let object_name = format!("vim-{}", Uuid::new_v4());
         let secret = format!("{object_name}-credentials");
         let mut vim = Vim::new(&object_name, registration.spec(&secret));
+        // What cannot be kept is refused before anything is made.
+        let secrets = registration.secret_data(vim.spec.kind)?;
         registration.annotate(&mut vim);
         let vims = self.vims_api(SYSTEM_NAMESPACE);
         let written = vims.create(&PostParams::default(), &vim).await?;
-        if let Err(problem) = self.keep_vim_secret(&written, &registration).await {
+        if let Err(problem) = self.keep_vim_secret(&written, secrets).await {
             // Nothing is left of a VIM that could not be kept as a whole.
-            let _ = vims.delete(&object_name, &DeleteParams::default()).await;
+            if vims.delete(&object_name, &DeleteParams::default()).await.is_ok() {
+                self.0.feed.vims.unseen(&written.uid().unwrap_or_default()).await;
+            }
             return Err(problem);
         }
         self.0.feed.vims.seen(&written).await;
@@ -109,7 +113,8 @@ impl Nfv {
         self.check_unique(&name, registration.is_default, Some(&entry.id))?;
         // The secret part first: until the second write, the old VIM has new credentials, which is what is wanted of them.
         if registration.has_secrets() {
-            self.keep_vim_secret(&entry.object, &registration).await?;
+            let secrets = registration.secret_data(entry.object.spec.kind)?;
+            self.keep_vim_secret(&entry.object, secrets).await?;
         }
         let vims = self.vims_api(&entry.object.namespace().unwrap_or_default());
         let written = update(&vims, entry.object.as_ref(), |vim| {
@@ -175,8 +180,7 @@ impl Nfv {
     }
 
     /// Keeps the credentials in the VIM's Secret; what is not said stays.
-    async fn keep_vim_secret(&self, vim: &Vim, registration: &Registration) -> Result<(), Problem> {
-        let data: Map<String, Value> = registration.secret_data(vim.spec.kind)?;
+    async fn keep_vim_secret(&self, vim: &Vim, data: Map<String, Value>) -> Result<(), Problem> {
         let bytes = data
             .into_iter()
             .filter_map(|(name, value)| Some((name, ByteString(value.as_str()?.as_bytes().to_vec()))));

@@ -164,7 +164,7 @@ fn a_shop_over_two_clusters_lives_and_leaves_nothing() {
 
     shop.must("POST", &format!("{GROUP}/terminate"), &Value::Null);
     shop.drystone.wait_for("the end of the shop", || {
-        let (_, status) = shop.ask("GET", &format!("{GROUP}/status"), &Value::Null);
+        let (_, status) = shop.ask("GET", &format!("{GROUP}/status?status=deployed"), &Value::Null);
         (status["deployedStatus"] == "Terminated").then_some(())
     });
     for cluster in &shop.clusters {
