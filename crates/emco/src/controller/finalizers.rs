@@ -11,7 +11,10 @@ use drystone_engine::harness::{Reconciler, Requeue, has_finalizer, is_deleted, r
 use kube::{Api, Client};
 
 use super::{FINALIZER, Failure};
-use crate::{model::History, steps::StepDependencies};
+use crate::{
+    model::History,
+    steps::{StepDependencies, lift_stop},
+};
 
 /// How often it is looked whether a context is gone from its clusters.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -70,14 +73,20 @@ impl Ends {
         let was_asked = sync.queue.last().is_some_and(|last| last.event != SyncEvent::Terminate);
         match sync.phase() {
             Phase::Created if !was_asked => Ok(true),
+            // A removal that was stopped, and not one that failed: whoever deletes it wants it to go on.
+            Phase::TerminateFailed if sync.stop == Some(true) => self.uninstall(context).await,
             Phase::Terminated | Phase::TerminateFailed => Ok(true),
             Phase::Terminating => Ok(false),
-            _ => {
-                let synchroniser = self.dependencies.controllers.synchroniser();
-                synchroniser.uninstall(context).await.map_err(|error| Failure::Other(error.to_string()))?;
-                Ok(false)
-            }
+            _ => self.uninstall(context).await,
         }
+    }
+
+    /// Has a context removed. That it is not, yet.
+    async fn uninstall(&self, context: ContextId) -> Result<bool, Failure> {
+        lift_stop(&self.dependencies.contexts, context).await?;
+        let synchroniser = self.dependencies.controllers.synchroniser();
+        synchroniser.uninstall(context).await.map_err(|error| Failure::Other(error.to_string()))?;
+        Ok(false)
     }
 }
 

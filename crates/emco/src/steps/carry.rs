@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_appcontext::{AppContextError, ContextId, State as Phase, SyncState, model::NETWORK_APP};
+use drystone_appcontext::{
+    AppContextError, AppContexts, ContextId, State as Phase, SyncState, model::NETWORK_APP,
+};
 use drystone_engine::action::{Action, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +55,7 @@ impl Action for Install {
             return Ok(());
         }
         for stopped in [Some(context), from].into_iter().flatten() {
-            self.0.lift_stop(stopped).await?;
+            lift_stop(&self.0.contexts, stopped).await.map_err(context_failed)?;
         }
         let called = match from {
             None => step.wait_for(synchroniser.install(context)).await?,
@@ -125,7 +127,7 @@ impl Action for Uninstall {
             if matches!(sync.phase(), Phase::Terminated | Phase::Terminating) && sync.stop != Some(true) {
                 continue;
             }
-            self.0.lift_stop(context).await?;
+            lift_stop(&self.0.contexts, context).await.map_err(context_failed)?;
             let called = step.wait_for(synchroniser.uninstall(context)).await?;
             called.map_err(|error| controller_failed("rsync", "removing the context", &error))?;
         }
@@ -145,19 +147,17 @@ impl Uninstall {
     }
 }
 
-impl StepDependencies {
-    /// A stop was for what was going on then. EMCO's synchroniser does nothing with a context for as long as its flag is set.
-    async fn lift_stop(&self, context: ContextId) -> Result<(), StepError> {
-        let lift = |sync: &mut SyncState| {
-            if sync.stop == Some(true) {
-                sync.stop = Some(false);
-            }
-            Ok::<(), AppContextError>(())
-        };
-        match self.contexts.edit_sync(context, lift).await {
-            Ok(()) | Err(AppContextError::NotFound(_)) => Ok(()),
-            Err(error) => Err(context_failed(error)),
+/// Lifts a stop: it was for what was going on then. EMCO's synchroniser does nothing with a context for as long as its flag is set.
+pub(crate) async fn lift_stop(contexts: &AppContexts, context: ContextId) -> Result<(), AppContextError> {
+    let lift = |sync: &mut SyncState| {
+        if sync.stop == Some(true) {
+            sync.stop = Some(false);
         }
+        Ok::<(), AppContextError>(())
+    };
+    match contexts.edit_sync(context, lift).await {
+        Err(AppContextError::NotFound(_)) => Ok(()),
+        lifted => lifted,
     }
 }
 

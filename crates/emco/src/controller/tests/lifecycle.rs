@@ -119,13 +119,7 @@ async fn is_terminated(world: &World) {
 async fn is_deleted(world: &World, contexts: [ContextId; 2]) {
     let groups = world.documents::<DeploymentIntentGroup>();
     groups.delete(&object_name(GROUP), &DeleteParams::default()).await.expect("deleted");
-    for _ in 0..1_000 {
-        if groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none());
+    gone(world).await;
     for context in contexts {
         assert!(!world.contexts.exists(context).await.expect("answers"));
     }
@@ -289,14 +283,41 @@ async fn contexts_stay_for_as_long_as_there_is_something_to_do_with_them() {
     assert!(groups.get_opt(&object_name(GROUP)).await.expect("answers").is_some());
     assert!(world.contexts.exists(first).await.expect("answers"));
     busy(&world, first, SyncEvent::UpdateDelete, QueueStatus::Done).await;
+    gone(&world).await;
+    assert!(!world.contexts.exists(first).await.expect("answers"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_deletes_what_was_stopped_has_its_removal_go_on() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.approved().await;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
+    let stopped = |sync: &mut SyncState| {
+        (sync.status, sync.stop) = (Some(Phase::TerminateFailed), Some(true));
+        Ok::<(), AppContextError>(())
+    };
+    let present = world.present().await;
+    world.contexts.edit_sync(present, stopped).await.expect("written");
+    world.calls();
+    let groups = world.documents::<DeploymentIntentGroup>();
+    groups.delete(&object_name(GROUP), &DeleteParams::default()).await.expect("deleted");
+    gone(&world).await;
+    assert_eq!(world.calls(), ["rsync: uninstall"]);
+    assert!(!world.contexts.exists(present).await.expect("answers"));
+}
+
+/// Waits until the group is gone.
+async fn gone(world: &World) {
+    let groups = world.documents::<DeploymentIntentGroup>();
     for _ in 0..6_000 {
         if groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none() {
-            break;
+            return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none());
-    assert!(!world.contexts.exists(first).await.expect("answers"));
+    panic!("the group stays");
 }
 
 async fn current(library: &crate::library::Library, world: &World) {
