@@ -87,9 +87,12 @@ impl ActionController for Replicas {
         intent: &str,
         _: Option<ContextId>,
     ) -> Result<(), ControllerError> {
-        let intent = self.intent(intent).map_err(ControllerError::Refused)?;
-        match self.contexts.edit(context, |found| apply(found, &intent)).await {
-            Ok(()) => Ok(()),
+        let wanted = self.intent(intent).map_err(ControllerError::Refused)?;
+        match self.contexts.edit(context, |found| apply(found, &wanted)).await {
+            Ok(()) => {
+                println!("intent {intent} is in AppContext {context}");
+                Ok(())
+            }
             Err(Problem::Context(error @ AppContextError::Store(_))) => {
                 Err(ControllerError::Unreachable(error.to_string()))
             }

@@ -59,9 +59,13 @@ fn kinds(cluster: &Cluster) -> Vec<Kind> {
     all
 }
 
-/// The answer to a question about kinds: `api`, `apis`, or a group with its version.
+/// The answer to a question: which `version` it is, or about kinds: `api`, `apis`, or a group with its version.
 pub(crate) fn answer(cluster: &Cluster, path: &str) -> Option<Value> {
     match path {
+        "version" => {
+            Some(json!({"major": "1", "minor": "35", "gitVersion": "v1.35.0+simulated", "gitCommit": "",
+            "gitTreeState": "clean", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}))
+        }
         "api" => Some(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
         "apis" => {
             let mut groups: BTreeMap<String, Vec<Value>> = BTreeMap::new();

@@ -130,7 +130,7 @@ fn aim(path: &str) -> Option<(usize, Aim)> {
     let index = parts.next()?.strip_prefix('c')?.parse().ok()?;
     let rest: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
     let (group, rest) = match rest.as_slice() {
-        [one @ ("api" | "apis")] => ((*one).to_owned(), &[][..]),
+        [one @ ("api" | "apis" | "version")] => ((*one).to_owned(), &[][..]),
         ["api", version, rest @ ..] => ((*version).to_owned(), rest),
         ["apis", group, version, rest @ ..] => (format!("{group}/{version}"), rest),
         _ => return None,

@@ -28,6 +28,7 @@ mod vnfm;
 
 use std::{
     collections::BTreeMap,
+    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -187,11 +188,9 @@ pub(crate) async fn run_for(args: UpArgs, site: Option<String>) -> Result<(), Fa
     match &started {
         Ok(()) if shutdown.is_cancelled() => {}
         Ok(()) => {
-            println!("{}", ready_line(&server, &data));
             let registration = site.as_deref().map(|site| site_controllers::registration_line(site, &data));
-            for line in etcd.iter().map(appcontext::Front::line).chain(registration) {
-                println!("{line}");
-            }
+            let more = etcd.iter().map(appcontext::Front::line).chain(registration);
+            tell(std::iter::once(ready_line(&server, &data)).chain(more));
         }
         Err(_) => shutdown.cancel(),
     }
@@ -218,6 +217,16 @@ async fn all_ended(tasks: [tokio::task::JoinHandle<()>; 2]) {
     for task in tasks {
         if let Err(error) = task.await {
             tracing::warn!("a controller ended badly: {error}");
+        }
+    }
+}
+
+/// Says on standard output what whoever started this wants to know. It may have stopped reading; that is no reason to end.
+fn tell(lines: impl Iterator<Item = String>) {
+    let mut output = std::io::stdout();
+    for line in lines {
+        if let Err(error) = writeln!(output, "{line}") {
+            tracing::warn!("standard output is closed ({error}); it was to say: {line}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod nfv;
 mod process;
 mod search;
 mod secrets;
+mod sequences;
 mod sites;
 mod software;
 mod stage;

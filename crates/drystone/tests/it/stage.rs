@@ -45,6 +45,21 @@ pub(crate) fn is_skipped() -> bool {
     missing.is_some()
 }
 
+/// Whether helm 3 is here, which renders the charts; says so if not.
+pub(crate) fn has_helm() -> bool {
+    let is_3 = |program: &str| {
+        let version = Command::new(program).args(["version", "--template", "{{.Version}}"]).output();
+        version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with("v3."))
+    };
+    let named = std::env::var("DRYSTONE_HELM").unwrap_or_default();
+    let found = is_3("helm") || is_3("helm3") || (!named.is_empty() && is_3(&named));
+    if !found {
+        println!("skipped: no helm 3; `./dev setup` fetches it");
+        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
+    }
+    found
+}
+
 /// A Drystone with an emulated site of a name of its own.
 pub(crate) struct Drystone {
     pub(crate) data: PathBuf,
@@ -60,6 +75,10 @@ pub(crate) struct Drystone {
     pub(crate) arguments: Vec<String>,
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Drystone {
@@ -73,7 +92,7 @@ impl Drystone {
         let site = directory.path().join("site.yaml");
         std::fs::write(&site, text).unwrap();
         // It must be the same after a restart, for hosts know it.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         Self {
             data: directory.path().join("data"),
             site,
@@ -262,6 +281,7 @@ impl Drystone {
         guide
             .replace("/tmp/drystone", &self.data.display().to_string())
             .replace("127.0.0.1:6443", &format!("127.0.0.1:{}", self.port))
+            .replace("127.0.0.1:2379", &format!("127.0.0.1:{}", free_port()))
             .replace("ds-rack-", &format!("ds-{}-", self.site_name))
             .replace("site/rack", &format!("site/{}", self.site_name))
             .replace("site proxy rack", &format!("site proxy {}", self.site_name))

@@ -1,15 +1,23 @@
 //! `drystone up`: its ports, its files, and what it says when it cannot start.
 
 use std::{
+    fs::File,
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use reqwest::{Certificate, Client, Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::process::{Up, up_that_fails};
+use crate::process::{Up, drystone, up_that_fails};
+
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A client that trusts what `ca.crt` says.
 fn client(up: &Up) -> Client {
@@ -177,6 +185,33 @@ async fn a_data_directory_has_one_drystone() {
     assert_eq!(kubeconfig(), before);
     let url = format!("https://{}/readyz", up.address("https").expect("an address"));
     assert_eq!(get(&client(&up), &url, None, &[]).await.0, StatusCode::OK);
+}
+
+/// Whoever started it may have stopped reading.
+#[test]
+fn it_goes_on_when_nobody_reads_what_it_says() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = drystone();
+    command.arg("up").arg("--data").arg(directory.path().join("data"));
+    command.args(["--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0"]);
+    let mut child =
+        command.stdout(writer).stderr(File::create(&log).expect("a log")).spawn().expect("started");
+    let begun = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(&log).expect("the log");
+        assert_eq!(child.try_wait().expect("a status"), None, "{said}");
+        if said.matches("standard output is closed").count() == 2 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    kill(pid, Signal::SIGTERM).expect("told to stop");
+    assert!(child.wait().expect("its status").success());
 }
 
 fn example_site() -> PathBuf {

@@ -32,6 +32,7 @@ class Names(services.PlacementControllerServicer):
             appcontext.edit(self.store, number, self.keep)
         except (NoCluster, appcontext.Unknown, appcontext.Conflict) as problem:
             return contract.Filtered(appContext=number, message=str(problem))
+        print(f"AppContext {number} is left with clusters that match {' or '.join(self.patterns)}", flush=True)
         return contract.Filtered(appContext=number, status=True)
 
 

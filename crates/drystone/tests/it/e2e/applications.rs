@@ -4,24 +4,9 @@ use std::{path::PathBuf, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::stage::{Drystone, is_skipped, kubectl, workspace};
+use crate::stage::{Drystone, has_helm, is_skipped, kubectl, workspace};
 
 const GROUP: &str = "projects/shop/composite-apps/shop/v1/deployment-intent-groups/open";
-
-/// Whether helm 3 is here, which renders the charts; says so if not.
-fn has_helm() -> bool {
-    let is_3 = |program: &str| {
-        let version = Command::new(program).args(["version", "--template", "{{.Version}}"]).output();
-        version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with("v3."))
-    };
-    let named = std::env::var("DRYSTONE_HELM").unwrap_or_default();
-    let found = is_3("helm") || is_3("helm3") || (!named.is_empty() && is_3(&named));
-    if !found {
-        println!("skipped: no helm 3; `./dev setup` fetches it");
-        assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
-    }
-    found
-}
 
 struct Shop {
     drystone: Drystone,

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::stage::{Drystone, PATIENCE, is_skipped, workspace};
+use crate::stage::{Drystone, PATIENCE, has_helm, is_skipped, workspace};
 
 /// Ends what a command has printed.
 const END: &str = "-- end of command --";
@@ -167,16 +167,25 @@ impl Drop for Shell {
     }
 }
 
+/// What `drystone up` is told in a guide beside what the stage tells it.
+fn more_arguments(command: &str) -> Vec<String> {
+    let words: Vec<&str> = command.split_whitespace().skip(2).collect();
+    let own = ["--data", "--site", "--image-archive"];
+    words.chunks(2).filter(|pair| !own.contains(&pair[0])).flatten().map(ToString::to_string).collect()
+}
+
 /// Follows a guide with a Drystone of its own on the example rack.
 fn follow(guide: &str) {
     if is_skipped() {
         return;
     }
     let mut drystone = Drystone::new("netns", |site| site);
-    drystone.start();
     let text = std::fs::read_to_string(workspace().join("docs").join(guide)).unwrap();
     let examples = examples(&drystone.adapted(&text));
     assert!(examples.len() > 20, "{guide} has only {} examples", examples.len());
+    let ready = examples.iter().position(|example| example.command.starts_with("drystone up")).unwrap();
+    drystone.arguments = more_arguments(&examples[ready].command);
+    drystone.start();
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(workspace().join("examples"), directory.path().join("examples")).unwrap();
     let programs = directory.path().join("bin");
@@ -185,8 +194,7 @@ fn follow(guide: &str) {
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_drystone"), programs.join(name)).unwrap();
     }
     let mut shell = Shell::start(directory.path());
-    // What comes before, and this, the stage has done.
-    let ready = examples.iter().position(|example| example.command.starts_with("drystone up")).unwrap();
+    // What comes before that, and itself, the stage has done.
     for example in &examples[ready + 1..] {
         shell.follow(guide, example);
     }
@@ -198,6 +206,13 @@ fn follow(guide: &str) {
 #[test]
 fn the_guide_of_fabrics() {
     follow("fabric.md");
+}
+
+#[test]
+fn the_guide_of_applications() {
+    if has_helm() {
+        follow("applications.md");
+    }
 }
 
 #[test]
