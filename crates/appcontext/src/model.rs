@@ -200,6 +200,39 @@ pub struct SyncState {
     pub status_context: Option<ContextId>,
 }
 
+impl SyncState {
+    /// How far the context is if whatever it was asked to do, and waits, counts as begun: an order that was accepted a moment ago shows in
+    /// no state yet, and one that was stopped goes on until it is closed. `Instantiating`, `Updating` and `Terminating` are told for as long
+    /// as something is, or will be, done, and never after that.
+    pub fn phase(&self) -> State {
+        let waiting = || self.queue.iter().filter(|queued| queued.status == QueueStatus::Pending);
+        if waiting().any(|queued| queued.event == SyncEvent::Terminate) {
+            return State::Terminating;
+        }
+        let running = waiting().find_map(|queued| match queued.event {
+            SyncEvent::Instantiate | SyncEvent::Read | SyncEvent::Update => Some(State::Instantiating),
+            SyncEvent::UpdateDelete => Some(State::Updating),
+            SyncEvent::Terminate | SyncEvent::AddChildContext => None,
+        });
+        if let Some(running) = running {
+            return running;
+        }
+        let status = self.status.unwrap_or(State::Created);
+        // EMCO's synchroniser leaves the status as it was when it is stopped.
+        match status {
+            State::Instantiating if self.stop == Some(true) => State::InstantiateFailed,
+            State::Updating if self.stop == Some(true) => State::UpdateFailed,
+            State::Terminating if self.stop == Some(true) => State::TerminateFailed,
+            status => status,
+        }
+    }
+
+    /// Whether it was asked to do something that is not done yet.
+    pub fn has_orders(&self) -> bool {
+        self.queue.iter().any(|queued| queued.status == QueueStatus::Pending)
+    }
+}
+
 /// What of a composite application goes to which cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AppContext {
@@ -382,5 +415,41 @@ impl Resource {
             definition: None,
             approval: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_that_wait_count_as_begun() {
+        let order = |event, status| QueuedEvent { event, other: None, status };
+        let state = |status, stop, queue: &[QueuedEvent]| SyncState {
+            status,
+            stop,
+            queue: queue.to_vec(),
+            ..SyncState::default()
+        };
+        let phase = |status, stop, queue: &[QueuedEvent]| state(status, stop, queue).phase();
+        let (update, terminate) = (SyncEvent::Update, SyncEvent::Terminate);
+        let waiting = [order(update, QueueStatus::Error), order(update, QueueStatus::Pending)];
+        assert_eq!(phase(None, None, &[]), State::Created);
+        assert_eq!(phase(Some(State::Updated), None, &waiting), State::Instantiating);
+        assert_eq!(
+            phase(Some(State::Instantiated), Some(true), &waiting),
+            State::Instantiating,
+            "it ends soon"
+        );
+        assert_eq!(phase(Some(State::Instantiated), None, &waiting[..1]), State::Instantiated);
+        let both = [waiting[1].clone(), order(terminate, QueueStatus::Pending)];
+        assert_eq!(phase(Some(State::TerminateFailed), None, &both), State::Terminating);
+        let gives_way = [order(SyncEvent::UpdateDelete, QueueStatus::Pending)];
+        assert_eq!(phase(Some(State::Instantiated), None, &gives_way), State::Updating);
+        assert!(state(None, None, &gives_way).has_orders() && !state(None, None, &waiting[..1]).has_orders());
+        // As others leave it when they are stopped.
+        assert_eq!(phase(Some(State::Instantiating), Some(true), &[]), State::InstantiateFailed);
+        assert_eq!(phase(Some(State::Terminating), Some(true), &[]), State::TerminateFailed);
+        assert_eq!(phase(Some(State::Terminating), Some(false), &[]), State::Terminating);
     }
 }

@@ -35,6 +35,8 @@ pub enum Fault {
     Invalid(String),
     /// 500 for writes, so many times.
     Stumbles(u32),
+    /// Writes land, and are answered, so much later, also those that nobody waits for any more.
+    Late(std::time::Duration),
     /// A status, with a text that lists nothing, for questions about the kinds of a group's version.
     Discovery(u16),
 }
@@ -50,6 +52,8 @@ pub struct Counts {
     pub reads: u64,
     /// Watches begun.
     pub watches: u64,
+    /// Writes that were taken and have not landed yet.
+    pub late: u64,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +62,7 @@ pub(crate) struct Counters {
     pub(crate) deletes: AtomicU64,
     pub(crate) reads: AtomicU64,
     pub(crate) watches: AtomicU64,
+    pub(crate) late: AtomicU64,
 }
 
 /// Something that has happened to an object.
@@ -149,6 +154,7 @@ impl Cluster {
             deletes: of(&self.counters.deletes),
             reads: of(&self.counters.reads),
             watches: of(&self.counters.watches),
+            late: of(&self.counters.late),
         }
     }
 

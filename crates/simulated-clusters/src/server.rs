@@ -209,12 +209,30 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
                 None => not_found(&aim.name),
             }
         }
-        Method::PATCH | Method::POST | Method::PUT => {
-            write(&shared, &cluster, aim, (&method, &body), only_metadata)
-        }
+        Method::PATCH | Method::POST | Method::PUT => match late(&cluster) {
+            Some(delay) => {
+                cluster.counters.late.fetch_add(1, Ordering::Relaxed);
+                let landing = tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let response = write(&shared, &cluster, aim, (&method, &body), only_metadata);
+                    cluster.counters.late.fetch_sub(1, Ordering::Relaxed);
+                    response
+                });
+                landing.await.map_err(io::Error::other)?
+            }
+            None => write(&shared, &cluster, aim, (&method, &body), only_metadata),
+        },
         Method::DELETE => delete(&cluster, &aim, &body),
         _ => failure(405, "MethodNotAllowed", "not simulated"),
     })
+}
+
+/// How much later writes land, if they do.
+fn late(cluster: &Cluster) -> Option<Duration> {
+    match *cluster.fault.borrow() {
+        Fault::Late(delay) => Some(delay),
+        _ => None,
+    }
 }
 
 /// What a fault makes of a request.
@@ -244,7 +262,7 @@ async fn faulty(cluster: &Cluster, method: &Method, aim: &Aim) -> Result<Option<
         Fault::Discovery(code) => {
             aim.is_question.then(|| failure(code, "InternalError", "the kinds cannot be told"))
         }
-        Fault::None | Fault::Stumbles(_) => None,
+        Fault::None | Fault::Stumbles(_) | Fault::Late(_) => None,
     })
 }
 

@@ -87,6 +87,22 @@ async fn what_is_not_possible_yet_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_waits_for_the_end_of_the_one_before_it() {
+    let group = "projects/p1/composite-apps/ca/v1/deployment-intent-groups/d";
+    let busy =
+        (409, "d is still being instantiated or updated; wait until that has come to its end, or stop it");
+    for change in ["update", "rollback", "migrate"] {
+        let apply = step(Action::Apply, &format!("resourceContext: {{anchor: {group}/{change}}}\n"));
+        let script = Script::new(&[busy, busy, (202, "2")]);
+        assert_eq!(run(&apply, &script, &options()).await.unwrap(), Done::Accepted);
+        assert_eq!(script.asked(), vec![format!("POST {group}/{change}"); 3]);
+        let script = Script::new(&[busy; 100]);
+        let said = run(&apply, &script, &options()).await.unwrap_err().to_string();
+        assert!(said.contains("d is still being instantiated"), "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_to_go_may_take_its_time() {
     let delete = step(Action::Delete, PROJECT);
     let script = Script::new(&[(409, "it is being terminated"), (409, "it is being terminated"), (204, "")]);

@@ -22,13 +22,16 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{library::Library, model::cluster_path};
+use crate::{builtin::fabric::FabricNetworks, library::Library, model::cluster_path};
 
 /// Annotation of a cluster: labels that it has for placement, with commas between them.
 pub const LABELS_ANNOTATION: &str = "emco.drystone.dev/labels";
 
 /// Finalizer of composed clusters: what was onboarded goes with them.
 const FINALIZER: &str = "emco.drystone.dev/onboarded";
+
+/// When it is tried again to give networks the hosts that their cluster has now.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Name of the document with a cluster's labels as key-value pairs.
 const FACTS: &str = "drystone";
@@ -74,6 +77,9 @@ impl Reconciler for Onboarding {
         }
         add_finalizer(&api, composed.as_ref(), FINALIZER).await?;
         self.declare(&name, &composed, &namespace).await?;
+        if !self.follow_networks(&name, &composed).await {
+            return Ok(Requeue::After(LOOK_AGAIN));
+        }
         // Whoever deletes the documents gets them again, after a while.
         Ok(Requeue::After(Duration::from_secs(300)))
     }
@@ -122,6 +128,26 @@ impl Onboarding {
             self.create(&label).await?;
         }
         self.forget_labels(&path, &labels).await
+    }
+
+    /// Networks that were applied have the hosts that their cluster has; whether that is so now.
+    async fn follow_networks(&self, name: &ClusterName, composed: &ComposedCluster) -> bool {
+        let (networks, provider_networks) = self.library.networks_of(name);
+        let networks: Vec<_> = networks.iter().map(|one| one.as_ref().clone()).collect();
+        let provider_networks: Vec<_> = provider_networks.iter().map(|one| one.as_ref().clone()).collect();
+        let fabric = FabricNetworks::new(self.client.clone());
+        match fabric.follow(composed, &networks, &provider_networks).await {
+            Ok(changed) => {
+                for path in changed {
+                    tracing::info!(path, "the network has the hosts that its cluster has now");
+                }
+                true
+            }
+            Err(refusal) => {
+                tracing::warn!(cluster = %name, %refusal, "the cluster's networks do not have its present hosts");
+                false
+            }
+        }
     }
 
     /// Deletes labels that this once made and that the cluster does not have any more. Those that others gave it stay.

@@ -6,12 +6,15 @@ use drystone_api::{
     SYSTEM_NAMESPACE,
     emco::{Cluster, DeploymentIntentGroup, Document as _, StateEntry},
 };
-use drystone_appcontext::{AppContextError, ContextId, State as Phase};
+use drystone_appcontext::{AppContextError, ContextId, State as Phase, SyncEvent};
 use drystone_engine::harness::{Reconciler, Requeue, has_finalizer, is_deleted, remove_finalizer};
 use kube::{Api, Client};
 
 use super::{FINALIZER, Failure};
-use crate::{model::History, steps::StepDependencies};
+use crate::{
+    model::History,
+    steps::{StepDependencies, lift_stop},
+};
 
 /// How often it is looked whether a context is gone from its clusters.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -38,28 +41,52 @@ impl Ends {
         {
             return Ok(false);
         }
+        // Whatever came before it is told to go with it, and may be at clusters until it has.
+        for context in &contexts {
+            if self.has_orders(*context).await? {
+                return Ok(false);
+            }
+        }
         for context in contexts {
             self.dependencies.contexts.delete(context).await?;
         }
         Ok(true)
     }
 
+    /// Whether the synchroniser has something to do with a context.
+    async fn has_orders(&self, context: ContextId) -> Result<bool, Failure> {
+        match self.dependencies.contexts.sync_state(context).await {
+            Ok(sync) => Ok(sync.has_orders()),
+            Err(AppContextError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether nothing of a context is at clusters any more; has it removed, if something is.
     async fn is_gone(&self, context: ContextId) -> Result<bool, Failure> {
-        let phase = match self.dependencies.contexts.sync_state(context).await {
-            Ok(sync) => sync.status.unwrap_or(Phase::Created),
+        let sync = match self.dependencies.contexts.sync_state(context).await {
+            Ok(sync) => sync,
             Err(AppContextError::NotFound(_)) => return Ok(true),
             Err(error) => return Err(error.into()),
         };
-        match phase {
-            Phase::Created | Phase::Terminated | Phase::TerminateFailed => Ok(true),
+        // One that was to replace another one, and was stopped before it began, stands in for that.
+        let was_asked = sync.queue.last().is_some_and(|last| last.event != SyncEvent::Terminate);
+        match sync.phase() {
+            Phase::Created if !was_asked => Ok(true),
+            // A removal that was stopped, and not one that failed: whoever deletes it wants it to go on.
+            Phase::TerminateFailed if sync.stop == Some(true) => self.uninstall(context).await,
+            Phase::Terminated | Phase::TerminateFailed => Ok(true),
             Phase::Terminating => Ok(false),
-            _ => {
-                let synchroniser = self.dependencies.controllers.synchroniser();
-                synchroniser.uninstall(context).await.map_err(|error| Failure::Other(error.to_string()))?;
-                Ok(false)
-            }
+            _ => self.uninstall(context).await,
         }
+    }
+
+    /// Has a context removed. That it is not, yet.
+    async fn uninstall(&self, context: ContextId) -> Result<bool, Failure> {
+        lift_stop(&self.dependencies.contexts, context).await?;
+        let synchroniser = self.dependencies.controllers.synchroniser();
+        synchroniser.uninstall(context).await.map_err(|error| Failure::Other(error.to_string()))?;
+        Ok(false)
     }
 }
 

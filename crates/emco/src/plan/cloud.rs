@@ -54,7 +54,7 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
     match ask {
         Ask::Instantiate => match known {
             None | Some((_, P::Terminated)) => Ok(Task::Install),
-            Some((_, P::Terminating)) if state == State::TerminateStopped => Ok(Task::Install),
+            Some((_, P::TerminateFailed)) if state == State::TerminateStopped => Ok(Task::Install),
             Some((_, P::Terminating)) => {
                 Err(Refusal::state(format!("logical cloud {name} is being terminated; wait until it is")))
             }
@@ -65,6 +65,7 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
                 context,
                 P::Instantiated | P::InstantiateFailed | P::Instantiating | P::TerminateFailed,
             )) => Ok(Task::Remove { context }),
+            // It was stopped a moment ago, and removal begins again.
             Some((context, P::Terminating)) if state == State::TerminateStopped => {
                 Ok(Task::Remove { context })
             }

@@ -1,7 +1,8 @@
 //! The state machine of deployment intent groups.
 //!
-//! EMCO's, with three differences: what does not fit the state is refused with 409; a group is instantiated again only when what was
-//! there before has been removed; and a revision names one context, that of the present life.
+//! EMCO's, with four differences: what does not fit the state is refused with 409; a group is instantiated again only when what was
+//! there before has been removed; a revision names one context, that of the present life; and what is deployed is replaced only when
+//! nothing is being done to it: of two changes at a time the older one could be the last to write.
 
 use drystone_appcontext::{ContextId, State as ContextPhase};
 use jiff::Timestamp;
@@ -70,7 +71,8 @@ pub enum Task {
     },
 }
 
-/// Whether that may be done now, and what it is to do. `phase`: how far the synchroniser is with the present context.
+/// Whether that may be done now, and what it is to do. `phase`: how far the synchroniser is with the present context, orders that wait
+/// counted as begun.
 ///
 /// # Errors
 /// Why not.
@@ -96,6 +98,7 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
         }
         (Ask::Instantiate, _) => Err(refuse("instantiated", "Approved or Terminated")),
         (Ask::Update | Ask::MigrateFrom, State::Instantiated | State::InstantiateStopped) => {
+            idle(name, phase)?;
             let from = context()?;
             let status = history.status_context().unwrap_or(from);
             Ok(Task::Replace { from, status, revision: history.revision() })
@@ -104,6 +107,7 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
         (Ask::MigrateFrom, _) => Err(refuse("migrated", "Instantiated")),
         (Ask::MigrateTo, _) => Err(refuse("migrated to", "Approved")),
         (Ask::Rollback(revision), State::Instantiated | State::InstantiateStopped) => {
+            idle(name, phase)?;
             roll_back(name, history, revision)
         }
         (Ask::Rollback(_), _) => Err(refuse("rolled back", "Instantiated")),
@@ -129,6 +133,17 @@ pub fn decide(name: &str, history: &History, phase: Option<ContextPhase>, ask: A
     }
 }
 
+/// Nothing may be going on with what is deployed.
+fn idle(name: &str, phase: Option<ContextPhase>) -> Result<(), Refusal> {
+    let doing = match phase {
+        Some(ContextPhase::Instantiating) => "being instantiated or updated",
+        Some(ContextPhase::Updating) => "giving way to another deployment",
+        Some(ContextPhase::Terminating) => "being terminated",
+        _ => return Ok(()),
+    };
+    Err(Refusal::state(format!("{name} is still {doing}; wait until that has come to its end, or stop it")))
+}
+
 /// Nothing of an earlier deployment may still be on its way out.
 fn removed(name: &str, history: &History, phase: Option<ContextPhase>) -> Result<(), Refusal> {
     match phase {
@@ -142,7 +157,6 @@ fn removed(name: &str, history: &History, phase: Option<ContextPhase>) -> Result
             Ok(())
         }
         Some(phase) if is_removed(phase) => Ok(()),
-        Some(ContextPhase::Terminating) if history.state() == State::TerminateStopped => Ok(()),
         Some(phase) => Err(Refusal::state(format!(
             "{name} is still being terminated ({phase:?}); instantiate it when that has come to its end"
         ))),

@@ -46,6 +46,31 @@ fn a_whole_life() {
     assert_eq!(history.contexts(), [context(1), context(2), context(3)]);
 }
 
+/// EMCO lets them go on side by side, and whichever writes last wins.
+#[test]
+fn one_change_at_a_time() {
+    use group::{Ask, Task};
+    let mut history = History::default();
+    for (ask, new) in [(Ask::Approve, 0), (Ask::Instantiate, 1), (Ask::Update, 2)] {
+        step(&mut history, Some(Phase::Instantiated), ask, new).expect("allowed");
+    }
+    for phase in [Phase::Instantiating, Phase::Updating] {
+        for ask in [Ask::Update, Ask::MigrateFrom, Ask::Rollback(1)] {
+            let refused = group::decide("g", &history, Some(phase), ask).expect_err("not now");
+            assert!(refused.code == 409 && refused.message.contains("or stop it"), "{refused:?}");
+        }
+        let halt = Task::Halt { context: context(2), state: State::InstantiateStopped };
+        assert_eq!(step(&mut history.clone(), Some(phase), Ask::Stop, 0), Ok(halt));
+        let remove = Task::Remove { context: context(2) };
+        assert_eq!(step(&mut history.clone(), Some(phase), Ask::Terminate, 0), Ok(remove));
+    }
+    step(&mut history, Some(Phase::Instantiating), Ask::Stop, 0).expect("allowed");
+    // It was stopped, and has not come to rest.
+    assert_eq!(step(&mut history, Some(Phase::Instantiating), Ask::Rollback(1), 0), Err(409));
+    let restore = Task::Restore { from: context(2), to: context(1), revision: 2 };
+    assert_eq!(step(&mut history, Some(Phase::InstantiateFailed), Ask::Rollback(1), 0), Ok(restore));
+}
+
 /// EMCO instantiates a group again while it is being terminated, and takes the first context of a revision, of whatever life.
 #[test]
 fn lives_do_not_mix() {
@@ -78,6 +103,12 @@ fn stopping_is_for_what_goes_on() {
         group::may_be_deleted("g", &history, Some(Phase::Terminating)).map_err(|it| it.code),
         Err(409)
     );
+    assert_eq!(
+        step(&mut history, Some(Phase::Terminating), Ask::Instantiate, 2),
+        Err(409),
+        "it is not at rest"
+    );
+    assert!(step(&mut history.clone(), Some(Phase::TerminateFailed), Ask::Instantiate, 2).is_ok());
     step(&mut history, Some(Phase::Terminating), Ask::Terminate, 0).expect("what is left can be removed");
     assert_eq!(
         group::may_be_deleted("g", &history, Some(Phase::Terminating)).map_err(|it| it.code),

@@ -50,7 +50,11 @@ impl Known {
 
 fn api_version(manifest: &str) -> String {
     if manifest.trim_start().starts_with('{') {
-        return serde_json::from_str::<Head>(manifest).map(|head| head.api_version).unwrap_or_default();
+        // JSON mostly, which is read faster than YAML; both may begin so.
+        let head = serde_json::from_str::<Head>(manifest).ok();
+        return head
+            .or_else(|| serde_saphyr::from_str(manifest).ok())
+            .map_or_else(String::new, |head| head.api_version);
     }
     let line = manifest.lines().find_map(|line| line.strip_prefix("apiVersion:"));
     let value = line.unwrap_or_default().split(" #").next().unwrap_or_default();

@@ -71,8 +71,9 @@ pub fn project(
     }
     answer.insert("states".to_owned(), states(history));
     let Some(context) = context else { return Value::Object(answer) };
-    // What is deployed now, not what an update has replaced.
-    let overall = context.sync.status.or(status.and_then(|status| status.sync.status));
+    // What is deployed now, not what an update has replaced; what was asked a moment ago counts.
+    let own = context.sync.status.is_some() || context.sync.has_orders();
+    let overall = if own { Some(context.sync.phase()) } else { status.and_then(|status| status.sync.status) };
     let mut parts = Parts { query, known: Known::default(), counts: BTreeMap::new() };
     let body = parts.body(context, status);
     let deployed = overall.map_or("Unknown", drystone_appcontext::State::as_str);

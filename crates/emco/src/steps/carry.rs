@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_appcontext::{AppContextError, ContextId, State as Phase, model::NETWORK_APP};
+use drystone_appcontext::{
+    AppContextError, AppContexts, ContextId, State as Phase, SyncState, model::NETWORK_APP,
+};
 use drystone_engine::action::{Action, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +54,9 @@ impl Action for Install {
         if from.is_some() && self.is_taken_up(context).await? && step.attempt() > 1 {
             return Ok(());
         }
+        for stopped in [Some(context), from].into_iter().flatten() {
+            lift_stop(&self.0.contexts, stopped).await.map_err(context_failed)?;
+        }
         let called = match from {
             None => step.wait_for(synchroniser.install(context)).await?,
             Some(from) => step.wait_for(synchroniser.update(from, context)).await?,
@@ -71,25 +76,33 @@ impl Action for Install {
             Some(from) => synchroniser.update(context, from).await,
         };
         called.map_err(|error| controller_failed("rsync", "taking the context back", &error))?;
-        if from.is_some() {
-            return Ok(());
+        // The context that is deleted next says what was done, and what is to be undone.
+        while self.is_under_way(context, from).await? {
+            step.wait_for(tokio::time::sleep(LOOK_AGAIN)).await?;
         }
-        loop {
-            match self.phase(context).await? {
-                None | Some(Phase::Terminated | Phase::TerminateFailed) => return Ok(()),
-                Some(_) => step.wait_for(tokio::time::sleep(LOOK_AGAIN)).await?,
-            }
-        }
+        Ok(())
     }
 }
 
 impl Install {
     async fn phase(&self, context: ContextId) -> Result<Option<Phase>, StepError> {
         match self.0.contexts.sync_state(context).await {
-            Ok(sync) => Ok(Some(sync.status.unwrap_or(Phase::Created))),
+            Ok(sync) => Ok(Some(sync.phase())),
             Err(AppContextError::NotFound(_)) => Ok(None),
             Err(error) => Err(context_failed(error)),
         }
+    }
+
+    /// Whether the synchroniser has not come to its end with taking a context back.
+    async fn is_under_way(&self, context: ContextId, from: Option<ContextId>) -> Result<bool, StepError> {
+        let Some(from) = from else {
+            let phase = self.phase(context).await?;
+            return Ok(!matches!(phase, None | Some(Phase::Terminated | Phase::TerminateFailed)));
+        };
+        let is_busy =
+            |phase| matches!(phase, Some(Phase::Instantiating | Phase::Updating | Phase::Terminating));
+        // In this order: that which is back tells the other one to give way before it has come to its end.
+        Ok(is_busy(self.phase(from).await?) || is_busy(self.phase(context).await?))
     }
 
     /// Whether the synchroniser has begun with a context.
@@ -111,10 +124,10 @@ impl Action for Uninstall {
         let meta = self.0.contexts.meta(parameters.context).await.map_err(context_failed)?;
         for context in meta.child_contexts.into_iter().chain([parameters.context]) {
             let sync = self.0.contexts.sync_state(context).await.map_err(context_failed)?;
-            if matches!(sync.status, Some(Phase::Terminated | Phase::Terminating)) && sync.stop != Some(true)
-            {
+            if matches!(sync.phase(), Phase::Terminated | Phase::Terminating) && sync.stop != Some(true) {
                 continue;
             }
+            lift_stop(&self.0.contexts, context).await.map_err(context_failed)?;
             let called = step.wait_for(synchroniser.uninstall(context)).await?;
             called.map_err(|error| controller_failed("rsync", "removing the context", &error))?;
         }
@@ -131,6 +144,20 @@ impl Uninstall {
             give_back(step, &self.0, name).await?;
         }
         Ok(())
+    }
+}
+
+/// Lifts a stop: it was for what was going on then. EMCO's synchroniser does nothing with a context for as long as its flag is set.
+pub(crate) async fn lift_stop(contexts: &AppContexts, context: ContextId) -> Result<(), AppContextError> {
+    let lift = |sync: &mut SyncState| {
+        if sync.stop == Some(true) {
+            sync.stop = Some(false);
+        }
+        Ok::<(), AppContextError>(())
+    };
+    match contexts.edit_sync(context, lift).await {
+        Err(AppContextError::NotFound(_)) => Ok(()),
+        lifted => lifted,
     }
 }
 

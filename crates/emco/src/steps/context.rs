@@ -275,14 +275,14 @@ pub(crate) async fn home(
     })
 }
 
-/// How far the synchroniser is with the present context of a history; none if there is none any more.
+/// How far the synchroniser is with the present context of a history, orders that wait counted as begun; none if there is none any more.
 ///
 /// # Errors
 /// The store fails.
 pub async fn phase_of(contexts: &AppContexts, history: &History) -> Result<Option<Phase>, AppContextError> {
     let Some(context) = history.context() else { return Ok(None) };
     match contexts.sync_state(context).await {
-        Ok(sync) => Ok(Some(sync.status.unwrap_or(Phase::Created))),
+        Ok(sync) => Ok(Some(sync.phase())),
         Err(AppContextError::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }

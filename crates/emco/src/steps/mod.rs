@@ -8,6 +8,7 @@ mod controllers;
 mod grow;
 mod record;
 
+pub(crate) use carry::lift_stop;
 pub use carry::{HaltContext, Install, InstallParameters, OneContext, Uninstall};
 pub use choose::{ChooseClusters, ChooseClustersParameters};
 pub use context::{WriteContext, WriteContextParameters, phase_of};

@@ -227,7 +227,9 @@ async fn life_cycle(world: &World, client: &Client<'_>) {
         over(6).await;
     }
     let operations = client.ok("vnflcm op list -f json").await;
-    let operation = operations[0]["ID"].as_str().unwrap().to_owned();
+    // Those of other instances are among them, in any order.
+    let own = operations.as_array().unwrap().iter().find(|one| one["VNF Instance ID"] == id.as_str());
+    let operation = own.unwrap()["ID"].as_str().unwrap().to_owned();
     let shown = client.ok(&format!("vnflcm op show {operation} -f json")).await;
     assert_eq!(shown["Operation State"], "COMPLETED", "{shown}");
     assert!(!shown.to_string().contains("hush"));

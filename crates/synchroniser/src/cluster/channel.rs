@@ -1,52 +1,28 @@
-//! What is asked of a cluster as one identity: limits, deadlines, and what the answers mean.
+//! What is asked of a cluster as one identity: limits, deadlines, and whom the answers concern.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use drystone_appcontext::ClusterName;
-use http::{Method, Request, StatusCode};
-use kube::{Client, client::Body};
+use http::Method;
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
+pub(crate) use super::request::{Answer, chain};
 use super::{
     access::{AccessError, Clusters, Identity},
     gate::Gate,
     kinds::{Kind, Kinds, Served},
+    request::{Ask, JSON, METADATA_ONLY, Sent, send},
     transport,
+    turns::Turns,
 };
 use crate::{manifest::Prepared, readiness, settings::Settings};
 
 /// Who writes objects.
 pub(crate) const MANAGER: &str = "drystone-emco";
-
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
-const JSON: &str = "application/json";
-
-/// What a cluster has answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// It is done; what it sent.
-    Done(Bytes),
-    /// There is no such thing.
-    NotFound(String),
-    /// There is one already, or another one than was meant.
-    Conflict(String),
-    /// It was refused, and would be again.
-    Refused(String),
-    /// It could not be done, and may be later.
-    Later(String),
-}
-
-impl Answer {
-    /// What may pass when others have done their part: a namespace, a kind, or another one's change.
-    fn or_later(self) -> Self {
-        match self {
-            Self::NotFound(why) | Self::Conflict(why) => Self::Later(why),
-            other => other,
-        }
-    }
-}
 
 /// Why there is no answer, and will be none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,27 +55,23 @@ pub(crate) struct Channel {
     all: Arc<Semaphore>,
     answers: watch::Sender<Answers>,
     kinds: Arc<Kinds>,
+    /// Objects that are being written, by any identity.
+    turns: Arc<Turns>,
+    /// Ends all work.
+    end: CancellationToken,
 }
 
-/// A request, to be made as often as it takes.
-struct Ask<'a> {
-    method: Method,
-    path: &'a str,
-    accept: &'static str,
-    content: &'static str,
-    body: Bytes,
-}
-
-/// What came of sending a request.
-enum Sent {
-    Answer(Answer),
-    /// The cluster cannot answer now.
-    Away {
-        why: String,
-        at_least: Duration,
-    },
-    /// It does not know us.
-    Stranger(String),
+/// What all ways to a cluster share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    /// Requests to this cluster.
+    pub(crate) permits: Arc<Semaphore>,
+    /// Requests to all clusters.
+    pub(crate) all: Arc<Semaphore>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) turns: Arc<Turns>,
+    /// Ends all work, also what nobody waits for any more.
+    pub(crate) end: CancellationToken,
 }
 
 impl Channel {
@@ -108,11 +80,11 @@ impl Channel {
         (cluster, identity): (ClusterName, Identity),
         clusters: Arc<dyn Clusters>,
         settings: Settings,
-        (permits, all): (Arc<Semaphore>, Arc<Semaphore>),
-        kinds: Arc<Kinds>,
+        common: Common,
     ) -> Self {
         let gate = Gate::new(settings.away);
         let answers = watch::Sender::new(Answers::Unknown);
+        let Common { permits, all, kinds, turns, end } = common;
         Self {
             cluster,
             identity,
@@ -124,6 +96,8 @@ impl Channel {
             all,
             answers,
             kinds,
+            turns,
+            end,
         }
     }
 
@@ -183,10 +157,10 @@ impl Channel {
         *self.client.lock().await = None;
     }
 
-    /// Asks until the cluster answers; whoever cannot wait drops the future.
+    /// Asks until the cluster answers; whoever cannot wait drops the future: it is not asked again, but what was sent is heard out.
     ///
     /// That it does not answer is told when the gate is closed: whoever hears of it and knows better opens it again.
-    async fn ask(&self, ask: Ask<'_>) -> Result<Answer, NoWay> {
+    async fn ask(&self, ask: Ask) -> Result<Answer, NoWay> {
         loop {
             let pass = self.gate.pass().await;
             let (number, client) = match self.client().await {
@@ -201,13 +175,7 @@ impl Channel {
                     continue;
                 }
             };
-            let sent = {
-                // Closed they never are; if they were, there would be no limit, which is no harm.
-                let _here = self.permits.acquire().await;
-                let _all = self.all.acquire().await;
-                send(&client, &ask, self.settings.request_limit).await
-            };
-            match sent {
+            match self.transmit(client, &ask).await {
                 Sent::Answer(answer) => {
                     pass.answered();
                     self.tell(Answers::Yes);
@@ -227,6 +195,33 @@ impl Channel {
         }
     }
 
+    /// Sends a request once. One that writes an object goes on though whoever wanted it has gone: dropped, it could still arrive, after what is
+    /// to come after it. Meanwhile nobody else writes that object. When all work ends it ends: whoever goes on elsewhere does not hear of it.
+    async fn transmit(&self, client: Client, ask: &Ask) -> Sent {
+        let turn = match &ask.writes {
+            Some(object) => Some(self.turns.turn(object).await),
+            None => None,
+        };
+        // Closed they never are; if they were, there would be no limit, which is no harm.
+        let here = self.permits.clone().acquire_owned().await;
+        let all = self.all.clone().acquire_owned().await;
+        let limit = self.settings.request_limit;
+        if turn.is_none() {
+            return send(&client, ask, limit).await;
+        }
+        let (ask, end) = (ask.clone(), self.end.clone());
+        let sending = tokio::spawn(async move {
+            let _held = (turn, here, all);
+            end.run_until_cancelled(send(&client, &ask, limit)).await
+        });
+        let broken = |why: String| Sent::Answer(Answer::Later(why));
+        match sending.await {
+            Ok(Some(sent)) => sent,
+            Ok(None) => broken("all work was ended".to_owned()),
+            Err(error) => broken(format!("the request broke: {error}")),
+        }
+    }
+
     /// How a kind is served; `None` if the cluster says that it does not know it (yet), its answer if it says neither.
     pub(crate) async fn served(&self, kind: &Kind) -> Result<Result<Option<Served>, Answer>, NoWay> {
         if let Some(served) = self.kinds.served(kind) {
@@ -234,8 +229,7 @@ impl Channel {
         }
         let root = if kind.api_version.contains('/') { "/apis" } else { "/api" };
         let path = format!("{root}/{}", kind.api_version);
-        let ask = Ask { method: Method::GET, path: &path, accept: JSON, content: JSON, body: Bytes::new() };
-        let body = match self.ask(ask).await? {
+        let body = match self.ask(Ask::read(path, JSON)).await? {
             Answer::Done(body) => body,
             Answer::NotFound(_) => return Ok(Ok(None)),
             other => return Ok(Err(other)),
@@ -267,12 +261,11 @@ impl Channel {
             Ok(place) => place,
             Err(answer) => return Ok(answer.or_later()),
         };
-        let path = format!("{place}/{}?fieldManager={MANAGER}&force=true", object.name);
+        let whole = format!("{place}/{}", object.name);
+        let path = format!("{whole}?fieldManager={MANAGER}&force=true");
         let content = "application/apply-patch+yaml";
-        let body = object.body.clone();
-        let answer =
-            self.ask(Ask { method: Method::PATCH, path: &path, accept: METADATA_ONLY, content, body });
-        Ok(answer.await?.or_later())
+        let ask = Ask::write(Method::PATCH, path, content, object.body.clone(), whole);
+        Ok(self.ask(ask).await?.or_later())
     }
 
     /// Makes an object if there is none.
@@ -282,8 +275,8 @@ impl Channel {
             Err(answer) => return Ok(answer.or_later()),
         };
         let path = format!("{place}?fieldManager={MANAGER}");
-        let body = object.body.clone();
-        let ask = Ask { method: Method::POST, path: &path, accept: METADATA_ONLY, content: JSON, body };
+        let whole = format!("{place}/{}", object.name);
+        let ask = Ask::write(Method::POST, path, JSON, object.body.clone(), whole);
         Ok(match self.ask(ask).await? {
             Answer::Conflict(_) => Answer::Done(Bytes::new()),
             other => other.or_later(),
@@ -303,8 +296,7 @@ impl Channel {
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
             "preconditions": {"uid": uid}});
         let body = Bytes::from(options.to_string());
-        self.ask(Ask { method: Method::DELETE, path: &path, accept: METADATA_ONLY, content: JSON, body })
-            .await
+        self.ask(Ask::write(Method::DELETE, path.clone(), JSON, body, path)).await
     }
 
     /// Reads who an object is: its metadata.
@@ -317,13 +309,15 @@ impl Channel {
         self.read(object, JSON).await
     }
 
+    /// As it is when what was sent before has been answered: an object that is being made is not absent.
     async fn read(&self, object: &Prepared, accept: &'static str) -> Result<Answer, NoWay> {
         let place = match self.place(object).await? {
             Ok(place) => place,
             Err(answer) => return Ok(answer),
         };
         let path = format!("{place}/{}", object.name);
-        self.ask(Ask { method: Method::GET, path: &path, accept, content: JSON, body: Bytes::new() }).await
+        self.turns.settled(&path).await;
+        self.ask(Ask::read(path, accept)).await
     }
 
     /// Approves a certificate signing request, as `condition` (JSON) says.
@@ -360,84 +354,16 @@ impl Channel {
             Ok(place) => place,
             Err(answer) => return Ok(answer.or_later()),
         };
-        let path = format!("{place}/{}/approval?fieldManager={MANAGER}", object.name);
-        let body = Bytes::from(request.to_string());
-        let ask = Ask { method: Method::PUT, path: &path, accept: METADATA_ONLY, content: JSON, body };
+        let whole = format!("{place}/{}", object.name);
+        let path = format!("{whole}/approval?fieldManager={MANAGER}");
+        let ask = Ask::write(Method::PUT, path, JSON, Bytes::from(request.to_string()), whole);
         Ok(self.ask(ask).await?.or_later())
-    }
-}
-
-async fn send(client: &Client, ask: &Ask<'_>, limit: Duration) -> Sent {
-    let request = Request::builder()
-        .method(ask.method.clone())
-        .uri(ask.path)
-        .header(http::header::ACCEPT, ask.accept)
-        .header(http::header::CONTENT_TYPE, ask.content)
-        .body(Body::from(ask.body.clone()));
-    let request = match request {
-        Ok(request) => request,
-        Err(error) => return Sent::Answer(Answer::Refused(format!("{} is no request: {error}", ask.path))),
-    };
-    let answered = async {
-        let response = client.send(request).await?;
-        let (parts, body) = response.into_parts();
-        Ok::<_, kube::Error>((parts, body.collect_bytes().await?))
-    };
-    match tokio::time::timeout(limit, answered).await {
-        Err(_) => {
-            Sent::Away { why: format!("no answer within {} s", limit.as_secs()), at_least: Duration::ZERO }
-        }
-        Ok(Err(error)) => Sent::Away { why: chain(&error), at_least: Duration::ZERO },
-        Ok(Ok((parts, body))) => understand(parts.status, &parts.headers, body),
-    }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let (mut text, mut next) = (error.to_string(), error.source());
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
-/// What an answer means.
-fn understand(status: StatusCode, headers: &http::HeaderMap, body: Bytes) -> Sent {
-    if status.is_success() {
-        return Sent::Answer(Answer::Done(body));
-    }
-    let told: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let why = match told["message"].as_str() {
-        Some(message) if !message.is_empty() => message.chars().take(2000).collect(),
-        _ => format!("the cluster answered {status}"),
-    };
-    let causes = told.pointer("/details/causes").and_then(Value::as_array);
-    let ends = causes.into_iter().flatten().any(|cause| cause["reason"] == "NamespaceTerminating");
-    let after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let at_least = Duration::from_secs(after.unwrap_or(0)).min(Duration::from_secs(60));
-    match status.as_u16() {
-        401 => Sent::Stranger(format!("the cluster does not accept the credentials: {why}")),
-        429 | 502..=504 => Sent::Away { why, at_least },
-        404 => Sent::Answer(Answer::NotFound(why)),
-        409 => Sent::Answer(Answer::Conflict(why)),
-        403 if ends => Sent::Answer(Answer::Later(why)),
-        500..=599 | 408 => Sent::Answer(Answer::Later(why)),
-        _ => Sent::Answer(Answer::Refused(why)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn meaning(code: u16, body: &Value) -> Sent {
-        let body = Bytes::from(body.to_string());
-        understand(StatusCode::from_u16(code).unwrap(), &http::HeaderMap::new(), body)
-    }
 
     struct Never;
 
@@ -455,26 +381,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_way_is_not_looked_for_for_ever() {
         let settings = Settings::default();
-        let limits = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        let one = || Arc::new(Semaphore::new(1));
+        let (kinds, turns) = (Arc::default(), Arc::default());
+        let common = Common { permits: one(), all: one(), kinds, turns, end: CancellationToken::new() };
         let whom = (ClusterName::new("p", "c"), Identity::administrator());
-        let channel = Channel::new(whom, Arc::new(Never), settings.clone(), limits, Arc::default());
+        let channel = Channel::new(whom, Arc::new(Never), settings.clone(), common);
         let found = tokio::time::timeout(settings.request_limit * 2, channel.client()).await;
         assert!(matches!(found, Ok(Err(AccessError::NotNow(_)))));
-    }
-
-    #[test]
-    fn answers_have_meanings() {
-        let told = json!({"message": "exceeded quota: q"});
-        assert!(matches!(meaning(201, &told), Sent::Answer(Answer::Done(_))));
-        assert!(matches!(meaning(403, &told), Sent::Answer(Answer::Refused(why)) if why.contains("quota")));
-        assert!(matches!(meaning(422, &told), Sent::Answer(Answer::Refused(_))));
-        assert!(matches!(meaning(401, &told), Sent::Stranger(_)));
-        assert!(matches!(meaning(503, &told), Sent::Away { .. }));
-        assert!(matches!(meaning(500, &told), Sent::Answer(Answer::Later(_))));
-        let ending = json!({"message": "m", "details": {"causes": [{"reason": "NamespaceTerminating"}]}});
-        assert!(matches!(meaning(403, &ending), Sent::Answer(Answer::Later(_))));
-        assert!(
-            matches!(meaning(404, &Value::Null), Sent::Answer(Answer::NotFound(why)) if why.contains("404"))
-        );
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     access::{Clusters, Identity},
     board::Board,
-    channel::Channel,
+    channel::{Channel, Common},
     kinds::Kinds,
     watching::Watches,
 };
@@ -57,8 +57,7 @@ pub(crate) struct Link {
     name: ClusterName,
     clusters: Arc<dyn Clusters>,
     settings: Settings,
-    permits: Arc<Semaphore>,
-    all: Arc<Semaphore>,
+    common: Common,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) board: Arc<Board>,
     pub(crate) watches: Watches,
@@ -75,16 +74,17 @@ impl Link {
         clusters: Arc<dyn Clusters>,
         settings: Settings,
         all: Arc<Semaphore>,
+        end: CancellationToken,
     ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(settings.requests_per_cluster.max(1)));
         let kinds = Arc::<Kinds>::default();
+        let common = Common { permits, all, kinds: kinds.clone(), turns: Arc::default(), end };
         let administrator = Identity::administrator();
         let admin = Arc::new(Channel::new(
             (name.clone(), administrator.clone()),
             clusters.clone(),
             settings.clone(),
-            (permits.clone(), all.clone()),
-            kinds.clone(),
+            common.clone(),
         ));
         let board = Arc::<Board>::default();
         let watches = Watches::new(board.clone(), admin.clone(), settings.object_bytes);
@@ -93,19 +93,7 @@ impl Link {
         tokio::spawn(report(board.clone(), parts.clone(), settings.settle, token.clone()));
         let channels = Mutex::new(HashMap::from([(administrator, admin)]));
         let _reports = token.drop_guard();
-        Arc::new(Self {
-            name,
-            clusters,
-            settings,
-            permits,
-            all,
-            kinds,
-            board,
-            watches,
-            channels,
-            parts,
-            _reports,
-        })
+        Arc::new(Self { name, clusters, settings, common, kinds, board, watches, channels, parts, _reports })
     }
 
     /// The way to it as somebody.
@@ -114,15 +102,8 @@ impl Link {
         let identity = if identity.is_administrator() { Identity::administrator() } else { identity.clone() };
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let made = channels.entry(identity.clone()).or_insert_with(|| {
-            let limits = (self.permits.clone(), self.all.clone());
             let whom = (self.name.clone(), identity);
-            Arc::new(Channel::new(
-                whom,
-                self.clusters.clone(),
-                self.settings.clone(),
-                limits,
-                self.kinds.clone(),
-            ))
+            Arc::new(Channel::new(whom, self.clusters.clone(), self.settings.clone(), self.common.clone()))
         });
         made.clone()
     }

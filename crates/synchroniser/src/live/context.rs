@@ -9,7 +9,10 @@ use std::{
 use drystone_appcontext::{AppContext, ClusterName, OpStatus};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::part::{LiveObject, LivePart, Shared, roles};
+use super::{
+    object::LiveObject,
+    part::{LivePart, Shared, roles},
+};
 use crate::{
     cluster::{Identity, link::Link},
     manifest,

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    object::LiveObject,
     view::{Change, Feed, PartView, Presence, ResourceView},
     writer::Writer,
 };
@@ -23,9 +24,9 @@ use crate::{
         link::Link,
         watching::Interest,
     },
-    manifest::{ManifestError, Prepared},
+    manifest::Prepared,
     plan::{Hook, Item, Role},
-    readiness::{self, bundle},
+    readiness::bundle,
 };
 
 /// What the parts of a context share.
@@ -40,34 +41,6 @@ pub(crate) struct Shared {
     pub(crate) changed: watch::Sender<u64>,
     /// Most bytes of a part's status.
     pub(crate) status_bytes: usize,
-}
-
-/// An object of a part: what does not change.
-pub(crate) struct LiveObject {
-    pub(crate) name: ResourceName,
-    pub(crate) role: Role,
-    pub(crate) digest: [u8; 32],
-    /// What is sent; or why nothing can be.
-    pub(crate) prepared: Result<Arc<Prepared>, ManifestError>,
-    /// What the approval of a certificate signing request is to say.
-    pub(crate) approval: Option<Arc<str>>,
-}
-
-impl LiveObject {
-    /// Whether its cluster says more of it than that it is there.
-    fn tells(&self) -> bool {
-        let kind = self.prepared.as_ref().map(|prepared| &prepared.kind);
-        kind.is_ok_and(|kind| readiness::tells(&kind.api_version, &kind.kind))
-    }
-
-    /// As the planner wants it.
-    pub(crate) fn item(&self) -> Item {
-        let (api_version, kind) = match &self.prepared {
-            Ok(prepared) => (prepared.kind.api_version.clone(), prepared.kind.kind.clone()),
-            Err(_) => (String::new(), self.name.kind().to_owned()),
-        };
-        Item { name: self.name.as_str().to_owned(), api_version, kind, role: self.role, digest: self.digest }
-    }
 }
 
 /// What has become of an object.
@@ -233,7 +206,7 @@ impl LivePart {
 
     /// As the planner wants it.
     pub(crate) fn items(&self) -> Vec<Item> {
-        self.objects.iter().map(LiveObject::item).collect()
+        self.objects.iter().map(|object| object.item(&self.link.kinds)).collect()
     }
 
     /// What has become of an object.
@@ -489,7 +462,7 @@ impl LivePart {
             ResourceView {
                 name: object.name.clone(),
                 api_version: text(|one| &one.kind.api_version),
-                kind: object.item().kind,
+                kind: object.kind().to_owned(),
                 object: text(|one| &one.name),
                 namespace: text(|one| &one.namespace),
                 is_hook: object.role != Role::Main,

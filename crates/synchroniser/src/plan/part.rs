@@ -1,6 +1,6 @@
 //! The stages that install, change and remove an application on one cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::rank::{Rank, rank};
 
@@ -37,6 +37,10 @@ pub struct Item {
     pub api_version: String,
     /// `kind`.
     pub kind: String,
+    /// `metadata.name`.
+    pub object: String,
+    /// The namespace it is in, empty if it is in none; absent if it is not known yet whether its kind is in namespaces.
+    pub namespace: Option<String>,
     /// What it is to the application.
     pub role: Role,
     /// Digest of its manifest.
@@ -46,6 +50,16 @@ pub struct Item {
 impl Item {
     fn rank(&self) -> Rank {
         rank(&self.api_version, &self.kind)
+    }
+
+    /// Whether it is, or may be, the same object at a cluster. Names in a context do not tell: of objects of one name in several namespaces
+    /// the first has the short one, whichever that is, and one that has moved to another namespace keeps its own.
+    fn is_same(&self, other: &Self) -> bool {
+        let alike = self.kind == other.kind && self.object == other.object;
+        match (&self.namespace, &other.namespace) {
+            (Some(one), Some(another)) => alike && one == another,
+            _ => alike || self.name == other.name,
+        }
     }
 
     /// Whether it is the definition of a kind.
@@ -148,6 +162,11 @@ pub fn install(items: &[Item]) -> Vec<Stage> {
     )
 }
 
+/// Hooks, but for definitions of kinds.
+fn left_by_hooks(items: &[Item]) -> impl Iterator<Item = &Item> {
+    items.iter().filter(|item| matches!(item.role, Role::Hook(hook) if hook != Hook::CrdInstall))
+}
+
 /// Deletes main resources against the order in which they were made, each rank until all of it is gone.
 fn deleted<'a>(items: impl IntoIterator<Item = &'a Item>) -> impl Iterator<Item = Stage> {
     ranked(items).into_iter().rev().map(|(_, mut items)| {
@@ -161,8 +180,7 @@ fn deleted<'a>(items: impl IntoIterator<Item = &'a Item>) -> impl Iterator<Item 
 /// Kinds that a chart brings besides its templates stay, as with Helm: with the definition the cluster would delete every object of that
 /// kind, also those of others.
 pub fn remove(items: &[Item]) -> Vec<Stage> {
-    let hooks = items.iter().filter(|item| matches!(item.role, Role::Hook(hook) if hook != Hook::CrdInstall));
-    let hooks: Vec<&Item> = hooks.collect();
+    let hooks: Vec<&Item> = left_by_hooks(items).collect();
     full(
         one_by_one(items, Hook::PreDelete)
             .chain(deleted(main_resources(items)))
@@ -187,22 +205,33 @@ pub fn change(old: &[Item], new: &[Item], is_there: impl Fn(&Item) -> bool) -> V
     )
 }
 
-/// Removes what an old part has and a new one has not.
+/// Removes what an old part has and a new one has not, and then what its hooks have left behind: with the old part gone, nobody else would.
+/// As in [`remove`], kinds stay.
 pub fn prune(old: &[Item], new: &[Item]) -> Vec<Stage> {
-    let stays: BTreeSet<&str> = new.iter().map(|item| item.name.as_str()).collect();
-    let gone = |item: &&Item| !stays.contains(item.name.as_str());
-    full(deleted(main_resources(old).filter(gone)))
+    let mut stays: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
+    for item in new {
+        stays.entry(item.object.as_str()).or_default().push(item);
+    }
+    let gone = |item: &&Item| {
+        let alike = stays.get(item.object.as_str()).into_iter().flatten();
+        !alike.into_iter().any(|new| new.is_same(item))
+    };
+    let hooks: Vec<&Item> = left_by_hooks(old).filter(gone).collect();
+    full(deleted(main_resources(old).filter(gone)).chain(deleted(hooks)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
 
     fn item(name: &str, api_version: &str, kind: &str, role: Role) -> Item {
-        let name = format!("{name}+{kind}");
-        Item { digest: [0; 32], name, api_version: api_version.into(), kind: kind.into(), role }
+        let (object, namespace) = (name.to_owned(), Some("apps".to_owned()));
+        let (name, kind, api_version) = (format!("{name}+{kind}"), kind.into(), api_version.into());
+        Item { digest: [0; 32], name, api_version, kind, object, namespace, role }
     }
 
     fn chart() -> Vec<Item> {
@@ -283,8 +312,27 @@ mod tests {
         new[1].digest = [1; 32];
         assert_eq!(names(&change(&old, &new, |_| true)), [vec!["a+ConfigMap", "c+ConfigMap"]]);
         assert_eq!(names(&prune(&old, &new)), [vec!["b+Secret"]]);
+        let without_hooks: Vec<Item> = new.iter().filter(|item| item.role == Role::Main).cloned().collect();
+        let hooks = vec!["farewell+Job", "backup+Job", "check+Job", "migrate+Job"];
+        assert_eq!(names(&prune(&old, &without_hooks)), [vec!["b+Secret"], hooks]);
         let missing = change(&old, &new, |item| item.kind != "Deployment");
         assert_eq!(names(&missing), [vec!["a+ConfigMap", "c+ConfigMap"], vec!["web+Deployment"]]);
+    }
+
+    #[test]
+    fn what_moves_to_another_namespace_leaves_the_first() {
+        let at = |name: &str, namespace: Option<&str>| Item {
+            name: name.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            ..item("a", "v1", "ConfigMap", Role::Main)
+        };
+        let old = [at("a+ConfigMap", Some("x")), at("a+ConfigMap+y@", Some("y"))];
+        assert_eq!(names(&prune(&old, &[at("a+ConfigMap", Some("z"))])).concat().len(), 2);
+        // The same object, under another name.
+        assert_eq!(names(&prune(&old, &[at("a+ConfigMap", Some("y"))])), [["a+ConfigMap"]]);
+        // Nobody knows whether they are the same: then nothing goes.
+        assert!(prune(&old[..1], &[at("a+ConfigMap", None)]).is_empty());
+        assert!(prune(&[at("a+ConfigMap", None)], &[at("a+ConfigMap", Some("y"))]).is_empty());
     }
 
     fn items() -> impl Strategy<Value = Vec<Item>> {

@@ -16,7 +16,10 @@ use crate::{
 };
 
 type Place = (String, ClusterName);
-type Outcome = Result<(), Vec<Failure>>;
+/// What became of a part.
+pub(crate) type Outcome = Result<(), Vec<Failure>>;
+/// The parts of an order, on their way.
+pub(crate) type Parts = JoinSet<Outcome>;
 
 /// What has become of the parts of an order so far.
 #[derive(Default)]
@@ -42,12 +45,13 @@ fn failure(part: &LivePart, why: impl Into<String>) -> Vec<Failure> {
     vec![Failure { app, cluster, resource: String::new(), why: why.into() }]
 }
 
-fn of_context(why: String) -> Vec<Failure> {
+/// A failure that is not about a part.
+pub(crate) fn of_context(why: String) -> Vec<Failure> {
     vec![Failure { app: String::new(), cluster: ClusterName::new("", ""), resource: String::new(), why }]
 }
 
-/// Waits for all parts. Dropped, all of them end.
-async fn all(mut running: JoinSet<Outcome>) -> Outcome {
+/// Waits for all parts.
+pub(crate) async fn all(running: &mut Parts) -> Outcome {
     let mut failures = Vec::new();
     while let Some(ended) = running.join_next().await {
         match ended {
@@ -95,7 +99,10 @@ async fn gates(context: &LiveContext, part: &LivePart, ended: &Ended, passed: bo
 }
 
 /// Installs a context.
-pub(crate) async fn install(context: &Arc<LiveContext>, settings: &Settings) -> Outcome {
+///
+/// # Errors
+/// Applications wait for each other.
+pub(crate) fn install(context: &Arc<LiveContext>, settings: &Settings) -> Result<Parts, Vec<Failure>> {
     plan::depends(&context.gates).map_err(|error| of_context(error.to_string()))?;
     let ended = Arc::<Ended>::default();
     let mut running = JoinSet::new();
@@ -113,11 +120,11 @@ pub(crate) async fn install(context: &Arc<LiveContext>, settings: &Settings) -> 
             outcome
         });
     }
-    all(running).await
+    Ok(running)
 }
 
 /// Removes a context: on each cluster an application goes when all that wait for it are gone there.
-pub(crate) async fn remove(context: &Arc<LiveContext>, settings: &Settings) -> Outcome {
+pub(crate) fn remove(context: &Arc<LiveContext>, settings: &Settings) -> Parts {
     // Whatever waits in a circle was never made; then the order does not matter.
     let dependents = plan::depends(&context.gates).unwrap_or_default();
     let ended = Arc::<Ended>::default();
@@ -145,7 +152,7 @@ pub(crate) async fn remove(context: &Arc<LiveContext>, settings: &Settings) -> O
             outcome
         });
     }
-    all(running).await
+    running
 }
 
 /// Whether an object of an old context is as one of the new one wants it: then it counts as applied.
@@ -153,8 +160,10 @@ pub(crate) fn kept(old: &LivePart, new: &LivePart) -> BTreeSet<usize> {
     let unchanged = |index: usize| {
         let object = new.objects.get(index)?;
         let before = old.position(object.name.as_str())?;
-        let same =
-            old.objects.get(before).is_some_and(|old| old.digest == object.digest && old.role == object.role);
+        let same = old.objects.get(before).is_some_and(|old| {
+            let as_before = (old.digest, old.role, old.namespace());
+            as_before == (object.digest, object.role, object.namespace())
+        });
         let there = old.fate(before).is_some_and(|fate| fate.status == ResourceStatus::Applied);
         (same && there).then_some(index)
     };
@@ -172,7 +181,14 @@ fn changes(old: Option<&Arc<LivePart>>, new: &LivePart) -> Vec<Stage> {
 
 /// Puts a context into the place of another one: what is new or different is applied; then, part by part, what is not there any more
 /// goes. Parts that are not there any more go when those of their application that can be reached are made.
-pub(crate) async fn update(old: &Arc<LiveContext>, new: &Arc<LiveContext>, settings: &Settings) -> Outcome {
+///
+/// # Errors
+/// Applications wait for each other.
+pub(crate) fn update(
+    old: &Arc<LiveContext>,
+    new: &Arc<LiveContext>,
+    settings: &Settings,
+) -> Result<Parts, Vec<Failure>> {
     plan::depends(&new.gates).map_err(|error| of_context(error.to_string()))?;
     let ended = Arc::<Ended>::default();
     let mut running = JoinSet::new();
@@ -201,7 +217,7 @@ pub(crate) async fn update(old: &Arc<LiveContext>, new: &Arc<LiveContext>, setti
             carry_out(&part, &plan::remove(&part.items()), &settings).await
         });
     }
-    all(running).await
+    Ok(running)
 }
 
 /// Waits until the new parts of an application have ended, but for those whose clusters do not answer.
@@ -225,7 +241,7 @@ async fn successors(context: &LiveContext, app: &str, ended: &Ended) {
 }
 
 /// Removes what is left of a context whose place another one has taken.
-pub(crate) async fn give_way(old: &Arc<LiveContext>, new: &Arc<LiveContext>, settings: &Settings) -> Outcome {
+pub(crate) fn give_way(old: &Arc<LiveContext>, new: &Arc<LiveContext>, settings: &Settings) -> Parts {
     let mut running = JoinSet::new();
     for (place, part) in &old.parts {
         let stages = match new.parts.get(place) {
@@ -235,15 +251,15 @@ pub(crate) async fn give_way(old: &Arc<LiveContext>, new: &Arc<LiveContext>, set
         let (part, settings) = (part.clone(), settings.clone());
         running.spawn(async move { carry_out(&part, &stages, &settings).await });
     }
-    all(running).await
+    running
 }
 
 /// Reads the objects of a context.
-pub(crate) async fn read_all(context: &Arc<LiveContext>, settings: &Settings) -> Outcome {
+pub(crate) fn read_all(context: &Arc<LiveContext>, settings: &Settings) -> Parts {
     let mut running = JoinSet::new();
     for part in context.parts.values() {
         let (part, settings) = (part.clone(), settings.clone());
         running.spawn(async move { read(&part, &settings).await });
     }
-    all(running).await
+    running
 }

@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::{events, worker::Worker};
+use super::{events, tasks::Failure, worker::Worker};
 use crate::{
     cluster::{Clusters, link::Link},
     live::{
@@ -73,7 +73,8 @@ impl Inner {
             return link;
         }
         links.retain(|_, link| link.strong_count() > 0);
-        let link = Link::new(name.clone(), self.clusters.clone(), self.settings.clone(), self.all.clone());
+        let (clusters, settings) = (self.clusters.clone(), self.settings.clone());
+        let link = Link::new(name.clone(), clusters, settings, self.all.clone(), self.token.clone());
         links.insert(name.clone(), Arc::downgrade(&link));
         link
     }
@@ -102,8 +103,13 @@ impl Inner {
         }
     }
 
+    /// Why the last order of a context failed.
+    pub(super) fn failures(&self, id: ContextId) -> Vec<Failure> {
+        self.workers().get(&id).map(|worker| worker.failures()).unwrap_or_default()
+    }
+
     /// Who works on a context; made, if nobody does.
-    fn worker(self: &Arc<Self>, id: ContextId) -> Arc<Worker> {
+    pub(super) fn worker(self: &Arc<Self>, id: ContextId) -> Arc<Worker> {
         let mut workers = self.workers();
         if let Some(worker) = workers.get(&id) {
             return worker.clone();
@@ -134,8 +140,8 @@ impl Inner {
                 continue;
             }
             let outcome = self.enqueue(id, event, other).await;
-            if outcome.is_ok() && event == SyncEvent::Terminate {
-                worker.interrupt();
+            if outcome.is_ok() {
+                worker.overtake(event);
             }
             drop(orders);
             // Also where it failed: the order may have arrived though the answer did not, and who works on a context that is not there is
@@ -157,11 +163,15 @@ impl Inner {
         let edit = |sync: &mut SyncState| {
             // An order that is given again, by who does not know what became of the first, or by an update that was resumed.
             let given = sync.queue.last().is_some_and(|last| {
-                let same = (last.event, last.other) == (event, other);
-                same && (last.status == QueueStatus::Pending || event == SyncEvent::UpdateDelete)
+                let is_done = event == SyncEvent::UpdateDelete && last.status == QueueStatus::Done;
+                (last.event, last.other) == (event, other) && (last.status == QueueStatus::Pending || is_done)
             });
             if !given {
                 sync.queue.push(queued.clone());
+            }
+            // A stop is for what was ordered before it.
+            if sync.stop == Some(true) {
+                sync.stop = Some(false);
             }
             if event == SyncEvent::Terminate {
                 sync.pending_terminate = Some(true);
@@ -273,7 +283,7 @@ impl Synchronisation {
 
     /// Why the last order of a context failed, a line for each object; empty if it did not.
     pub fn problems(&self, id: ContextId) -> Vec<String> {
-        self.inner.workers().get(&id).map(|worker| worker.problems()).unwrap_or_default()
+        self.inner.failures(id).iter().map(ToString::to_string).collect()
     }
 
     /// A cluster has changed (its address, its credentials), or is known to be back: it is asked again at once.

@@ -11,7 +11,7 @@ use crate::{
         board::Look,
         channel::{Answer, NoWay},
     },
-    live::part::{LiveObject, LivePart},
+    live::{object::LiveObject, part::LivePart},
     manifest::{LABEL, Prepared},
     plan::{Action, Stage, Task, Until},
     readiness::{self, Readiness},
@@ -21,6 +21,7 @@ use crate::{
 /// An object that could not be made or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
+    /// Its application; empty if it is not about a part at all.
     pub(crate) app: String,
     pub(crate) cluster: ClusterName,
     /// Its name in the context; empty if it is all of the part.
@@ -31,6 +32,9 @@ pub(crate) struct Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { app, cluster, resource, why } = self;
+        if app.is_empty() {
+            return f.write_str(why);
+        }
         write!(f, "{app} on {cluster}")?;
         if !resource.is_empty() {
             write!(f, ", {resource}")?;

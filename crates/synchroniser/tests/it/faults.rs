@@ -127,15 +127,9 @@ async fn a_removal_ends_an_installation_and_a_stop_ends_both() {
     world.until(context.id, State::TerminateFailed).await;
     world.cluster(1).set_fault(Fault::None);
     world.sync.uninstall(context.id).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    assert_eq!(world.state(context.id).await, State::TerminateFailed, "it is stopped");
-    let go = |sync: &mut drystone_appcontext::SyncState| {
-        sync.stop = Some(false);
-        Ok::<(), drystone_appcontext::AppContextError>(())
-    };
-    world.contexts.edit_sync(context.id, go).await.unwrap();
-    world.sync.uninstall(context.id).await.unwrap();
+    // What is asked after a stop is done.
     world.until(context.id, State::Terminated).await;
+    assert_eq!(world.cluster(1).count(), 0);
     // Once more changes nothing.
     world.sync.uninstall(context.id).await.unwrap();
     world.until(context.id, State::Terminated).await;

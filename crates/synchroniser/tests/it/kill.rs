@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use drystone_appcontext::{
-    AppContext, AppContexts, ContextId, ResourceStatus, State, contract::Synchroniser as _,
+    AppContext, AppContexts, ContextId, QueueStatus, ResourceStatus, State, contract::Synchroniser as _,
 };
 use drystone_store::{
     LeaseId, LeaseTime, Operation, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn,
@@ -19,6 +19,7 @@ use drystone_store::{
 use drystone_synchroniser::Synchronisation;
 use tokio::sync::Notify;
 
+use crate::succession::{first, second, stopped_half_way, third};
 use crate::world::{PATIENCE, World, config, context, deployment, hook, job, memory, part, settings};
 
 /// A store that is cut off at a write.
@@ -30,6 +31,15 @@ struct Mortal {
     arrives: bool,
     dead: AtomicBool,
     died: Notify,
+}
+
+/// Tells that the end has come when it is dropped.
+struct Told<'a>(&'a Notify);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 #[async_trait]
@@ -44,10 +54,12 @@ impl Store for Mortal {
         let writes = txn.success.iter().any(|operation| !matches!(operation, Operation::Range(_)));
         if writes && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.dead.store(true, Ordering::SeqCst);
+            // Also if whoever writes is dropped while it does.
+            let told = Told(&self.died);
             if self.arrives {
                 self.inner.txn(txn).await?;
             }
-            self.died.notify_one();
+            drop(told);
             std::future::pending::<()>().await;
             return Err(StoreError::Closed);
         }
@@ -134,6 +146,7 @@ async fn killed<F>(world: &World, at: usize, arrives: bool, id: ContextId, act: 
 where
     F: AsyncFn(&Synchronisation) + Copy,
 {
+    let before = world.contexts.sync_state(id).await.unwrap().queue.len();
     let mortal = Arc::new(Mortal {
         inner: world.store.clone(),
         left: AtomicUsize::new(at),
@@ -156,12 +169,23 @@ where
     tokio::select! {
         () = mortal.died.notified() => {}
         () = settled => {}
-        () = tokio::time::sleep(PATIENCE) => panic!("neither dead nor done at {at}"),
+        () = tokio::time::sleep(PATIENCE) => {
+            let dead = mortal.dead.load(Ordering::SeqCst);
+            let mut left = Vec::new();
+            for id in world.contexts.active().await.unwrap() {
+                left.push((id, world.contexts.sync_state(id).await));
+            }
+            panic!("neither dead ({dead}) nor done at {at}, {arrives}: {left:?}");
+        }
     }
     let died = mortal.dead.load(Ordering::SeqCst);
     victim.stop();
     tokio::task::yield_now().await;
-    let applied = finished(&world.contexts, id).await;
+    // Of a context that is rolled back to, what was applied before the order began says nothing.
+    let sync = world.contexts.sync_state(id).await.unwrap();
+    let waits = sync.queue.last().is_some_and(|last| last.status == QueueStatus::Pending);
+    let has_begun = sync.queue.len() > before && (!waits || sync.current == Some(State::Instantiating));
+    let applied = if has_begun { finished(&world.contexts, id).await } else { Vec::new() };
     let counted =
         |(index, place): &(usize, String)| world.cluster(*index).written().get(place).copied().unwrap_or(0);
     let before: BTreeMap<(usize, String), u32> =
@@ -263,6 +287,87 @@ async fn an_update_goes_on_where_it_was() {
             for index in [1, 2] {
                 let wanted = ["apps/v1/deployments/apps/web", "v1/configmaps/apps/a", "v1/configmaps/apps/c"];
                 assert_eq!(world.cluster(index).objects(), wanted, "{at}, {arrives}");
+            }
+            if !died {
+                assert!(at > 5, "there are more writes than that");
+                break;
+            }
+        }
+    }
+}
+
+/// Kills at each write of what `act` does after an update that was stopped half-way, and says what is to be at each of the two clusters then.
+async fn killed_after_a_stop<F>(acted_on: ContextId, act: F, state: State, objects: [&[&str]; 2])
+where
+    F: AsyncFn(&Synchronisation) + Copy,
+{
+    for arrives in [false, true] {
+        for at in 1.. {
+            let world = stopped_half_way().await;
+            world.idle().await;
+            world.sync.stop();
+            let died = killed(&world, at, arrives, acted_on, act).await;
+            assert_eq!(world.state(acted_on).await, state, "{at}, {arrives}");
+            for (index, objects) in objects.iter().enumerate() {
+                assert_eq!(world.cluster(index).objects(), *objects, "{at}, {arrives}");
+            }
+            for other in [first().id, second().id].into_iter().filter(|other| *other != acted_on) {
+                assert_eq!(world.state(other).await, State::Updated, "{at}, {arrives}");
+            }
+            if !died {
+                assert!(at > 5, "there are more writes than that");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_removal_after_a_stop_goes_on_where_it_was() {
+    let remove = async |sync: &Synchronisation| sync.uninstall(second().id).await.unwrap();
+    killed_after_a_stop(second().id, remove, State::Terminated, [&[], &[]]).await;
+}
+
+#[tokio::test]
+async fn a_roll_back_after_a_stop_goes_on_where_it_was() {
+    let back = async |sync: &Synchronisation| sync.update(second().id, first().id).await.unwrap();
+    let objects: &[&str] = &[
+        "apps/v1/deployments/apps/web",
+        "v1/configmaps/apps/a",
+        "v1/configmaps/apps/b",
+        "v1/configmaps/apps/x",
+    ];
+    killed_after_a_stop(first().id, back, State::Instantiated, [objects, objects]).await;
+}
+
+#[tokio::test]
+async fn an_update_to_a_third_one_after_a_stop_goes_on_where_it_was() {
+    let on = async |sync: &Synchronisation| sync.update(second().id, third().id).await.unwrap();
+    let (web, other, x) =
+        ("apps/v1/deployments/apps/web", "v1/configmaps/apps/other", "v1/configmaps/apps/x");
+    killed_after_a_stop(third().id, on, State::Instantiated, [&[web, other, x], &[web, x]]).await;
+}
+
+#[tokio::test]
+async fn an_update_and_the_removal_behind_it_leave_nothing() {
+    for arrives in [false, true] {
+        for at in 1.. {
+            let world = World::over(2, memory()).await;
+            for context in [first(), second()] {
+                world.contexts.create(&context).await.unwrap();
+            }
+            world.sync.install(first().id).await.unwrap();
+            world.until(first().id, State::Instantiated).await;
+            world.idle().await;
+            world.sync.stop();
+            let both = async |sync: &Synchronisation| {
+                sync.update(first().id, second().id).await.unwrap();
+                sync.uninstall(second().id).await.unwrap();
+            };
+            let died = killed(&world, at, arrives, second().id, both).await;
+            assert_eq!(world.state(second().id).await, State::Terminated, "{at}, {arrives}");
+            for index in 0..2 {
+                assert_eq!(world.cluster(index).objects(), Vec::<String>::new(), "{at}, {arrives}");
             }
             if !died {
                 assert!(at > 5, "there are more writes than that");

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod depend;
+mod etcd;
 mod faults;
 mod flaky;
 mod install;
 mod kill;
 mod real;
+mod succession;
 mod update;
 mod world;

@@ -136,12 +136,12 @@ impl World {
         let mut found = None;
         let arrived = async {
             loop {
-                let sync = self.contexts.sync_state(id).await.unwrap();
-                found = sync.current;
-                let waits =
-                    sync.queue.iter().any(|one| one.status == drystone_appcontext::QueueStatus::Pending);
-                if found == Some(state) && !waits {
-                    return;
+                // A store that was started again may not answer the first time.
+                if let Ok(sync) = self.contexts.sync_state(id).await {
+                    found = sync.current;
+                    if found == Some(state) && !sync.has_orders() {
+                        return;
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

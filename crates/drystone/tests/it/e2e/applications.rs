@@ -97,27 +97,8 @@ fn onboarding(shop: &Shop) {
     });
 }
 
-#[test]
-fn a_shop_over_two_clusters_lives_and_leaves_nothing() {
-    if is_skipped() || !has_helm() {
-        return;
-    }
-    let mut shop = open();
-    onboarding(&shop);
-    shop.apply("networks.yaml");
-    let zones = shop.drystone.items(&["get", "zones", "-A"]);
-    assert_eq!(zones.len(), 3, "a zone of each cluster, and one of the network: {zones:?}");
-
-    shop.apply("shop.yaml");
-    let status = shop.ready();
-    assert_eq!(shop.greetings(), ["good afternoon", "good afternoon"]);
-    let apps = status["apps"].as_array().unwrap();
-    let clusters_of = |name: &str| {
-        let app = apps.iter().find(|app| app["name"] == name).unwrap();
-        app["clusters"].as_array().unwrap().len()
-    };
-    assert_eq!((clusters_of("web"), clusters_of("stock")), (2, 1), "{status}");
-
+/// An update, a roll-back, and both again, one right after the other.
+fn changes(shop: &Shop) {
     let group = json!({
         "metadata": {"name": "open"},
         "spec": {
@@ -148,6 +129,42 @@ fn a_shop_over_two_clusters_lives_and_leaves_nothing() {
     shop.drystone.wait_for("the roll-back", || {
         (shop.greetings() == ["good afternoon", "good afternoon"]).then_some(())
     });
+    shop.ready();
+    // Asked for at once, a roll-back waits for the end of the update before it.
+    assert_eq!(shop.must("POST", &format!("{GROUP}/update"), &Value::Null), json!(4));
+    let text = format!(
+        "version: emco/v2\nresourceContext: {{anchor: {GROUP}/rollback}}\nmetadata: {{name: back}}\nspec: {{revision: \"1\"}}\n"
+    );
+    std::fs::write(shop.packed.join("back.yaml"), text).unwrap();
+    shop.apply("back.yaml");
+    shop.drystone.wait_for("the second roll-back", || {
+        (shop.greetings() == ["good afternoon", "good afternoon"]).then_some(())
+    });
+    shop.ready();
+}
+
+#[test]
+fn a_shop_over_two_clusters_lives_and_leaves_nothing() {
+    if is_skipped() || !has_helm() {
+        return;
+    }
+    let mut shop = open();
+    onboarding(&shop);
+    shop.apply("networks.yaml");
+    let zones = shop.drystone.items(&["get", "zones", "-A"]);
+    assert_eq!(zones.len(), 3, "a zone of each cluster, and one of the network: {zones:?}");
+
+    shop.apply("shop.yaml");
+    let status = shop.ready();
+    assert_eq!(shop.greetings(), ["good afternoon", "good afternoon"]);
+    let apps = status["apps"].as_array().unwrap();
+    let clusters_of = |name: &str| {
+        let app = apps.iter().find(|app| app["name"] == name).unwrap();
+        app["clusters"].as_array().unwrap().len()
+    };
+    assert_eq!((clusters_of("web"), clusters_of("stock")), (2, 1), "{status}");
+
+    changes(&shop);
     let (code, _) = shop.ask("POST", &format!("{GROUP}/instantiate"), &Value::Null);
     assert_eq!(code, 409);
 

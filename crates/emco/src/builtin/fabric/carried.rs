@@ -64,6 +64,40 @@ impl FabricNetworks {
         self.take_back(cluster, &declared).await.map(drop)
     }
 
+    /// Gives the networks that a cluster has in the fabric the hosts that it has now: those that have joined since, and not those that have
+    /// left. What else has changed in their documents waits until it is applied. Gives the networks whose hosts have changed.
+    ///
+    /// # Errors
+    /// [`Refusal`]: what [`declare`] refuses, or that the API could not be asked (500).
+    pub async fn follow(
+        &self,
+        cluster: &Cluster,
+        networks: &[Network],
+        provider_networks: &[ProviderNetwork],
+    ) -> Result<Vec<String>, Refusal> {
+        let mut there = self.list::<Zone>(cluster).await?;
+        there.retain(|zone| zone.metadata.deletion_timestamp.is_none());
+        if there.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut changed = Vec::new();
+        for network in declare(cluster, networks, provider_networks)? {
+            let name = network.zone.name_any();
+            let Some(zone) = there.iter().find(|zone| zone.name_any() == name) else { continue };
+            if zone.spec.members == network.zone.spec.members {
+                continue;
+            }
+            let patch = Patch::Merge(json!({
+                "metadata": {"resourceVersion": zone.resource_version()},
+                "spec": {"members": network.zone.spec.members},
+            }));
+            let patched = self.api::<Zone>(cluster).patch(&name, &PatchParams::default(), &patch).await;
+            patched.map_err(|error| failed(&format!("changing the hosts of Zone {name}"), &error))?;
+            changed.push(network.path);
+        }
+        Ok(changed)
+    }
+
     /// Takes all networks of a cluster back. Gives whether all of it is gone; if not it is to be asked again.
     ///
     /// # Errors

@@ -243,3 +243,42 @@ async fn networks_are_declared_changed_and_taken_back() {
     }
     panic!("the networks are never gone");
 }
+
+#[tokio::test]
+async fn networks_have_the_hosts_that_their_cluster_has() {
+    let api = FakeApi::new();
+    let fabric = FabricNetworks::new(api.client());
+    let mut cluster = cluster(Isolation::Shared);
+    let red = network("red", vec![subnet("10.1.0.0/24", "", "")]);
+    let workers = provider("out", "VLAN", Some(vlan("7", &["rack=r1"])));
+    fabric.apply(&cluster, std::slice::from_ref(&red), std::slice::from_ref(&workers)).await.unwrap();
+    let members = |api: &FakeApi| {
+        let zones = api.objects("/zones/");
+        let hosts = zones.iter().map(|zone| {
+            let members = zone["spec"]["members"].as_array().unwrap().clone();
+            members.iter().map(|member| member["host"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        });
+        let mut hosts: Vec<_> = hosts.collect();
+        hosts.sort();
+        hosts
+    };
+    assert_eq!(members(&api), [vec!["h1", "h2"], vec!["h2"]]);
+    // One that is declared, but not applied.
+    let later = network("later", vec![]);
+    // A change that is not applied.
+    let wider = network("red", vec![subnet("10.1.0.0/23", "", "")]);
+    let networks = [wider, later];
+    let status = cluster.status.as_mut().unwrap();
+    status.members.remove(0);
+    for host in ["h4", "h3"] {
+        let (host, pool) = (host.to_owned(), "w".to_owned());
+        status.members.push(ClusterMember { host, pool, ..ClusterMember::default() });
+    }
+    let changed = fabric.follow(&cluster, &networks, std::slice::from_ref(&workers)).await.unwrap();
+    assert_eq!(changed.len(), 2, "{changed:?}");
+    assert_eq!(members(&api), [vec!["h1", "h3", "h4"], vec!["h3", "h4"]]);
+    assert!(api.objects("/addresspools/").iter().any(|pool| pool["spec"]["ranges"][0] == "10.1.0.0/24"));
+    let before = api.requests().len();
+    assert_eq!(fabric.follow(&cluster, &networks, &[workers]).await.unwrap(), [""; 0]);
+    assert!(api.requests().split_off(before).iter().all(|request| request.starts_with("GET")));
+}

@@ -3,7 +3,10 @@
 use drystone_api::emco::{
     ControllerType, DeploymentIntentGroup, LifecycleAction as Action, LifecycleParameters, object_name,
 };
-use drystone_appcontext::{ClusterName, ContextId, OpStatus, State as Phase};
+use drystone_appcontext::{
+    AppContextError, ClusterName, ContextId, OpStatus, QueueStatus, QueuedEvent, State as Phase, SyncEvent,
+    SyncState,
+};
 use kube::api::DeleteParams;
 use std::time::Duration;
 
@@ -116,13 +119,7 @@ async fn is_terminated(world: &World) {
 async fn is_deleted(world: &World, contexts: [ContextId; 2]) {
     let groups = world.documents::<DeploymentIntentGroup>();
     groups.delete(&object_name(GROUP), &DeleteParams::default()).await.expect("deleted");
-    for _ in 0..1_000 {
-        if groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none());
+    gone(world).await;
     for context in contexts {
         assert!(!world.contexts.exists(context).await.expect("answers"));
     }
@@ -215,6 +212,112 @@ async fn controllers_hear_of_an_end_though_another_one_is_gone() {
     let calls = world.calls();
     assert!(calls.iter().any(|call| call == "second: terminate"), "{calls:?}");
     assert!(!calls.iter().any(|call| call.starts_with("first")), "{calls:?}");
+}
+
+/// The synchroniser has been asked for something that it has not done yet, or not any more.
+async fn busy(world: &World, context: ContextId, event: SyncEvent, status: QueueStatus) {
+    let order = |sync: &mut SyncState| {
+        sync.queue = vec![QueuedEvent { event, other: None, status }];
+        Ok::<(), AppContextError>(())
+    };
+    world.contexts.edit_sync(context, order).await.expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_change_at_a_time_and_a_stop_at_any() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.approved().await;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    assert_eq!(world.done(GROUP, Action::Update).await.0, 202);
+    let present = world.present().await;
+    // It is accepted, and its synchroniser has not even begun: the context says that it is instantiated.
+    busy(&world, present, SyncEvent::Instantiate, QueueStatus::Pending).await;
+    let back = || LifecycleParameters { revision: Some(1), ..LifecycleParameters::default() };
+    let refused = world.done(GROUP, Action::Update).await;
+    assert!(refused.0 == 409 && refused.1.contains("still being instantiated or updated"), "{refused:?}");
+    let name = world.ask_with(GROUP, Action::Rollback, back()).await;
+    assert_eq!(world.through(&name).await.code, Some(409));
+    assert_eq!(world.done(GROUP, Action::Stop).await, (202, String::new()));
+    let stopped = async || world.contexts.sync_state(present).await.expect("there").stop;
+    assert_eq!(stopped().await, Some(true));
+    // What was stopped ends in a moment.
+    let name = world.ask_with(GROUP, Action::Rollback, back()).await;
+    assert_eq!(world.through(&name).await.code, Some(409));
+    busy(&world, present, SyncEvent::Instantiate, QueueStatus::Error).await;
+    world.calls();
+    let name = world.ask_with(GROUP, Action::Rollback, back()).await;
+    assert_eq!(world.through(&name).await.code, Some(202));
+    assert!(world.calls().contains(&"rsync: update".to_owned()));
+    assert_eq!(stopped().await, Some(false), "it was for what went on then");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_is_removed_all_the_same() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.approved().await;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    let present = world.present().await;
+    busy(&world, present, SyncEvent::Instantiate, QueueStatus::Pending).await;
+    assert_eq!(world.done(GROUP, Action::Stop).await.0, 202);
+    assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
+    assert!(world.calls().contains(&"rsync: uninstall".to_owned()));
+    assert_eq!(world.contexts.sync_state(present).await.expect("there").stop, Some(false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contexts_stay_for_as_long_as_there_is_something_to_do_with_them() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.approved().await;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    let first = world.present().await;
+    assert_eq!(world.done(GROUP, Action::Update).await.0, 202);
+    assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
+    // It has not given way on a cluster that is away.
+    busy(&world, first, SyncEvent::UpdateDelete, QueueStatus::Pending).await;
+    let groups = world.documents::<DeploymentIntentGroup>();
+    groups.delete(&object_name(GROUP), &DeleteParams::default()).await.expect("deleted");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(groups.get_opt(&object_name(GROUP)).await.expect("answers").is_some());
+    assert!(world.contexts.exists(first).await.expect("answers"));
+    busy(&world, first, SyncEvent::UpdateDelete, QueueStatus::Done).await;
+    gone(&world).await;
+    assert!(!world.contexts.exists(first).await.expect("answers"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_deletes_what_was_stopped_has_its_removal_go_on() {
+    let world = World::new().await;
+    let _process = world.process(None);
+    world.approved().await;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
+    let stopped = |sync: &mut SyncState| {
+        (sync.status, sync.stop) = (Some(Phase::TerminateFailed), Some(true));
+        Ok::<(), AppContextError>(())
+    };
+    let present = world.present().await;
+    world.contexts.edit_sync(present, stopped).await.expect("written");
+    world.calls();
+    let groups = world.documents::<DeploymentIntentGroup>();
+    groups.delete(&object_name(GROUP), &DeleteParams::default()).await.expect("deleted");
+    gone(&world).await;
+    assert_eq!(world.calls(), ["rsync: uninstall"]);
+    assert!(!world.contexts.exists(present).await.expect("answers"));
+}
+
+/// Waits until the group is gone.
+async fn gone(world: &World) {
+    let groups = world.documents::<DeploymentIntentGroup>();
+    for _ in 0..6_000 {
+        if groups.get_opt(&object_name(GROUP)).await.expect("answers").is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the group stays");
 }
 
 async fn current(library: &crate::library::Library, world: &World) {
