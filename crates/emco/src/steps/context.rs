@@ -152,7 +152,8 @@ impl WriteContext {
         told.map_err(|refusal| refused(&refusal))
     }
 
-    /// Waits until the fabric has the networks. What it cannot carry out is taken back and refused; what takes long goes on by itself.
+    /// Waits until the fabric has the networks. What it cannot carry out, at once or after a while, is taken back and refused; what only takes
+    /// long goes on by itself.
     async fn carried(
         &self,
         step: &StepContext,
@@ -170,6 +171,10 @@ impl WriteContext {
                     return Err(refused(&refusal));
                 }
             }
+        }
+        if let Some(hindrance) = fabric.hindrance(cluster).await.map_err(|refusal| refused(&refusal))? {
+            fabric.remove(cluster).await.map_err(|refusal| refused(&refusal))?;
+            return Err(refused(&hindrance));
         }
         step.log("the fabric manager is still at work on the networks");
         Ok(())

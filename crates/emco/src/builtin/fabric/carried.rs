@@ -29,7 +29,22 @@ pub struct CarriedNetwork {
     pub phase: ZonePhase,
     /// What it says.
     pub message: String,
+    /// Whether something keeps it from being carried out, which is tried again: a switch that does not answer, or does not take it.
+    pub hindered: bool,
 }
+
+impl CarriedNetwork {
+    fn told(&self) -> Refusal {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        Refusal::unfit(format!(
+            "network {name}: the fabric manager says of zone {}: {}",
+            self.zone, self.message
+        ))
+    }
+}
+
+/// Reason of a zone's condition `Ready` while something keeps it from being carried out.
+const HINDERED: &str = "Hindered";
 
 /// Networks of Drystone's clusters in the fabric. Cheap to clone.
 #[derive(Clone)]
@@ -126,6 +141,10 @@ impl FabricNetworks {
                     _ if !current => ZonePhase::Pending,
                     phase => phase,
                 },
+                hindered: status
+                    .conditions
+                    .iter()
+                    .any(|known| known.type_ == "Ready" && known.reason == HINDERED),
                 message: status.message,
             }
         };
@@ -139,13 +158,19 @@ impl FabricNetworks {
     pub async fn settled(&self, cluster: &Cluster) -> Result<bool, Refusal> {
         let states = self.state(cluster).await?;
         if let Some(failed) = states.iter().find(|state| state.phase == ZonePhase::Failed) {
-            let CarriedNetwork { path, zone, message, .. } = failed;
-            let name = path.rsplit('/').next().unwrap_or_default();
-            return Err(Refusal::unfit(format!(
-                "network {name}: the fabric manager says of zone {zone}: {message}"
-            )));
+            return Err(failed.told());
         }
         Ok(states.iter().all(|state| state.phase == ZonePhase::Ready))
+    }
+
+    /// What keeps a network of a cluster from being carried out, if something does: what passes is tried again, so it is to be asked when
+    /// that has had its time.
+    ///
+    /// # Errors
+    /// [`Refusal`] that the API could not be asked (500).
+    pub async fn hindrance(&self, cluster: &Cluster) -> Result<Option<Refusal>, Refusal> {
+        let states = self.state(cluster).await?;
+        Ok(states.iter().find(|state| state.hindered).map(CarriedNetwork::told))
     }
 
     async fn take_back(&self, cluster: &Cluster, kept: &[FabricNetwork]) -> Result<bool, Refusal> {
