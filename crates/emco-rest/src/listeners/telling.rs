@@ -14,6 +14,7 @@ use drystone_emco_grpc::{
     Controller,
     notices::{ClusterEvent, ClusterEvents as _},
 };
+use drystone_engine::{harness::Cache, reference::ObjectKey};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -25,6 +26,8 @@ use super::Listeners;
 
 /// What is told before it is written down that it was.
 const BATCH: usize = 64;
+/// How long what was written down may take to be seen.
+const BEHIND: Duration = Duration::from_secs(10);
 /// How long a controller that did not hear something is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -68,8 +71,13 @@ impl Telling {
             is_open = true;
             if self.busy.insert(listener.name_any()) {
                 let controller = from.config.pool.controller(&listener.spec.path);
-                let client = from.client.clone();
-                self.running.spawn(async move { tell(&client, &controller, &listener, news).await });
+                let (client, cache) = (from.client.clone(), from.listeners.clone());
+                self.running.spawn(async move {
+                    if let Some(written) = tell(&client, &controller, &listener, news).await {
+                        seen(&cache, &written).await;
+                    }
+                    listener.name_any()
+                });
             }
         }
         is_open
@@ -126,9 +134,27 @@ fn news(listener: &ClmController, there: &BTreeMap<String, String>) -> Vec<News>
     news
 }
 
-/// Tells a controller, and writes down what it has heard; its name.
-async fn tell(client: &Client, controller: &Controller, listener: &ClmController, news: Vec<News>) -> String {
+/// Waits until a controller is seen as it was written: whoever looks before that takes what was told for what is still to be told.
+async fn seen(cache: &Cache<ClmController>, written: &ClmController) {
+    let version =
+        |one: &ClmController| one.resource_version().and_then(|version| version.parse::<u64>().ok());
+    let is_seen = |now: Option<&ClmController>| match now {
+        Some(now) if version(now) < version(written) => None,
+        _ => Some(()),
+    };
+    // Only that something is told twice depends on it.
+    let _ = tokio::time::timeout(BEHIND, cache.wait_for(&ObjectKey::of(written), is_seen)).await;
+}
+
+/// Tells a controller, and writes down what it has heard; what was written.
+async fn tell(
+    client: &Client,
+    controller: &Controller,
+    listener: &ClmController,
+    news: Vec<News>,
+) -> Option<ClmController> {
     let mut heard = Map::new();
+    let mut written = None;
     let mut was_heard = true;
     for one in news.into_iter().take(BATCH) {
         // What names no cluster cannot be told, and is done with.
@@ -150,15 +176,18 @@ async fn tell(client: &Client, controller: &Controller, listener: &ClmController
     if !heard.is_empty() {
         let api: Api<ClmController> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         let patch = Patch::Merge(json!({"status": {"told": heard}}));
-        if let Err(error) = api.patch_status(&name, &PatchParams::default(), &patch).await {
-            tracing::warn!(controller = listener.path(), "writing down what it has heard: {error}");
-            was_heard = false;
+        match api.patch_status(&name, &PatchParams::default(), &patch).await {
+            Ok(now) => written = Some(now),
+            Err(error) => {
+                tracing::warn!(controller = listener.path(), "writing down what it has heard: {error}");
+                was_heard = false;
+            }
         }
     }
     if !was_heard {
         tokio::time::sleep(PAUSE).await;
     }
-    name
+    written
 }
 
 #[cfg(test)]
