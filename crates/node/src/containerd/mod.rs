@@ -6,6 +6,7 @@ mod configuration;
 mod fetch;
 mod import;
 mod pause;
+mod removal;
 mod supervisor;
 
 pub(crate) use configuration::find_program;
@@ -13,4 +14,5 @@ pub use configuration::{RuntimeChoiceError, Settings, choose_runtime};
 pub use fetch::{FetchError, import_fetched};
 pub use import::{ImportError, import};
 pub use pause::{PauseError, ensure_sandbox_image};
+pub use removal::{RemovalError, remove};
 pub use supervisor::{Supervisor, SupervisorError};

@@ -28,6 +28,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A log longer than this is set aside when containerd starts, in bytes.
 const MAX_LOG: u64 = 16 << 20;
 
+/// Name of its configuration file.
+pub(super) const CONFIGURATION: &str = "containerd.toml";
+
 /// containerd cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
@@ -161,7 +164,7 @@ impl Supervisor {
     }
 
     fn config_path(&self) -> PathBuf {
-        self.directory.join("containerd.toml")
+        self.directory.join(CONFIGURATION)
     }
 
     fn log(&self) -> PathBuf {

@@ -6,6 +6,11 @@ use std::{
     path::Path,
 };
 
+use drystone_node::{
+    config::{ContainerRuntimeConfig, NodeConfig},
+    containerd,
+};
+
 use super::files;
 use crate::command::Failure;
 
@@ -13,15 +18,21 @@ use crate::command::Failure;
 const SERVICES: [&str; 3] =
     ["drystone-node.service", "drystone-control-plane.service", "drystone-etcd.service"];
 
+/// What the node is told.
+const NODE: &str = "/etc/drystone/node.yaml";
+
+/// Where it keeps what is its own, unless it is told otherwise.
+const NODE_DATA: &str = "/var/lib/drystone/node";
+
 /// Folders and files that are the cluster's.
 const PATHS: [&str; 8] = [
     "/etc/drystone/pki",
-    "/etc/drystone/node.yaml",
+    NODE,
     "/etc/drystone/control-plane.yaml",
     "/etc/drystone/bootstrap-token",
     "/etc/kubernetes",
     "/var/lib/drystone/control-plane",
-    "/var/lib/drystone/node",
+    NODE_DATA,
     "/var/lib/drystone/etcd",
 ];
 
@@ -34,8 +45,26 @@ pub(super) async fn run() -> Result<(), Failure> {
             std::fs::remove_file(unit)?;
         }
     }
+    // Before its folders go: it would outlive them, and the next agent would take it for one that works.
+    remove_pods().await?;
     for path in PATHS.iter().chain(&[files::MARKER]).map(Path::new) {
         remove(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes all pods, and containerd, where the agent runs it.
+async fn remove_pods() -> Result<(), Failure> {
+    let (runtime, data) = match NodeConfig::read(Path::new(NODE)) {
+        Ok(config) => (config.container_runtime, config.data_dir),
+        // Already gone, or cut short: as installers write it.
+        Err(_) => (ContainerRuntimeConfig::default(), NODE_DATA.into()),
+    };
+    if !runtime.manage {
+        return Ok(());
+    }
+    for left in containerd::remove(runtime.socket(), &data.join("containerd")).await? {
+        eprintln!("left until this machine is started again: {left}");
     }
     Ok(())
 }
