@@ -31,6 +31,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How often something is looked at that cannot be watched.
 const INTERVAL: Duration = Duration::from_millis(10);
+/// How often a request may be refused because there are too many, a second apart.
+const MOST_REFUSALS: u32 = 60;
 
 /// A Drystone that runs.
 pub(crate) struct Drystone {
@@ -186,10 +188,18 @@ pub(crate) async fn get(client: &Client, url: &str) -> Result<Option<Value>, Fai
 
 /// Creates an object.
 pub(crate) async fn create(client: &Client, url: &str, object: &Value) -> Result<(), Failure> {
-    let answer = client.post(url).json(object).send().await?;
-    let status = answer.status();
-    let text = answer.text().await?;
-    if status == StatusCode::CREATED { Ok(()) } else { Err(format!("POST {url}: {status}: {text}").into()) }
+    for _ in 0..MOST_REFUSALS {
+        let answer = client.post(url).json(object).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        match status {
+            StatusCode::CREATED => return Ok(()),
+            // As every client of Kubernetes does: not now, but soon.
+            StatusCode::TOO_MANY_REQUESTS => tokio::time::sleep(Duration::from_secs(1)).await,
+            _ => return Err(format!("POST {url}: {status}: {text}").into()),
+        }
+    }
+    Err(format!("POST {url}: refused {MOST_REFUSALS} times for too many requests").into())
 }
 
 /// Whether an object's condition `Ready` is true.
