@@ -15,8 +15,8 @@ use drystone_appcontext::{
     dedup::{DedupOptions, Deduplicated},
 };
 use drystone_store::{
-    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
-    WatchRequest, WatchStream,
+    Layer, Layered, RangeRequest, RangeResponse, Store, StoreError, Txn, TxnResponse, WatchRequest,
+    WatchStream,
     embedded::{EmbeddedStore, Options},
 };
 use drystone_synchroniser::{Access, AccessError, Clusters, Identity, Settings, Synchronisation};
@@ -31,58 +31,23 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A store that counts what is asked of it.
-struct Counting {
-    inner: Arc<dyn Store>,
-    calls: Arc<AtomicU64>,
-}
+struct Counting(Arc<AtomicU64>);
 
 #[async_trait::async_trait]
-impl Store for Counting {
-    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.inner.range(request).await
+impl Layer for Counting {
+    async fn range(&self, below: &dyn Store, request: RangeRequest) -> Result<RangeResponse, StoreError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        below.range(request).await
     }
 
-    async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.inner.txn(txn).await
+    async fn txn(&self, below: &dyn Store, txn: Txn) -> Result<TxnResponse, StoreError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        below.txn(txn).await
     }
 
-    async fn watch(&self, request: WatchRequest) -> Result<WatchStream, StoreError> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.inner.watch(request).await
-    }
-
-    async fn lease_grant(&self, seconds: u64) -> Result<LeaseId, StoreError> {
-        self.inner.lease_grant(seconds).await
-    }
-
-    async fn lease_grant_as(&self, lease: LeaseId, seconds: u64) -> Result<(), StoreError> {
-        self.inner.lease_grant_as(lease, seconds).await
-    }
-
-    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.inner.lease_keep_alive(lease).await
-    }
-
-    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
-        self.inner.lease_time_to_live(lease).await
-    }
-
-    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<bytes::Bytes>, StoreError> {
-        self.inner.lease_keys(lease).await
-    }
-
-    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.inner.lease_revoke(lease).await
-    }
-
-    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.inner.compact(revision).await
-    }
-
-    async fn revision(&self) -> Result<Revision, StoreError> {
-        self.inner.revision().await
+    async fn watch(&self, below: &dyn Store, request: WatchRequest) -> Result<WatchStream, StoreError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        below.watch(request).await
     }
 }
 
@@ -167,7 +132,7 @@ pub(crate) async fn inside(options: &CarryOptions) -> Result<(), Failure> {
     let below: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&file, Options::default())?);
     let dedup = Deduplicated::open(below, DedupOptions::default()).await?;
     let calls = Arc::new(AtomicU64::new(0));
-    let store = Arc::new(Counting { inner: dedup, calls: calls.clone() });
+    let store = Arc::new(Layered::new(dedup, Counting(calls.clone())));
     let contexts = AppContexts::with_limits(store, Limits::EMBEDDED);
     let ways = Arc::new(Ways(options.base.clone()));
     let sync = Synchronisation::new(contexts.clone(), ways.clone(), Settings::default());

@@ -111,7 +111,7 @@ pub use storage_server::{
     StorageServerStatus, StorageVolume, StorageVolumeStatus,
 };
 pub use zone::{
-    IsolationProof, ZONE_FINALIZER, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
+    IsolationProof, ZONE_FINALIZER, ZONE_REFUSED, Zone, ZoneConnectionStatus, ZoneFabricStatus, ZoneMember,
     ZoneMemberStatus, ZonePhase, ZoneSpec, ZoneStatus, ZoneType,
 };
 

@@ -10,6 +10,10 @@ use crate::{cluster::Isolation, fabric_switch::EndpointRole};
 /// Finalizer of every Zone: it is out of all switches before it goes. Whoever creates a Zone may set it at once.
 pub const ZONE_FINALIZER: &str = "drystone.dev/zone";
 
+/// Reason of a Zone's condition `Ready` where a switch or its agent does not take what the zone needs: for good (phase `Failed`), or as
+/// things are, which is tried again (phase `Programming`).
+pub const ZONE_REFUSED: &str = "Refused";
+
 /// A set of hosts that may exchange traffic over every fabric they share, and with nobody else but shared endpoints.
 /// Carried out as one Redfish zone (`ZoneOfEndpoints`) per fabric.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -197,11 +197,13 @@ impl Library {
     }
 
     /// Networks of a cluster.
-    pub fn networks_of(&self, cluster: &ClusterName) -> (Vec<Arc<Network>>, Vec<Arc<ProviderNetwork>>) {
+    pub fn networks_of(&self, cluster: &ClusterName) -> (Vec<Network>, Vec<ProviderNetwork>) {
         let path = cluster_path(cluster);
+        let networks = below(&self.networks, &format!("{path}/networks/"));
+        let provider_networks = below(&self.provider_networks, &format!("{path}/provider-networks/"));
         (
-            below(&self.networks, &format!("{path}/networks/")),
-            below(&self.provider_networks, &format!("{path}/provider-networks/")),
+            networks.into_iter().map(Arc::unwrap_or_clone).collect(),
+            provider_networks.into_iter().map(Arc::unwrap_or_clone).collect(),
         )
     }
 

@@ -92,8 +92,12 @@ impl Nfv {
         let written = vims.create(&PostParams::default(), &vim).await?;
         if let Err(problem) = self.keep_vim_secret(&written, secrets).await {
             // Nothing is left of a VIM that could not be kept as a whole.
-            if vims.delete(&object_name, &DeleteParams::default()).await.is_ok() {
-                self.0.feed.vims.unseen(&written.uid().unwrap_or_default()).await;
+            match vims.delete(&object_name, &DeleteParams::default()).await {
+                Ok(_) => self.0.feed.vims.unseen(&written.uid().unwrap_or_default()).await,
+                Err(error) => tracing::warn!(
+                    vim = object_name,
+                    "it could not be kept as a whole, nor be deleted: {error}; delete it"
+                ),
             }
             return Err(problem);
         }

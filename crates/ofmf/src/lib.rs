@@ -21,7 +21,6 @@ pub mod names;
 pub mod render;
 pub mod service;
 mod subscriptions;
-mod waiting;
 mod writes;
 
 pub use service::{Config, Door, Ofmf};

@@ -7,10 +7,12 @@
 pub mod embedded;
 mod error;
 pub mod etcd;
+mod layer;
 mod model;
 
 use bytes::Bytes;
 pub use error::StoreError;
+pub use layer::{Layer, Layered};
 pub use model::{
     Compare, CompareTarget, Event, EventKind, KeyRange, KeyValue, LeaseId, LeaseTime, Operation,
     OperationResult, RangeRequest, RangeResponse, Revision, Txn, TxnResponse, WatchBatch, WatchRequest,

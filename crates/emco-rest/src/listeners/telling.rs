@@ -14,7 +14,7 @@ use drystone_emco_grpc::{
     Controller,
     notices::{ClusterEvent, ClusterEvents as _},
 };
-use drystone_engine::{harness::Cache, reference::ObjectKey};
+use drystone_engine::harness::seen;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -26,8 +26,6 @@ use super::Listeners;
 
 /// What is told before it is written down that it was.
 const BATCH: usize = 64;
-/// How long what was written down may take to be seen.
-const BEHIND: Duration = Duration::from_secs(10);
 /// How long a controller that did not hear something is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -74,6 +72,7 @@ impl Telling {
                 let (client, cache) = (from.client.clone(), from.listeners.clone());
                 self.running.spawn(async move {
                     if let Some(written) = tell(&client, &controller, &listener, news).await {
+                        // Whoever looks before that takes what was told for what is still to be told.
                         seen(&cache, &written).await;
                     }
                     listener.name_any()
@@ -132,18 +131,6 @@ fn news(listener: &ClmController, there: &BTreeMap<String, String>) -> Vec<News>
         news.push(News { path: path.clone(), event, mark: Some(mark.clone()) });
     }
     news
-}
-
-/// Waits until a controller is seen as it was written: whoever looks before that takes what was told for what is still to be told.
-async fn seen(cache: &Cache<ClmController>, written: &ClmController) {
-    let version =
-        |one: &ClmController| one.resource_version().and_then(|version| version.parse::<u64>().ok());
-    let is_seen = |now: Option<&ClmController>| match now {
-        Some(now) if version(now) < version(written) => None,
-        _ => Some(()),
-    };
-    // Only that something is told twice depends on it.
-    let _ = tokio::time::timeout(BEHIND, cache.wait_for(&ObjectKey::of(written), is_seen)).await;
 }
 
 /// Tells a controller, and writes down what it has heard; what was written.

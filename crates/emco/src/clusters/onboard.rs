@@ -22,16 +22,17 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{builtin::fabric::FabricNetworks, library::Library, model::cluster_path};
+use crate::{
+    builtin::fabric::FabricNetworks,
+    library::Library,
+    model::{Refusal, cluster_path},
+};
 
 /// Annotation of a cluster: labels that it has for placement, with commas between them.
 pub const LABELS_ANNOTATION: &str = "emco.drystone.dev/labels";
 
 /// Finalizer of composed clusters: what was onboarded goes with them.
 const FINALIZER: &str = "emco.drystone.dev/onboarded";
-
-/// When it is tried again to give networks the hosts that their cluster has now.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Name of the document with a cluster's labels as key-value pairs.
 const FACTS: &str = "drystone";
@@ -49,10 +50,16 @@ pub struct Onboarding {
     pub library: Library,
 }
 
-/// Why a cluster was not onboarded.
+/// Why a cluster was not onboarded, or what is not as it should be with it.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", describe_kube_error(.0))]
-pub struct OnboardingError(#[from] kube::Error);
+pub enum OnboardingError {
+    /// Documents cannot be written.
+    #[error("{}", describe_kube_error(.0))]
+    Api(#[from] kube::Error),
+    /// Its networks cannot have the hosts that it has now.
+    #[error("its networks do not have its present hosts: {0}")]
+    Networks(Refusal),
+}
 
 impl Reconciler for Onboarding {
     type Object = ComposedCluster;
@@ -77,9 +84,7 @@ impl Reconciler for Onboarding {
         }
         add_finalizer(&api, composed.as_ref(), FINALIZER).await?;
         self.declare(&name, &composed, &namespace).await?;
-        if !self.follow_networks(&name, &composed).await {
-            return Ok(Requeue::After(LOOK_AGAIN));
-        }
+        self.follow_networks(&name, &composed).await.map_err(OnboardingError::Networks)?;
         // Whoever deletes the documents gets them again, after a while.
         Ok(Requeue::After(Duration::from_secs(300)))
     }
@@ -130,24 +135,14 @@ impl Onboarding {
         self.forget_labels(&path, &labels).await
     }
 
-    /// Networks that were applied have the hosts that their cluster has; whether that is so now.
-    async fn follow_networks(&self, name: &ClusterName, composed: &ComposedCluster) -> bool {
+    /// Networks that were applied have the hosts that their cluster has.
+    async fn follow_networks(&self, name: &ClusterName, composed: &ComposedCluster) -> Result<(), Refusal> {
         let (networks, provider_networks) = self.library.networks_of(name);
-        let networks: Vec<_> = networks.iter().map(|one| one.as_ref().clone()).collect();
-        let provider_networks: Vec<_> = provider_networks.iter().map(|one| one.as_ref().clone()).collect();
         let fabric = FabricNetworks::new(self.client.clone());
-        match fabric.follow(composed, &networks, &provider_networks).await {
-            Ok(changed) => {
-                for path in changed {
-                    tracing::info!(path, "the network has the hosts that its cluster has now");
-                }
-                true
-            }
-            Err(refusal) => {
-                tracing::warn!(cluster = %name, %refusal, "the cluster's networks do not have its present hosts");
-                false
-            }
+        for path in fabric.follow(composed, &networks, &provider_networks).await? {
+            tracing::info!(path, "the network has the hosts that its cluster has now");
         }
+        Ok(())
     }
 
     /// Deletes labels that this once made and that the cluster does not have any more. Those that others gave it stay.

@@ -136,8 +136,6 @@ impl WriteContext {
         let library = &self.0.library;
         let cluster = library.cluster(name).map_err(|refusal| refused(&refusal))?;
         let (networks, provider_networks) = library.networks_of(name);
-        let networks: Vec<_> = networks.iter().map(|one| one.as_ref().clone()).collect();
-        let provider_networks: Vec<_> = provider_networks.iter().map(|one| one.as_ref().clone()).collect();
         let facts = library.facts().remove(name).unwrap_or_else(|| ClusterFacts::named(name.clone()));
         let told = match composed(step, &cluster).await? {
             Some(own) => {
@@ -172,9 +170,9 @@ impl WriteContext {
                 }
             }
         }
-        if let Some(hindrance) = fabric.hindrance(cluster).await.map_err(|refusal| refused(&refusal))? {
+        if let Some(refusal) = fabric.refusal(cluster).await.map_err(|refusal| refused(&refusal))? {
             fabric.remove(cluster).await.map_err(|refusal| refused(&refusal))?;
-            return Err(refused(&hindrance));
+            return Err(refused(&refusal));
         }
         step.log("the fabric manager is still at work on the networks");
         Ok(())

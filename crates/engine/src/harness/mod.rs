@@ -14,6 +14,7 @@ mod reconciler;
 mod seldom;
 mod status;
 mod waiters;
+mod waiting;
 
 pub use cache::{Cache, Change};
 pub use caches::Caches;
@@ -23,6 +24,7 @@ pub use guarded::{Guarded, InvalidObject};
 pub use reconciler::{Reconciler, Requeue, WatchedObject};
 pub use seldom::Seldom;
 pub use status::{StatusError, update_status};
+pub use waiting::{seen, unseen, until};
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use nix::{
 use tokio::time::{Instant, sleep};
 
 use super::supervisor::CONFIGURATION;
-use crate::cri::{CriError, Runtime};
+use crate::cri::Runtime;
 
 /// How long containerd may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -50,18 +50,15 @@ pub async fn remove(socket: &Path, directory: &Path) -> Result<Vec<String>, Remo
     if processes.is_empty() {
         return Ok(Vec::new());
     }
-    let left = match remove_pods(socket).await {
-        Ok(left) => left,
-        Err(error) => vec![error.to_string()],
-    };
+    let left = remove_pods(socket).await.unwrap_or_else(|error| vec![format!("pods: {error}")]);
     for process in processes {
         end(process).await?;
     }
     Ok(left)
 }
 
-async fn remove_pods(socket: &Path) -> Result<Vec<String>, CriError> {
-    let Ok(runtime) = Runtime::new(socket) else { return Ok(Vec::new()) };
+async fn remove_pods(socket: &Path) -> Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
+    let runtime = Runtime::new(socket)?;
     let mut left = Vec::new();
     for sandbox in runtime.list_pod_sandboxes(HashMap::new()).await? {
         let removed = async {

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use drystone_api::SYSTEM_NAMESPACE;
-use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
+use drystone_engine::{
+    harness::{seen, unseen},
+    reference::{ObjectKey, is_conflict, is_not_found},
+};
 use drystone_redfish::{
     error::ServiceError,
     message,
@@ -30,7 +33,6 @@ use crate::{
         aggregation::{AGGREGATE_LABEL, ELEMENTS, aggregate_uri, elements_of},
         system::RESET_TYPES,
     },
-    waiting::{seen, unseen},
 };
 
 /// Most systems of an aggregate, or of one reset.

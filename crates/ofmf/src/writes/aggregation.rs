@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use drystone_api::{FabricAgent, FabricAgentSpec, SYSTEM_NAMESPACE};
-use drystone_engine::reference::{ObjectKey, is_not_found, owner_reference, reference_to};
+use drystone_engine::{
+    harness::{seen, unseen},
+    reference::{ObjectKey, is_not_found, owner_reference, reference_to},
+};
 use drystone_redfish::{
     error::ServiceError,
     message,
@@ -22,11 +25,7 @@ use super::{
     groups::{read_texts, refuse_owned},
     refused,
 };
-use crate::{
-    names::AGGREGATION,
-    render::aggregation::id_of_source,
-    waiting::{seen, unseen},
-};
+use crate::{names::AGGREGATION, render::aggregation::id_of_source};
 
 const MANAGER: &str = "drystone-ofmf";
 

@@ -11,7 +11,10 @@ use drystone_api::{
     NetworkRequirement, SYSTEM_NAMESPACE,
     quantity::{Bandwidth, Memory},
 };
-use drystone_engine::reference::{ObjectKey, is_not_found};
+use drystone_engine::{
+    harness::{seen, until},
+    reference::{ObjectKey, is_not_found},
+};
 use drystone_redfish::{
     error::ServiceError,
     message,
@@ -26,10 +29,7 @@ use rand::Rng as _;
 use serde_json::{Map, Value, json};
 
 use super::{Inner, refused};
-use crate::{
-    names::{SYSTEMS, id_of, key_of},
-    waiting::{seen, until},
-};
+use crate::names::{SYSTEMS, id_of, key_of};
 
 /// Where a manifest says what it wants.
 const STANZAS: &str = "Manifest/Stanzas";

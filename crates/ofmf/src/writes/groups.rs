@@ -5,7 +5,10 @@ mod connections;
 use std::sync::Arc;
 
 use drystone_api::{EndpointGroup, EndpointGroupSpec, EndpointGroupType, SYSTEM_NAMESPACE};
-use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
+use drystone_engine::{
+    harness::{seen, unseen},
+    reference::{ObjectKey, is_conflict, is_not_found},
+};
 use drystone_redfish::{
     error::ServiceError,
     etag::{Condition, ETag},
@@ -25,7 +28,6 @@ use crate::{
         fabric::endpoint_uri,
         zone::{DESCRIPTION, DISPLAY_NAME, group_uri},
     },
-    waiting::{seen, unseen},
 };
 
 /// Values of `GroupType` that Drystone tells apart.

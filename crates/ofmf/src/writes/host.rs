@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use drystone_api::BareMetalHost;
-use drystone_engine::reference::{ObjectKey, is_not_found};
+use drystone_engine::{
+    harness::until,
+    reference::{ObjectKey, is_not_found},
+};
 use drystone_redfish::{
     error::ServiceError,
     message,
@@ -20,7 +23,7 @@ use super::{
     Inner, refused,
     systems::{self, hosts_of},
 };
-use crate::{render::system::RESET_TYPES, waiting::until};
+use crate::render::system::RESET_TYPES;
 
 const ACTION: &str = "ComputerSystem.Reset";
 /// How long a host may take to get to a power state.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use drystone_api::{AddressPool, AddressPoolPurpose, AddressPoolSpec, NumberRange, SYSTEM_NAMESPACE, Zone};
-use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
+use drystone_engine::{
+    harness::{seen, unseen},
+    reference::{ObjectKey, is_conflict, is_not_found},
+};
 use drystone_redfish::{
     error::ServiceError,
     message,
@@ -28,7 +31,6 @@ use super::{
 use crate::{
     names::{id_of, key_of},
     render::zone::{fabrics_of, pool_uri, zone_uri},
-    waiting::{seen, unseen},
 };
 
 /// Longest prefix of a block: single addresses.

@@ -10,7 +10,10 @@ use drystone_api::{
     BareMetalHost, Composition, CompositionGroup, CompositionMode, CompositionPhase, CompositionSpec,
     ResourceBlockType, SITE_LABEL, SYSTEM_NAMESPACE,
 };
-use drystone_engine::reference::{ObjectKey, is_conflict};
+use drystone_engine::{
+    harness::seen,
+    reference::{ObjectKey, is_conflict},
+};
 use drystone_redfish::{
     error::ServiceError,
     etag::Condition,
@@ -31,7 +34,6 @@ use super::{
 use crate::{
     names::{COMPOSITION, SYSTEMS, id_of, key_of},
     render::composition::{COMPOSED, GROUP, block_uri, is_composed},
-    waiting::seen,
 };
 
 /// Actions that change the blocks of a composed system.

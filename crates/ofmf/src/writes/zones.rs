@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use drystone_api::{
     Isolation, SYSTEM_NAMESPACE, ZONE_FINALIZER, Zone, ZoneMember, ZonePhase, ZoneSpec, ZoneType,
 };
-use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
+use drystone_engine::{
+    harness::{seen, until},
+    reference::{ObjectKey, is_conflict, is_not_found},
+};
 use drystone_redfish::{
     error::ServiceError,
     etag::{Condition, ETag},
@@ -31,7 +34,6 @@ use crate::{
         fabric::{endpoint_uri, switch_uri},
         zone::{fabrics_of, pool_uri, zone_uri},
     },
-    waiting::{seen, until},
 };
 
 /// How long a zone may take to be carried out before the task that waits for it gives up.

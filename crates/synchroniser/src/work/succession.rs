@@ -79,24 +79,18 @@ impl Inner {
         id: ContextId,
         successor: Option<ContextId>,
     ) -> Result<(), AppContextError> {
-        loop {
-            let worker = self.worker(id);
-            let orders = worker.orders.lock().await;
-            if worker.is_retired() {
-                continue;
+        let (worker, orders) = self.held(id).await;
+        let withdrawn = self.withdraw(&worker, id, successor).await;
+        drop(orders);
+        // It sees for itself that there is nothing to do, and ends if nobody needs it.
+        worker.wake();
+        match withdrawn {
+            Ok(true) => {
+                worker.still().await;
+                Ok(())
             }
-            let withdrawn = self.withdraw(&worker, id, successor).await;
-            drop(orders);
-            // It sees for itself that there is nothing to do, and ends if nobody needs it.
-            worker.wake();
-            return match withdrawn {
-                Ok(true) => {
-                    worker.still().await;
-                    Ok(())
-                }
-                Ok(false) | Err(AppContextError::NotFound(_)) => Ok(()),
-                Err(error) => Err(error),
-            };
+            Ok(false) | Err(AppContextError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -12,7 +12,7 @@ use drystone_appcontext::{
     contract::{ControllerError, Synchroniser},
 };
 use futures::StreamExt as _;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{OwnedMutexGuard, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use super::{events, tasks::Failure, worker::Worker};
@@ -133,21 +133,27 @@ impl Inner {
         event: SyncEvent,
         other: Option<ContextId>,
     ) -> Result<(), AppContextError> {
+        let (worker, orders) = self.held(id).await;
+        let outcome = self.enqueue(id, event, other).await;
+        if outcome.is_ok() {
+            worker.overtake(event);
+        }
+        drop(orders);
+        // Also where it failed: the order may have arrived though the answer did not, and who works on a context that is not there is
+        // to find that out, and end.
+        worker.wake();
+        outcome
+    }
+
+    /// Who works on a context, and its orders, held: none is taken in, and none is begun.
+    pub(super) async fn held(self: &Arc<Self>, id: ContextId) -> (Arc<Worker>, OwnedMutexGuard<()>) {
         loop {
             let worker = self.worker(id);
-            let orders = worker.orders.lock().await;
-            if worker.is_retired() {
-                continue;
+            let orders = worker.orders.clone().lock_owned().await;
+            // Who is over with it has been replaced.
+            if !worker.is_retired() {
+                return (worker, orders);
             }
-            let outcome = self.enqueue(id, event, other).await;
-            if outcome.is_ok() {
-                worker.overtake(event);
-            }
-            drop(orders);
-            // Also where it failed: the order may have arrived though the answer did not, and who works on a context that is not there is
-            // to find that out, and end.
-            worker.wake();
-            return outcome;
         }
     }
 

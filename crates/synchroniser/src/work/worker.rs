@@ -24,7 +24,7 @@ pub(super) struct Worker {
     id: ContextId,
     news: Notify,
     /// Held while an order is taken in, and while it is decided that there are none.
-    pub(super) orders: tokio::sync::Mutex<()>,
+    pub(super) orders: Arc<tokio::sync::Mutex<()>>,
     running: Mutex<Running>,
     /// Held while an order is being carried out.
     at_work: tokio::sync::Mutex<()>,
@@ -58,7 +58,7 @@ impl Worker {
         Self {
             id,
             news: Notify::new(),
-            orders: tokio::sync::Mutex::default(),
+            orders: Arc::default(),
             running: Mutex::default(),
             at_work: tokio::sync::Mutex::default(),
             live: Mutex::default(),

@@ -8,8 +8,7 @@ use drystone_appcontext::{
     contract::{ControllerError, Synchroniser as _},
 };
 use drystone_store::{
-    LeaseId, LeaseTime, Operation, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn,
-    TxnResponse, WatchRequest, WatchStream,
+    Layer, Layered, Operation, RangeRequest, RangeResponse, Store, StoreError, Txn, TxnResponse,
 };
 use drystone_synchroniser::Synchronisation;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -29,85 +28,45 @@ enum Fate {
 /// Decides, by whether it is a write.
 type Decides = dyn FnMut(bool) -> Fate + Send;
 
-struct Flaky {
-    inner: Arc<dyn Store>,
-    decides: Mutex<Box<Decides>>,
-}
+struct Flaky(Mutex<Box<Decides>>);
 
 fn broken() -> StoreError {
     StoreError::Backend("the connection broke".into())
 }
 
 #[async_trait]
-impl Store for Flaky {
-    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
+impl Layer for Flaky {
+    async fn range(&self, below: &dyn Store, request: RangeRequest) -> Result<RangeResponse, StoreError> {
         match self.fate(false) {
-            Fate::Passes => self.inner.range(request).await,
+            Fate::Passes => below.range(request).await,
             Fate::Lost | Fate::Unanswered => Err(broken()),
         }
     }
 
-    async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
+    async fn txn(&self, below: &dyn Store, txn: Txn) -> Result<TxnResponse, StoreError> {
         let writes = txn.success.iter().any(|operation| !matches!(operation, Operation::Range(_)));
         match self.fate(writes) {
-            Fate::Passes => self.inner.txn(txn).await,
+            Fate::Passes => below.txn(txn).await,
             Fate::Lost => Err(broken()),
             Fate::Unanswered => {
-                self.inner.txn(txn).await?;
+                below.txn(txn).await?;
                 Err(broken())
             }
         }
-    }
-
-    async fn watch(&self, request: WatchRequest) -> Result<WatchStream, StoreError> {
-        self.inner.watch(request).await
-    }
-
-    async fn lease_grant(&self, seconds: u64) -> Result<LeaseId, StoreError> {
-        self.inner.lease_grant(seconds).await
-    }
-
-    async fn lease_grant_as(&self, lease: LeaseId, seconds: u64) -> Result<(), StoreError> {
-        self.inner.lease_grant_as(lease, seconds).await
-    }
-
-    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.inner.lease_keep_alive(lease).await
-    }
-
-    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
-        self.inner.lease_time_to_live(lease).await
-    }
-
-    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<bytes::Bytes>, StoreError> {
-        self.inner.lease_keys(lease).await
-    }
-
-    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.inner.lease_revoke(lease).await
-    }
-
-    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.inner.compact(revision).await
-    }
-
-    async fn revision(&self) -> Result<Revision, StoreError> {
-        self.inner.revision().await
     }
 }
 
 impl Flaky {
     fn fate(&self, writes: bool) -> Fate {
-        (self.decides.lock().unwrap())(writes)
+        (self.0.lock().unwrap())(writes)
     }
 }
 
 /// A synchroniser in the place of the world's, over a store that fails as decided; what the test itself reads does not fail.
 fn stumbling(world: &mut World, decides: impl FnMut(bool) -> Fate + Send + 'static) {
     world.sync.stop();
-    let inner = world.store.clone();
-    let flaky = Flaky { inner, decides: Mutex::new(Box::new(decides)) };
-    let contexts = AppContexts::new(Arc::new(flaky));
+    let flaky = Flaky(Mutex::new(Box::new(decides)));
+    let contexts = AppContexts::new(Arc::new(Layered::new(world.store.clone(), flaky)));
     world.sync = Synchronisation::new(contexts, Arc::new(world.ways.clone()), settings());
 }
 

@@ -13,8 +13,7 @@ use drystone_appcontext::{
     AppContext, AppContexts, ContextId, QueueStatus, ResourceStatus, State, contract::Synchroniser as _,
 };
 use drystone_store::{
-    LeaseId, LeaseTime, Operation, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn,
-    TxnResponse, WatchRequest, WatchStream,
+    Layer, Layered, Operation, RangeRequest, RangeResponse, Store, StoreError, Txn, TxnResponse,
 };
 use drystone_synchroniser::Synchronisation;
 use tokio::sync::Notify;
@@ -24,7 +23,6 @@ use crate::world::{PATIENCE, World, config, context, deployment, hook, job, memo
 
 /// A store that is cut off at a write.
 struct Mortal {
-    inner: Arc<dyn Store>,
     /// Writes that are left.
     left: AtomicUsize,
     /// Whether the last write arrives, and only its answer does not.
@@ -43,13 +41,13 @@ impl Drop for Told<'_> {
 }
 
 #[async_trait]
-impl Store for Mortal {
-    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
+impl Layer for Mortal {
+    async fn range(&self, below: &dyn Store, request: RangeRequest) -> Result<RangeResponse, StoreError> {
         self.alive().await;
-        self.inner.range(request).await
+        below.range(request).await
     }
 
-    async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
+    async fn txn(&self, below: &dyn Store, txn: Txn) -> Result<TxnResponse, StoreError> {
         self.alive().await;
         let writes = txn.success.iter().any(|operation| !matches!(operation, Operation::Range(_)));
         if writes && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -57,49 +55,13 @@ impl Store for Mortal {
             // Also if whoever writes is dropped while it does.
             let told = Told(&self.died);
             if self.arrives {
-                self.inner.txn(txn).await?;
+                below.txn(txn).await?;
             }
             drop(told);
             std::future::pending::<()>().await;
             return Err(StoreError::Closed);
         }
-        self.inner.txn(txn).await
-    }
-
-    async fn watch(&self, request: WatchRequest) -> Result<WatchStream, StoreError> {
-        self.inner.watch(request).await
-    }
-
-    async fn lease_grant(&self, seconds: u64) -> Result<LeaseId, StoreError> {
-        self.inner.lease_grant(seconds).await
-    }
-
-    async fn lease_grant_as(&self, lease: LeaseId, seconds: u64) -> Result<(), StoreError> {
-        self.inner.lease_grant_as(lease, seconds).await
-    }
-
-    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.inner.lease_keep_alive(lease).await
-    }
-
-    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
-        self.inner.lease_time_to_live(lease).await
-    }
-
-    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<bytes::Bytes>, StoreError> {
-        self.inner.lease_keys(lease).await
-    }
-
-    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.inner.lease_revoke(lease).await
-    }
-
-    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.inner.compact(revision).await
-    }
-
-    async fn revision(&self) -> Result<Revision, StoreError> {
-        self.inner.revision().await
+        below.txn(txn).await
     }
 }
 
@@ -147,13 +109,9 @@ where
     F: AsyncFn(&Synchronisation) + Copy,
 {
     let before = world.contexts.sync_state(id).await.unwrap().queue.len();
-    let mortal = Arc::new(Mortal {
-        inner: world.store.clone(),
-        left: AtomicUsize::new(at),
-        arrives,
-        dead: AtomicBool::new(false),
-        died: Notify::new(),
-    });
+    let mortal =
+        Mortal { left: AtomicUsize::new(at), arrives, dead: AtomicBool::new(false), died: Notify::new() };
+    let mortal = Arc::new(Layered::new(world.store.clone(), mortal));
     let victim =
         Synchronisation::new(AppContexts::new(mortal.clone()), Arc::new(world.ways.clone()), settings());
     let settled = async {
@@ -167,10 +125,10 @@ where
         }
     };
     tokio::select! {
-        () = mortal.died.notified() => {}
+        () = mortal.layer().died.notified() => {}
         () = settled => {}
         () = tokio::time::sleep(PATIENCE) => {
-            let dead = mortal.dead.load(Ordering::SeqCst);
+            let dead = mortal.layer().dead.load(Ordering::SeqCst);
             let mut left = Vec::new();
             for id in world.contexts.active().await.unwrap() {
                 left.push((id, world.contexts.sync_state(id).await));
@@ -178,7 +136,7 @@ where
             panic!("neither dead ({dead}) nor done at {at}, {arrives}: {left:?}");
         }
     }
-    let died = mortal.dead.load(Ordering::SeqCst);
+    let died = mortal.layer().dead.load(Ordering::SeqCst);
     victim.stop();
     tokio::task::yield_now().await;
     // Of a context that is rolled back to, what was applied before the order began says nothing.

@@ -57,8 +57,13 @@ pub(super) async fn run() -> Result<(), Failure> {
 async fn remove_pods() -> Result<(), Failure> {
     let (runtime, data) = match NodeConfig::read(Path::new(NODE)) {
         Ok(config) => (config.container_runtime, config.data_dir),
-        // Already gone, or cut short: as installers write it.
-        Err(_) => (ContainerRuntimeConfig::default(), NODE_DATA.into()),
+        // An installation, or a reset, that was cut short may have left none, or half of one.
+        Err(error) => {
+            if Path::new(NODE).exists() {
+                eprintln!("{error}; containerd is looked for where installers have it");
+            }
+            (ContainerRuntimeConfig::default(), NODE_DATA.into())
+        }
     };
     if !runtime.manage {
         return Ok(());

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Debug};
 
 use drystone_api::{
-    AddressPool, Cluster, Zone, ZonePhase,
+    AddressPool, Cluster, ZONE_REFUSED, Zone, ZonePhase,
     emco::{Network, ProviderNetwork},
 };
 use drystone_engine::reference::{describe_kube_error, is_not_found};
@@ -29,8 +29,8 @@ pub struct CarriedNetwork {
     pub phase: ZonePhase,
     /// What it says.
     pub message: String,
-    /// Whether something keeps it from being carried out, which is tried again: a switch that does not answer, or does not take it.
-    pub hindered: bool,
+    /// Whether a switch or its agent does not take it, be it for good or as things are.
+    pub refused: bool,
 }
 
 impl CarriedNetwork {
@@ -42,9 +42,6 @@ impl CarriedNetwork {
         ))
     }
 }
-
-/// Reason of a zone's condition `Ready` while something keeps it from being carried out.
-const HINDERED: &str = "Hindered";
 
 /// Networks of Drystone's clusters in the fabric. Cheap to clone.
 #[derive(Clone)]
@@ -141,10 +138,10 @@ impl FabricNetworks {
                     _ if !current => ZonePhase::Pending,
                     phase => phase,
                 },
-                hindered: status
+                refused: status
                     .conditions
                     .iter()
-                    .any(|known| known.type_ == "Ready" && known.reason == HINDERED),
+                    .any(|known| known.type_ == "Ready" && known.reason == ZONE_REFUSED),
                 message: status.message,
             }
         };
@@ -163,14 +160,14 @@ impl FabricNetworks {
         Ok(states.iter().all(|state| state.phase == ZonePhase::Ready))
     }
 
-    /// What keeps a network of a cluster from being carried out, if something does: what passes is tried again, so it is to be asked when
-    /// that has had its time.
+    /// A network of a cluster that the fabric refuses, if there is one. What may pass is tried again, so it is to be asked when that has had
+    /// its time; a switch that does not answer is waited for.
     ///
     /// # Errors
     /// [`Refusal`] that the API could not be asked (500).
-    pub async fn hindrance(&self, cluster: &Cluster) -> Result<Option<Refusal>, Refusal> {
+    pub async fn refusal(&self, cluster: &Cluster) -> Result<Option<Refusal>, Refusal> {
         let states = self.state(cluster).await?;
-        Ok(states.iter().find(|state| state.hindered).map(CarriedNetwork::told))
+        Ok(states.iter().find(|state| state.refused).map(CarriedNetwork::told))
     }
 
     async fn take_back(&self, cluster: &Cluster, kept: &[FabricNetwork]) -> Result<bool, Refusal> {

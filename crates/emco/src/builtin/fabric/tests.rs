@@ -234,17 +234,20 @@ async fn networks_are_declared_changed_and_taken_back() {
         "{failed}"
     );
 
-    assert_eq!(fabric.hindrance(&cluster).await.unwrap().map(|refusal| refusal.message), None);
-    api.meddle(&path, |zone| {
-        zone["status"] = serde_json::json!({
-            "phase": "Programming", "message": "in one zone only",
-            "conditions": [{"type": "Ready", "status": "False", "reason": "Hindered", "message": "in one zone only",
-                "lastTransitionTime": "2026-11-29T00:00:00Z"}],
+    assert_eq!(fabric.refusal(&cluster).await.unwrap().map(|refusal| refusal.message), None);
+    for (reason, is_refused) in [("Hindered", false), ("Refused", true)] {
+        api.meddle(&path, |zone| {
+            zone["status"] = serde_json::json!({
+                "phase": "Programming", "message": "in one zone only",
+                "conditions": [{"type": "Ready", "status": "False", "reason": reason, "message": "in one zone only",
+                    "lastTransitionTime": "2026-11-29T00:00:00Z"}],
+            });
         });
-    });
-    assert!(!fabric.settled(&cluster).await.unwrap(), "it is tried again");
-    let hindrance = fabric.hindrance(&cluster).await.unwrap().unwrap();
-    assert!(hindrance.code == 422 && hindrance.message.contains("in one zone only"), "{hindrance}");
+        assert!(!fabric.settled(&cluster).await.unwrap(), "it is tried again");
+        let refusal = fabric.refusal(&cluster).await.unwrap();
+        assert_eq!(refusal.is_some(), is_refused, "what does not answer is waited for: {refusal:?}");
+        assert!(refusal.is_none_or(|told| told.code == 422 && told.message.contains("in one zone only")));
+    }
 
     for _ in 0..600 {
         if fabric.remove(&cluster).await.unwrap() {

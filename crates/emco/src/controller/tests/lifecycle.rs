@@ -17,6 +17,12 @@ async fn clusters_of(world: &World, app: &str) -> Vec<String> {
     context.apps[app].clusters.keys().map(ToString::to_string).collect()
 }
 
+/// A group that is approved and instantiated; a process must be there.
+async fn deployed(world: &World) {
+    world.approved().await;
+    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_life() {
     let world = World::new().await;
@@ -202,8 +208,7 @@ async fn controllers_hear_of_an_end_though_another_one_is_gone() {
     world.employ("first", ControllerType::Action, 1).await;
     world.employ("second", ControllerType::Action, 2).await;
     let _process = world.process(None);
-    world.approved().await;
-    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    deployed(&world).await;
     world.calls();
     world.known.lock().expect("not poisoned").remove("first");
     let refused = world.done(GROUP, Action::Update).await;
@@ -227,8 +232,7 @@ async fn busy(world: &World, context: ContextId, event: SyncEvent, status: Queue
 async fn one_change_at_a_time_and_a_stop_at_any() {
     let world = World::new().await;
     let _process = world.process(None);
-    world.approved().await;
-    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    deployed(&world).await;
     assert_eq!(world.done(GROUP, Action::Update).await.0, 202);
     let present = world.present().await;
     // It is accepted, and its synchroniser has not even begun: the context says that it is instantiated.
@@ -256,8 +260,7 @@ async fn one_change_at_a_time_and_a_stop_at_any() {
 async fn what_was_stopped_is_removed_all_the_same() {
     let world = World::new().await;
     let _process = world.process(None);
-    world.approved().await;
-    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    deployed(&world).await;
     let present = world.present().await;
     busy(&world, present, SyncEvent::Instantiate, QueueStatus::Pending).await;
     assert_eq!(world.done(GROUP, Action::Stop).await.0, 202);
@@ -270,8 +273,7 @@ async fn what_was_stopped_is_removed_all_the_same() {
 async fn contexts_stay_for_as_long_as_there_is_something_to_do_with_them() {
     let world = World::new().await;
     let _process = world.process(None);
-    world.approved().await;
-    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    deployed(&world).await;
     let first = world.present().await;
     assert_eq!(world.done(GROUP, Action::Update).await.0, 202);
     assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
@@ -291,8 +293,7 @@ async fn contexts_stay_for_as_long_as_there_is_something_to_do_with_them() {
 async fn who_deletes_what_was_stopped_has_its_removal_go_on() {
     let world = World::new().await;
     let _process = world.process(None);
-    world.approved().await;
-    assert_eq!(world.done(GROUP, Action::Instantiate).await.0, 202);
+    deployed(&world).await;
     assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
     let stopped = |sync: &mut SyncState| {
         (sync.status, sync.stop) = (Some(Phase::TerminateFailed), Some(true));

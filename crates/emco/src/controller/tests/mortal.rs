@@ -6,11 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use drystone_store::{
-    LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
-    WatchRequest, WatchStream,
-};
+use drystone_store::{Layer, Store, StoreError, Txn, TxnResponse};
 use tokio::sync::Notify;
 
 /// When a process is killed.
@@ -39,61 +35,18 @@ impl Fate {
 }
 
 /// A store whose user may be killed.
-pub(super) struct Mortal {
-    pub(super) below: Arc<dyn Store>,
-    pub(super) fate: Arc<Fate>,
-}
+pub(super) struct Mortal(pub(super) Arc<Fate>);
 
 #[async_trait]
-impl Store for Mortal {
-    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, StoreError> {
-        self.below.range(request).await
-    }
-
-    async fn txn(&self, txn: Txn) -> Result<TxnResponse, StoreError> {
-        if self.fate.strikes() {
-            if self.fate.written {
-                self.below.txn(txn).await?;
+impl Layer for Mortal {
+    async fn txn(&self, below: &dyn Store, txn: Txn) -> Result<TxnResponse, StoreError> {
+        if self.0.strikes() {
+            if self.0.written {
+                below.txn(txn).await?;
             }
             std::future::pending::<()>().await;
             return Err(StoreError::Closed);
         }
-        self.below.txn(txn).await
-    }
-
-    async fn watch(&self, request: WatchRequest) -> Result<WatchStream, StoreError> {
-        self.below.watch(request).await
-    }
-
-    async fn lease_grant(&self, ttl_seconds: u64) -> Result<LeaseId, StoreError> {
-        self.below.lease_grant(ttl_seconds).await
-    }
-
-    async fn lease_grant_as(&self, lease: LeaseId, ttl_seconds: u64) -> Result<(), StoreError> {
-        self.below.lease_grant_as(lease, ttl_seconds).await
-    }
-
-    async fn lease_keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.below.lease_keep_alive(lease).await
-    }
-
-    async fn lease_time_to_live(&self, lease: LeaseId) -> Result<LeaseTime, StoreError> {
-        self.below.lease_time_to_live(lease).await
-    }
-
-    async fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, StoreError> {
-        self.below.lease_keys(lease).await
-    }
-
-    async fn lease_revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.below.lease_revoke(lease).await
-    }
-
-    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        self.below.compact(revision).await
-    }
-
-    async fn revision(&self) -> Result<Revision, StoreError> {
-        self.below.revision().await
+        below.txn(txn).await
     }
 }

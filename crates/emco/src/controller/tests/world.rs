@@ -31,7 +31,7 @@ use drystone_engine::{
     runner::{Engine, EngineConfig},
 };
 use drystone_store::{
-    Store,
+    Layered, Store,
     embedded::{EmbeddedStore, Options},
 };
 use kube::{
@@ -378,9 +378,7 @@ impl World {
     pub(super) fn process(&self, fate: Option<Arc<Fate>>) -> AbortOnDropHandle<()> {
         let client = self.api.client();
         let contexts = match &fate {
-            Some(fate) => {
-                AppContexts::new(Arc::new(Mortal { below: self.store.clone(), fate: fate.clone() }))
-            }
+            Some(fate) => AppContexts::new(Arc::new(Layered::new(self.store.clone(), Mortal(fate.clone())))),
             None => AppContexts::new(self.store.clone()),
         };
         if let Some(fate) = fate {

@@ -158,7 +158,7 @@ impl Reconciler for ZoneReconciler {
     async fn reconcile(&self, zone: Arc<Zone>) -> Result<Requeue, ZoneFailure> {
         let api: Api<Zone> = Api::namespaced(self.client.clone(), &zone.namespace().unwrap_or_default());
         if let Err(failure) = self.survey(&zone).await {
-            self.tell_hindrance(&api, &zone, &failure.to_string()).await?;
+            self.tell_hindrance(&api, &zone, Reason::Hindered, &failure.to_string()).await?;
             return Err(failure);
         }
         if is_deleted(zone.as_ref()) {

@@ -25,7 +25,7 @@ pub(in crate::controller) enum Reason {
     Disconnected,
     /// The specification contradicts itself.
     Invalid,
-    /// A switch or its agent does not take what the zone needs.
+    /// A switch or its agent does not take what the zone needs; what may pass is tried again.
     Refused,
     /// A switch or its agent cannot be asked at present; that is tried again.
     Hindered,
@@ -45,7 +45,7 @@ impl Reason {
             Self::Cycle => "Cycle",
             Self::Disconnected => "Disconnected",
             Self::Invalid => "Invalid",
-            Self::Refused => "Refused",
+            Self::Refused => drystone_api::ZONE_REFUSED,
             Self::Hindered => "Hindered",
         }
     }

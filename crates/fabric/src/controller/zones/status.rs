@@ -154,7 +154,11 @@ impl ZoneReconciler {
         let worth_telling = matches!(failure, ZoneFailure::Driver(_) | ZoneFailure::NotApplied { .. });
         let known = told || (away && finished);
         if worth_telling && !known {
-            self.tell_hindrance(api, zone, &message).await?;
+            let reason = match failure {
+                ZoneFailure::Driver(DriverError::Refused { .. }) => Reason::Refused,
+                _ => Reason::Hindered,
+            };
+            self.tell_hindrance(api, zone, reason, &message).await?;
         }
         Err(failure)
     }
@@ -164,6 +168,7 @@ impl ZoneReconciler {
         &self,
         api: &Api<Zone>,
         zone: &Zone,
+        reason: Reason,
         message: &str,
     ) -> Result<(), ZoneFailure> {
         if zone.status.as_ref().is_some_and(|status| status.message == message) {
@@ -174,11 +179,11 @@ impl ZoneReconciler {
             self.tell_touched(&id, status);
             status.phase = ZonePhase::Programming;
             message.clone_into(&mut status.message);
-            let ready = condition("Ready", false, Reason::Hindered.name(), message);
+            let ready = condition("Ready", false, reason.name(), message);
             set_condition(&mut status.conditions, ready, Timestamp::now());
         })
         .await?;
-        self.events.publish(&reference_to(zone), EventKind::Warning, Reason::Hindered.name(), message);
+        self.events.publish(&reference_to(zone), EventKind::Warning, reason.name(), message);
         Ok(())
     }
 

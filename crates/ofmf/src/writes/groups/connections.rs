@@ -6,7 +6,10 @@ use drystone_api::{
     Connection, ConnectionPhase, ConnectionSpec, ConnectionType, EndpointGroup, EndpointGroupType,
     SYSTEM_NAMESPACE, Zone,
 };
-use drystone_engine::reference::{ObjectKey, is_conflict, is_not_found};
+use drystone_engine::{
+    harness::{seen, until},
+    reference::{ObjectKey, is_conflict, is_not_found},
+};
 use drystone_redfish::{
     error::ServiceError,
     message,
@@ -26,7 +29,6 @@ use crate::{
         fabric::{endpoint_uri, fabric_uri},
         zone::group_uri,
     },
-    waiting::{seen, until},
 };
 
 /// How long a connection may take to be carried out before the task that waits for it gives up.

@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use drystone_engine::{
-    harness::{Cache, WatchedObject},
-    reference::ObjectKey,
-};
 use futures::StreamExt as _;
 use kube::{Resource, ResourceExt as _};
+
+use super::{Cache, WatchedObject};
+use crate::reference::ObjectKey;
 
 /// How long a watch may be behind what was written.
 const BEHIND: Duration = Duration::from_secs(10);
 
 /// Waits until the watch has an object as it was written, or a newer one: who checks next must see it.
-pub(crate) async fn seen<K: WatchedObject>(cache: &Cache<K>, written: &K) {
+pub async fn seen<K: WatchedObject>(cache: &Cache<K>, written: &K) {
     let version = |object: &K| object.resource_version().and_then(|version| version.parse::<u64>().ok());
     let wanted = version(written);
     let look = |object: Option<&K>| object.filter(|object| version(object) >= wanted).map(|_| ());
@@ -23,7 +22,7 @@ pub(crate) async fn seen<K: WatchedObject>(cache: &Cache<K>, written: &K) {
 }
 
 /// Waits until the watch knows that an object is gone.
-pub(crate) async fn unseen<K: WatchedObject + Resource>(cache: &Cache<K>, key: &ObjectKey, uid: &str) {
+pub async fn unseen<K: WatchedObject + Resource>(cache: &Cache<K>, key: &ObjectKey, uid: &str) {
     let gone =
         |object: Option<&K>| object.is_none_or(|object| object.uid().as_deref() != Some(uid)).then_some(());
     if until(cache, key, BEHIND, gone).await.is_none() {
@@ -32,7 +31,7 @@ pub(crate) async fn unseen<K: WatchedObject + Resource>(cache: &Cache<K>, key: &
 }
 
 /// Looks at an object again and again as it changes, until `look` finds what it looks for; `None` if it does not in time.
-pub(crate) async fn until<K: WatchedObject, T>(
+pub async fn until<K: WatchedObject, T>(
     cache: &Cache<K>,
     key: &ObjectKey,
     limit: Duration,
