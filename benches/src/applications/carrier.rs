@@ -11,6 +11,7 @@ use std::{
 
 use drystone_appcontext::{
     App, AppContext, AppContexts, ClusterName, ContextId, Limits, Meta, Part, Resource, ResourceName, State,
+    SyncState,
     contract::Synchroniser as _,
     dedup::{DedupOptions, Deduplicated},
 };
@@ -84,6 +85,40 @@ fn context(clusters: usize) -> Result<AppContext, Failure> {
     Ok(context)
 }
 
+/// How often it is told how far it is.
+const TOLD: Duration = Duration::from_secs(10);
+
+/// Tells how far a context is, and what it is at, for whoever watches.
+fn tell(sync: &Synchronisation, id: ContextId, state: &SyncState) {
+    let view = sync.view(id);
+    let parts = || view.iter().flat_map(|view| &view.parts);
+    let mut statuses = BTreeMap::<String, usize>::new();
+    for resource in parts().flat_map(|part| &part.resources) {
+        *statuses.entry(format!("{:?}", resource.status)).or_default() += 1;
+    }
+    let away: Vec<_> = parts().filter(|part| !part.away.is_empty()).collect();
+    let open = parts().flat_map(|part| part.resources.iter().map(move |one| (part, one)));
+    let open = open.filter(|(_, one)| !one.detail.is_empty() && !one.is_hook).map(|(part, one)| {
+        format!(
+            "{} on {}: {:?}, {:?}, {}",
+            one.name.as_str(),
+            part.cluster,
+            one.status,
+            one.presence,
+            one.detail
+        )
+    });
+    eprintln!(
+        "{:?}, {:?}, {statuses:?}, {} clusters away{}, orders {:?}; {:?}",
+        state.current,
+        state.status,
+        away.len(),
+        away.first().map(|part| format!(" ({}: {})", part.cluster, part.away)).unwrap_or_default(),
+        state.queue,
+        open.take(3).collect::<Vec<_>>()
+    );
+}
+
 async fn until(
     contexts: &AppContexts,
     sync: &Synchronisation,
@@ -92,8 +127,14 @@ async fn until(
 ) -> Result<(), Failure> {
     let mut changes = sync.changes();
     let arrived = async {
+        let mut told = Instant::now();
         loop {
-            let found = contexts.sync_state(id).await?.current;
+            let now = contexts.sync_state(id).await?;
+            if told.elapsed() > TOLD {
+                tell(sync, id, &now);
+                told = Instant::now();
+            }
+            let found = now.current;
             if found == Some(state) {
                 return Ok::<(), Failure>(());
             }
