@@ -11,7 +11,7 @@ use std::{
 use drystone_emulator::{Emulator, EmulatorConfig, netns::inspect_leftovers, site::SiteFile};
 use drystone_redfish::{
     client::{AuthenticationMode, Client, Options},
-    types::ComputerSystem,
+    types::{ComputerSystem, PowerState},
 };
 use nix::sched::{CloneFlags, setns};
 use serde_json::json;
@@ -94,10 +94,14 @@ async fn reset(bmc: &Client, kind: &str) {
 }
 
 async fn wait_for(bmc: &Client, wanted: &str) {
+    wait_until(bmc, wanted, |system| system.boot_progress.last_state.as_deref() == Some(wanted)).await;
+}
+
+async fn wait_until(bmc: &Client, wanted: &str, is_so: impl Fn(&ComputerSystem) -> bool) {
     let end = Instant::now() + PATIENCE;
     loop {
         let system = bmc.get_as::<ComputerSystem>(SYSTEM).await.unwrap().value;
-        if system.boot_progress.last_state.as_deref() == Some(wanted) {
+        if is_so(&system) {
             return;
         }
         assert!(Instant::now() < end, "{system:#?} instead of {wanted}");
@@ -151,7 +155,7 @@ async fn hosts_boot_through_their_bmcs_and_meet_where_the_switch_lets_them() {
     wait_for(&bmcs[1], "OSRunning").await;
     assert_eq!(answered().as_deref(), Some("c2"));
     reset(&bmcs[1], "GracefulShutdown").await;
-    wait_for(&bmcs[1], "None").await;
+    wait_until(&bmcs[1], "off", |system| system.power_state == Some(PowerState::Off)).await;
     assert_eq!(ask_from(&namespace, "10.20.0.12"), None);
 
     emulator.stop().await.unwrap();

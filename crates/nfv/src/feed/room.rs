@@ -1,5 +1,8 @@
 //! The objects of one kind by their identifiers, with an index of the attributes that are asked for most.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
@@ -187,17 +190,16 @@ impl<K: Shown> Room<K> {
     }
 
     fn take_all(&self) {
-        let all = self.cache.list();
         self.write(|state, around| {
             *state = State::default();
-            all.into_iter().for_each(|object| state.put(object, around));
+            self.cache.list().into_iter().for_each(|object| state.put(object, around));
         });
     }
 
-    /// Takes up what the watch has of an object now.
+    /// Takes up what the watch has of an object now. That is looked up while the state is held: of two that take up the same object, the
+    /// one that looked first must not have the last word.
     pub(crate) fn take(&self, key: &ObjectKey) {
-        let now = self.cache.get(key);
-        self.write(|state, around| match now {
+        self.write(|state, around| match self.cache.get(key) {
             Some(object) => state.put(object, around),
             None => state.remove(key),
         });

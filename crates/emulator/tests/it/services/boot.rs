@@ -3,13 +3,13 @@
 use drystone_redfish::types::{PowerState, VirtualMedia};
 use serde_json::json;
 
-use super::site::{CD, SITE, SYSTEM, TestSite, image_server, insert, reset, wait_for};
+use super::site::{CD, SITE, SYSTEM, TestSite, image_server, insert, reset, wait_for, wait_off};
 
 #[tokio::test]
 async fn a_host_boots_a_medium_once_and_its_disk_from_then_on() {
     let site = TestSite::start(SITE).await;
     let bmc = site.bmc("c1");
-    let off = wait_for(&bmc, "None").await;
+    let off = wait_off(&bmc).await;
     assert_eq!(
         (off.power_state, off.boot_progress.last_state.as_deref()),
         (Some(PowerState::Off), Some("None"))
@@ -24,7 +24,7 @@ async fn a_host_boots_a_medium_once_and_its_disk_from_then_on() {
     reset(&bmc, "GracefulRestart").await.unwrap();
     wait_for(&bmc, "OSRunning").await;
     reset(&bmc, "GracefulShutdown").await.unwrap();
-    wait_for(&bmc, "None").await;
+    wait_off(&bmc).await;
     bmc.action(&format!("{SYSTEM}/Storage/1/Drives/nvme0/Actions/Drive.SecureErase"), &json!({}))
         .await
         .unwrap();

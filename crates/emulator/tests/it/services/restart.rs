@@ -4,7 +4,7 @@ use drystone_emulator::{Emulator, EmulatorError, endpoints, state::StateError};
 use drystone_redfish::types::PowerState;
 use serde_json::json;
 
-use super::site::{SITE, SYSTEM, TestSite, image_server, insert, reset, wait_for};
+use super::site::{SITE, SYSTEM, TestSite, image_server, insert, reset, wait_for, wait_off};
 
 const SUBSCRIPTIONS: &str = "/redfish/v1/EventService/Subscriptions";
 
@@ -29,7 +29,7 @@ async fn a_restarted_emulator_finds_everything_as_it_was() {
     assert_eq!((system.power_state, system.host_name.as_deref()), (Some(PowerState::On), Some("renamed")));
     assert_eq!(system.boot.boot_source_override_target.as_deref(), Some("Hdd"));
     assert_eq!(bmc.members(SUBSCRIPTIONS).await.unwrap().len(), 1);
-    assert_eq!(wait_for(&site.bmc("c2"), "None").await.power_state, Some(PowerState::Off));
+    wait_off(&site.bmc("c2")).await;
 
     // Told to stop, the site goes off; what was on comes back on from its disk.
     let state = site.state();

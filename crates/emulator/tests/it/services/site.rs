@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use drystone_emulator::{Emulator, EmulatorConfig, endpoints::Service};
 use drystone_redfish::{
     client::{AuthenticationMode, Client, Options, RedfishError, RetryPolicy},
-    types::ComputerSystem,
+    types::{ComputerSystem, PowerState},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -136,6 +136,19 @@ pub(super) async fn wait_for(bmc: &Client, wanted: &str) -> ComputerSystem {
             return system;
         }
         assert!(std::time::Instant::now() < end, "{system:#?} instead of {wanted}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until a host is off: while it goes off it boots nothing either.
+pub(super) async fn wait_off(bmc: &Client) -> ComputerSystem {
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        let system = wait_for(bmc, "None").await;
+        if system.power_state == Some(PowerState::Off) {
+            return system;
+        }
+        assert!(std::time::Instant::now() < end, "{system:#?} instead of off");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
