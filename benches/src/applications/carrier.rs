@@ -17,8 +17,7 @@ use drystone_appcontext::{
 };
 use drystone_store::{
     Layer, Layered, RangeRequest, RangeResponse, Store, StoreError, Txn, TxnResponse, WatchRequest,
-    WatchStream,
-    embedded::{EmbeddedStore, Options},
+    WatchStream, embedded::EmbeddedStore,
 };
 use drystone_synchroniser::{Access, AccessError, Clusters, Identity, Settings, Synchronisation};
 
@@ -170,7 +169,7 @@ async fn ready(sync: &Synchronisation, id: ContextId, count: usize) -> Result<()
 pub(crate) async fn inside(options: &CarryOptions) -> Result<(), Failure> {
     many_files()?;
     let file = options.directory.join("contexts.redb");
-    let below: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&file, Options::default())?);
+    let below: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&file, DedupOptions::below())?);
     let dedup = Deduplicated::open(below, DedupOptions::default()).await?;
     let calls = Arc::new(AtomicU64::new(0));
     let store = Arc::new(Layered::new(dedup, Counting(calls.clone())));

@@ -34,7 +34,7 @@ use std::{
 use bytes::Bytes;
 use drystone_store::{
     LeaseId, LeaseTime, RangeRequest, RangeResponse, Revision, Store, StoreError, Txn, TxnResponse,
-    WatchRequest, WatchStream,
+    WatchRequest, WatchStream, embedded,
 };
 use futures::StreamExt as _;
 use tokio::sync::RwLock;
@@ -64,6 +64,18 @@ impl Default for DedupOptions {
             larger_than: 512,
             grace: Duration::from_secs(900),
             cache_bytes: 32 * 1024 * 1024,
+        }
+    }
+}
+
+impl DedupOptions {
+    /// Limits of an embedded store below: what is kept once is written beside what is asked for, so that there it takes more than whoever
+    /// writes into this store may ask for at once ([`Limits::EMBEDDED`](crate::Limits::EMBEDDED)).
+    pub fn below() -> embedded::Options {
+        embedded::Options {
+            max_request_operations: 16_384,
+            max_request_bytes: 64 << 20,
+            ..embedded::Options::default()
         }
     }
 }

@@ -8,7 +8,7 @@ use drystone_appcontext::{
     dedup::{DedupOptions, Deduplicated, KEPT},
 };
 use drystone_sealing::SealingKey;
-use drystone_store::{Store, embedded::Options};
+use drystone_store::Store;
 
 use crate::fixture::{Etcd, cluster, context, id};
 
@@ -35,9 +35,8 @@ fn memory(which: &str) -> u64 {
 }
 
 pub(crate) async fn kept_once(file: &Path, key: &SealingKey) -> Arc<Deduplicated> {
-    let options =
-        Options { max_request_operations: 16_384, max_request_bytes: 64 << 20, ..Options::default() };
-    let sealed = drystone_sealing::store::open_embedded(file, options, key, KEPT).await.unwrap();
+    let sealed =
+        drystone_sealing::store::open_embedded(file, DedupOptions::below(), key, KEPT).await.unwrap();
     Deduplicated::open(sealed, DedupOptions::default()).await.unwrap()
 }
 

@@ -21,7 +21,7 @@ use drystone_appcontext::{
 use drystone_etcd_front::{Admission, Caller, EtcdFront};
 use drystone_identity::Secret;
 use drystone_sealing::{SealedStore, SealingKey, store::open_embedded};
-use drystone_store::{Store, embedded::Options, etcd::EtcdStore};
+use drystone_store::{Store, etcd::EtcdStore};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -100,10 +100,8 @@ pub(crate) async fn open(
     }
     let directory = data.join("appcontext");
     drystone_identity::files::private_directory(&directory)?;
-    // What is kept once is written beside what is asked for.
-    let options =
-        Options { max_request_operations: 16_384, max_request_bytes: 64 << 20, ..Options::default() };
-    let sealed = open_embedded(&directory.join("contexts.redb"), options, sealing, KEPT).await?;
+    let sealed =
+        open_embedded(&directory.join("contexts.redb"), DedupOptions::below(), sealing, KEPT).await?;
     let once = Deduplicated::open(Arc::clone(&sealed) as _, DedupOptions::default()).await?;
     let store: Arc<dyn Store> = Arc::clone(&once) as _;
     let contexts = AppContexts::with_limits(Arc::clone(&store), Limits::EMBEDDED);

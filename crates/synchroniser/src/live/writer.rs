@@ -14,6 +14,7 @@ use drystone_appcontext::{
     contexts::{StatusUpdate, StatusValue},
 };
 use drystone_engine::backoff::Backoff;
+use drystone_store::StoreError;
 use tokio::sync::{Notify, watch};
 
 /// Delays after the store did not take something.
@@ -100,25 +101,43 @@ impl Writer {
         }
     }
 
+    /// Writes statuses. What the store refuses together it gets in halves, so that one that it does not take keeps no other one from being
+    /// written, and nobody waits for ever.
     async fn write(&self, id: ContextId, updates: &[StatusUpdate]) {
         let mut failures = 0;
-        if updates.is_empty() {
-            return;
-        }
-        loop {
+        let mut waiting = vec![updates];
+        while let Some(some) = waiting.pop() {
+            if some.is_empty() {
+                continue;
+            }
             self.counted.batches.fetch_add(1, Ordering::Relaxed);
-            match self.contexts.statuses(id, updates).await {
+            match self.contexts.statuses(id, some).await {
                 Ok(()) => {
-                    self.counted.statuses.fetch_add(updates.len() as u64, Ordering::Relaxed);
-                    return;
+                    failures = 0;
+                    self.counted.statuses.fetch_add(some.len() as u64, Ordering::Relaxed);
                 }
+                Err(
+                    error @ (AppContextError::TooLarge { .. }
+                    | AppContextError::Store(StoreError::InvalidRequest(_))),
+                ) => match some {
+                    [one] => tracing::warn!(
+                        context = %id, app = one.app, cluster = %one.cluster, %error,
+                        "a status is not written: the store does not take it"
+                    ),
+                    _ => {
+                        let (first, second) = some.split_at(some.len() / 2);
+                        waiting.extend([second, first]);
+                    }
+                },
                 Err(AppContextError::Store(error)) => {
                     failures += 1;
                     tracing::warn!(context = %id, %error, "statuses could not be written; again soon");
+                    waiting.push(some);
                     tokio::time::sleep(STORE.random_delay(failures)).await;
                 }
                 Err(AppContextError::Contention(_)) => {
                     failures += 1;
+                    waiting.push(some);
                     tokio::time::sleep(STORE.random_delay(failures)).await;
                 }
                 Err(error) => {

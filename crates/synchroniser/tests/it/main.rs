@@ -10,6 +10,7 @@ mod flaky;
 mod install;
 mod kill;
 mod real;
+mod strict;
 mod succession;
 mod update;
 mod world;
