@@ -90,7 +90,7 @@ impl EmcoRest {
         let operation = operation(target, spec);
         let key = ObjectKey::of(&operation);
         let mut changes = std::pin::pin!(self.0.operations.changes());
-        {
+        let mut was_seen = {
             let footprint =
                 Footprint { writes: [format!("{path}?operation")].into(), reads: [path.clone()].into() };
             let _pass = self.0.gate.enter(footprint).await;
@@ -116,18 +116,22 @@ impl EmcoRest {
                     }
                 }
             };
-            if tokio::time::timeout(Duration::from_secs(10), seen).await.is_err() {
+            let is_seen = tokio::time::timeout(Duration::from_secs(10), seen).await.is_ok();
+            if !is_seen {
                 tracing::warn!("the watch is far behind what was written");
             }
-        }
+            is_seen
+        };
         let waiting = async {
             loop {
                 match self.0.operations.get(&key) {
-                    None => {
+                    None if was_seen => {
                         let text = format!("LifecycleOperation {} was deleted before its end", key.name);
                         return Err(Refusal::conflict(text));
                     }
+                    None => {}
                     Some(now) => {
+                        was_seen = true;
                         let status = now.status.as_ref().filter(|status| status.phase.is_final());
                         if let Some(status) = status {
                             return Ok(status.clone());

@@ -2,7 +2,7 @@
 
 mod room;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use drystone_api::nfv::{Vim, VnfInstance, VnfLcmOperation, VnfPackage, VnfSubscription};
 use drystone_engine::harness::{Cache, Caches};
@@ -27,12 +27,34 @@ pub(crate) struct Feed {
 impl Feed {
     /// Follows the resources until `shutdown`. Must be called inside a Tokio runtime.
     pub(crate) fn start(caches: &Caches, around: &Arc<Around>, shutdown: &CancellationToken) -> Self {
-        Self {
+        let feed = Self {
             instances: Room::start(caches.of(), around, shutdown),
             operations: Room::start(caches.of(), around, shutdown),
             subscriptions: Room::start(caches.of(), around, shutdown),
             packages: Room::start(caches.of(), around, shutdown),
             vims: Room::start(caches.of(), around, shutdown),
+        };
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(feed.clone().follow_packages()));
+        feed
+    }
+
+    /// Instances tell the identifier of their package: what was made of them is made anew when that is another one.
+    async fn follow_packages(self) {
+        let mut changes = self.packages.changes();
+        let ids = || -> BTreeMap<String, String> {
+            let all = self.packages.all();
+            let known = all.iter().filter_map(|entry| {
+                Some((entry.object.status.as_ref()?.vnfd_id.clone()?, entry.id.to_string()))
+            });
+            known.collect()
+        };
+        let mut told = BTreeMap::new();
+        while changes.changed().await.is_ok() {
+            let now = ids();
+            if now != told {
+                told = now;
+                self.instances.take_all();
+            }
         }
     }
 

@@ -164,8 +164,15 @@ impl Nfv {
         let base = base(&parts, inner.door.is_secure(&parts));
         let body = Unread::new(body.take().unwrap_or_default());
         let incoming = Incoming { parts, body, query, ids, base };
+        let endpoint = route.endpoint;
         // On the heap: the largest of all would make every request as large.
-        Box::pin(self.dispatch(route.endpoint, incoming)).await
+        if incoming.parts.method == Method::GET {
+            return Box::pin(self.dispatch(endpoint, incoming)).await;
+        }
+        // Half of a change must not stay undone because its client has gone.
+        let nfv = self.clone();
+        let changed = tokio::spawn(async move { Box::pin(nfv.dispatch(endpoint, incoming)).await });
+        changed.await.map_err(|error| Problem::internal(&error))?
     }
 
     /// Whether who asks may do that.

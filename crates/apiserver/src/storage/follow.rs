@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use drystone_store::{EventKind, KeyRange, StoreError, WatchRequest, WatchStream};
 use futures::StreamExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::encoded::Stored;
@@ -45,6 +46,8 @@ pub struct Follower {
     watch: Option<WatchStream>,
     ready: VecDeque<Change>,
     pause: Duration,
+    /// When the pause ends that is being made.
+    until: Option<Instant>,
 }
 
 impl Follower {
@@ -57,6 +60,7 @@ impl Follower {
             watch: None,
             ready: VecDeque::new(),
             pause: Duration::ZERO,
+            until: None,
         }
     }
 
@@ -76,7 +80,10 @@ impl Follower {
                 return Some(Told::Change(change));
             }
             let Some(watch) = &mut self.watch else {
-                tokio::time::sleep(self.pause).await;
+                // Whoever waits for several drops this again and again: the pause must end all the same.
+                let until = *self.until.get_or_insert_with(|| Instant::now() + self.pause);
+                tokio::time::sleep_until(until).await;
+                self.until = None;
                 self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                 match self.begin().await {
                     Ok(state) => return Some(Told::State(state)),

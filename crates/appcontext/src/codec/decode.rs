@@ -206,7 +206,7 @@ impl Decoder {
 /// Texts that were read, each once.
 #[derive(Debug, Default)]
 struct Texts {
-    by_value: HashMap<Box<[u8]>, Arc<str>>,
+    by_value: HashMap<Bytes, Arc<str>>,
     /// Stores that keep a value once also return it as the same bytes: which then need not be looked at again. The bytes are kept with the
     /// text, so that no others come to be at their address.
     by_address: HashMap<(usize, usize), (Bytes, Arc<str>)>,
@@ -226,11 +226,11 @@ impl Texts {
             self.is_same = true;
             return Some(Arc::clone(text));
         }
-        let text = match self.by_value.get(&value[..]) {
+        let text = match self.by_value.get(value) {
             Some(text) => Arc::clone(text),
             None => {
                 let text: Arc<str> = json::text(value)?.into();
-                self.by_value.insert(value[..].into(), Arc::clone(&text));
+                self.by_value.insert(value.clone(), Arc::clone(&text));
                 text
             }
         };

@@ -320,6 +320,7 @@ impl Applications {
         let synchronisation =
             Synchronisation::new(self.contexts.clone(), Arc::new(self.access.clone()), Settings::default());
         self.slot.set(Some(synchronisation.clone()));
+        let _serves = Serves { slot: &self.slot, synchronisation: &synchronisation };
         let resuming = async {
             while let Err(error) = synchronisation.resume().await {
                 tracing::warn!("what was under way is not taken up yet: {error}");
@@ -333,11 +334,23 @@ impl Applications {
         };
         tokio::join!(
             drystone_emco_rest::listeners::run(client.clone(), caches, listeners, shutdown.clone()),
-            controller::run(client, caches, self.config, shutdown.clone()),
+            controller::run(client, caches, self.config.clone(), shutdown.clone()),
             shutdown.run_until_cancelled(resuming)
         );
+    }
+}
+
+/// Ends the synchroniser when its time is over, also where that comes so suddenly that nobody waits for the controllers: two must not carry
+/// out the same orders.
+struct Serves<'a> {
+    slot: &'a Slot,
+    synchronisation: &'a Synchronisation,
+}
+
+impl Drop for Serves<'_> {
+    fn drop(&mut self) {
         self.slot.set(None);
-        synchronisation.stop();
+        self.synchronisation.stop();
     }
 }
 

@@ -119,19 +119,20 @@ async fn one_at_a_time_and_it_goes_on_without_its_client() {
     let approve = format!("{group}/approve");
     world
         .eventually("the next one may begin", async || {
-            let (answer, ()) = tokio::join!(world.send("POST", &approve, &Value::Null), async {
-                let all = world.operations().list(&ListParams::default()).await.unwrap();
-                for one in all.items {
-                    let parameters = kube::api::DeleteParams::default();
-                    let _ = world.operations().delete(&one.name_any(), &parameters).await;
+            let deleting = async {
+                loop {
+                    let all = world.operations().list(&ListParams::default()).await.unwrap();
+                    for one in all.items {
+                        let parameters = kube::api::DeleteParams::default();
+                        let _ = world.operations().delete(&one.name_any(), &parameters).await;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                let all = world.operations().list(&ListParams::default()).await.unwrap();
-                for one in all.items {
-                    let parameters = kube::api::DeleteParams::default();
-                    let _ = world.operations().delete(&one.name_any(), &parameters).await;
-                }
-            });
+            };
+            let answer = tokio::select! {
+                answer = world.send("POST", &approve, &Value::Null) => answer,
+                () = deleting => unreachable!("it goes on until there is an answer"),
+            };
             assert_eq!(answer.status, 409);
             answer.text().contains("was deleted before its end").then_some(())
         })

@@ -143,9 +143,18 @@ impl Telling {
     async fn wait(&mut self) -> Result<(), Refusal> {
         loop {
             let changed = tokio::select! {
-                // The end of a watch is a change as well: it is made anew.
-                _ = self.changes.next(), if !self.changes.is_empty() => true,
-                () = tokio::time::sleep(LOOK) => self.statuses.followed(&self.path)? != self.watched,
+                // The end of a watch is a change as well: it is made anew, and the others with it.
+                change = self.changes.next(), if !self.changes.is_empty() => {
+                    if !matches!(change, Some(Ok(_))) {
+                        self.watched.clear();
+                        self.changes.clear();
+                    }
+                    true
+                }
+                () = tokio::time::sleep(LOOK) => {
+                    self.changes.len() != self.watched.len()
+                        || self.statuses.followed(&self.path)? != self.watched
+                }
             };
             if changed {
                 tokio::time::sleep(BATCH).await;

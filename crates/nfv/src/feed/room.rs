@@ -189,7 +189,8 @@ impl<K: Shown> Room<K> {
         self.changed.subscribe()
     }
 
-    fn take_all(&self) {
+    /// Takes up everything anew.
+    pub(crate) fn take_all(&self) {
         self.write(|state, around| {
             *state = State::default();
             self.cache.list().into_iter().for_each(|object| state.put(object, around));

@@ -63,6 +63,10 @@ impl Drop for Arriving<'_> {
     }
 }
 
+fn has_content(id: &str) -> Problem {
+    Problem::conflict(format!("VNF package {id} is not CREATED: it has content, or some is arriving"))
+}
+
 impl Nfv {
     /// PUT `vnf_packages/{id}/package_content`.
     pub(crate) async fn upload_content(&self, incoming: Incoming) -> Result<Response<Body>, Problem> {
@@ -75,6 +79,10 @@ impl Nfv {
         let received = self.receive(&id, length, incoming.body.into_stream()).await?;
         let api = self.packages_api(&entry.object);
         let written = update(&api, entry.object.as_ref(), |package| {
+            // Another upload may have ended since it was looked at.
+            if onboarding_state(package, false) != PackageOnboardingState::Created {
+                return Err(has_content(&id));
+            }
             let before = package.spec.content.as_ref().map_or(0, |content| content.upload);
             package.spec.content = Some(PackageContent {
                 upload: before + 1,
@@ -85,8 +93,9 @@ impl Nfv {
             Ok(())
         });
         let written = written.await?;
-        drop(arriving);
+        // Until it is seen that there is content, it counts as arriving.
         self.0.feed.packages.seen(&written).await;
+        drop(arriving);
         Ok(empty_response(StatusCode::ACCEPTED, None))
     }
 
@@ -95,9 +104,7 @@ impl Nfv {
         let around = &self.0.around;
         let state = onboarding_state(package, around.is_uploading(id));
         if state != PackageOnboardingState::Created || !around.begin_upload(id) {
-            return Err(Problem::conflict(format!(
-                "VNF package {id} is not CREATED: it has content, or some is arriving"
-            )));
+            return Err(has_content(id));
         }
         let key = ObjectKey::of(package);
         let arriving = Arriving { nfv: self, id, key };
@@ -149,9 +156,7 @@ impl Nfv {
         }
         let state = onboarding_state(&entry.object, self.0.around.is_uploading(&id));
         if state != PackageOnboardingState::Created {
-            return Err(Problem::conflict(format!(
-                "VNF package {id} is not CREATED: it has content, or some is arriving"
-            )));
+            return Err(has_content(&id));
         }
         let credentials = self.keep_credentials(&entry.object, &request).await?;
         let source = VnfPackageSource { url: request.address_information, credentials };

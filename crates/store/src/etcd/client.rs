@@ -187,8 +187,10 @@ impl Client {
 
     /// Turns to the next server, unless somebody else has done that already.
     fn leave(&self, at: usize) {
-        let next = (at + 1) % self.all().len().max(1);
-        let _ = self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        let count = self.all().len().max(1);
+        // What is kept may be beyond the last: there were more servers when it was written.
+        let next = |current: usize| (current % count == at).then_some((at + 1) % count);
+        let _ = self.current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// Makes a call that has one answer.

@@ -207,13 +207,7 @@ pub(crate) fn tell(object: &Value, (kind, namespace, name): (&Kind, &str, &str),
     if json.len() > most {
         json = of(&slim());
     }
-    Told {
-        api_version: kind.api_version.clone(),
-        kind: kind.kind.clone(),
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        json,
-    }
+    Told::new((&kind.api_version, &kind.kind), (namespace, name), &json)
 }
 
 #[cfg(test)]
@@ -266,9 +260,9 @@ mod tests {
         let kind = Kind::new("v1", "Pod");
         let object = serde_json::json!({"spec": "x".repeat(500), "status": {"phase": "Running"}});
         let whole = tell(&object, (&kind, "n", "a"), 1000);
-        assert!(whole.json.contains("xxx"));
+        assert!(whole.json().contains("xxx"));
         let short = tell(&object, (&kind, "n", "a"), 300);
-        assert!(!short.json.contains("xxx") && short.json.contains("Running"));
-        assert!(!tell(&object, (&kind, "n", "a"), 10).json.contains("Running"));
+        assert!(!short.json().contains("xxx") && short.json().contains("Running"));
+        assert!(!tell(&object, (&kind, "n", "a"), 10).json().contains("Running"));
     }
 }

@@ -10,7 +10,7 @@ use http::Uri;
 use hyper_util::{
     client::legacy::{
         Client as HttpClient,
-        connect::{HttpConnector, proxy::Tunnel},
+        connect::{Connect, HttpConnector, proxy::Tunnel},
     },
     rt::{TokioExecutor, TokioTimer},
 };
@@ -93,6 +93,10 @@ where
     C::Future: Send + Unpin + 'static,
     C::Error: Into<BoxError> + Send + Sync + 'static,
 {
+    if config.cluster_url.scheme_str() == Some("http") {
+        // The certificates of the machine need not be read for that, for each cluster.
+        return finish(config, connector, plain_http2);
+    }
     let mut builder = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(config.rustls_client_config().map_err(unusable)?)
         .https_or_http();
@@ -100,7 +104,14 @@ where
         let name = name.clone().try_into().map_err(unusable)?;
         builder = builder.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name));
     }
-    let connector = builder.enable_all_versions().wrap_connector(connector);
+    finish(config, builder.enable_all_versions().wrap_connector(connector), false)
+}
+
+/// A client over a connector; `only_http2` if that is spoken without being negotiated.
+fn finish<C>(config: &Config, connector: C, only_http2: bool) -> Result<Client, AccessError>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
     let mut http = HttpClient::builder(TokioExecutor::new());
     http.timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -109,7 +120,7 @@ where
         .http2_keep_alive_interval(ALIVE.0)
         .http2_keep_alive_timeout(ALIVE.1)
         .http2_keep_alive_while_idle(false)
-        .http2_only(plain_http2 && config.cluster_url.scheme_str() == Some("http"));
+        .http2_only(only_http2);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(unusable)?)

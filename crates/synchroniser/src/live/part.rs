@@ -24,7 +24,7 @@ use crate::{
         link::Link,
         watching::Interest,
     },
-    manifest::Prepared,
+    manifest::{Prepared, digest},
     plan::{Hook, Item, Role},
     readiness::bundle,
 };
@@ -72,7 +72,8 @@ struct State {
     ready: Option<bool>,
     /// What of the cluster has changed is to be told in the context's status.
     bundle_due: bool,
-    bundle: Option<Arc<str>>,
+    /// Digest of what was put there last.
+    bundle: Option<[u8; 32]>,
 }
 
 /// An application on a cluster.
@@ -157,7 +158,7 @@ impl LivePart {
             away: String::new(),
             ready: part.resources_ready,
             bundle_due: false,
-            bundle: part.status.clone(),
+            bundle: part.status.as_deref().map(digest),
         };
         let positions =
             objects.iter().enumerate().map(|(index, object)| (object.name.clone(), index)).collect();
@@ -185,6 +186,7 @@ impl LivePart {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// To be written. To be called while the state is held that the value is of: what is decided later must also come later.
     fn put(&self, value: StatusValue) {
         self.shared.writer.put(&self.app, &self.cluster, value);
     }
@@ -253,10 +255,12 @@ impl LivePart {
             (fate.status, fate.detail) = (status, detail.to_owned());
             // What was seen before says nothing of it.
             (fate.presence, fate.was_seen) = (Presence::NotPresent, false);
+            if changed && let Some(object) = self.objects.get(index) {
+                self.put(StatusValue::Resource(object.name.clone(), status));
+            }
             changed
         };
-        if changed && let Some(object) = self.objects.get(index) {
-            self.put(StatusValue::Resource(object.name.clone(), status));
+        if changed {
             self.link.board.touch(&self.label);
             self.tell(None);
         }
@@ -271,7 +275,8 @@ impl LivePart {
 
     /// A hook has done what it is for.
     pub(crate) fn set_success(&self, index: usize) {
-        if let Some(fate) = self.state().fates.get_mut(index) {
+        let mut state = self.state();
+        if let Some(fate) = state.fates.get_mut(index) {
             fate.success = true;
         }
         if let Some(object) = self.objects.get(index) {
@@ -281,7 +286,6 @@ impl LivePart {
 
     /// Forgets what was done: everything is to be done again, but what `keep` says of.
     pub(crate) fn reset(&self, keep: impl Fn(usize) -> bool) {
-        let mut changes = Vec::new();
         {
             let mut state = self.state();
             for (index, fate) in state.fates.iter_mut().enumerate() {
@@ -290,15 +294,14 @@ impl LivePart {
                 if fate.status != status {
                     fate.status = status;
                     fate.detail.clear();
-                    changes.push(StatusValue::Resource(self.objects[index].name.clone(), status));
+                    self.put(StatusValue::Resource(self.objects[index].name.clone(), status));
                 }
                 if fate.success && !keep(index) {
                     fate.success = false;
-                    changes.push(StatusValue::ResourceSuccess(self.objects[index].name.clone(), false));
+                    self.put(StatusValue::ResourceSuccess(self.objects[index].name.clone(), false));
                 }
             }
         }
-        changes.into_iter().for_each(|change| self.put(change));
         self.link.board.touch(&self.label);
     }
 
@@ -309,26 +312,25 @@ impl LivePart {
             Answers::Yes => (Connectivity::Available, ""),
             Answers::No(why) => (Connectivity::Retrying, why.as_str()),
         };
-        let mut waiting = Vec::new();
-        let changed = {
+        let tell = {
             let mut state = self.state();
             let changed = state.connectivity != connectivity;
+            let mut tell = changed || state.away != why;
             state.connectivity = connectivity;
             state.away = why.to_owned();
+            if changed {
+                self.put(StatusValue::Connectivity(connectivity));
+            }
             for (object, fate) in self.objects.iter().zip(&mut state.fates).filter(|(_, fate)| fate.under_way)
             {
                 if connectivity == Connectivity::Retrying && fate.status == ResourceStatus::Pending {
                     fate.status = ResourceStatus::Retrying;
-                    waiting.push(StatusValue::Resource(object.name.clone(), fate.status));
+                    self.put(StatusValue::Resource(object.name.clone(), fate.status));
+                    tell = true;
                 }
             }
-            changed
+            tell
         };
-        if changed {
-            self.put(StatusValue::Connectivity(connectivity));
-        }
-        let tell = changed || !waiting.is_empty();
-        waiting.into_iter().for_each(|value| self.put(value));
         if tell {
             self.tell(None);
         }
@@ -399,7 +401,6 @@ impl LivePart {
 
     /// Looks at what the cluster shows now, and tells what is different.
     pub(crate) fn refresh(&self) {
-        let mut updates = Vec::new();
         let (turned, changed) = {
             let mut state = self.state();
             let mut changed = false;
@@ -414,19 +415,18 @@ impl LivePart {
                 let is_told = fate.ready.unwrap_or(false);
                 if is_told != ready && (object.tells() || !ready) {
                     fate.ready = Some(ready);
-                    updates.push(StatusValue::ResourceReady(object.name.clone(), ready));
+                    self.put(StatusValue::ResourceReady(object.name.clone(), ready));
                 }
             }
             let ready = self.ready_in(&state);
             let turned = (state.ready != Some(ready)).then_some(ready);
             if let Some(ready) = turned {
                 state.ready = Some(ready);
-                updates.push(StatusValue::ResourcesReady(ready));
+                self.put(StatusValue::ResourcesReady(ready));
             }
             state.bundle_due = true;
             (turned, changed)
         };
-        updates.into_iter().for_each(|update| self.put(update));
         if turned.is_some() || changed {
             self.tell(turned);
         }
@@ -434,23 +434,21 @@ impl LivePart {
 
     /// Puts what the cluster shows into the context, if that is due.
     pub(crate) fn bundle(&self) {
-        if !std::mem::take(&mut self.state().bundle_due) {
+        let mut state = self.state();
+        if !std::mem::take(&mut state.bundle_due) {
             return;
         }
         let told = self.link.board.told(&self.label);
-        let mut state = self.state();
         if told.is_empty() && state.bundle.is_none() {
             return;
         }
         let ready = state.ready.unwrap_or(false);
         let text = bundle::status(ready, self.objects.len(), &told, self.shared.status_bytes);
-        if state.bundle.as_deref() == Some(text.as_str()) {
-            return;
+        let digest = digest(&text);
+        if state.bundle != Some(digest) {
+            state.bundle = Some(digest);
+            self.put(StatusValue::Status(text.into()));
         }
-        let text: Arc<str> = text.into();
-        state.bundle = Some(text.clone());
-        drop(state);
-        self.put(StatusValue::Status(text));
     }
 
     /// The part, as others see it.

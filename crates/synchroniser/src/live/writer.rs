@@ -129,6 +129,8 @@ impl Writer {
                         waiting.extend([second, first]);
                     }
                 },
+                // It never will be: nobody shall wait for it.
+                Err(AppContextError::Store(StoreError::Closed)) => return,
                 Err(AppContextError::Store(error)) => {
                     failures += 1;
                     tracing::warn!(context = %id, %error, "statuses could not be written; again soon");

@@ -21,7 +21,7 @@ const LISTS: [(&str, &str, &str); 8] = [
     ("apps/v1", "StatefulSet", "statefulSetStatuses"),
 ];
 
-/// An object, trimmed, as text.
+/// An object, trimmed. Its text is kept packed: there are some for each application on each cluster, and they are seldom read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// `apiVersion`.
@@ -32,8 +32,30 @@ pub struct Told {
     pub namespace: String,
     /// Name.
     pub name: String,
+    /// LZ4, after the length.
+    packed: Box<[u8]>,
+    length: usize,
+}
+
+impl Told {
+    /// An object of a kind, in a namespace, with a name, and as JSON.
+    pub fn new((api_version, kind): (&str, &str), (namespace, name): (&str, &str), json: &str) -> Self {
+        Self {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            packed: lz4_flex::block::compress_prepend_size(json.as_bytes()).into_boxed_slice(),
+            length: json.len(),
+        }
+    }
+
     /// The object as JSON.
-    pub json: String,
+    pub fn json(&self) -> String {
+        // Nobody but `new` has packed it.
+        let bytes = lz4_flex::block::decompress_size_prepended(&self.packed).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
+    }
 }
 
 /// Whether objects of a kind appear in a list of their own.
@@ -55,7 +77,7 @@ pub fn trim(mut object: Value) -> Value {
 /// The status of a part as text, of at most about `limit` bytes. The smallest objects are told first, so that one that is too big costs itself.
 pub fn status(ready: bool, count: usize, objects: &[Arc<Told>], limit: usize) -> String {
     let mut by_size: Vec<&Told> = objects.iter().map(AsRef::as_ref).collect();
-    by_size.sort_by_key(|told| told.json.len());
+    by_size.sort_by_key(|told| told.length);
     let mut lists: Map<String, Value> =
         LISTS.iter().map(|(_, _, list)| ((*list).to_owned(), json!([]))).collect();
     let (mut others, mut omitted, mut left) = (Vec::new(), Vec::new(), limit);
@@ -63,7 +85,7 @@ pub fn status(ready: bool, count: usize, objects: &[Arc<Told>], limit: usize) ->
         let listed = LISTS
             .iter()
             .find(|(version, kind, _)| (*version, *kind) == (told.api_version.as_str(), told.kind.as_str()));
-        let cost = if listed.is_some() { told.json.len() } else { told.json.len() / 3 * 4 + 200 };
+        let cost = if listed.is_some() { told.length } else { told.length / 3 * 4 + 200 };
         let Some(rest) = left.checked_sub(cost) else {
             omitted.push(Value::from(format!("{}/{}/{}", told.kind, told.namespace, told.name)));
             continue;
@@ -71,7 +93,7 @@ pub fn status(ready: bool, count: usize, objects: &[Arc<Told>], limit: usize) ->
         left = rest;
         match listed {
             Some((_, _, list)) => {
-                let object: Value = serde_json::from_str(&told.json).unwrap_or(Value::Null);
+                let object: Value = serde_json::from_str(&told.json()).unwrap_or(Value::Null);
                 if let Some(list) = lists.get_mut(*list).and_then(Value::as_array_mut) {
                     list.push(object);
                 }
@@ -92,7 +114,7 @@ pub fn status(ready: bool, count: usize, objects: &[Arc<Told>], limit: usize) ->
 fn other(told: &Told) -> Value {
     let (group, version) = told.api_version.split_once('/').unwrap_or(("", &told.api_version));
     json!({"group": group, "version": version, "kind": told.kind, "name": told.name,
-        "namespace": told.namespace, "res": STANDARD.encode(&told.json)})
+        "namespace": told.namespace, "res": STANDARD.encode(told.json())})
 }
 
 #[cfg(test)]
@@ -101,14 +123,7 @@ mod tests {
 
     fn told(api_version: &str, kind: &str, name: &str, size: usize) -> Arc<Told> {
         let json = json!({"kind": kind, "metadata": {"name": name}, "x": "x".repeat(size)}).to_string();
-        let namespace = "n".into();
-        Arc::new(Told {
-            api_version: api_version.into(),
-            kind: kind.into(),
-            namespace,
-            name: name.into(),
-            json,
-        })
+        Arc::new(Told::new((api_version, kind), ("n", name), &json))
     }
 
     #[test]

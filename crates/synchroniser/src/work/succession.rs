@@ -29,12 +29,20 @@ fn has_left(sync: &SyncState) -> bool {
     !is_gone || sync.has_orders()
 }
 
+/// Whether a context waits to be removed, or is being removed.
+fn is_to_go(sync: &SyncState) -> bool {
+    let waits = |queued: &QueuedEvent| queued.status == QueueStatus::Pending;
+    sync.queue.iter().any(|queued| waits(queued) && queued.event == SyncEvent::Terminate)
+}
+
 impl Inner {
     /// The contexts that a context stands in for and that have not given way: those that it was to replace, those that these were to
-    /// replace, and so on.
+    /// replace, and so on. Who is to be removed leaves out those that are to be removed themselves: two that were each to replace the other
+    /// would wait for each other.
     pub(super) async fn predecessors(
         &self,
         id: ContextId,
+        event: SyncEvent,
         sync: &SyncState,
     ) -> Result<Vec<ContextId>, AppContextError> {
         let mut seen = BTreeSet::from([id]);
@@ -49,7 +57,8 @@ impl Inner {
                 read => read?,
             };
             next.extend(replaced(&sync));
-            if has_left(&sync) {
+            let goes_itself = event == SyncEvent::Terminate && is_to_go(&sync);
+            if has_left(&sync) && !goes_itself {
                 found.push(other);
             }
         }

@@ -344,18 +344,7 @@ async fn what_has_been_installed_is_followed_after_a_restart() {
     world.until(context.id, State::Instantiated).await;
     world.restart().await;
     let ready = || world.sync.view(context.id).is_some_and(|view| view.parts[0].ready);
-    let seen = async {
-        while !ready() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    let seen = tokio::time::timeout(std::time::Duration::from_secs(8), seen).await;
-    assert!(
-        seen.is_ok(),
-        "{:#?} {:?}",
-        world.sync.view(context.id),
-        world.contexts.sync_state(context.id).await
-    );
+    world.eventually("it is seen again", ready).await;
     assert_eq!(world.sync.followed(), [context.id]);
     assert!(world.cluster(0).lose("apps/v1/deployments", "apps", "web"));
     world.eventually("its loss is seen", || !ready()).await;

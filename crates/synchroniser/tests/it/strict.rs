@@ -8,7 +8,7 @@ use drystone_store::{
     embedded::{EmbeddedStore, Options},
 };
 
-use crate::world::{World, config, context, manifest, part};
+use crate::world::{World, config, context, manifest, name, part};
 
 /// Operations of a transaction: enough for an order, and for a few statuses.
 const OPERATIONS: usize = 16;
@@ -51,6 +51,11 @@ async fn a_status_that_is_refused_alone_keeps_no_other_from_being_written() {
     let limits = Limits { bytes: BYTES / 2, ..Limits::ETCD };
     AppContexts::with_limits(world.store.clone(), limits).create(&context).await.unwrap();
     world.sync.install(context.id).await.unwrap();
+    world.until(context.id, State::Instantiated).await;
+    let seen = || world.sync.objects(context.id, "web", &name(0)).len() == 10;
+    world.eventually("the cluster shows all", seen).await;
+    // At the end of an order what the cluster shows is written, and waited for.
+    world.sync.read(context.id).await.unwrap();
     world.until(context.id, State::Instantiated).await;
     world.idle().await;
     let written = world.part(context.id, "web", 0).await;

@@ -41,8 +41,9 @@ impl Worker {
         if !self.has_ended() {
             self.report(&stage).await?;
         }
-        if self.volumes_set_up.take().is_some() {
+        if self.volumes_set_up.is_some() {
             self.context.volumes.tear_down(&self.uid).await?;
+            self.volumes_set_up = None;
         }
         Ok(Next::Wait(None))
     }

@@ -55,7 +55,7 @@ impl Worker {
         token: &CancellationToken,
     ) -> Result<(), AppContextError> {
         let stood_in_for = match event {
-            SyncEvent::Update | SyncEvent::Terminate => inner.predecessors(self.id, sync).await?,
+            SyncEvent::Update | SyncEvent::Terminate => inner.predecessors(self.id, event, sync).await?,
             _ => Vec::new(),
         };
         let other = sync.queue.get(index).and_then(|queued| queued.other);
