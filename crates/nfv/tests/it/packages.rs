@@ -134,3 +134,21 @@ async fn content_is_fetched_from_elsewhere_with_credentials_in_a_secret() {
     let secret = secrets.get(&source.credentials.unwrap()).await.unwrap();
     assert_eq!(secret.data.unwrap()["password"].0, b"hush");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_uploads_at_the_same_time_one_is_taken() {
+    let world = World::start().await;
+    for round in 0..20_u64 {
+        let made = world.send("POST", ROOT, &json!({})).await;
+        let content = format!("{ROOT}/{}/package_content", made.body["id"].as_str().unwrap());
+        let put = || world.ask("PUT", &content, &[BASIC, ZIP], "PK the package");
+        let later = async {
+            tokio::time::sleep(std::time::Duration::from_micros(round * 100)).await;
+            put().await
+        };
+        let (one, other) = tokio::join!(put(), later);
+        let mut statuses = [one.status.as_u16(), other.status.as_u16()];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [202, 409], "{round}: {one:?} {other:?}");
+    }
+}

@@ -110,14 +110,18 @@ async fn a_site_that_was_cut_off_gets_the_latest_once() {
             .await
             .unwrap();
         cables.set("east", Cable::Whole);
+        let site = eventually("the latest", || async {
+            local.site("east").await.filter(|site| site.spec.bmcs[0].name == "h5")
+        })
+        .await;
         let told = status(&global, "east", "caught up", |status| {
             is_synchronized(status) && status["inspectedHosts"] == 1
         })
         .await;
         assert_eq!(told["synchronization"]["behindSince"], Value::Null);
-        let site = local.site("east").await.unwrap();
-        assert_eq!(site.spec.bmcs[0].name, "h5");
-        assert_eq!(site.metadata.generation, Some(before + 1), "one write for five changes");
+        // The last change may have come to the controller only when the site was back: then there are two.
+        let writes = site.metadata.generation.unwrap() - before;
+        assert!((1..=2).contains(&writes), "{writes} writes for five changes");
         controller.stop().await;
     }
 }

@@ -170,6 +170,31 @@ async fn a_removal_that_overtakes_an_update_takes_the_old_one_away() {
     assert_eq!(orders(&world, &second()).await, [QueueStatus::Skip, QueueStatus::Done]);
 }
 
+/// Each was to replace the other at some time, and both are to be removed at the same time: neither waits for the other.
+#[tokio::test]
+async fn two_that_were_to_replace_each_other_are_both_removed() {
+    let mut world = installed().await;
+    world.sync.stop();
+    for (context, other) in [(first(), second()), (second(), first())] {
+        let queue = |sync: &mut SyncState| {
+            let order = |event, other, status| QueuedEvent { event, other, status };
+            sync.queue = vec![
+                order(SyncEvent::Update, Some(other.id), QueueStatus::Error),
+                order(SyncEvent::Terminate, None, QueueStatus::Pending),
+            ];
+            (sync.current, sync.status) = (Some(State::InstantiateFailed), Some(State::InstantiateFailed));
+            Ok::<(), AppContextError>(())
+        };
+        world.contexts.edit_sync(context.id, queue).await.unwrap();
+        world.contexts.activate(context.id).await.unwrap();
+    }
+    world.restart().await;
+    world.until(first().id, State::Terminated).await;
+    world.until(second().id, State::Terminated).await;
+    assert_empty(&world);
+    world.idle().await;
+}
+
 #[tokio::test]
 async fn one_rolls_back_from_an_update_that_was_stopped() {
     let world = stopped_half_way().await;
