@@ -296,7 +296,9 @@ fn standing(site: &Site) -> Option<(bool, &str, String)> {
 
 /// What has been taken, in words.
 fn delivered(record: &SiteHandOffStatus) -> String {
-    let mut words = vec![format!("generation {}: {} hosts", record.generation, record.hosts.len())];
+    let number = record.hosts.len();
+    let hosts = if number == 1 { "host" } else { "hosts" };
+    let mut words = vec![format!("generation {}: {number} {hosts}", record.generation)];
     words.extend(Some(record.phase.clone()).filter(|phase| phase != phase::ACCEPTED && !phase.is_empty()));
     words.extend(Some(record.message.clone()).filter(|message| !message.is_empty()));
     words.join("; ")
