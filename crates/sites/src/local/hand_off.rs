@@ -15,10 +15,14 @@ use drystone_engine::{
     harness::{
         Cache, Reconciler, Requeue, add_finalizer, has_finalizer, is_deleted, remove_finalizer, update_status,
     },
-    reference::{ObjectKey, reference_to},
+    reference::{ObjectKey, is_conflict, is_not_found, reference_to},
 };
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
@@ -28,8 +32,8 @@ use super::{
 use crate::{
     hand_off::{Answer, HandoffError, orchestrator},
     plan::hand_off::{
-        Decision, Document, Inventory, ObjectName, SiteIdentity, check, decide, given_up, gives_up,
-        inventory, is_taken, overtaken, phase, taken,
+        Decision, Document, Inventory, ObjectName, SiteIdentity, check, consumer, decide, given_up, gives_up,
+        inventory, is_claimed, is_taken, overtaken, phase, taken, wants_claim, wants_release,
     },
 };
 
@@ -103,7 +107,11 @@ impl Reconciler for HandOffReconciler {
 impl HandOffReconciler {
     async fn look(&self, sites: &Api<Site>, site: &Site) -> Result<Requeue, SiteError> {
         let record = site.status.as_ref().and_then(|status| status.hand_off.as_ref());
-        let stock = self.inventory(site, record).await;
+        let hosts = self.hosts(site).await;
+        let cluster = self.cluster(site).await;
+        let known = record.map(|record| record.hosts.as_slice()).unwrap_or_default();
+        let stock = inventory(site, &hosts, cluster.as_deref(), known);
+        self.release(site, &hosts, &stock).await?;
         let identity = SiteIdentity {
             uid: site.uid().unwrap_or_default(),
             name: ObjectName { namespace: site.namespace().unwrap_or_default(), name: site.name_any() },
@@ -112,6 +120,9 @@ impl HandOffReconciler {
         match decide(&identity, wanted, &stock, record, Timestamp::now()) {
             Decision::Over => {
                 self.attempts.forget(&ObjectKey::of(site));
+                if !self.release_all(site).await? {
+                    return Ok(Requeue::After(SOON));
+                }
                 update_status(sites, site, |status: &mut SiteStatus| {
                     status.conditions.retain(|condition| condition.type_ != CONDITION);
                 })
@@ -136,20 +147,81 @@ impl HandOffReconciler {
                 let settled = self.note(sites, site, &record, (true, "Delivered", &message)).await?;
                 Ok(if settled.is_some() { Requeue::OnChange } else { Requeue::After(SOON) })
             }
-            Decision::Tell { record, document } => self.tell(sites, site, *record, &document).await,
+            Decision::Tell { record, document } => {
+                if document.state == HandOffState::Present && !self.claim(site, &stock).await? {
+                    return Ok(Requeue::After(SOON));
+                }
+                self.tell(sites, site, *record, &document).await
+            }
         }
     }
 
-    async fn inventory(&self, site: &Site, record: Option<&SiteHandOffStatus>) -> Inventory {
+    async fn hosts(&self, site: &Site) -> Vec<Arc<BareMetalHost>> {
         let (namespace, name) = (site.namespace(), site.name_any());
         self.hosts.ready().await;
+        self.hosts
+            .list_where(|host| host.labels().get(SITE_LABEL) == Some(&name) && host.namespace() == namespace)
+    }
+
+    async fn cluster(&self, site: &Site) -> Option<Arc<Cluster>> {
+        let name = site.name_any();
         self.clusters.ready().await;
-        let hosts = self
-            .hosts
-            .list_where(|host| host.labels().get(SITE_LABEL) == Some(&name) && host.namespace() == namespace);
-        let cluster = self.clusters.list_where(|cluster| cluster.labels().get(MADE_FOR_LABEL) == Some(&name));
-        let known = record.map(|record| record.hosts.as_slice()).unwrap_or_default();
-        inventory(site, &hosts, cluster.first().map(AsRef::as_ref), known)
+        self.clusters
+            .list_where(|cluster| cluster.labels().get(MADE_FOR_LABEL) == Some(&name))
+            .into_iter()
+            .next()
+    }
+
+    /// Gives back hosts that the orchestrator does not have any more.
+    async fn release(
+        &self,
+        site: &Site,
+        hosts: &[Arc<BareMetalHost>],
+        stock: &Inventory,
+    ) -> Result<(), SiteError> {
+        let record = site.status.as_ref().and_then(|status| status.hand_off.as_ref());
+        let (limit, now) = (record.map_or(WITHDRAWAL_LIMIT, withdrawal_limit), Timestamp::now());
+        for host in hosts.iter().filter(|host| wants_release(host, site, stock, record, limit, now)) {
+            self.set_consumer(host, &json!(null)).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back all hosts, as the API itself knows them; `false` if one has to be looked at again.
+    async fn release_all(&self, site: &Site) -> Result<bool, SiteError> {
+        let hosts: Api<BareMetalHost> =
+            Api::namespaced(self.client.clone(), &site.namespace().unwrap_or_default());
+        let of_site = ListParams::default().labels(&format!("{SITE_LABEL}={}", site.name_any()));
+        let found = hosts.list(&of_site).await.map_err(api_error("listing BareMetalHosts"))?;
+        let mut all = true;
+        for host in found.items.iter().filter(|host| is_claimed(host, site)) {
+            all &= self.set_consumer(host, &json!(null)).await?;
+        }
+        Ok(all)
+    }
+
+    /// Claims the hosts that the orchestrator is told of; `false` if somebody else was faster with one.
+    async fn claim(&self, site: &Site, stock: &Inventory) -> Result<bool, SiteError> {
+        let consumer = json!(consumer(site));
+        let hosts = self.hosts(site).await;
+        let mut all = true;
+        for host in hosts.iter().filter(|host| wants_claim(host, site, stock)) {
+            all &= self.set_consumer(host, &consumer).await?;
+        }
+        Ok(all)
+    }
+
+    /// Sets or removes the consumer of a host, unless the host has changed meanwhile.
+    async fn set_consumer(&self, host: &BareMetalHost, consumer: &Value) -> Result<bool, SiteError> {
+        let (namespace, name) = (host.namespace().unwrap_or_default(), host.name_any());
+        let hosts: Api<BareMetalHost> = Api::namespaced(self.client.clone(), &namespace);
+        let body = json!({"metadata": {"uid": host.uid(), "resourceVersion": host.resource_version()},
+            "spec": {"consumerRef": consumer}});
+        match hosts.patch(&name, &PatchParams::default(), &Patch::Merge(&body)).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_conflict(&error) || is_not_found(&error) => Ok(false),
+            Err(error) => Err(api_error(format!("changing the consumer of {name}"))(error)),
+        }
     }
 
     /// Notes what is to be told, tells it, and notes the answer.
@@ -220,9 +292,6 @@ impl HandOffReconciler {
         record: SiteHandOffStatus,
         error: &HandoffError,
     ) -> Result<Requeue, SiteError> {
-        let limit = record.target.as_ref().and_then(|target| target.webhook.as_ref());
-        let limit =
-            limit.and_then(|webhook| webhook.withdrawal_limit).map_or(WITHDRAWAL_LIMIT, |limit| limit.0);
         let mut after = record.clone();
         let mut message = format!("generation {}: {error}", record.generation);
         let mut reason = if record.state == HandOffState::Withdrawn { "Withdrawing" } else { "NotDelivered" };
@@ -234,7 +303,7 @@ impl HandOffReconciler {
             HandoffError::Overtaken(theirs) => after = overtaken(&record, *theirs).unwrap_or(after),
             _ => {}
         }
-        if gives_up(&after, limit, Timestamp::now()) {
+        if gives_up(&after, withdrawal_limit(&record), Timestamp::now()) {
             after = given_up(&after);
             reason = "WithdrawalGivenUp";
             message = format!("it is given up to tell that the site leaves: {error}");
@@ -292,6 +361,12 @@ fn standing(site: &Site) -> Option<(bool, &str, String)> {
     let conditions = &site.status.as_ref()?.conditions;
     let found = conditions.iter().find(|condition| condition.type_ == CONDITION)?;
     Some((found.status == "True", &found.reason, found.message.clone()))
+}
+
+/// How long an orchestrator is told that hosts, or the site, leave it, in seconds.
+fn withdrawal_limit(record: &SiteHandOffStatus) -> u64 {
+    let webhook = record.target.as_ref().and_then(|target| target.webhook.as_ref());
+    webhook.and_then(|webhook| webhook.withdrawal_limit).map_or(WITHDRAWAL_LIMIT, |limit| limit.0)
 }
 
 /// What has been taken, in words.

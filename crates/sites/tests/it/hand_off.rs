@@ -95,6 +95,12 @@ async fn secret(server: &Server, name: &str, key: &str, value: &[u8]) {
     server.all::<Secret>().patch(name, &params, &Patch::Apply(&secret)).await.unwrap();
 }
 
+/// Who has a host.
+async fn consumer(server: &Server, name: &str) -> Option<String> {
+    let host = server.all::<BareMetalHost>().get(name).await.unwrap();
+    host.spec.consumer_ref.map(|consumer| consumer.to_string())
+}
+
 /// Waits for the condition to be as `wanted` says of `STATUS REASON message`.
 async fn condition(server: &Server, what: &str, wanted: impl Fn(&str) -> bool) -> SiteHandOffStatus {
     eventually(what, || async {
@@ -164,9 +170,14 @@ async fn an_orchestrator_follows_the_list_whatever_happens_to_it() {
     })
     .await;
     assert_eq!((record.delivered_generation, record.withdrawn), (Some(2), vec!["a".to_owned()]));
+    let site_itself = Some("Site/drystone-system/east".to_owned());
+    assert_eq!(consumer(&server, "a").await, site_itself, "it is not let go yet");
     receiver.up().await;
     let record = delivered(&server, &receiver, "Present -a b").await;
     assert_eq!((record.generation, record.hosts), (3, vec!["b".to_owned()]));
+    eventually("the host is given back", || async { consumer(&server, "a").await.is_none().then_some(()) })
+        .await;
+    assert_eq!(consumer(&server, "b").await, site_itself);
 
     // What it says of itself is shown.
     let body = r#"{"phase": "Ready", "message": "2 slots"}"#.to_owned();
@@ -183,6 +194,7 @@ async fn an_orchestrator_follows_the_list_whatever_happens_to_it() {
     receiver.up().await;
     eventually("no site", || async { server.site("east").await.is_none().then_some(()) }).await;
     assert_eq!(receiver.last().unwrap().shown(), "Withdrawn -a -b");
+    assert_eq!((consumer(&server, "a").await, consumer(&server, "b").await), (None, None));
     receiver.assert_consistent();
     running.kill().await;
 }
@@ -268,6 +280,17 @@ async fn one_orchestrator_is_left_for_another_one_and_for_none() {
     delivered(&server, &first, "Present a").await;
     assert_eq!(second.last().unwrap().shown(), "Withdrawn -a");
 
+    // A host of somebody else is nothing to it.
+    let taken = json!({"spec": {"consumerRef": {"apiVersion": "drystone.dev/v1alpha1", "kind": "Composition",
+        "namespace": "edge", "name": "c"}}});
+    bare_metal(&server, "b", "available").await;
+    let hosts = server.all::<BareMetalHost>();
+    hosts.patch("b", &PatchParams::default(), &Patch::Merge(&taken)).await.unwrap();
+    bare_metal(&server, "b", "provisioned").await;
+    bare_metal(&server, "c", "provisioned").await;
+    list(&server, &["a", "b", "c"]).await;
+    delivered(&server, &first, "Present a c").await;
+
     // None is wanted any more, and the orchestrator is gone for good.
     first.down().await;
     let limit = json!({"spec": {"handOff": {"webhook": {"withdrawalLimit": "0s"}}}});
@@ -287,6 +310,8 @@ async fn one_orchestrator_is_left_for_another_one_and_for_none() {
         is_over.then_some(())
     })
     .await;
+    assert_eq!(consumer(&server, "a").await, None);
+    assert_eq!(consumer(&server, "b").await.as_deref(), Some("Composition/edge/c"));
     second.assert_consistent();
     running.kill().await;
 }

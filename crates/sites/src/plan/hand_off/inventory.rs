@@ -9,7 +9,10 @@ use drystone_api::{
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use super::document::{DocumentCluster, HardwareSummary, HostDetails, NicSummary, ObjectName};
+use super::{
+    claim::is_claimed,
+    document::{DocumentCluster, HardwareSummary, HostDetails, NicSummary, ObjectName},
+};
 
 /// Addresses and network interfaces of one host that are told.
 const MOST_OF_A_KIND: usize = 64;
@@ -46,6 +49,9 @@ pub fn inventory(
     let mut inventory = Inventory::default();
     for bmc in &site.spec.bmcs {
         let host = by_name.get(&bmc.name).copied().filter(|host| has_operating_system(host));
+        // Without a cluster of the site's own, whoever composed a host has it.
+        let host =
+            host.filter(|host| has_cluster || host.spec.consumer_ref.is_none() || is_claimed(host, site));
         let member = status.and_then(|status| status.members.iter().find(|member| member.host == bmc.name));
         let joined =
             !has_cluster || member.is_some_and(|member| member.ready || known.contains(bmc.name.as_str()));

@@ -5,6 +5,7 @@
 //! that one.
 
 mod check;
+mod claim;
 mod document;
 mod inventory;
 
@@ -15,6 +16,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use sha2::{Digest as _, Sha256};
 
 pub use check::{Problem, check, is_loopback};
+pub use claim::{consumer, is_claimed, wants_claim, wants_release};
 pub use document::{
     API_VERSION, Document, DocumentCluster, DocumentHost, HardwareSummary, HostDetails, KIND, NicSummary,
     ObjectName,

@@ -1,8 +1,8 @@
 use drystone_api::{
     BareMetalHostSpec, BareMetalHostStatus, Cluster, ClusterMember, ClusterSpec, ClusterStatus,
     HandOffAuthentication, HandOffAuthenticationType, HandOffKubernetes, HandOffWebhook, HardwareDetails,
-    MemberRole, Nic, ProvisioningState, RACK_LABEL, SITE_LABEL, Site, SiteBmc, SiteCluster, SiteSpec,
-    quantity::TimeSpan,
+    MemberRole, Nic, ObjectReference, ProvisioningState, RACK_LABEL, SITE_LABEL, Site, SiteBmc, SiteCluster,
+    SiteSpec, quantity::TimeSpan,
 };
 use proptest::prelude::*;
 
@@ -220,7 +220,21 @@ impl AsRef<drystone_api::BareMetalHost> for BareMetalHostOf {
 
 fn site(names: &[&str]) -> Site {
     let bmc = |name: &&str| SiteBmc { name: (*name).to_owned(), ..SiteBmc::default() };
-    Site::new("east", SiteSpec { bmcs: names.iter().map(bmc).collect(), ..SiteSpec::default() })
+    let spec = SiteSpec { bmcs: names.iter().map(bmc).collect(), ..SiteSpec::default() };
+    let mut site = Site::new("east", spec);
+    site.metadata.namespace = Some("drystone-system".into());
+    site
+}
+
+fn consumed(name: &str, by: &str) -> BareMetalHostOf {
+    let mut host = bare_metal(name, ProvisioningState::Provisioned);
+    let reference = match by {
+        "" => None,
+        "Site" => Some(consumer(&site(&[]))),
+        other => Some(ObjectReference { kind: other.into(), name: "east".into(), ..Default::default() }),
+    };
+    host.0.spec.consumer_ref = reference;
+    host
 }
 
 fn names(inventory: &Inventory) -> Vec<&str> {
@@ -273,6 +287,32 @@ fn hosts_of_a_cluster_are_there_when_they_are_nodes_and_stay_when_those_are_not_
     assert_eq!(names(&inventory(&site, &hosts, Some(&cluster), &["b".into()])), ["a", "b"]);
     cluster.metadata.deletion_timestamp = Some(Time(at(1)));
     assert!(names(&inventory(&site, &hosts, Some(&cluster), &["b".into()])).is_empty());
+}
+
+#[test]
+fn hosts_are_claimed_before_they_are_told_of_and_given_back_when_they_are_let_go() {
+    let east = site(&["free", "ours", "theirs"]);
+    let hosts = [consumed("free", ""), consumed("ours", "Site"), consumed("theirs", "Composition")];
+    let [free, ours, theirs] = hosts.each_ref().map(AsRef::as_ref);
+    let found = inventory(&east, &hosts, None, &[]);
+    assert_eq!(names(&found), ["free", "ours"]);
+    assert!(wants_claim(free, &east, &found));
+    assert!(!wants_claim(ours, &east, &found) && !wants_claim(theirs, &east, &found));
+    let releases = |host, stock: &Inventory, record: Option<&SiteHandOffStatus>, seconds| {
+        wants_release(host, &east, stock, record, 600, at(seconds))
+    };
+    let (wanted, mut book) = (webhook(URL), Book { record: None });
+    book.told(Some(&wanted), &["ours", "theirs"]);
+    book.take();
+    assert!(!releases(ours, &found, book.record.as_ref(), 9999), "it is there");
+    // It leaves: kept until that is taken, or for ten minutes.
+    book.told(Some(&wanted), &["free"]);
+    assert!(!releases(ours, &stock(&["free"]), book.record.as_ref(), 699));
+    assert!(releases(ours, &stock(&["free"]), book.record.as_ref(), 700));
+    assert!(!releases(theirs, &stock(&["free"]), book.record.as_ref(), 700));
+    book.take();
+    assert!(releases(ours, &stock(&["free"]), book.record.as_ref(), 101));
+    assert!(releases(ours, &stock(&[]), None, 101));
 }
 
 #[test]
