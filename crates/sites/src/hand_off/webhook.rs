@@ -109,8 +109,7 @@ impl Webhook {
         let answer = answer.map_err(|error| no_answer(self.in_words(&error)))?;
         let status = answer.status();
         let bytes = self.limited(answer).await.map_err(no_answer)?;
-        let reply: Option<Reply> = serde_json::from_slice(&bytes).ok();
-        judge(&place, status, reply, proof.as_ref())
+        judge(&place, status, &bytes, proof.as_ref())
     }
 
     fn timeout(&self) -> Duration {
@@ -234,10 +233,10 @@ fn sign(request: RequestBuilder, proof: Option<&Proof>, body: &[u8]) -> RequestB
 fn judge(
     place: &str,
     status: StatusCode,
-    reply: Option<Reply>,
+    body: &[u8],
     proof: Option<&Proof>,
 ) -> Result<Answer, HandoffError> {
-    let reply = reply.unwrap_or_default();
+    let reply: Reply = serde_json::from_slice(body).unwrap_or_default();
     let message = shown(&reply.message, MOST_OF_MESSAGE, proof);
     if let (StatusCode::CONFLICT, Some(theirs)) = (status, reply.generation) {
         return Err(HandoffError::Overtaken(theirs));
@@ -287,15 +286,38 @@ fn innermost(error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn reply(text: &str) -> Option<Reply> {
-        serde_json::from_str(text).ok()
+    fn judged(status: u16, body: impl AsRef<[u8]>) -> Result<Answer, HandoffError> {
+        let token = Proof::Token(Hidden::new("s3cret"));
+        judge("https://o/", StatusCode::from_u16(status).unwrap(), body.as_ref(), Some(&token))
     }
 
-    fn judged(status: u16, text: &str) -> Result<Answer, HandoffError> {
-        let token = Proof::Token(Hidden::new("s3cret"));
-        judge("https://o/", StatusCode::from_u16(status).unwrap(), reply(text), Some(&token))
+    proptest! {
+        #[test]
+        fn whatever_is_answered_is_fit_to_be_shown(
+            body in prop_oneof![
+                drystone_hostile::bytes(2048),
+                drystone_hostile::damaged([
+                    r#"{"phase":"InProgress","message":"s3cret and more","generation":3}"#,
+                    r#"{"phase":"Failed","message":null,"generation":9223372036854775807}"#,
+                ]),
+            ],
+            status in prop::sample::select(vec![200_u16, 202, 302, 401, 409, 500]),
+        ) {
+            let words = match judged(status, &body) {
+                Ok(Answer { phase, message }) => {
+                    prop_assert!((200..300).contains(&status) && !phase.is_empty());
+                    prop_assert!(phase.chars().count() <= MOST_OF_PHASE);
+                    format!("{phase} {message}")
+                }
+                Err(error) => error.to_string(),
+            };
+            prop_assert!(words.chars().count() <= MOST_OF_PHASE + MOST_OF_MESSAGE + 40, "{}", words);
+            prop_assert!(!words.contains("s3cret") && !words.chars().any(char::is_control), "{}", words);
+        }
     }
 
     #[test]

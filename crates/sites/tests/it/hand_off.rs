@@ -365,6 +365,35 @@ async fn an_orchestrator_shows_a_certificate_and_sees_a_signature() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_neither_waited_for_nor_read_for_ever() {
+    let (server, receiver) = (Server::start().await, Receiver::start().await);
+    let running = Local::start(&server);
+    bare_metal(&server, "a", "provisioned").await;
+    receiver.behaves(Manners { is_silent: true, ..Manners::default() });
+    site(&server, &["a"], json!({"webhook": {"url": receiver.url(), "timeout": "1s"}})).await;
+    condition(&server, "the limit of time", |text| text.ends_with("/hosts: no answer within 1 s")).await;
+    let body = format!(r#"{{"phase": "Accepted", "more": "{}"}}"#, "x".repeat(70_000));
+    receiver.behaves(Manners { body, ..Manners::default() });
+    condition(&server, "the limit of size", |text| text.ends_with("its answer has more than 65536 bytes"))
+        .await;
+    // Somebody else than who is named does not get it.
+    receiver.behaves(Manners { status: StatusCode::TEMPORARY_REDIRECT, ..Manners::default() });
+    condition(&server, "a redirection", |text| text.ends_with("/hosts answered 307")).await;
+    receiver.behaves(Manners {
+        body: r#"{"phase": "Failed", "message": "no room"}"#.to_owned(),
+        ..Manners::default()
+    });
+    let record =
+        condition(&server, "a failure", |text| text == "False NotDelivered generation 1: Failed: no room")
+            .await;
+    assert_eq!((record.phase.as_str(), record.delivered_generation), ("Failed", None));
+    receiver.behaves(Manners::default());
+    delivered(&server, &receiver, "Present a").await;
+    receiver.assert_consistent();
+    running.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_is_refused_by_the_field() {
     let server = Server::start().await;
     let running = Local::start(&server);
