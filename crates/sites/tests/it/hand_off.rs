@@ -377,8 +377,14 @@ async fn an_answer_is_neither_waited_for_nor_read_for_ever() {
     condition(&server, "the limit of size", |text| text.ends_with("its answer has more than 65536 bytes"))
         .await;
     // Somebody else than who is named does not get it.
-    receiver.behaves(Manners { status: StatusCode::TEMPORARY_REDIRECT, ..Manners::default() });
+    let other = Receiver::start().await;
+    receiver.behaves(Manners {
+        status: StatusCode::TEMPORARY_REDIRECT,
+        location: other.url(),
+        ..Manners::default()
+    });
     condition(&server, "a redirection", |text| text.ends_with("/hosts answered 307")).await;
+    assert!(other.told().is_empty());
     receiver.behaves(Manners {
         body: r#"{"phase": "Failed", "message": "no room"}"#.to_owned(),
         ..Manners::default()

@@ -58,13 +58,21 @@ pub(crate) struct Manners {
     pub(crate) token: Option<&'static str>,
     pub(crate) status: StatusCode,
     pub(crate) body: String,
+    /// Where it sends those who ask.
+    pub(crate) location: String,
     /// It keeps quiet after it has noted a document.
     pub(crate) is_silent: bool,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { token: None, status: StatusCode::ACCEPTED, body: String::new(), is_silent: false }
+        Self {
+            token: None,
+            status: StatusCode::ACCEPTED,
+            body: String::new(),
+            location: String::new(),
+            is_silent: false,
+        }
     }
 }
 
@@ -153,20 +161,25 @@ where
     axum::serve(listener, router).await.unwrap();
 }
 
-async fn note(State(desk): State<Desk>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
+async fn note(
+    State(desk): State<Desk>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, [(&'static str, String); 1], String) {
     let mut manners = desk.manners.subscribe();
     let mut now = manners.borrow_and_update().clone();
     let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
     desk.told.lock().unwrap().push(Told { headers, body });
     if now.token.is_some() && shown.as_deref() != now.token {
-        return (StatusCode::UNAUTHORIZED, r#"{"message": "who are you?"}"#.to_owned());
+        let body = r#"{"message": "who are you?"}"#.to_owned();
+        return (StatusCode::UNAUTHORIZED, [("location", String::new())], body);
     }
     while now.is_silent {
         manners.changed().await.unwrap();
         now = manners.borrow_and_update().clone();
     }
-    (now.status, now.body)
+    (now.status, [("location", now.location)], now.body)
 }
 
 struct TlsListener {
