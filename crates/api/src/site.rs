@@ -29,7 +29,7 @@ use crate::{
     printcolumn = r#"{"name":"Fabrics","type":"integer","jsonPath":".status.fabricServices"}"#,
     printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".status.cluster.phase"}"#,
     printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.cluster.readyNodes"}"#,
-    printcolumn = r#"{"name":"HandedOff","type":"string","jsonPath":".status.conditions[?(@.type=='HandedOff')].status","priority":1}"#,
+    printcolumn = r#"{"name":"HandedOff","type":"string","jsonPath":".status.conditions[?(@.type==\"HandedOff\")].status","priority":1}"#,
     printcolumn = r#"{"name":"Connection","type":"string","jsonPath":".status.connection.state"}"#,
     printcolumn = r#"{"name":"Pending","type":"integer","jsonPath":".status.synchronization.pending","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
