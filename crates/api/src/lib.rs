@@ -15,6 +15,7 @@ mod distribution;
 pub mod emco;
 mod fabric_agent;
 mod fabric_switch;
+mod hand_off;
 mod hardware_data;
 mod host;
 mod host_firmware;
@@ -66,6 +67,10 @@ pub use fabric_agent::{
 };
 pub use fabric_switch::{
     EndpointRole, Switch, SwitchEndpoint, SwitchLink, SwitchSpec, SwitchState, SwitchStatus,
+};
+pub use hand_off::{
+    CredentialsReference, HandOffAuthentication, HandOffAuthenticationType, HandOffKubernetes, HandOffState,
+    HandOffWebhook, SiteHandOff, SiteHandOffStatus,
 };
 pub use hardware_data::{HardwareData, HardwareDataSpec};
 pub use host::{

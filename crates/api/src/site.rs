@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterNetwork, ClusterPhase, Distribution, HostImage, KubeadmSettings, ScriptSettings,
-    quantity::TimeSpan,
+    ClusterNetwork, ClusterPhase, Distribution, HostImage, KubeadmSettings, ScriptSettings, SiteHandOff,
+    SiteHandOffStatus, quantity::TimeSpan,
 };
 
 /// A place with servers and fabrics.
@@ -29,6 +29,7 @@ use crate::{
     printcolumn = r#"{"name":"Fabrics","type":"integer","jsonPath":".status.fabricServices"}"#,
     printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".status.cluster.phase"}"#,
     printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.cluster.readyNodes"}"#,
+    printcolumn = r#"{"name":"HandedOff","type":"string","jsonPath":".status.conditions[?(@.type==\"HandedOff\")].status","priority":1}"#,
     printcolumn = r#"{"name":"Connection","type":"string","jsonPath":".status.connection.state"}"#,
     printcolumn = r#"{"name":"Pending","type":"integer","jsonPath":".status.synchronization.pending","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -60,6 +61,10 @@ pub struct SiteSpec {
     /// The cluster that is made out of the hosts of the list, and follows it; without it, hosts wait for compositions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<SiteCluster>,
+    /// The orchestrator of workloads that hosts of the list are handed to, once they have their operating system and, if the site has a
+    /// cluster, are nodes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hand_off: Option<SiteHandOff>,
     /// The local controller that does the work at the site. Without it, the Drystone that the object is in does the work itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controller: Option<SiteController>,
@@ -249,6 +254,9 @@ pub struct SiteStatus {
     /// The cluster made out of the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<SiteClusterStatus>,
+    /// What the orchestrator of workloads has been told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hand_off: Option<SiteHandOffStatus>,
     /// Roll-outs at the site.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rollouts: Vec<SiteRolloutStatus>,
@@ -261,7 +269,7 @@ pub struct SiteStatus {
     /// At the global controller: the last fields that were changed at the site, and how it was decided; the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<SiteConflict>,
-    /// Conditions: `Ready` once every host is inspected; `ClusterReady`; at the global controller also `Connected` and `Synchronized`.
+    /// Conditions: `Ready` once every host is inspected; `ClusterReady`; `HandedOff`; at the global controller also `Connected` and `Synchronized`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

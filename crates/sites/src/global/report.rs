@@ -16,7 +16,7 @@ use super::{courier::describe, there::Known};
 const SHOWN: usize = 8;
 
 /// Conditions that the site says of itself.
-const SITES_OWN: [&str; 2] = ["Ready", "ClusterReady"];
+const SITES_OWN: [&str; 3] = ["Ready", "ClusterReady", "HandedOff"];
 
 /// Writes the status, seldom enough, and only when it is another one.
 pub(super) struct Reporter {
@@ -97,6 +97,7 @@ impl Reporter {
             status.fabric_services = site.fabric_services;
             status.hosts_by_state.clone_from(&site.hosts_by_state);
             status.cluster.clone_from(&site.cluster);
+            status.hand_off.clone_from(&site.hand_off);
             status.conditions.retain(|condition| !SITES_OWN.contains(&condition.type_.as_str()));
             let own =
                 site.conditions.iter().filter(|condition| SITES_OWN.contains(&condition.type_.as_str()));

@@ -27,7 +27,7 @@ use crate::plan::cluster::{ClusterPlan, ListedHost, look, plan};
 const MANAGER: &str = "drystone-site";
 
 /// Label on a Cluster that was made for a Site, with the Site's name. What a user labels for other purposes is not meant.
-pub(super) const MADE_FOR_LABEL: &str = "drystone.dev/made-for-site";
+pub(crate) const MADE_FOR_LABEL: &str = "drystone.dev/made-for-site";
 
 /// Keeps a Site until its cluster is gone, so that its hosts are not taken from under it.
 const FINALIZER: &str = "drystone.dev/site-cluster";
@@ -43,7 +43,7 @@ pub(super) enum SiteError {
     Api { doing: String, source: kube::Error },
 }
 
-fn api_error(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> SiteError {
+pub(super) fn api_error(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> SiteError {
     let doing = doing.into();
     move |source| SiteError::Api { doing, source }
 }

@@ -1,6 +1,8 @@
-//! At the site: the cluster made out of the list of hosts, and the summary in the Site's status.
+//! At the site: the cluster made out of the list of hosts, what the orchestrator of workloads is told of them, and the summary in the Site's
+//! status.
 
 mod controller;
+mod hand_off;
 mod summary;
 
 use std::{
@@ -9,8 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use controller::MADE_FOR_LABEL;
 use drystone_api::{BareMetalHost, Cluster, Rollout, RolloutPhase, SITE_LABEL, Site};
 use drystone_engine::{
+    backoff::Backoff,
     events::EventSink,
     harness::{Caches, Controller, ControllerConfig, Objects, Seldom, is_deleted},
     reference::ObjectKey,
@@ -27,12 +31,16 @@ pub struct LocalConfig {
     pub events: Arc<dyn EventSink>,
     /// How long the other hosts of a list wait for one that is not inspected.
     pub patience: Duration,
+    /// Pauses before an orchestrator is told again what it has not taken, or is asked again whether it is done.
+    pub hand_off_backoff: Backoff,
 }
 
 impl LocalConfig {
-    /// With the usual patience: five minutes, in which a server gets through its self-tests and an inspection.
+    /// With the usual patience: five minutes, in which a server gets through its self-tests and an inspection; an orchestrator is told
+    /// again after a second at first, and after five minutes at last.
     pub fn new(caches: Caches, events: Arc<dyn EventSink>) -> Self {
-        Self { caches, events, patience: Duration::from_secs(300) }
+        let hand_off_backoff = Backoff { initial: Duration::from_secs(1), maximum: Duration::from_secs(300) };
+        Self { caches, events, patience: Duration::from_secs(300), hand_off_backoff }
     }
 }
 
@@ -68,6 +76,7 @@ impl Shown {
 pub async fn run(client: Client, config: LocalConfig, shutdown: CancellationToken) {
     let settings =
         ControllerConfig { events: config.events.clone(), concurrency: 64, ..ControllerConfig::default() };
+    let handing_over = run_hand_off(client.clone(), config.clone(), shutdown.clone());
     let (hosts, rollouts) = (config.caches.of::<BareMetalHost>(), config.caches.of::<Rollout>());
     let reconciler = controller::SiteReconciler {
         client: client.clone(),
@@ -77,20 +86,43 @@ pub async fn run(client: Client, config: LocalConfig, shutdown: CancellationToke
         told: Seldom::new(TOLD),
     };
     let shown = Shown::default();
-    Controller::new(client.clone(), reconciler, settings)
+    let clusters = Controller::new(client.clone(), reconciler, settings)
         .watches_cache(&rollouts, move |rollout: &Rollout, sites: &Objects<Site>| {
             let namespace = rollout.namespace();
             let due = shown.is_due(rollout);
             if due { sites.keys_where(|site| site.namespace() == namespace) } else { Vec::new() }
         })
-        .watches_cache(&hosts, |host: &BareMetalHost, _| {
-            let site = host.labels().get(SITE_LABEL);
-            site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()
-        })
-        .watches::<Cluster>(watcher::Config::default(), |cluster: &Cluster, sites| {
-            let Some(name) = cluster.labels().get(controller::MADE_FOR_LABEL) else { return Vec::new() };
-            sites.keys_where(|site| site.name_any() == *name)
-        })
+        .watches_cache(&hosts, |host: &BareMetalHost, _| site_of(host))
+        .watches::<Cluster>(watcher::Config::default(), sites_of);
+    tokio::join!(clusters.run(shutdown), handing_over);
+}
+
+/// Tells orchestrators of the hosts of sites, until `shutdown`.
+async fn run_hand_off(client: Client, config: LocalConfig, shutdown: CancellationToken) {
+    let settings = ControllerConfig { events: config.events.clone(), ..ControllerConfig::default() };
+    let (hosts, clusters) = (config.caches.of::<BareMetalHost>(), config.caches.of::<Cluster>());
+    let reconciler = hand_off::HandOffReconciler {
+        client: client.clone(),
+        config,
+        hosts: hosts.clone(),
+        clusters: clusters.clone(),
+        attempts: hand_off::Attempts::default(),
+    };
+    Controller::new(client, reconciler, settings)
+        .watches_cache(&hosts, |host: &BareMetalHost, _| site_of(host))
+        .watches_cache(&clusters, sites_of)
         .run(shutdown)
         .await;
+}
+
+/// The site that a host is of.
+fn site_of(host: &BareMetalHost) -> Vec<ObjectKey> {
+    let site = host.labels().get(SITE_LABEL);
+    site.map(|site| ObjectKey::new(host.namespace().unwrap_or_default(), site)).into_iter().collect()
+}
+
+/// The sites that a cluster was made for.
+fn sites_of(cluster: &Cluster, sites: &Objects<Site>) -> Vec<ObjectKey> {
+    let Some(name) = cluster.labels().get(MADE_FOR_LABEL) else { return Vec::new() };
+    sites.keys_where(|site| site.name_any() == *name)
 }

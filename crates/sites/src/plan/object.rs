@@ -273,6 +273,11 @@ mod tests {
         assert_eq!(found, ["gw", "h-bmc"]);
         let set = json!({"spec": {"access": {"keySecret": "key", "passwordSecretRef": {"name": "pw"}}}});
         assert_eq!(secrets_mentioned(&set).into_iter().collect::<Vec<_>>(), ["key", "pw"]);
+        // What an orchestrator is to use is named to it, and is none of the site's.
+        let webhook = json!({"authentication": {"type": "Bearer", "secretName": "who"}, "caSecretName": "ca",
+            "credentialsRef": {"namespace": "vault", "name": "ssh"}});
+        let handed = json!({"spec": {"handOff": {"webhook": webhook}}});
+        assert_eq!(secrets_mentioned(&handed).into_iter().collect::<Vec<_>>(), ["ca", "who"]);
     }
 
     #[test]

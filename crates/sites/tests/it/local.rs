@@ -43,7 +43,8 @@ async fn a_cluster_follows_the_list_and_goes_with_it() {
     let server = Server::start().await;
     let stop = CancellationToken::new();
     let caches = Caches::new(server.client.clone(), stop.clone());
-    let config = LocalConfig { caches, events: Arc::new(Silent), patience: Duration::from_secs(3600) };
+    let config =
+        LocalConfig { patience: Duration::from_secs(3600), ..LocalConfig::new(caches, Arc::new(Silent)) };
     let running = tokio::spawn(local::run(server.client.clone(), config, stop.clone()));
     let list = [listed("c1", "ControlPlane"), listed("w1", "Worker"), listed("w2", "Worker")];
     let site = json!({"apiVersion": "drystone.dev/v1alpha1", "kind": "Site", "metadata": {"name": "east"},

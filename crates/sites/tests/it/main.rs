@@ -5,5 +5,7 @@
 
 mod convergence;
 mod delivery;
+mod hand_off;
 mod local;
+mod receiver;
 mod world;
