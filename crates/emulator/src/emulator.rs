@@ -399,6 +399,8 @@ fn gateway_endpoint(
 fn observe(hosts: &Arc<Hosts>, links: Vec<Arc<FabricLinks>>, serving: &Serving) {
     let (hosts, shutdown) = (Arc::clone(hosts), serving.shutdown.clone());
     serving.tasks.spawn(async move {
+        // What later looks are compared with.
+        links.iter().for_each(|links| links.observe_hosts());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -135,6 +135,12 @@ impl Nfv {
     /// DELETE `/v1.0/vims/{id}`.
     pub(crate) async fn delete_vim(&self, incoming: &Incoming) -> Result<Response<Body>, Problem> {
         let entry = self.vim(incoming.id())?;
+        let operations = self.0.feed.operations.all();
+        if let Some(operation) = operations.iter().find(|one| one.object.may_use(&entry.object)) {
+            let detail =
+                format!("VIM {} is used by VNF LCM operation {}; wait for its end", entry.id, operation.id);
+            return Err(Problem::conflict(detail));
+        }
         if let Some(user) = self.user_of(&entry) {
             let detail = format!("VIM {} is used by VNF instance {user}; terminate that first", entry.id);
             return Err(Problem::conflict(detail));

@@ -146,8 +146,13 @@ impl Accounts {
             compared.matches(&tried)
         };
         let matches = tokio::task::spawn_blocking(check).await.unwrap_or(false);
-        let account = account.filter(|_| matches && hash.is_some())?;
-        self.remember(user, hash.as_ref()?, password);
+        if !matches {
+            return None;
+        }
+        let hash = hash?;
+        // Meanwhile the account may have gone, been disabled, or got another password.
+        let account = self.get(user).filter(|now| now.enabled && now.hash.as_ref() == Some(&hash))?;
+        self.remember(user, &hash, password);
         Some(principal(&account))
     }
 

@@ -130,6 +130,8 @@ impl ArtifactCache {
             hash.update(&chunk);
             file.write_all(&chunk).await.map_err(write_error)?;
         }
+        // The error of a write that goes on is told by this, and not by `sync_all`.
+        file.flush().await.map_err(write_error)?;
         file.sync_all().await.map_err(write_error)?;
         let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let found = format!("sha256:{hex}");

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::any_object;
 
@@ -64,6 +65,27 @@ pub struct VnfLcmOperationSpec {
     /// Cancels it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<CancelMode>,
+}
+
+impl VnfLcmOperation {
+    /// Whether it is not at its end and may be at work on a VIM: one that its request names, or the default one if it names none. What an
+    /// instance is on is only noted when its instantiation has succeeded.
+    pub fn may_use(&self, vim: &super::Vim) -> bool {
+        let state = self.status.as_ref().map(|status| status.operation_state).unwrap_or_default();
+        if state.is_final() || self.metadata.namespace != vim.metadata.namespace {
+            return false;
+        }
+        let named = self.spec.parameters.get("vimConnectionInfo").and_then(Value::as_object);
+        let mut named = named
+            .into_iter()
+            .flat_map(|named| named.values())
+            .filter_map(|info| info.get("vimId"))
+            .peekable();
+        match named.peek() {
+            None => vim.spec.is_default && self.spec.operation == LcmOperationType::Instantiate,
+            Some(_) => named.any(|id| id.as_str() == vim.metadata.uid.as_deref()),
+        }
+    }
 }
 
 /// Where an operation stands.

@@ -100,7 +100,7 @@ async fn endless_output_is_ended() {
 async fn what_takes_too_long_is_ended_with_its_children() {
     let directory = tempfile::tempdir().unwrap();
     let mark = directory.path().join("pid");
-    let wall = Duration::from_secs(2);
+    let wall = Duration::from_secs(10);
     let body = format!("sleep 600 & echo $! > {}; wait", mark.display());
     let error = run(&body, ProcessLimits { wall, ..ProcessLimits::default() }).await.unwrap_err();
     assert_eq!(error, ProcessError::TooSlow(wall));

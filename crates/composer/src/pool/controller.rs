@@ -96,10 +96,11 @@ impl Reconciler for PoolReconciler {
             return Ok(Requeue::OnChange);
         }
         let now = (self.clock)();
-        let decided = self.decide(&pool, now);
+        let hosts = self.inventory.hosts.list();
+        let decided = self.decide(&pool, &hosts, now);
         let mut switched = 0;
         for switching in &decided.switchings {
-            switched += usize::from(self.switch(&pool, switching).await?);
+            switched += usize::from(self.switch(&pool, &hosts, switching).await?);
         }
         self.report(&pool, &decided, now).await?;
         if switched > 0 {
@@ -115,12 +116,12 @@ impl Reconciler for PoolReconciler {
 }
 
 impl PoolReconciler {
-    fn decide(&self, pool: &ResourcePool, now: Timestamp) -> PowerPlan {
+    fn decide(&self, pool: &ResourcePool, hosts: &[Arc<BareMetalHost>], now: Timestamp) -> PowerPlan {
         if let Err(mistake) = selector(pool) {
             let status = ResourcePoolStatus { message: mistake, ..pool.status.clone().unwrap_or_default() };
             return PowerPlan { switchings: Vec::new(), status, next: None };
         }
-        let (hosts, blocks) = (self.inventory.hosts.list(), self.inventory.blocks.list());
+        let blocks = self.inventory.blocks.list();
         let by_host: HashMap<(Option<String>, &str), &ResourceBlock> = blocks
             .iter()
             .filter_map(|block| Some(((block.namespace(), block.spec.host.as_deref()?), block.as_ref())))
@@ -139,10 +140,16 @@ impl PoolReconciler {
         plan(pool, &members, now)
     }
 
-    /// Sets `online`, if nobody has touched the host since it was looked at. Whether it did.
-    async fn switch(&self, pool: &ResourcePool, switching: &Switching) -> Result<bool, PoolError> {
+    /// Sets `online`, if nobody has touched the host since `hosts` were looked at. Whether it did.
+    async fn switch(
+        &self,
+        pool: &ResourcePool,
+        hosts: &[Arc<BareMetalHost>],
+        switching: &Switching,
+    ) -> Result<bool, PoolError> {
         let namespace = pool.namespace().unwrap_or_default();
-        let Some(host) = self.inventory.hosts.get(&ObjectKey::new(&namespace, &switching.host)) else {
+        let key = ObjectKey::new(&namespace, &switching.host);
+        let Some(host) = hosts.iter().find(|host| ObjectKey::of(host.as_ref()) == key) else {
             return Ok(false);
         };
         let state = if switching.online { "on" } else { "off" };

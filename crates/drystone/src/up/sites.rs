@@ -110,7 +110,13 @@ async fn give_up(mut child: std::process::Child) {
 /// The endpoints of a running emulator.
 async fn running(state: &Path) -> Option<Endpoints> {
     let endpoints = drystone_emulator::endpoints::read(state).ok()??;
-    is_alive(endpoints.pid).then_some(endpoints)
+    (is_alive(endpoints.pid) && is_emulator(endpoints.pid)).then_some(endpoints)
+}
+
+/// Whether a process is an emulator: after a restart of the machine its number may be that of another one.
+fn is_emulator(pid: u32) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split(|byte| *byte == 0).nth(1) == Some(b"emulator")
 }
 
 /// Whether a process runs. One that has ended and is not yet collected does not.

@@ -106,12 +106,11 @@ impl AgentGateway {
         };
         let outcome = result.map_err(|error| failure(&address, &error))?;
         let kept = Kept::new(&self.client, &agent.namespace);
-        // What else changed with it is found by the crawl that this rings for.
-        self.doubts.raise_all(&agent);
-        let (handed, now) = self
-            .show(client, &agent, method, &inner, &outcome)
-            .await
-            .map_err(|error| failure(&address, &error))?;
+        let shown = self.show(client, &agent, method, &inner, &outcome).await;
+        if shown.is_err() {
+            self.doubts.raise_all(&agent);
+        }
+        let (handed, now) = shown.map_err(|error| failure(&address, &error))?;
         // Durable before it is acknowledged: what the client is told that it has is made again if the agent loses it.
         let noted = match (method, now) {
             ("POST", Some((uri, _))) if !inner.contains("/Actions/") => {
@@ -121,6 +120,9 @@ impl AgentGateway {
             ("DELETE", _) => kept.removed(&agent, &inner).await,
             _ => Ok(()),
         };
+        // What else changed with it is found by the crawl that this rings for; not before it is noted, or what was deleted would be missed there and
+        // made again.
+        self.doubts.raise_all(&agent);
         noted.map(|()| handed).map_err(|error| ForwardError::NotKept { reason: error.to_string() })
     }
 

@@ -147,8 +147,9 @@ impl Kept {
         let mut renamed: BTreeMap<String, String> = BTreeMap::new();
         for object in self.of(agent).await? {
             let uri = object.spec.uri.clone();
-            // It may have been made after the crawl passed by.
-            if seen.contains(uri.as_str()) || client.get(&uri).await.is_ok() {
+            // It may have been made after the crawl passed by; and what cannot be asked for now is not gone.
+            let is_gone = async || client.get(&uri).await.err().and_then(|error| error.status()) == Some(404);
+            if seen.contains(uri.as_str()) || !is_gone().await {
                 continue;
             }
             let mut body = Value::Object(object.spec.body.clone());

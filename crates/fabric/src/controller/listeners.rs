@@ -21,7 +21,11 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A listener, and the address that it listens at.
-type Listener = (String, AbortOnDropHandle<()>);
+struct Listener {
+    address: String,
+    service: Arc<dyn FabricService>,
+    task: AbortOnDropHandle<()>,
+}
 
 /// One listener for each agent that offers events.
 #[derive(Clone)]
@@ -36,18 +40,24 @@ impl Listeners {
         Self { doubts, shutdown, running: Arc::default() }
     }
 
-    /// Listens to an agent from now on, unless that is done already at this address.
+    /// Listens to an agent from now on, unless that is done already: at this address, and with what it is reached by now.
     pub(super) fn listen(&self, agent: &ObjectKey, address: &str, service: Arc<dyn FabricService>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.get(agent).is_some_and(|(known, task)| known == address && !task.is_finished()) {
+        let is_same = |known: &Arc<dyn FabricService>| Arc::ptr_eq(known, &service);
+        if running
+            .get(agent)
+            .is_some_and(|one| one.address == address && is_same(&one.service) && !one.task.is_finished())
+        {
             return;
         }
+        let used = service.clone();
         let (agent, doubts, shutdown) = (agent.clone(), self.doubts.clone(), self.shutdown.clone());
         let key = agent.clone();
         let task = tokio::spawn(async move {
             shutdown.run_until_cancelled_owned(follow(&agent, service, &doubts)).await;
         });
-        running.insert(key, (address.to_owned(), AbortOnDropHandle::new(task)));
+        let (address, task) = (address.to_owned(), AbortOnDropHandle::new(task));
+        running.insert(key, Listener { address, service: used, task });
     }
 
     /// Listens no longer to the agents that are not wanted.

@@ -108,6 +108,10 @@ impl Strays {
         if exclusive {
             for ((fabric, switch), zones) in &found {
                 for zone in zones {
+                    // One of that name may have been declared since the tables were read.
+                    if self.strangers(BTreeSet::from([zone.clone()])).is_empty() {
+                        continue;
+                    }
                     remove(service.as_ref(), fabric, switch, zone).await?;
                 }
             }

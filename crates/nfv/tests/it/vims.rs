@@ -107,3 +107,44 @@ async fn a_vim_in_use_stays() {
     world.until_state(&occurrence, "COMPLETED").await;
     assert_eq!(world.send("DELETE", &path, &Value::Null).await.status, 204);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vim_that_an_operation_is_at_work_on_stays() {
+    let world = World::start().await;
+    world.package(b"PK the package").await;
+    let mut paths = Vec::new();
+    for (name, is_default) in [("default", true), ("named", false), ("other", false)] {
+        let mut body = openstack(name);
+        body["vim"]["is_default"] = is_default.into();
+        let made = world.send("POST", "/v1.0/vims", &body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        paths.push(made.body["vim"]["id"].as_str().unwrap().to_owned());
+    }
+    // One names none, the other one does; both go on until they are cancelled.
+    let named = json!({"flavourId": "simple",
+        "vimConnectionInfo": {"vim1": {"vimId": paths[1], "vimType": "ETSINFV.OPENSTACK_KEYSTONE.V_3"}}});
+    let mut occurrences = Vec::new();
+    for (name, body) in [("slow one", json!({"flavourId": "simple"})), ("slow two", named)] {
+        let id = world.instance(name).await;
+        let occurrence = world.begin(&id, "instantiate", &body).await;
+        world.until_state(&occurrence, "PROCESSING").await;
+        occurrences.push(occurrence);
+    }
+    let delete = async |id: &str| world.send("DELETE", &format!("/v1.0/vims/{id}"), &Value::Null).await;
+    for (id, expected) in paths.iter().zip([409, 409, 204]) {
+        let answer = delete(id).await;
+        assert_eq!(answer.status, expected, "{id}: {answer:?}");
+    }
+    for occurrence in &occurrences {
+        let cancel = json!({"cancelMode": "GRACEFUL"});
+        assert_eq!(world.send("POST", &format!("{occurrence}/cancel"), &cancel).await.status, 202);
+        world.until_state(occurrence, "FAILED_TEMP").await;
+        let held = occurrences.iter().position(|one| one == occurrence).unwrap();
+        assert_eq!(delete(&paths[held]).await.status, 409, "it may be tried again");
+        assert_eq!(world.send("POST", &format!("{occurrence}/fail"), &Value::Null).await.status, 200);
+        world.until_state(occurrence, "FAILED").await;
+    }
+    for id in &paths[..2] {
+        assert_eq!(delete(id).await.status, 204, "{id}");
+    }
+}

@@ -26,7 +26,7 @@ use super::{
 use crate::cri::{
     CriError,
     events::{RuntimeEvent, subscribe},
-    messages::ContainerState,
+    messages::{ContainerState, PodSandbox},
 };
 
 /// How often all workers look, whether something happened or not: an event may have been lost.
@@ -88,6 +88,8 @@ pub struct Manager {
     workers: HashMap<String, Handle>,
     /// Pods whose workers ended.
     ended: (mpsc::Sender<String>, mpsc::Receiver<String>),
+    /// What was found on the node, of pods that the API has and of others.
+    found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     tasks: TaskTracker,
     shutdown: CancellationToken,
     /// Pods that the current list of the API has had so far.
@@ -110,6 +112,7 @@ impl Manager {
             store,
             workers: HashMap::new(),
             ended: mpsc::channel(QUEUE),
+            found: mpsc::channel(1),
             tasks: TaskTracker::new(),
             shutdown,
             listed: BTreeSet::new(),
@@ -139,6 +142,7 @@ impl Manager {
                 },
                 Some(event) = happenings.recv() => self.wake(&event),
                 Some(uid) = self.ended.1.recv() => self.worker_ended(&uid),
+                Some(found) = self.found.1.recv() => self.remove_orphans(found),
                 _ = resync.tick() => self.workers.values().for_each(|worker| worker.wake.notify_one()),
                 _ = cleanup.tick(), if self.complete => self.clean_up(),
             }
@@ -225,17 +229,41 @@ impl Manager {
         }
     }
 
-    /// Removes what is left of pods that the API no longer has.
+    /// Looks for what is left of pods that the API no longer has.
     fn clean_up(&self) {
-        let known: BTreeSet<String> = self.workers.keys().cloned().collect();
+        let (context, shutdown) = (Arc::clone(&self.context), self.shutdown.clone());
+        let found = self.found.0.clone();
+        self.tasks.spawn(async move {
+            match shutdown.run_until_cancelled(look_for_pods(&context)).await {
+                // The manager has gone, or has not yet come to what was found last.
+                Some(Ok(pods)) => drop(found.try_send(pods)),
+                Some(Err(error)) => tracing::warn!(%error, "looking for what belongs to no pod"),
+                None => {}
+            }
+        });
+    }
+
+    /// Removes what was found of pods that the API does not have. Which these are is decided when all was found: what a pod makes that came
+    /// meanwhile is not among it.
+    fn remove_orphans(&self, mut found: Found) {
+        found.sandboxes.retain(|(uid, _)| !self.workers.contains_key(uid));
+        found.volumes.retain(|uid| !self.workers.contains_key(uid));
         let (context, shutdown) = (Arc::clone(&self.context), self.shutdown.clone());
         self.tasks.spawn(async move {
-            let work = remove_orphans(&context, &known);
+            let work = remove(&context, found);
             if let Some(Err(error)) = shutdown.run_until_cancelled(work).await {
                 tracing::warn!(%error, "removing what belongs to no pod");
             }
         });
     }
+}
+
+/// What there is of pods on the node.
+struct Found {
+    /// Sandboxes, with the pods that they are of.
+    sandboxes: Vec<(String, PodSandbox)>,
+    /// Pods that have directories.
+    volumes: BTreeSet<String>,
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {
@@ -303,13 +331,18 @@ async fn pass_on(context: Arc<PodContext>, mut event: RuntimeEvent, happened: mp
     let _ = happened.send(event).await;
 }
 
-/// Removes sandboxes and directories of pods that are not `known`. Sandboxes without a pod's label are not Drystone's.
-async fn remove_orphans(context: &PodContext, known: &BTreeSet<String>) -> Result<(), CriError> {
+/// Looks for sandboxes and directories of pods. Sandboxes without a pod's label are not Drystone's.
+async fn look_for_pods(context: &PodContext) -> Result<Found, CriError> {
+    let all = context.runtime.list_pod_sandboxes(HashMap::new()).await?;
+    let of_pod = |sandbox: PodSandbox| Some((sandbox.labels.get(labels::POD_UID)?.clone(), sandbox));
+    let volumes = context.volumes.known_pods().into_iter().collect();
+    Ok(Found { sandboxes: all.into_iter().filter_map(of_pod).collect(), volumes })
+}
+
+/// Removes sandboxes and directories.
+async fn remove(context: &PodContext, found: Found) -> Result<(), CriError> {
     let runtime = &context.runtime;
-    for sandbox in runtime.list_pod_sandboxes(HashMap::new()).await? {
-        let Some(uid) = sandbox.labels.get(labels::POD_UID).filter(|uid| !known.contains(*uid)) else {
-            continue;
-        };
+    for (uid, sandbox) in &found.sandboxes {
         tracing::info!(uid, sandbox = sandbox.id, "removing what is left of a pod");
         for container in runtime.list_containers(labels::by_uid(uid)).await? {
             runtime.stop_container(&container.id, ORPHAN_GRACE).await?;
@@ -321,7 +354,7 @@ async fn remove_orphans(context: &PodContext, known: &BTreeSet<String>) -> Resul
         // Logs of a pod that never wrote any are not there.
         let _ = tokio::fs::remove_dir_all(context.facts.log_dir.join(logs)).await;
     }
-    for uid in context.volumes.known_pods().iter().filter(|uid| !known.contains(*uid)) {
+    for uid in &found.volumes {
         if let Err(error) = context.volumes.tear_down(uid).await {
             tracing::warn!(uid, %error, "removing volumes that belong to no pod");
         }

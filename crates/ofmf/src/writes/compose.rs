@@ -105,6 +105,8 @@ async fn choose(
     let created = api.create(&PostParams::default(), &composition).await.map_err(|error| refused(&error))?;
     seen(&inner.feed.sources().compositions, &created).await;
     let status = settled(inner, &created).await;
+    // Whoever asks next for what the reply names finds it.
+    inner.feed.show_composition(&ObjectKey::of(&created));
     let feasible = status.as_ref().is_some_and(|status| status.phase != CompositionPhase::Infeasible);
     if mode == CompositionMode::Preview || !feasible {
         remove(inner, &api, &created).await?;
@@ -208,6 +210,7 @@ async fn apply_reservation(inner: &Arc<Inner>, id: &str) -> Result<Reply, Servic
             let applied = api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
             let applied = applied.map_err(|error| refused(&error))?;
             let status = settled(&work, &applied).await.unwrap_or_default();
+            work.feed.show_composition(&key);
             if status.phase != CompositionPhase::Reserved {
                 return Err(infeasible(&status, Some(STANZAS)));
             }

@@ -20,6 +20,7 @@ use kube::{
     Api, Resource, ResourceExt as _,
     api::{DeleteParams, PostParams},
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Inner, fabric_links, refused, zones::read_id};
 use crate::{
@@ -166,7 +167,11 @@ async fn change(
         .carry_out(title, async move {
             let outcome = connections::follow_group(&work, &in_force, &written).await;
             if let Err(error) = outcome {
-                take_back(&work, &api, &before, &written).await?;
+                let restore = |current: &mut EndpointGroup| {
+                    current.spec = before.spec.clone();
+                    current.metadata.annotations.clone_from(&before.metadata.annotations);
+                };
+                take_back(&api, &written, restore, |back| work.feed.show_endpoint_group(back)).await?;
                 return Err(error);
             }
             shown(&work, &uri).map(Reply::updated)
@@ -174,32 +179,34 @@ async fn change(
         .await
 }
 
-/// Brings a group back to what it was before a change that its connections could not follow.
-async fn take_back(
-    inner: &Inner,
-    api: &Api<EndpointGroup>,
-    before: &EndpointGroup,
-    written: &EndpointGroup,
-) -> Result<(), ServiceError> {
+/// Brings an object back to what it was before it was `written`, for what that meant could not be carried out.
+pub(super) async fn take_back<K>(
+    api: &Api<K>,
+    written: &K,
+    restore: impl Fn(&mut K),
+    show: impl Fn(&K),
+) -> Result<(), ServiceError>
+where
+    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
     let name = written.name_any();
     for _ in 0..8 {
         let mut current = api.get(&name).await.map_err(|error| refused(&error))?;
-        if current.metadata.generation != written.metadata.generation {
+        if current.meta().generation != written.meta().generation {
             // Somebody else has changed it since; that is not ours to undo.
             return Ok(());
         }
-        current.spec = before.spec.clone();
-        current.metadata.annotations.clone_from(&before.metadata.annotations);
+        restore(&mut current);
         match api.replace(&name, &PostParams::default(), &current).await {
             Ok(restored) => {
-                inner.feed.show_endpoint_group(&restored);
+                show(&restored);
                 return Ok(());
             }
             Err(error) if is_conflict(&error) => {}
             Err(error) => return Err(refused(&error)),
         }
     }
-    Err(ServiceError::internal(&"an endpoint group could not be brought back to what it was"))
+    Err(ServiceError::internal(&format!("{name} could not be brought back to what it was")))
 }
 
 async fn delete(inner: &Arc<Inner>, fabric: &str, id: &str, uri: &str) -> Result<Reply, ServiceError> {

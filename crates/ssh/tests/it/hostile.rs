@@ -56,10 +56,14 @@ async fn connect_to(said: Vec<u8>, hangs_up: bool) -> SshError {
             while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {}
         }
     });
-    let timeouts = Timeouts {
-        handshake: Duration::from_millis(300),
-        authenticate: Duration::from_millis(300),
-        ..Timeouts::default()
+    // Who hangs up need not be waited for.
+    let timeouts = match hangs_up {
+        true => Timeouts::default(),
+        false => Timeouts {
+            handshake: Duration::from_millis(300),
+            authenticate: Duration::from_millis(300),
+            ..Timeouts::default()
+        },
     };
     let result = Session::connect(&target, timeouts).await;
     server.abort();

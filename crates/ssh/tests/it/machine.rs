@@ -465,7 +465,7 @@ async fn a_host_that_falls_silent_is_given_up() {
         std::io::Result::Ok(())
     });
     let target = Target { address, ..server.target() };
-    let timeouts = Timeouts { keep_alive: Duration::from_millis(300), ..Timeouts::default() };
+    let timeouts = Timeouts { keep_alive: Duration::from_secs(2), ..Timeouts::default() };
     let session = Session::connect(&target, timeouts).await.expect("is let in");
     let running = session.run(CommandLine::new("sleep 31337.8"), LONG, |_, _| {});
     let begun = Instant::now();

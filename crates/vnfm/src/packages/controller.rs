@@ -13,7 +13,7 @@ use drystone_engine::{
 };
 use drystone_sol003::types::{PackageOnboardingState, PackageUsageState, ProblemDetails};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -56,10 +56,11 @@ enum Failure {
 
 struct Packages {
     client: Client,
-    packages: Cache<VnfPackage>,
     instances: Cache<VnfInstance>,
     library: Library,
     may_be_local: bool,
+    /// Held from the look whether a VNFD is known until it is.
+    naming: tokio::sync::Mutex<()>,
 }
 
 /// Runs the controller until `shutdown`. To be run by the process that has the library.
@@ -72,10 +73,11 @@ pub async fn run(client: Client, caches: &Caches, config: PackagesConfig, shutdo
     let harness = ControllerConfig { deadline: DEADLINE, concurrency: CONCURRENCY, ..config.controller };
     let reconciler = Packages {
         client: client.clone(),
-        packages: packages.clone(),
+
         instances: instances.clone(),
         library: config.library,
         may_be_local: config.may_be_local,
+        naming: tokio::sync::Mutex::default(),
     };
     let of_instance = move |instance: &VnfInstance| {
         let is_of = |package: &VnfPackage| vnfd_of(package) == Some(instance.spec.vnfd_id.as_str());
@@ -253,7 +255,11 @@ impl Packages {
         read: Result<(Arc<Package>, Committed), ProblemDetails>,
         upload: Option<u32>,
     ) -> Result<(), Failure> {
-        let read = read.and_then(|read| self.check_unique(package, read));
+        let _naming = self.naming.lock().await;
+        let read = match read {
+            Ok(read) => self.check_unique(api, package, read).await?,
+            refused => refused,
+        };
         if read.is_err() {
             let (library, uid) = (self.library.clone(), package.uid().unwrap_or_default());
             tokio::task::spawn_blocking(move || library.remove(&uid)).await??;
@@ -275,12 +281,14 @@ impl Packages {
         Ok(())
     }
 
-    /// A VNFD is in one package: instances name it, and not the package.
-    fn check_unique(
+    /// A VNFD is in one package: instances name it, and not the package. The API is asked: the watch may be behind what was written for the
+    /// package before.
+    async fn check_unique(
         &self,
+        api: &Api<VnfPackage>,
         package: &VnfPackage,
         read: (Arc<Package>, Committed),
-    ) -> Result<(Arc<Package>, Committed), ProblemDetails> {
+    ) -> Result<Result<(Arc<Package>, Committed), ProblemDetails>, Failure> {
         let vnfd = read.0.vnfd().id.as_str();
         let is_same = |other: &VnfPackage| {
             other.uid() != package.uid()
@@ -288,7 +296,8 @@ impl Packages {
                 && vnfd_of(other) == Some(vnfd)
                 && !is_deleted(other)
         };
-        match self.packages.list_where(is_same).first() {
+        let all = api.list(&ListParams::default()).await?.items;
+        Ok(match all.iter().find(|other| is_same(other)) {
             None => Ok(read),
             Some(other) => {
                 let other = other.uid().unwrap_or_default();
@@ -296,6 +305,6 @@ impl Packages {
                     format!("VNF package {other} has the VNFD {vnfd} already; delete that one first");
                 Err(problem(409, "The VNFD is known already", detail))
             }
-        }
+        })
     }
 }

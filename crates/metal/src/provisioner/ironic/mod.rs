@@ -225,19 +225,20 @@ impl IronicProvisioner {
         if failed && !(wanted == Power::SoftOff && patience_ends) {
             return Err(self.failed(job, "switching", &node));
         }
+        let asks = wanted == Power::SoftOff && !patience_ends;
         let body = match wanted {
             Power::On => json!({"target": "power on"}),
-            Power::SoftOff if !patience_ends => {
-                self.ending.since(&uid);
-                json!({"target": "soft power off", "timeout": SOFT_OFF_SECONDS})
-            }
-            Power::SoftOff | Power::HardOff => {
-                self.ending.end(&uid);
-                json!({"target": "power off"})
-            }
+            Power::SoftOff if asks => json!({"target": "soft power off", "timeout": SOFT_OFF_SECONDS}),
+            Power::SoftOff | Power::HardOff => json!({"target": "power off"}),
         };
         let path = format!("/v1/nodes/{}/states/power", node.uuid);
         self.client.send(Method::PUT, &path, Some(&body)).await?;
+        // Only what has been asked has been given time.
+        if asks {
+            self.ending.since(&uid);
+        } else if !wanted.is_on() {
+            self.ending.end(&uid);
+        }
         self.set_asked(job, Some("power"));
         Ok(Progress::again(POLL))
     }

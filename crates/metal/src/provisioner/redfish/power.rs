@@ -36,8 +36,10 @@ impl RedfishProvisioner {
             Power::HardOff => driver.power_off().await?,
             Power::SoftOff => {
                 // A host without an operating system, or whose controller cannot ask it, is switched off at once.
-                let in_time = self.ending.since(&uid) < self.timing.soft_off;
+                // The wait begins when it has been asked: what could not be asked has not been given any time.
+                let in_time = !was_asked || self.ending.since(&uid) < self.timing.soft_off;
                 if in_time && (was_asked || driver.ask_to_end().await?) {
+                    self.ending.since(&uid);
                     return Ok(Progress::again(ENDING_POLL));
                 }
                 driver.power_off().await?;

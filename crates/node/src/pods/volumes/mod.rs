@@ -156,7 +156,8 @@ impl Volumes {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.clone()).unwrap_or_default();
         let each = volumes.iter().map(|volume| self.set_up_volume(pod, &uid, volume, node, since));
-        futures::future::try_join_all(each).await.map(drop)
+        // All of them to their ends: a mount that was given up half-way would go on, and come beside that of the next try.
+        futures::future::join_all(each).await.into_iter().collect()
     }
 
     /// Brings the volumes that show something up to date.

@@ -22,7 +22,9 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Inner, fabric_links, read_id, read_texts, refuse_owned, refused, shown, still_the_one};
+use super::{
+    Inner, fabric_links, read_id, read_texts, refuse_owned, refused, shown, still_the_one, take_back,
+};
 use crate::{
     names::{id_of, key_of},
     render::{
@@ -115,13 +117,11 @@ pub(super) async fn change(
         .tasks
         .carry_out(title, async move {
             let written = api.replace(&changed.name_any(), &PostParams::default(), &changed).await;
-            let mut written = written.map_err(|error| refused(&error))?;
+            let written = written.map_err(|error| refused(&error))?;
             work.feed.show_connection(&written);
             if let Err(error) = settle(&work, &written).await {
-                written = api.get(&changed.name_any()).await.map_err(|error| refused(&error))?;
-                written.spec = before.spec.clone();
-                let back = api.replace(&changed.name_any(), &PostParams::default(), &written).await;
-                work.feed.show_connection(&back.map_err(|error| refused(&error))?);
+                let restore = |current: &mut Connection| current.spec = before.spec.clone();
+                take_back(&api, &written, restore, |back| work.feed.show_connection(back)).await?;
                 return Err(error);
             }
             shown(&work, &uri).map(Reply::updated)
