@@ -75,10 +75,16 @@ pub(crate) struct Drystone {
     pub(crate) arguments: Vec<String>,
 }
 
+/// A port that nobody listens on, of ten that only this process takes. They are below those that connections get for themselves: otherwise one
+/// might have it as its own while the program is down that is to listen there again.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let first = 20_000 + u16::try_from(std::process::id() % 1000).unwrap() * 10;
+    let mut ports =
+        (0..10).map(|_| first + u16::try_from(PORTS.fetch_add(1, Ordering::Relaxed) % 10).unwrap());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one of ten ports is free")
 }
 
+static PORTS: AtomicU32 = AtomicU32::new(0);
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Drystone {

@@ -306,6 +306,7 @@ impl AgentDesk {
             let written = matches!(seat.order, Order::Deploy(_)) && report.error.is_none();
             Ok((seat.host.clone(), written.then(|| seat.purpose.clone())))
         })?;
+        let was_written = written.is_some();
         if let Some(instance) = written {
             let kept = self.annotate(&host, json!(instance)).await;
             kept.map_err(|error| Refusal::Unkept(error.to_string()))?;
@@ -313,11 +314,17 @@ impl AgentDesk {
             let note = format!("{} bytes of the image have been written to {disk}", report.bytes);
             self.events.publish(&host, EventKind::Normal, "ImageWritten", &note);
         }
-        self.hear(uid, |seat| {
+        let heard = self.hear(uid, |seat| {
             seat.check(&report.order)?;
             seat.report = Some(report);
             Ok(())
-        })
+        });
+        if heard.is_err() && was_written {
+            // Something else was ordered while it was noted: the disk may have been erased since, and nobody would take the note back.
+            let taken_back = self.annotate(&host, serde_json::Value::Null).await;
+            taken_back.map_err(|error| Refusal::Unkept(error.to_string()))?;
+        }
+        heard
     }
 }
 
