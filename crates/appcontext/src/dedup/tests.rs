@@ -296,3 +296,18 @@ async fn values_do_not_go_while_keys_come() {
     assert!(removed > 0);
     assert_eq!((store.figures(), over(&below).await.figures()), (Figures::default(), Figures::default()));
 }
+
+/// As much as may be asked for at once, all of it new, fits into the store below.
+#[tokio::test]
+async fn the_store_below_takes_what_is_kept_once_besides() {
+    let below = Arc::new(EmbeddedStore::in_memory(DedupOptions::below()).unwrap());
+    let store = over(&below).await;
+    let put = |number: usize| Operation::Put {
+        key: format!("/c/{number}").into(),
+        value: format!("a large value {number}").into(),
+        lease: 0,
+    };
+    let count = crate::Limits::EMBEDDED.operations;
+    store.txn(Txn { success: (0..count).map(put).collect(), ..Txn::default() }).await.unwrap();
+    assert_eq!(store.figures().values, count);
+}

@@ -232,13 +232,16 @@ impl IronicProvisioner {
             Power::SoftOff | Power::HardOff => json!({"target": "power off"}),
         };
         let path = format!("/v1/nodes/{}/states/power", node.uuid);
-        self.client.send(Method::PUT, &path, Some(&body)).await?;
-        // Only what has been asked has been given time.
-        if asks {
-            self.ending.since(&uid);
-        } else if !wanted.is_on() {
-            self.ending.end(&uid);
+        let sent = self.client.send(Method::PUT, &path, Some(&body)).await;
+        match &sent {
+            // A node that cannot be asked is switched off next; one that is locked, or was not reached, is asked again.
+            Ok(_) | Err(Failure::Failed(DriverError::Refused { .. })) if asks => {
+                self.ending.since(&uid);
+            }
+            Ok(_) if !wanted.is_on() => self.ending.end(&uid),
+            _ => {}
         }
+        sent?;
         self.set_asked(job, Some("power"));
         Ok(Progress::again(POLL))
     }

@@ -33,8 +33,10 @@ const BOOT_POLL: Duration = Duration::from_millis(250);
 pub struct RedfishProvisioner {
     hosts: OpenHosts,
     media: BootMedia,
-    /// Hosts whose operating system was asked to end.
+    /// Hosts whose operating system is to end.
     ending: Waits,
+    /// Those of them whose operating system was asked to.
+    asked: Waits,
     /// Hosts whose firmware was given new settings.
     firmware: Waits,
     /// Hosts that were started from a medium.
@@ -76,6 +78,7 @@ impl RedfishProvisioner {
             hosts: OpenHosts::new(drivers),
             media,
             ending: Waits::default(),
+            asked: Waits::default(),
             firmware: Waits::default(),
             starting: Waits::default(),
             taken_out: TakenOut::default(),
@@ -195,7 +198,7 @@ impl Provisioner for RedfishProvisioner {
         if let Some(desk) = &self.agents {
             desk.dismiss(&job.uid());
         }
-        for waits in [&self.ending, &self.firmware, &self.starting, &self.booting] {
+        for waits in [&self.ending, &self.asked, &self.firmware, &self.starting, &self.booting] {
             waits.end(&job.uid());
         }
         self.taken_out.forget(&job.uid());

@@ -14,14 +14,14 @@ impl RedfishProvisioner {
     /// Brings power where it is wanted.
     pub(super) async fn switch(&self, job: &Job<'_>, wanted: Power) -> Step<Powered> {
         let (driver, uid) = (self.hosts.open(job)?, job.uid());
-        let was_asked = self.ending.contains(&uid);
+        let was_ending = self.ending.contains(&uid);
         let state = driver.state().await?;
         if state.powered_on == Some(wanted.is_on()) {
-            self.ending.end(&uid);
+            self.ends(&uid);
             if wanted.is_on() {
                 self.take_out(job, driver.as_ref(), &state).await?;
             }
-            return Ok(Progress::Done(Powered { changed: was_asked, health: state.health }));
+            return Ok(Progress::Done(Powered { changed: was_ending, health: state.health }));
         }
         match wanted {
             Power::On => {
@@ -36,16 +36,22 @@ impl RedfishProvisioner {
             Power::HardOff => driver.power_off().await?,
             Power::SoftOff => {
                 // A host without an operating system, or whose controller cannot ask it, is switched off at once.
-                // The wait begins when it has been asked: what could not be asked has not been given any time.
-                let in_time = !was_asked || self.ending.since(&uid) < self.timing.soft_off;
-                if in_time && (was_asked || driver.ask_to_end().await?) {
-                    self.ending.since(&uid);
+                let in_time = self.ending.since(&uid) < self.timing.soft_off;
+                // A request that failed is made again, as long as there is time.
+                if in_time && (self.asked.contains(&uid) || driver.ask_to_end().await?) {
+                    self.asked.since(&uid);
                     return Ok(Progress::again(ENDING_POLL));
                 }
                 driver.power_off().await?;
             }
         }
-        self.ending.end(&uid);
+        self.ends(&uid);
         Ok(Progress::Done(Powered { changed: true, health: state.health }))
+    }
+
+    /// Nobody waits any more for a host to end by itself.
+    fn ends(&self, uid: &str) {
+        self.ending.end(uid);
+        self.asked.end(uid);
     }
 }
