@@ -216,7 +216,7 @@ impl Hardware {
             let state = self.lock();
             (state.phase, state.record.clone())
         };
-        let steps = match sequence::decide(kind, phase) {
+        let steps = match sequence::decide(kind, phase, record.on) {
             Decision::Nothing => return Ok(Accepted::NothingToDo),
             Decision::Conflict => return Err(HardwareError::Conflict { command: kind.as_str(), phase }),
             Decision::Steps(steps) => steps,
@@ -289,7 +289,7 @@ impl Hardware {
             (state.record.on, state.record.pending, self.overtake())
         };
         self.enter(number, found, String::new());
-        let steps: &'static [Step] = match pending.map(|kind| sequence::decide(kind, found)) {
+        let steps: &'static [Step] = match pending.map(|kind| sequence::decide(kind, found, on)) {
             Some(Decision::Steps(steps)) => steps,
             // Off although it should be on: the power failed. On although it should be off: a command was cut short.
             _ if on && !found.is_on() => &[Step::PowerOn],

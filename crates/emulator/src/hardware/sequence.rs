@@ -78,8 +78,10 @@ pub(super) enum Decision {
     Steps(&'static [Step]),
 }
 
-/// What a reset does. Without an operating system that listens, a graceful one is a forced one: firmware obeys at once.
-pub(super) fn decide(kind: ResetType, phase: Phase) -> Decision {
+/// What a reset does in a phase. `ends_on` says whether power will be on when what is under way has ended: a host that shuts down in
+/// order to start again does not stay off by itself. Without an operating system that listens, a graceful reset is a forced one:
+/// firmware obeys at once.
+pub(super) fn decide(kind: ResetType, phase: Phase, ends_on: bool) -> Decision {
     use Decision::{Conflict, Nothing, Steps};
     use ResetType::{
         ForceOff, ForceOn, ForceRestart, GracefulRestart, GracefulShutdown, Nmi, On, PowerCycle,
@@ -94,13 +96,13 @@ pub(super) fn decide(kind: ResetType, phase: Phase) -> Decision {
             _ => Nothing,
         },
         ForceOff => match phase {
-            Phase::Off => Nothing,
+            Phase::Off if !ends_on => Nothing,
             _ => Steps(&[Step::PowerOff]),
         },
         GracefulShutdown => match phase {
-            Phase::Off => Nothing,
-            _ if ending => Nothing,
-            _ if listens => Steps(&[Step::ShutDown, Step::PowerOff]),
+            Phase::Off if !ends_on => Nothing,
+            _ if ending && !ends_on => Nothing,
+            Phase::OsRunning | Phase::ShuttingDown => Steps(&[Step::ShutDown, Step::PowerOff]),
             _ => Steps(&[Step::PowerOff]),
         },
         GracefulRestart => match phase {
@@ -118,8 +120,8 @@ pub(super) fn decide(kind: ResetType, phase: Phase) -> Decision {
             _ => Steps(&[Step::PowerOff, Step::PowerOn]),
         },
         PushPowerButton => match phase {
-            Phase::Off => decide(On, phase),
-            _ => decide(GracefulShutdown, phase),
+            Phase::Off if !ends_on => decide(On, phase, ends_on),
+            _ => decide(GracefulShutdown, phase, ends_on),
         },
         Nmi => match phase {
             Phase::Off => Conflict,

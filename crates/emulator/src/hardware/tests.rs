@@ -28,6 +28,8 @@ const PHASES: [Phase; 7] = [
     Phase::PoweringOff,
 ];
 
+const ENDING: [Phase; 2] = [Phase::ShuttingDown, Phase::PoweringOff];
+
 #[test]
 fn resets_do_what_their_names_say() {
     use Decision::{Conflict, Nothing, Steps};
@@ -54,18 +56,27 @@ fn resets_do_what_their_names_say() {
         (ResetType::Nmi, Phase::OsRunning, Nothing),
     ];
     for (kind, phase, expected) in table {
-        assert_eq!(decide(kind, phase), expected, "{kind:?} while {phase:?}");
+        assert_eq!(
+            decide(kind, phase, phase.is_on() && !ENDING.contains(&phase)),
+            expected,
+            "{kind:?} while {phase:?}"
+        );
     }
+    // A host that only goes off in order to start again is to stay off.
+    let restarting = |phase| decide(ResetType::GracefulShutdown, phase, true);
+    assert_eq!(restarting(Phase::ShuttingDown), Steps(&[Step::ShutDown, Step::PowerOff]));
+    assert_eq!(restarting(Phase::PoweringOff), Steps(&[Step::PowerOff]));
+    assert_eq!(restarting(Phase::Off), Steps(&[Step::PowerOff]));
 }
 
 #[test]
 fn every_reset_ends_in_the_state_that_it_is_for() {
     for kind in ResetType::ALL {
-        for phase in PHASES {
-            let Decision::Steps(steps) = decide(kind, phase) else { continue };
+        for (phase, under_way) in PHASES.into_iter().flat_map(|phase| [(phase, false), (phase, true)]) {
+            let Decision::Steps(steps) = decide(kind, phase, under_way) else { continue };
             let off = match kind {
                 ResetType::ForceOff | ResetType::GracefulShutdown => true,
-                ResetType::PushPowerButton => phase.is_on(),
+                ResetType::PushPowerButton => phase.is_on() || under_way,
                 _ => false,
             };
             assert_eq!(ends_on(steps, phase), !off, "{kind:?} while {phase:?}");
@@ -255,11 +266,14 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
             let bench = Bench::new(false);
-            for kind in kinds {
+            for kind in &kinds {
                 // A conflict is an answer too.
-                let _ = bench.hardware.reset(ResetType::ALL[kind]).await;
+                let _ = bench.hardware.reset(ResetType::ALL[*kind]).await;
             }
             let on = bench.hardware.situation().record.on;
+            let last = kinds.last().map(|kind| ResetType::ALL[*kind]);
+            let is_off = matches!(last, Some(ResetType::ForceOff | ResetType::GracefulShutdown));
+            assert!(!(on && is_off), "{last:?} does not count");
             bench.reach(if on { Phase::NoBoot } else { Phase::Off }).await;
             bench.settle().await;
             let situation = bench.hardware.situation();

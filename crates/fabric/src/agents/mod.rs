@@ -17,4 +17,4 @@ pub use doubts::{Doubt, Doubts};
 pub use gateway::{AgentGateway, ForwardError, Handed};
 pub(crate) use kept::{KeptError, bring_back};
 pub use registry::{AgentRegistry, Registered, RegistrationError};
-pub use trees::{AgentTrees, Belongs};
+pub use trees::{AgentTrees, Belongs, Moment};

@@ -41,7 +41,24 @@ struct Shown {
     aliases: Aliases,
     /// Top-level URIs that are its own, as the tree calls them.
     top_level: Vec<String>,
+    /// What was written since a crawl began that has not been shown, by the agent's URI: number of the write, and what is there
+    /// since, `None` if nothing.
+    written: BTreeMap<String, (u64, Option<RawResource>)>,
+    /// Number of the last write.
+    last_write: u64,
 }
+
+impl Shown {
+    /// Notes what a URI of the agent is since a moment ago.
+    fn note(&mut self, uri: &str, now: Option<RawResource>) {
+        self.last_write += 1;
+        self.written.insert(uri.to_owned(), (self.last_write, now));
+    }
+}
+
+/// A moment before a crawl: what is written after it is newer than what the crawl may have read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moment(u64);
 
 /// A URI of the tree that belongs to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +75,24 @@ impl AgentTrees {
         Self { tree: Some(tree), agents: Arc::default() }
     }
 
-    /// Shows what an agent serves now, in the place of what it served before.
-    pub fn show(&self, agent: &ObjectKey, resources: &[RawResource]) {
+    /// The moment at which a crawl of an agent begins.
+    pub fn moment(&self, agent: &ObjectKey) -> Moment {
+        let agents = self.agents.read().unwrap_or_else(PoisonError::into_inner);
+        Moment(agents.get(agent).map_or(0, |shown| shown.last_write))
+    }
+
+    /// Shows what a crawl that began at `since` found an agent to serve, in the place of what it served before. What was written
+    /// through [`put`](Self::put) and [`remove`](Self::remove) after that moment stays as it was written: the crawl may have passed by
+    /// before. The crawls of an agent come one after the other.
+    pub fn show(&self, agent: &ObjectKey, since: Moment, resources: &[RawResource]) {
         let Some(tree) = &self.tree else { return };
-        let shown = resources.iter().filter(|resource| is_shown(&resource.uri));
-        let uris: Vec<&str> = shown.clone().map(|resource| resource.uri.as_str()).collect();
         let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
-        let before = agents.remove(agent).unwrap_or_default();
+        let mut before = agents.remove(agent).unwrap_or_default();
+        before.written.retain(|_, (number, _)| *number > since.0);
+        let newer = before.written.values().filter_map(|(_, now)| now.as_ref());
+        let found = resources.iter().filter(|resource| !is_written(&before.written, &resource.uri));
+        let shown = found.chain(newer).filter(|resource| is_shown(&resource.uri));
+        let uris: Vec<&str> = shown.clone().map(|resource| resource.uri.as_str()).collect();
         let others: Vec<&String> = agents.values().flat_map(|shown| &shown.top_level).collect();
         let taken = |uri: &str| {
             let own_before = before.top_level.iter().any(|own| own == uri);
@@ -75,31 +103,36 @@ impl AgentTrees {
         };
         let aliases = Aliases::new(&agent.name, uris.iter().copied(), taken);
         let top_level = uris.iter().filter(|uri| top_level(uri).is_some()).map(|uri| aliases.to_tree(uri));
-        let now = Shown { top_level: top_level.collect(), aliases };
+        let (top_level, last_write) = (top_level.collect(), before.last_write);
         let items = shown.filter_map(|resource| {
             let mut body: Value = serde_json::from_slice(&resource.body).ok()?;
-            now.aliases.body_to_tree(&mut body);
+            aliases.body_to_tree(&mut body);
             let whole = body.get("@odata.id").is_some() && body.get("@odata.type").is_some();
             whole.then_some(Item::Resource(body))
         });
         tree.replace(&owner(agent), items.collect::<Vec<_>>());
-        agents.insert(agent.clone(), now);
+        agents.insert(agent.clone(), Shown { aliases, top_level, last_write, written: before.written });
     }
 
-    /// Shows one resource of an agent, new or changed.
+    /// Shows one resource of an agent that is shown, new or changed.
     pub fn put(&self, agent: &ObjectKey, resource: &RawResource) {
         let Some(tree) = &self.tree else { return };
         if let Ok(mut body) = serde_json::from_slice::<Value>(&resource.body) {
-            self.body_to_tree(agent, &mut body);
+            let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(shown) = agents.get_mut(agent) else { return };
+            shown.note(&resource.uri, Some(resource.clone()));
+            shown.aliases.body_to_tree(&mut body);
             tree.put(&owner(agent), [Item::Resource(body)]);
         }
     }
 
     /// Shows a resource of an agent no longer, by the agent's own URI.
     pub fn remove(&self, agent: &ObjectKey, uri: &str) {
-        if let Some(tree) = &self.tree {
-            tree.remove(&owner(agent), &[self.uri_in_tree(agent, uri)]);
-        }
+        let Some(tree) = &self.tree else { return };
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(shown) = agents.get_mut(agent) else { return };
+        shown.note(uri, None);
+        tree.remove(&owner(agent), &[shown.aliases.to_tree(uri)]);
     }
 
     /// What the tree calls an agent's URI.
@@ -150,6 +183,12 @@ impl AgentTrees {
 /// What an agent serves has another owner in the tree than what is said of the agent itself.
 fn owner(agent: &ObjectKey) -> String {
     format!("served by {agent}")
+}
+
+/// Whether something is known of a URI that is newer than a crawl: it was written, or what it is below is gone.
+fn is_written(written: &BTreeMap<String, (u64, Option<RawResource>)>, uri: &str) -> bool {
+    let gone = |parent: &str| matches!(written.get(parent), Some((_, None)));
+    written.contains_key(uri) || uri.match_indices('/').any(|(end, _)| gone(&uri[..end]))
 }
 
 /// Whether a resource is part of the common tree: below the root, and not in a room that every service has for itself.
@@ -205,10 +244,9 @@ mod tests {
         let tree = Arc::new(Tree::default());
         let trees = AgentTrees::new(tree.clone());
         let (first, second) = (ObjectKey::new("ns", "first"), ObjectKey::new("ns", "second"));
-        trees.show(&first, &served());
-        trees.show(&second, &served());
-        trees.show(&first, &served());
-        trees.show(&second, &served());
+        for agent in [&first, &second, &first, &second] {
+            trees.show(agent, trees.moment(agent), &served());
+        }
         assert!(tree.contains("/redfish/v1/Fabrics/CXL") && tree.contains("/redfish/v1/Fabrics/second-CXL"));
         assert!(!tree.contains("/redfish/v1/EventService"));
         let domain = tree.value("/redfish/v1/Chassis/second-1/MemoryDomains/1").expect("shown");
@@ -221,5 +259,43 @@ mod tests {
         assert_eq!(trees.find("/redfish/v1/Chassis/10"), None);
         trees.retain(|agent| *agent != second);
         assert!(!tree.contains("/redfish/v1/Fabrics/second-CXL") && tree.contains("/redfish/v1/Fabrics/CXL"));
+    }
+
+    /// A crawl that passed by before something was written knows it as it was.
+    #[test]
+    fn what_is_written_during_a_crawl_is_newer_than_the_crawl() {
+        let tree = Arc::new(Tree::default());
+        let trees = AgentTrees::new(tree.clone());
+        let agent = ObjectKey::new("ns", "agent");
+        let domain = "/redfish/v1/Chassis/1/MemoryDomains/1";
+        let kind = "#MemoryChunks.v1_6_2.MemoryChunks";
+        let chunk = |id: &str, size: u64| {
+            let body = json!({"@odata.type": kind, "Id": id, "Name": id, "MemoryChunkSizeMiB": size});
+            resource(&format!("{domain}/MemoryChunks/{id}"), &body)
+        };
+        let with = |chunks: &[RawResource]| [served(), chunks.to_vec()].concat();
+        let shown = |id: &str| {
+            let body = tree.value(&format!("{domain}/MemoryChunks/{id}"));
+            body.map(|body| body["MemoryChunkSizeMiB"].as_u64().unwrap_or_default())
+        };
+        trees.show(&agent, trees.moment(&agent), &with(&[chunk("old", 1), chunk("kept", 1)]));
+
+        let since = trees.moment(&agent);
+        let crawled = with(&[chunk("old", 1), chunk("kept", 1)]);
+        trees.put(&agent, &chunk("new", 2));
+        trees.put(&agent, &chunk("kept", 3));
+        trees.remove(&agent, &format!("{domain}/MemoryChunks/old"));
+        trees.show(&agent, since, &crawled);
+        assert_eq!((shown("old"), shown("kept"), shown("new")), (None, Some(3), Some(2)));
+
+        // The next crawl begins after the writes, and what it finds counts.
+        trees.show(&agent, trees.moment(&agent), &with(&[chunk("old", 4)]));
+        assert_eq!((shown("old"), shown("kept"), shown("new")), (Some(4), None, None));
+
+        // With what is gone, everything below is gone.
+        let since = trees.moment(&agent);
+        trees.remove(&agent, domain);
+        trees.show(&agent, since, &with(&[chunk("old", 4)]));
+        assert_eq!((tree.contains(domain), shown("old")), (false, None));
     }
 }

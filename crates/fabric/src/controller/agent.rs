@@ -141,10 +141,12 @@ impl AgentReconciler {
     }
 
     async fn crawl(&self, agent: &FabricAgent) -> Result<FabricAgentStatus, AgentError> {
+        let key = ObjectKey::of(agent);
+        let begun = self.trees.moment(&key);
         let crawl = self.services.of(agent).await?.crawl().await?;
         bring_switches(&self.client, &self.switches, agent, &crawl.fabrics, crawl.complete).await?;
         if !crawl.tree.is_empty() {
-            self.trees.show(&ObjectKey::of(agent), &crawl.tree);
+            self.trees.show(&key, begun, &crawl.tree);
         }
         if !crawl.tree.is_empty() && crawl.complete {
             self.bring_back(agent, &crawl.tree).await?;
