@@ -12,6 +12,7 @@ mod drystone;
 mod fabric;
 mod fleet;
 mod hosts;
+mod plot;
 mod pods;
 mod report;
 mod sites;
@@ -79,6 +80,8 @@ enum Inside {
     Vnf(vnf::Options),
     /// Measure composite applications on many clusters, beside `kubectl apply`
     Applications(applications::Options),
+    /// Draw figures that were kept in a table
+    Plot(plot::Options),
     /// Carry an application to clusters, and say how long it took
     #[command(hide = true)]
     CarryApplication(applications::CarryOptions),
@@ -143,6 +146,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         return cni::inside(program, *count).await;
     }
     match &cli.inside {
+        Some(Inside::Plot(options)) => return plot::from_table(options),
         Some(Inside::CarryApplication(options)) => return applications::carry(options).await,
         Some(Inside::SimulatedClusters(options)) => return applications::simulate(options).await,
         _ => {}

@@ -282,8 +282,6 @@ impl Feed {
     fn show_host(&self, key: &ObjectKey) {
         let host = self.sources.hosts.get(key);
         let block = self.sources.blocks.get(key);
-        // A block may have changed while its host did not: the host's version says nothing about it.
-        self.lock_shown().remove(&owner("host", key));
         self.put("host", key, host.as_deref(), |host| render::system::host(host, block.as_deref()));
         self.show_composed_of(key);
         let interfaces = host.as_deref().map(render::system::interfaces).unwrap_or_default();
@@ -294,7 +292,7 @@ impl Feed {
         for switch in self.sources.switches.list() {
             let endpoints = switch.status.iter().flat_map(|status| &status.endpoints);
             if endpoints.into_iter().any(|endpoint| touched.contains(&endpoint.mac)) {
-                self.put_switch(&switch, true);
+                self.put_switch(&switch);
             }
         }
     }
@@ -327,21 +325,17 @@ impl Feed {
         }
         if ethernet_changed {
             for pool in self.sources.pools.list() {
-                self.lock_shown().remove(&owner("pool", &ObjectKey::of(pool.as_ref())));
                 self.show_pool(&ObjectKey::of(pool.as_ref()), Some(&pool));
             }
         }
         match switch {
-            Some(switch) => self.put_switch(&switch, false),
+            Some(switch) => self.put_switch(&switch),
             None => self.put::<Switch>("switch", key, None, |_| Vec::new()),
         }
     }
 
-    fn put_switch(&self, switch: &Switch, again: bool) {
+    fn put_switch(&self, switch: &Switch) {
         let key = ObjectKey::of(switch);
-        if again {
-            self.lock_shown().remove(&owner("switch", &key));
-        }
         self.put("switch", &key, Some(switch), |switch| {
             let together = self.together();
             render::fabric::switch(switch, &|mac| together.by_mac.get(mac).cloned())
@@ -353,7 +347,8 @@ impl Feed {
         self.put("pool", key, pool, |pool| render::zone::address_pool(pool, &ethernet));
     }
 
-    /// Puts what an object shows into the tree, unless something newer of it is there.
+    /// Puts what an object shows into the tree, unless something newer of it is there. The same version is rendered again: what it is shown with may have
+    /// changed while it did not, as the block of a host.
     fn put<K: Resource>(
         &self,
         prefix: &str,

@@ -55,16 +55,19 @@ pub(super) async fn run(state: Arc<State>) {
                 }
                 Some(Told::Change(Change::Put { object, .. })) => vec![object],
                 Some(Told::Change(Change::Deleted(last))) => {
-                    state.registry.withdraw(last.name());
-                    Vec::new()
+                    // Another of this name may have come, and be served already.
+                    let now = present(&state, last.name()).await;
+                    if now.is_none() {
+                        state.registry.withdraw(last.name());
+                    }
+                    now.into_iter().collect()
                 }
             },
             Some(done) = emptying.join_next() => {
                 let name = done.unwrap_or_default();
                 busy.remove(&name);
                 // Another of this name may have come, and been told to go, meanwhile.
-                let key = format!("{}{name}", key_prefix(GROUP, PLURAL));
-                state.objects.get(&key).await.ok().flatten().into_iter().collect()
+                present(&state, &name).await.into_iter().collect()
             }
         };
         for stored in changed {
@@ -83,9 +86,14 @@ pub(super) async fn run(state: Arc<State>) {
     emptying.shutdown().await;
 }
 
+/// The definition of this name that there is now.
+async fn present(state: &State, name: &str) -> Option<Stored> {
+    state.objects.get(&format!("{}{name}", key_prefix(GROUP, PLURAL))).await.ok().flatten()
+}
+
 /// Stops serving what has gone while nobody followed.
-fn withdraw_all_but(state: &State, present: &[Stored]) {
-    let present: HashSet<&str> = present.iter().map(Stored::name).collect();
+fn withdraw_all_but(state: &State, all: &[Stored]) {
+    let present: HashSet<&str> = all.iter().map(Stored::name).collect();
     let catalog = state.registry.catalog();
     let served = catalog.stored().filter_map(|resource| Some(resource.custom()?.definition.as_str()));
     for gone in served.filter(|name| !present.contains(name)) {

@@ -1,7 +1,7 @@
 //! Stores, and contexts to keep in them.
 
+use drystone_loopback::free_port;
 use std::{
-    net::TcpListener,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -35,8 +35,8 @@ impl Etcd {
     /// `None` where etcd is not installed; says so.
     pub(crate) async fn start() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (client, peer) = (free(), free());
+
+        let (client, peer) = (free_port(), free_port());
         let (url, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let process = Command::new("etcd")
             .args(["--data-dir", directory.path().to_str().unwrap(), "--name", "one"])

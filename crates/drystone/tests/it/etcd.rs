@@ -1,5 +1,6 @@
 //! `drystone up --store etcd=…`: objects are etcd's, and several Drystones share them.
 
+use drystone_loopback::free_port;
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -62,14 +63,9 @@ impl Drop for Etcd {
     }
 }
 
-/// A place where nobody listens, below the ports that the kernel gives to connections.
+/// A place where nobody listens.
 fn free_url() -> String {
-    loop {
-        let port = rand::random_range(20_000..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return format!("http://127.0.0.1:{port}");
-        }
-    }
+    format!("http://127.0.0.1:{}", free_port())
 }
 
 /// A user of one Drystone.

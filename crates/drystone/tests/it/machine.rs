@@ -1,5 +1,6 @@
 //! `drystone up --seal tpm`, on a TPM that swtpm emulates.
 
+use drystone_loopback::free_port;
 use std::{
     net::{TcpListener, TcpStream},
     path::Path,
@@ -36,7 +37,7 @@ impl Tpm {
         std::fs::create_dir_all(state).expect("a directory");
         // The control channel is expected one port above.
         let port = loop {
-            let port = rand::random_range(20_000..32_000);
+            let port = free_port();
             if [port, port + 1].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
                 break port;
             }

@@ -1,5 +1,6 @@
 //! VNFs by OpenStack's own client, unmodified, against `drystone up` and the emulated cloud of a site whose machines have no body.
 
+use drystone_loopback::free_port;
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -212,7 +213,7 @@ fn openstacks_client_does_everything_to_vnfs_on_an_emulated_cloud() {
         assert!(std::env::var_os("CI").is_none(), "must not be skipped in CI");
         return;
     };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let mut drystone = Drystone::new("sim", with_cloud);
     drystone.arguments = vec!["--http".into(), format!("127.0.0.1:{port}"), "--http-trust-loopback".into()];
     drystone.start();

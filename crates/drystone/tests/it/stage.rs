@@ -1,9 +1,9 @@
 //! A Drystone of a test's own: data directory, process, kubectl.
 
+use drystone_loopback::free_port;
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -75,16 +75,6 @@ pub(crate) struct Drystone {
     pub(crate) arguments: Vec<String>,
 }
 
-/// A port that nobody listens on, of ten that only this process takes. They are below those that connections get for themselves: otherwise one
-/// might have it as its own while the program is down that is to listen there again.
-fn free_port() -> u16 {
-    let first = 20_000 + u16::try_from(std::process::id() % 1000).unwrap() * 10;
-    let mut ports =
-        (0..10).map(|_| first + u16::try_from(PORTS.fetch_add(1, Ordering::Relaxed) % 10).unwrap());
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one of ten ports is free")
-}
-
-static PORTS: AtomicU32 = AtomicU32::new(0);
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 impl Drystone {

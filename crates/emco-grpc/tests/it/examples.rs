@@ -1,9 +1,9 @@
 //! The external controllers of `examples/applications/controllers`, as processes of their own, on AppContexts in a real etcd and in a
 //! store of ours that answers for etcd.
 
+use drystone_loopback::free_port;
 use std::{
     io::{BufRead as _, BufReader},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -51,8 +51,9 @@ fn skip(what: &str) {
 
 async fn real_etcd() -> Option<Ground> {
     let directory = tempfile::tempdir().unwrap();
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (client, peer) = (format!("http://127.0.0.1:{}", free()), format!("http://127.0.0.1:{}", free()));
+
+    let (client, peer) =
+        (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
     let process = Command::new("etcd")
         .args(["--data-dir", directory.path().to_str().unwrap(), "--name", "one", "--unsafe-no-fsync"])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])

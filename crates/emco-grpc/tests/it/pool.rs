@@ -75,9 +75,7 @@ async fn who_is_removed_is_not_called_any_more() {
 
 #[tokio::test]
 async fn a_call_does_not_wait_for_the_end_of_a_pause() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = drystone_loopback::free_port();
     let hour = Duration::from_secs(3_600);
     let options = Options { first_pause: hour, longest_pause: hour, ..patient() };
     let pool = pool(Address::plain("127.0.0.1", port), options);

@@ -31,7 +31,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(router: Router) -> Self {
-        Self::start_at(0, router)
+        Self::start_at(drystone_loopback::free_port(), router)
     }
 
     pub(crate) fn start_at(port: u16, router: Router) -> Self {
@@ -39,7 +39,6 @@ impl Server {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let port = listener.local_addr().unwrap().port();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());

@@ -11,14 +11,16 @@ mod tests;
 
 pub use registry::{BuiltIn, RegisteredControllers, is_own_place};
 
+use std::time::Duration;
+
 use drystone_api::{
     Operation,
-    emco::{Cluster, DeploymentIntentGroup, LogicalCloud},
+    emco::{Cluster, DeploymentIntentGroup, LifecycleOperation, LogicalCloud},
 };
 use drystone_appcontext::AppContextError;
 use drystone_engine::{
     harness::{Cache, Caches, Controller, ControllerConfig, StatusError},
-    operations::StartError,
+    operations::{StartError, prune},
     reference::{ObjectKey, describe_kube_error},
 };
 use futures::StreamExt as _;
@@ -30,6 +32,9 @@ use crate::{
     library::Library,
     steps::StepDependencies,
 };
+
+/// How often it is looked which operations have ended long ago.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Finalizer of what has contexts: they go with it.
 pub const FINALIZER: &str = "emco.drystone.dev/contexts";
@@ -73,6 +78,7 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
     }
     let shared = config.controller.clone();
     let (client_of_connections, library_of_connections) = (client.clone(), library.clone());
+    let pruning = shutdown.run_until_cancelled(prune_operations(client.clone(), library.clone()));
     let operations = operations::Operations {
         client: client.clone(),
         dependencies: config.dependencies.clone(),
@@ -115,17 +121,25 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
     let reachability = Controller::new(client.clone(), reachability, shared.clone());
     let onboarding = Onboarding { client: client.clone(), library };
     let onboarding = Controller::new(client, onboarding, shared);
-    let connections =
-        keep_connections(&client_of_connections, &library_of_connections, &config, shutdown.clone());
+    let (client, library) = (&client_of_connections, &library_of_connections);
+    let connections = keep_connections(client, library, &config, shutdown.clone());
     tokio::join!(
+        pruning,
         connections,
         operations.run(shutdown.clone()),
         groups.run(shutdown.clone()),
         networks.run(shutdown.clone()),
         clouds.run(shutdown.clone()),
         reachability.run(shutdown.clone()),
-        onboarding.run(shutdown),
+        onboarding.run(shutdown.clone()),
     );
+}
+
+/// Deletes operations that have ended long ago.
+async fn prune_operations(client: Client, library: Library) {
+    let ended = |operation: &LifecycleOperation| operations::ended(operation, &library);
+    let all = library.operations.clone();
+    prune::keep_pruned(client, all, ended, operations::RETENTION, PRUNE_INTERVAL).await;
 }
 
 /// Keeps connections to registered controllers.

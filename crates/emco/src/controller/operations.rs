@@ -16,14 +16,21 @@ use drystone_api::{
 use drystone_appcontext::ContextId;
 use drystone_engine::{
     harness::{Cache, Reconciler, Requeue, is_deleted, update_status},
-    operations::{self, operation_name},
+    operations::{
+        self, operation_name,
+        prune::{Ended, Retention},
+    },
     reference::{ObjectKey, reference_to},
 };
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{Failure, prepare::Prepared};
 use crate::{
+    library::Library,
     model::{GroupPath, History, Refusal, Target},
     steps::{StepDependencies, refusal_of},
 };
@@ -256,6 +263,27 @@ pub(super) fn targets(operation: &LifecycleOperation) -> Result<Vec<Target>, Ref
         all.push(Target::Group(other));
     }
     Ok(all)
+}
+
+/// How long what was done is told of: ten of each path, and a week at most, but for the last of what is still there.
+pub(super) const RETENTION: Retention = Retention {
+    per_subject: 10,
+    age: SignedDuration::from_hours(7 * 24),
+    at_least: SignedDuration::from_mins(10),
+};
+
+/// How an operation ended; `None` if it has not, or is being deleted.
+pub(super) fn ended(operation: &LifecycleOperation, library: &Library) -> Option<Ended<String>> {
+    let status = operation.status.as_ref().filter(|status| status.phase.is_final())?;
+    let at = status.end_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let is_there = |target: Target| match target {
+        Target::Group(path) => library.group(&path).is_ok(),
+        Target::Cloud(path) => library.cloud(&path).is_ok(),
+        Target::Networks(name) => library.cluster(&name).is_ok(),
+    };
+    let subject_is_gone = !Target::parse(&operation.spec.path).is_ok_and(is_there);
+    let subject = operation.spec.path.clone();
+    (!is_deleted(operation)).then_some(Ended { subject, subject_is_gone, at })
 }
 
 /// Who has a target.

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use drystone_api::Operation;
-use kube::{
-    Api, Client, ResourceExt,
-    api::{DeleteParams, Preconditions},
-};
+use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -105,20 +102,11 @@ impl OperationController {
 }
 
 async fn prune(client: &Client, objects: &Objects<Operation>, retention: Retention) {
-    let operations = objects.list();
-    let operations = operations.iter().map(AsRef::as_ref);
-    for key in prune::expired(operations, retention, jiff::Timestamp::now()) {
-        // Not another one that has taken the name meanwhile.
-        let preconditions =
-            objects.get(&key).map(|operation| Preconditions { uid: operation.uid(), resource_version: None });
-        let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
-        let api: Api<Operation> = Api::namespaced(client.clone(), &key.namespace);
-        match api.delete(&key.name, &parameters).await {
-            Ok(_) => tracing::debug!(operation = %key, "ended long ago; deleted"),
-            Err(error) if is_not_found(&error) => {}
-            Err(error) => {
-                tracing::warn!(operation = %key, error = %describe_kube_error(&error), "not pruned; trying again later");
-            }
+    let all = objects.list();
+    let ended = all.iter().filter_map(|one| Some((ObjectKey::of(one.as_ref()), prune::ended(one)?)));
+    for key in prune::expired(ended, retention, jiff::Timestamp::now()) {
+        if let Some(operation) = objects.get(&key) {
+            prune::delete(client, &key, operation.as_ref()).await;
         }
     }
 }

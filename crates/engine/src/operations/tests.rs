@@ -7,6 +7,7 @@ use std::{
 
 use drystone_api::{FailurePolicy, ObjectReference, Operation, OperationPhase, OperationSpec, StepState};
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, PostParams},
@@ -18,12 +19,15 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     OPERATION_FINALIZER, OperationController, OperationControllerConfig, StartError, UnknownActions,
-    await_final, cancel, follow, go_on, halt, operation_name, prune::Retention, roll_back, start,
+    await_final, cancel, follow, go_on, halt, operation_name,
+    prune::{Ended, Retention, keep_pruned},
+    roll_back, start,
 };
 use crate::{
     action::{Action, ActionRegistry, StepContext, StepError},
     events::Silent,
     fake_api::{FakeApi, Fault},
+    harness::Caches,
     plan::PlanBuilder,
     reference::ObjectKey,
     runner::{Engine, EngineConfig},
@@ -324,6 +328,33 @@ async fn what_has_long_ended_is_pruned() {
     }
     sleep(Duration::from_secs(301)).await;
     assert_eq!(api.objects("/operations/").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_have_ended_is_pruned_as_well() {
+    let (api, shutdown) = (FakeApi::new(), CancellationToken::new());
+    let all: Api<Operation> = Api::namespaced(api.client(), "research");
+    for n in 0..4 {
+        let made = Operation::new(&format!("op-{n}"), OperationSpec::default());
+        all.create(&PostParams::default(), &made).await.expect("created");
+    }
+    let objects = Caches::new(api.client(), shutdown.clone()).of::<Operation>();
+    let ended = |operation: &Operation| {
+        let at =
+            Timestamp::from_second(operation.name_any()[3..].parse().expect("a number")).expect("in range");
+        (operation.name_any() != "op-2").then_some(Ended { subject: (), subject_is_gone: false, at })
+    };
+    let retention = Retention { per_subject: 1, ..Retention::default() };
+    let pruning = keep_pruned(api.client(), objects, ended, retention, Duration::from_secs(60));
+    let _pruning = AbortOnDropHandle::new(tokio::spawn(pruning));
+    sleep(Duration::from_secs(59)).await;
+    assert_eq!(api.objects("/operations/").len(), 4);
+    sleep(Duration::from_secs(2)).await;
+    let mut left: Vec<String> =
+        api.objects("/operations/").iter().map(|one| one["metadata"]["name"].to_string()).collect();
+    left.sort();
+    assert_eq!(left, ["\"op-2\"", "\"op-3\""], "one has not ended, and one is the last");
+    shutdown.cancel();
 }
 
 #[tokio::test(start_paused = true)]

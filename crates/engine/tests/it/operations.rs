@@ -149,7 +149,7 @@ fn killed_again_and_again_it_comes_to_its_end() {
     let (server, operation, world) = lasting.block_on(async {
         let server = TestServer::start().await;
         let subject = server.subject("mlops").await;
-        let operation = start(&server.client, "op", spec(subject, 4, 5, 30)).await.expect("started");
+        let operation = start(&server.client, "op", spec(subject, 4, 5, 60)).await.expect("started");
         (server, operation, SharedWorld::default())
     });
     let mut lives = 0;

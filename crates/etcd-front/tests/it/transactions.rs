@@ -1,5 +1,6 @@
 //! Transactions of which etcdctl knows nothing: with others inside, and comparisons over ranges. The same messages go to a real etcd.
 
+use drystone_loopback::free_port;
 use std::{
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -333,8 +334,8 @@ impl Drop for Etcd {
 /// That a real etcd passes says that the test is about etcd.
 #[tokio::test]
 async fn and_so_they_do_in_a_real_etcd() {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (url, peer) = (format!("http://127.0.0.1:{}", free()), format!("http://127.0.0.1:{}", free()));
+    let (url, peer) =
+        (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
     let directory = tempfile::tempdir().unwrap();
     let process = Command::new("etcd")
         .args(["--data-dir", directory.path().to_str().unwrap(), "--name", "one"])

@@ -99,6 +99,9 @@ impl AgentGateway {
         let mut body = body.unwrap_or_default();
         self.trees.body_to_agent(&agent, &mut body);
         let client = service.client();
+        let turns = self.trees.turns(&agent);
+        // Until it is noted what became of it.
+        let _turn = turns.read().await;
         let result = match method {
             "POST" => client.create(&inner, &body).await,
             "PATCH" => client.patch(&inner, &body, None).await,

@@ -129,6 +129,12 @@ impl Kept {
         }
     }
 
+    /// Whether it is still wanted: it may have been deleted since it was listed.
+    async fn is_kept(&self, object: &AgentResource) -> Result<bool, KeptError> {
+        let now = self.0.get_opt(&object.name_any()).await.map_err(failed("reading"))?;
+        Ok(now.is_some_and(|now| now.metadata.uid == object.metadata.uid))
+    }
+
     async fn all(&self) -> Result<Vec<AgentResource>, KeptError> {
         let mut all = self.0.list(&ListParams::default()).await.map_err(failed("listing"))?.items;
         all.sort_by(|a, b| (a.spec.made, &a.spec.uri).cmp(&(b.spec.made, &b.spec.uri)));
@@ -141,15 +147,21 @@ impl Kept {
         agent: &FabricAgent,
         client: &Client,
         seen: &BTreeSet<&str>,
-        show: &(dyn Fn(&RawResource) + Sync),
+        trees: &AgentTrees,
     ) -> Result<BroughtBack, KeptError> {
+        let key = ObjectKey::of(agent);
         let mut done = BroughtBack::default();
         let mut renamed: BTreeMap<String, String> = BTreeMap::new();
         for object in self.of(agent).await? {
             let uri = object.spec.uri.clone();
+            if seen.contains(uri.as_str()) {
+                continue;
+            }
+            let turns = trees.turns(&key);
+            let _turn = turns.write().await;
             // It may have been made after the crawl passed by; and what cannot be asked for now is not gone.
-            let is_gone = async || client.get(&uri).await.err().and_then(|error| error.status()) == Some(404);
-            if seen.contains(uri.as_str()) || !is_gone().await {
+            let is_gone = client.get(&uri).await.err().and_then(|error| error.status()) == Some(404);
+            if !is_gone || !self.is_kept(&object).await? {
                 continue;
             }
             let mut body = Value::Object(object.spec.body.clone());
@@ -159,7 +171,7 @@ impl Kept {
                     if raw.uri != uri {
                         renamed.insert(uri.clone(), raw.uri.clone());
                     }
-                    show(&raw);
+                    trees.put(&key, &raw);
                     self.note_made(object, &raw.uri).await?;
                     done.made.push(raw.uri);
                 }
@@ -245,8 +257,7 @@ pub(crate) async fn bring_back(
 ) -> Result<BroughtBack, KeptError> {
     let seen: BTreeSet<&str> = crawled.iter().map(|resource| resource.uri.as_str()).collect();
     let kept = Kept::new(client, &agent.namespace().unwrap_or_default());
-    let key = ObjectKey::of(agent);
-    kept.bring_back(agent, service, &seen, &|raw| trees.put(&key, raw)).await
+    kept.bring_back(agent, service, &seen, trees).await
 }
 
 /// Makes a resource under the URI that it had, if the agent takes that.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use drystone_engine::reference::ObjectKey;
@@ -33,7 +33,12 @@ const OWN_ROOMS: [&str; 10] = [
 pub struct AgentTrees {
     tree: Option<Arc<Tree>>,
     agents: Arc<RwLock<BTreeMap<ObjectKey, Shown>>>,
+    turns: Arc<Mutex<BTreeMap<ObjectKey, Arc<Turns>>>>,
 }
+
+/// Who may write to an agent: those who hand writes on share their turn, who makes again what was lost has one for himself. Otherwise what is
+/// just being deleted, and is still on record, might be taken for lost.
+pub(super) type Turns = tokio::sync::RwLock<()>;
 
 /// What is shown of an agent.
 #[derive(Debug, Default)]
@@ -72,7 +77,13 @@ pub struct Belongs {
 impl AgentTrees {
     /// Shows agents in a tree.
     pub fn new(tree: Arc<Tree>) -> Self {
-        Self { tree: Some(tree), agents: Arc::default() }
+        Self { tree: Some(tree), ..Self::default() }
+    }
+
+    /// The turns of an agent.
+    pub(super) fn turns(&self, agent: &ObjectKey) -> Arc<Turns> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.entry(agent.clone()).or_default().clone()
     }
 
     /// The moment at which a crawl of an agent begins.
@@ -151,6 +162,7 @@ impl AgentTrees {
             }
             stays
         });
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).retain(|agent, _| wanted(agent));
     }
 
     /// Whose a URI of the tree is, if an agent's.

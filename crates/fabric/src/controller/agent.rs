@@ -10,7 +10,7 @@ use drystone_api::{AgentFabric, FabricAgent, FabricAgentStatus, Switch, conditio
 use drystone_engine::{
     events::{EventKind, EventSink},
     harness::{Cache, Reconciler, Requeue, StatusError, is_deleted, update_status},
-    reference::{ObjectKey, reference_to},
+    reference::{ObjectKey, describe_kube_error, reference_to},
 };
 use drystone_redfish::client::RawResource;
 use futures::StreamExt as _;
@@ -33,6 +33,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// What went wrong in a pass.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AgentError {
+    #[error("reading the FabricAgent: {}", describe_kube_error(.0))]
+    Api(kube::Error),
     #[error(transparent)]
     Status(#[from] StatusError),
     #[error(transparent)]
@@ -147,6 +149,12 @@ impl AgentReconciler {
         bring_switches(&self.client, &self.switches, agent, &crawl.fabrics, crawl.complete).await?;
         if !crawl.tree.is_empty() {
             self.trees.show(&key, begun, &crawl.tree);
+            // Who looks for agents that are gone may have passed by before it was shown.
+            let api: Api<FabricAgent> = Api::namespaced(self.client.clone(), &key.namespace);
+            let now = api.get_opt(&key.name).await.map_err(AgentError::Api)?;
+            if now.is_none_or(|now| now.uid() != agent.uid()) {
+                self.trees.retain(|other| *other != key);
+            }
         }
         if !crawl.tree.is_empty() && crawl.complete {
             self.bring_back(agent, &crawl.tree).await?;

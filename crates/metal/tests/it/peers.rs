@@ -1,8 +1,8 @@
 //! Programs of others, from the Python environment that `./dev test` makes: sushy-emulator and Ironic.
 
+use drystone_loopback::free_port;
 use std::{
     fmt::Write as _,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -20,11 +20,6 @@ pub(crate) fn environment() -> Result<PathBuf, String> {
         return Ok(path);
     }
     Err("there is no Ironic and no sushy-emulator; `./dev test` fetches them".to_owned())
-}
-
-/// A port that is free now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn start(program: &Path, directory: &Path, log: &str, arguments: &[&str]) -> Child {

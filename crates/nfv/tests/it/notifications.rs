@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
@@ -70,8 +71,10 @@ async fn receive(State(heard): State<Heard>, method: Method, headers: HeaderMap,
     if method == Method::GET {
         return StatusCode::NO_CONTENT;
     }
+    // Decided before anybody sees that it has come.
+    let is_forgetful = heard.is_forgetful.load(Ordering::Relaxed);
     heard.bodies.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
-    if heard.is_forgetful.load(Ordering::Relaxed) {
+    if is_forgetful {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
     StatusCode::NO_CONTENT
@@ -87,9 +90,14 @@ async fn token(State(heard): State<Heard>, headers: HeaderMap) -> Result<String,
 
 impl Receiver {
     async fn start(address: Option<SocketAddr>, heard: Heard) -> Self {
-        let wanted = address.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
-        let listener = tokio::net::TcpListener::bind(wanted).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = address.unwrap_or_else(|| ([127, 0, 0, 1], drystone_loopback::free_port()).into());
+        let listener = loop {
+            // The one before it may not be quite gone.
+            match tokio::net::TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
         let router = Router::new()
             .route("/callback", any(receive))
             .route("/token", post(token))

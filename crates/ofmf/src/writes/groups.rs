@@ -171,7 +171,10 @@ async fn change(
                     current.spec = before.spec.clone();
                     current.metadata.annotations.clone_from(&before.metadata.annotations);
                 };
-                take_back(&api, &written, restore, |back| work.feed.show_endpoint_group(back)).await?;
+                if let Some(back) = take_back(&api, &written, restore).await? {
+                    work.feed.show_endpoint_group(&back);
+                    seen(&work.feed.sources().groups, &back).await;
+                }
                 return Err(error);
             }
             shown(&work, &uri).map(Reply::updated)
@@ -179,13 +182,12 @@ async fn change(
         .await
 }
 
-/// Brings an object back to what it was before it was `written`, for what that meant could not be carried out.
+/// Brings an object back to what it was before it was `written`, for what that meant could not be carried out. The object as it is then, if it was.
 pub(super) async fn take_back<K>(
     api: &Api<K>,
     written: &K,
     restore: impl Fn(&mut K),
-    show: impl Fn(&K),
-) -> Result<(), ServiceError>
+) -> Result<Option<K>, ServiceError>
 where
     K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
@@ -194,14 +196,11 @@ where
         let mut current = api.get(&name).await.map_err(|error| refused(&error))?;
         if current.meta().generation != written.meta().generation {
             // Somebody else has changed it since; that is not ours to undo.
-            return Ok(());
+            return Ok(None);
         }
         restore(&mut current);
         match api.replace(&name, &PostParams::default(), &current).await {
-            Ok(restored) => {
-                show(&restored);
-                return Ok(());
-            }
+            Ok(restored) => return Ok(Some(restored)),
             Err(error) if is_conflict(&error) => {}
             Err(error) => return Err(refused(&error)),
         }

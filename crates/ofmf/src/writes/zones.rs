@@ -312,6 +312,16 @@ fn read_oem(properties: &mut Properties, spec: &mut ZoneSpec) {
     });
 }
 
+/// What is changed of an object as it was known, put on the object as it is, where only others' statuses have been written between.
+pub(super) fn on_top_of<K: kube::Resource>(mut changed: K, now: &K) -> K {
+    let (meta, current) = (changed.meta_mut(), now.meta());
+    if meta.uid == current.uid && meta.generation == current.generation {
+        meta.resource_version.clone_from(&current.resource_version);
+        meta.finalizers.clone_from(&current.finalizers);
+    }
+    changed
+}
+
 /// Writes a changed zone, waits until it is carried out, and takes it back if it cannot be.
 async fn apply(
     inner: &Arc<Inner>,
@@ -334,6 +344,7 @@ async fn apply(
                 let before = api.get(&key.name).await.map_err(|error| refused(&error))?;
                 still_the_one(&work, &uri, &condition)?;
                 check(&work, &fabric, &key, &changed.spec, &path_of)?;
+                let changed = on_top_of(changed, &before);
                 let written = api.replace(&key.name, &PostParams::default(), &changed).await;
                 let written = written.map_err(|error| refused(&error))?;
                 work.feed.show_zone(&written);

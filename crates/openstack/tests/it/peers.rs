@@ -1,7 +1,7 @@
 //! A real Keystone and Heat, from the Python environment that `./dev test` makes.
 
+use drystone_loopback::free_port;
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -48,11 +48,7 @@ impl OpenStack {
     /// Its tokens last so many seconds.
     pub(crate) async fn start(environment: &Path, token_seconds: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Both are held until both are known, or they might be the same.
-        let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [keystone, heat] =
-            listeners.each_ref().map(|listener| listener.local_addr().unwrap().port().to_string());
-        drop(listeners);
+        let [keystone, heat] = [free_port(), free_port()].map(|port| port.to_string());
         let log = std::fs::File::create(directory.path().join("start.log")).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/start.py");
         let process = Command::new("setpriv")

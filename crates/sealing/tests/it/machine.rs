@@ -1,5 +1,6 @@
 //! Needs the programs `swtpm` and tpm2-tools.
 
+use drystone_loopback::free_port;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -26,9 +27,8 @@ impl Drop for Tpm {
 /// Two ports in a row: the TPM's commands, and its control channel, which the library expects one above.
 fn ports() -> u16 {
     loop {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok() {
+        let port = free_port();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).is_ok() {
             return port;
         }
     }

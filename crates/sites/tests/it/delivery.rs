@@ -229,7 +229,7 @@ async fn a_site_that_is_forgotten_keeps_what_it_has() {
     status(&global, "east", "synchronized", is_synchronized).await;
     global.all::<Site>().delete("east", &DeleteParams::default()).await.unwrap();
     // What is told of two kinds is told in no order.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     global.all::<Secret>().delete("h1-bmc", &DeleteParams::default()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(local.site("east").await.is_some());

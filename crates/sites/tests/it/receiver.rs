@@ -16,6 +16,7 @@ use axum::{
     serve::Listener,
 };
 use drystone_identity::tls::ServerIdentity;
+use drystone_loopback::free_port;
 use serde_json::Value;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -91,7 +92,7 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
         let desk = Desk { told: Arc::default(), manners: watch::Sender::new(Manners::default()) };
         let address = listener.local_addr().unwrap();
         let running = Some(tokio::spawn(serve(listener, desk.clone())));
@@ -100,7 +101,7 @@ impl Receiver {
 
     pub(crate) async fn start_tls(identity: Arc<ServerIdentity>) -> Self {
         let config = drystone_identity::tls::server_config(identity, None).unwrap();
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
         let desk = Desk { told: Arc::default(), manners: watch::Sender::new(Manners::default()) };
         let address = tcp.local_addr().unwrap();
         let listener = TlsListener { tcp, acceptor: TlsAcceptor::from(config) };

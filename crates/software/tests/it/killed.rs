@@ -84,8 +84,8 @@ impl Play<'_> {
             () = dying.notified() => true,
             () = done => false,
         };
-        drop(process);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        process.abort();
+        let _ = process.await;
         killed
     }
 

@@ -3,6 +3,7 @@
 mod reboot;
 mod rpm;
 
+use drystone_loopback::free_port;
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -297,11 +298,6 @@ fn controlled(stage: &Stage, folder: &Path) -> AbortOnDropHandle<()> {
 async fn why(stage: &Stage) -> String {
     let statuses = stage.rollouts().await.into_iter().filter_map(|rollout| rollout.status);
     statuses.flat_map(|status| status.hosts).map(|host| host.message).collect::<Vec<_>>().join("\n")
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").port()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

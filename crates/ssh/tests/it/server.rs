@@ -1,7 +1,7 @@
 //! An OpenSSH server of the test's own: port on loopback, own keys, own users, own mount namespace.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -46,7 +46,7 @@ impl Server {
         }
         let user_key = PrivateKey::generate().expect("randomness");
         std::fs::write(directory.path().join("authorized_keys"), user_key.public_key()).expect("written");
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+        let address = SocketAddr::from(([127, 0, 0, 1], drystone_loopback::free_port()));
         write_files(directory.path(), address);
         let setup = format!(
             "set -e; D={0}; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd /run/sudo; \

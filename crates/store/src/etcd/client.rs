@@ -365,6 +365,10 @@ impl Client {
             }
             if failed % self.all().len().max(1) == 0 {
                 tokio::time::sleep(PAUSE).await;
+                // Too little time for another attempt would only make unclear what is clear.
+                if Instant::now() + PAUSE >= deadline {
+                    return Err(CallError { status, unclear, url });
+                }
             }
         }
     }

@@ -1,9 +1,9 @@
 //! The stores that the contract is tested on: the embedded one in a file, and etcd servers of a test's own.
 
+use drystone_loopback::free_port;
 use std::{
     any::Any,
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -77,16 +77,6 @@ pub(crate) struct Etcd {
     arguments: Vec<String>,
     process: Option<Child>,
     directory: tempfile::TempDir,
-}
-
-/// A port that nobody listens on, below those that the kernel gives to connections.
-fn free_port() -> u16 {
-    loop {
-        let port = rand::random_range(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn program() -> Option<PathBuf> {

@@ -96,8 +96,9 @@ async fn a_watch_from_the_latest_revision_tells_it_again(store: Arc<dyn Store>) 
 
 async fn a_quiet_watcher_is_not_woken_for_others_changes(store: Arc<dyn Store>) {
     let mut quiet = watch(store.as_ref(), "/quiet", None).await;
+    // It waits before anything is written: what it is told first would be how far the store has come.
+    assert!(futures::poll!(quiet.next()).is_pending());
     let next = tokio::spawn(async move { quiet.next().await });
-    tokio::task::yield_now().await;
     for _ in 0..50 {
         store.txn(put("/loud", "x")).await.unwrap();
     }

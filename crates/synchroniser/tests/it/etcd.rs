@@ -1,7 +1,7 @@
 //! Over a real etcd, which is killed and started again in the middle.
 
+use drystone_loopback::free_port;
 use std::{
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -36,8 +36,9 @@ impl Etcd {
     /// Starts one; `None`, and says so, if there is none to start.
     async fn start() -> Option<Self> {
         let kept = tempfile::tempdir().unwrap();
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (url, peer) = (format!("http://127.0.0.1:{}", free()), format!("http://127.0.0.1:{}", free()));
+
+        let (url, peer) =
+            (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
         let directory = kept.path().join("data");
         let mut etcd = Self { process: None, url, peer, directory, _kept: kept };
         if !etcd.run() {
@@ -110,12 +111,15 @@ async fn a_restart_of_etcd_in_the_middle_delays_and_nothing_else() {
         world.contexts.create(context).await.unwrap();
     }
     for cluster in world.simulation.clusters() {
-        cluster.set_fault(Fault::Late(Duration::from_millis(60)));
+        cluster.set_fault(Fault::Late(Duration::from_millis(600)));
     }
     world.sync.install(old.id).await.unwrap();
     world.eventually("it is under way", || world.cluster(0).count() >= 5).await;
     assert!(world.cluster(0).count() < 40);
     etcd.restart().await;
+    for cluster in world.simulation.clusters() {
+        cluster.set_fault(Fault::Late(Duration::from_millis(60)));
+    }
     world.until(old.id, State::Instantiated).await;
     for index in [0, 1] {
         let written = world.cluster(index).written();

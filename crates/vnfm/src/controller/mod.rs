@@ -8,7 +8,7 @@ mod prepare;
 mod tests;
 mod vims;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
     Operation,
@@ -16,7 +16,7 @@ use drystone_api::{
 };
 use drystone_engine::{
     harness::{Cache, Caches, Controller, ControllerConfig, StatusError},
-    operations::{FollowError, StartError},
+    operations::{FollowError, StartError, prune},
     reference::{ObjectKey, describe_kube_error},
 };
 use drystone_sol003::types::ProblemDetails;
@@ -31,6 +31,9 @@ use crate::{
     plan::infrastructure::InfrastructurePlanner,
     steps::{Blueprints, VimDriver},
 };
+
+/// How often it is looked which occurrences have ended long ago.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What the controllers of the life cycle work with.
 #[derive(Clone)]
@@ -139,7 +142,7 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
     if !world.ready().await {
         return;
     }
-    let shared = config.controller.clone();
+    let (shared, of_pruning) = (config.controller.clone(), world.instances.clone());
     let occurrences = Occurrences { client: client.clone(), world: world.clone(), config: config.clone() };
     let occurrences = Controller::new(client.clone(), occurrences, shared.clone())
         .watches_cache(&world.operations, |operation: &Operation, _| {
@@ -152,9 +155,22 @@ pub async fn run(client: Client, caches: &Caches, config: LifecycleConfig, shutd
             let namespace = instance.metadata.namespace.clone().unwrap_or_default();
             holder.map(|name| ObjectKey::new(namespace, name)).into_iter().collect()
         });
+    let pruning = prune::keep_pruned(
+        client.clone(),
+        world.occurrences.clone(),
+        |occurrence| occurrences::ended(occurrence, &of_pruning),
+        occurrences::RETENTION,
+        PRUNE_INTERVAL,
+    );
+    let pruning = shutdown.run_until_cancelled(pruning);
     let instances = Instances { client: client.clone(), world: world.clone() };
     let instances = Controller::new(client.clone(), instances, shared.clone());
     let vims = Vims { client: client.clone(), world, driver: config.vims };
     let vims = Controller::new(client, vims, shared);
-    tokio::join!(occurrences.run(shutdown.clone()), instances.run(shutdown.clone()), vims.run(shutdown));
+    tokio::join!(
+        pruning,
+        occurrences.run(shutdown.clone()),
+        instances.run(shutdown.clone()),
+        vims.run(shutdown.clone())
+    );
 }

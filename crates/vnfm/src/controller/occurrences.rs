@@ -10,12 +10,15 @@ use drystone_api::{
     nfv::{VnfInstance, VnfLcmOperation, VnfLcmOperationStatus},
 };
 use drystone_engine::{
-    harness::{Reconciler, Requeue, is_deleted, update_status},
-    operations::{self, operation_name},
+    harness::{Cache, Reconciler, Requeue, is_deleted, update_status},
+    operations::{
+        self, operation_name,
+        prune::{Ended, Retention},
+    },
     reference::{ObjectKey, is_not_found, reference_to},
 };
 use drystone_sol003::types::{CancelMode, LcmOperationState, ProblemDetails};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
@@ -30,6 +33,26 @@ pub(super) const KIND: &str = "VnfLcmOperation";
 
 /// Progress is written no more often, and not at all of what is done sooner.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long occurrences are told of: a hundred of each instance, and three months at most, but for the last of what is still there.
+pub(super) const RETENTION: Retention = Retention {
+    per_subject: 100,
+    age: SignedDuration::from_hours(90 * 24),
+    at_least: SignedDuration::from_hours(1),
+};
+
+/// How an occurrence ended; `None` if it has not, or is being deleted.
+pub(super) fn ended(
+    occurrence: &VnfLcmOperation,
+    instances: &Cache<VnfInstance>,
+) -> Option<Ended<ObjectKey>> {
+    let status = occurrence.status.as_ref().filter(|status| status.operation_state.is_final())?;
+    let at = status.state_entered_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let namespace = occurrence.metadata.namespace.clone().unwrap_or_default();
+    let subject = ObjectKey::new(namespace, &occurrence.spec.instance);
+    let subject_is_gone = instances.get(&subject).is_none();
+    (!is_deleted(occurrence)).then_some(Ended { subject, subject_is_gone, at })
+}
 
 /// See [`super::run`].
 pub(super) struct Occurrences {

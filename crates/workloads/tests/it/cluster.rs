@@ -55,6 +55,20 @@ impl Drop for Cluster {
     }
 }
 
+/// Controllers that run.
+pub(crate) struct Run {
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Run {
+    /// Stops them, and waits until they have ended what they were at.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        self.ended.cancelled().await;
+    }
+}
+
 impl Cluster {
     /// An API server with hollow kubelets, but without controllers and nodes.
     pub(crate) async fn without_controllers() -> Self {
@@ -90,14 +104,15 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the controllers; they end with the returned token.
-    pub(crate) fn run_controllers(&mut self, config: WorkloadsConfig) -> CancellationToken {
-        let (client, stop) = (self.client.clone(), self.stop.child_token());
-        let token = stop.clone();
+    /// Starts the controllers.
+    pub(crate) fn run_controllers(&mut self, config: WorkloadsConfig) -> Run {
+        let (client, stop, ended) = (self.client.clone(), self.stop.child_token(), CancellationToken::new());
+        let (token, over) = (stop.clone(), ended.clone().drop_guard());
         self.tasks.spawn(async move {
             drystone_workloads::run(client, config, token).await.expect("the controllers must not fail");
+            drop(over);
         });
-        stop
+        Run { stop, ended }
     }
 
     /// Adds a ready node that runs pods and sends heartbeats.

@@ -86,7 +86,7 @@ async fn a_restart_of_the_controllers_continues_where_they_were() {
     for _ in 0..5 {
         let run = cluster.run_controllers(WorkloadsConfig::default());
         tokio::time::sleep(std::time::Duration::from_millis(120)).await;
-        run.cancel();
+        run.end().await;
     }
     cluster.run_controllers(WorkloadsConfig::default());
     cluster.wait::<Deployment>("web", "10 available", |d| rolled_out(d, 10)).await;
@@ -100,6 +100,11 @@ async fn orphans_are_adopted_and_strays_released() {
     let pod =
         json!({"metadata": {"name": "orphan", "labels": labels}, "spec": crate::cluster::pod_spec("100m")});
     cluster.create::<k8s_openapi::api::core::v1::Pod>(pod).await;
+    // It has been seen by those who are to find it.
+    eventually("the orphan runs", async || {
+        cluster.pods("web").await.iter().any(drystone_workloads::pod::is_ready).then_some(())
+    })
+    .await;
     let set = json!({"metadata": {"name": "web"}, "spec": {"replicas": 2, "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": crate::cluster::pod_spec("100m")}}});
     cluster.create::<ReplicaSet>(set).await;

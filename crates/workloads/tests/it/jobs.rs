@@ -22,7 +22,7 @@ fn job(name: &str, outcome: &str, spec: Value) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_completes_and_expires() {
     let cluster = Cluster::start(WorkloadsConfig::default(), 2).await;
-    let spec = json!({"completions": 5, "parallelism": 2, "completionMode": "Indexed", "ttlSecondsAfterFinished": 3});
+    let spec = json!({"completions": 5, "parallelism": 2, "completionMode": "Indexed", "ttlSecondsAfterFinished": 15});
     cluster.create::<Job>(job("work", "Succeeded", spec)).await;
     let done = cluster
         .wait::<Job>("work", "complete", |job| {

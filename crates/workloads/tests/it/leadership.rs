@@ -31,7 +31,7 @@ async fn leadership_passes_on_and_work_continues() {
         |count| move |d: &Deployment| d.status.as_ref().and_then(|s| s.available_replicas) == Some(count);
     cluster.wait::<Deployment>("web", "2 available", available(2)).await;
     assert_eq!(holder().await.as_deref(), Some("a"));
-    first.cancel();
+    first.end().await;
     eventually("the other leads", async || holder().await.filter(|holder| holder == "b")).await;
     cluster.patch::<Deployment>("web", json!({"spec": {"replicas": 4}})).await;
     cluster.wait::<Deployment>("web", "4 available", available(4)).await;

@@ -110,7 +110,9 @@ async fn a_daemon_set_follows_the_nodes() {
     cluster
         .wait::<DaemonSet>("agent", "updated", |set| {
             let status = set.status.clone().unwrap_or_default();
-            status.updated_number_scheduled == Some(3) && status.number_ready == 3
+            status.observed_generation == set.metadata.generation
+                && status.updated_number_scheduled == Some(3)
+                && status.number_ready == 3
         })
         .await;
     cluster.silence("n2");

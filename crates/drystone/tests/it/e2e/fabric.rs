@@ -262,7 +262,8 @@ fn refused_and_unchanged(drystone: &Drystone) {
 fn members_come_and_go(drystone: &Drystone, packets: &Packets<'_>, created: &Reply) {
     let act = |action: &str, host: &str| {
         let uri = format!("{}/Actions/Zone.{action}", created.location);
-        let reply = drystone.redfish("POST", &uri, &json!({"Endpoint": endpoint(host)}), &[]);
+        let reply =
+            followed(drystone, drystone.redfish("POST", &uri, &json!({"Endpoint": endpoint(host)}), &[]));
         assert_eq!(reply.status, 200, "{action}: {reply:?}");
     };
     act("RemoveEndpoint", "gpu-02");
@@ -272,17 +273,16 @@ fn members_come_and_go(drystone: &Drystone, packets: &Packets<'_>, created: &Rep
     let now = drystone.redfish("GET", &created.location, &Value::Null, &[]);
     let members = |hosts: &[&str]| json!({"Links": {"Endpoints": hosts.iter().map(|host| endpoint(host)).collect::<Vec<_>>()}});
     let condition = format!("If-Match: {}", now.etag);
-    let changed =
-        drystone.redfish("PATCH", &created.location, &members(&["gpu-01", "compute-01"]), &[&condition]);
+    let patch = |hosts: &[&str], condition: &str| {
+        let reply = drystone.redfish("PATCH", &created.location, &members(hosts), &[condition]);
+        followed(drystone, reply)
+    };
+    let changed = patch(&["gpu-01", "compute-01"], &condition);
     assert_eq!(changed.status, 200, "{changed:?}");
     packets.pass("gpu-01", "compute-01", "exchanged for another");
     packets.stop("gpu-01", "gpu-02", "exchanged");
-    let changed = drystone.redfish(
-        "PATCH",
-        &created.location,
-        &members(&["gpu-01", "gpu-02"]),
-        &[&format!("If-Match: {}", changed.etag)],
-    );
+    let now = drystone.redfish("GET", &created.location, &Value::Null, &[]);
+    let changed = patch(&["gpu-01", "gpu-02"], &format!("If-Match: {}", now.etag));
     assert_eq!(changed.status, 200, "{changed:?}");
     packets.pass("gpu-01", "gpu-02", "and back");
 }

@@ -57,7 +57,7 @@ impl Rack {
         let directory = tempfile::tempdir().unwrap();
         let d = directory.path();
         run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", d.join("user").to_str().unwrap()]);
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = drystone_loopback::free_port();
         let mut rack = Self { hosts: Vec::new(), port, directory };
         for number in 1..=CONTROL_PLANES + WORKERS {
             let name = if number <= CONTROL_PLANES {
@@ -219,9 +219,9 @@ fn cluster(rack: &Rack, hosts: &[Value]) -> Value {
 
 fn wait_ready(drystone: &Drystone, hosts: usize) {
     drystone.wait_for(&format!("the cluster with {hosts} hosts"), || {
-        let settled = status(drystone, "metal", "phase") == "Ready"
-            && status(drystone, "metal", "hosts") == hosts.to_string();
-        settled.then_some(())
+        // At one moment: while it grows it is not Ready, but has its number already.
+        let both = status(drystone, "metal", "phase}:{.status.hosts");
+        (both == format!("Ready:{hosts}")).then_some(())
     });
 }
 

@@ -20,7 +20,7 @@ use crate::{
 fn kubernetes_clusters_are_vnfs_whose_storage_is_healed_without_loss() {
     let Some(program) = client() else { return };
     let password = password();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = drystone_loopback::free_port();
     let mut drystone = Drystone::new("netns", |site| with_cloud(&site, &password.text));
     drystone.arguments = vec!["--http".into(), format!("127.0.0.1:{port}"), "--http-trust-loopback".into()];
     let watch = Watch::start(password.clone());

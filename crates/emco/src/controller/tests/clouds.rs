@@ -125,7 +125,7 @@ async fn a_tenant_has_a_namespace_permissions_and_a_kubeconfig() {
     let foreign = foreign_reference(&world).await;
     let name = object_name(&format!("{PATH}/cluster-references/c1"));
     let mut config = None;
-    for _ in 0..2_000 {
+    for _ in 0..12_000 {
         config = secrets(&world).get_opt(&name).await.expect("answers");
         if config.is_some() {
             break;
@@ -145,7 +145,7 @@ async fn a_tenant_has_a_namespace_permissions_and_a_kubeconfig() {
     assert_eq!(user.client_certificate_data.as_deref(), Some(STANDARD.encode(certificate).as_str()));
 
     assert_eq!(world.done(PATH, Action::Terminate).await.0, 202);
-    for _ in 0..2_000 {
+    for _ in 0..12_000 {
         if secrets(&world).get_opt(&name).await.expect("answers").is_none() {
             let kept =
                 secrets(&world).get(&foreign).await.expect("others' Secrets stay").data.expect("has some");

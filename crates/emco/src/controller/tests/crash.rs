@@ -27,7 +27,9 @@ async fn killed(world: &World, writes: u32, written: bool, name: &str) -> bool {
     };
     // That which was to be written is.
     sleep(Duration::from_millis(10)).await;
-    drop(process);
+    // Nothing of it is at work any more when the API answers again.
+    process.abort();
+    let _ = process.await;
     sleep(Duration::from_millis(10)).await;
     world.api.set_faults(|_, _| None);
     killed

@@ -1,16 +1,23 @@
 //! What an operator does with a composite application.
 
 use drystone_api::emco::{
-    ControllerType, DeploymentIntentGroup, LifecycleAction as Action, LifecycleParameters, object_name,
+    ControllerType, DeploymentIntentGroup, LifecycleAction as Action, LifecycleParameters, LifecyclePhase,
+    object_name,
 };
 use drystone_appcontext::{
     AppContextError, ClusterName, ContextId, OpStatus, QueueStatus, QueuedEvent, State as Phase, SyncEvent,
     SyncState,
 };
+use drystone_engine::harness::Caches;
 use kube::api::DeleteParams;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-use super::world::{CLOUD, GROUP, World};
+use super::{
+    super::operations::ended,
+    world::{CLOUD, GROUP, World},
+};
+use crate::library::Library;
 
 async fn clusters_of(world: &World, app: &str) -> Vec<String> {
     let context = world.contexts.load(world.present().await).await.expect("there");
@@ -352,4 +359,25 @@ async fn what_is_deployed_may_not_be_deleted_and_says_what_comes_first() {
     assert_eq!(world.done(GROUP, Action::Terminate).await.0, 202);
     current(&library, &world).await;
     statuses.settled(GROUP).await.expect("nothing is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_is_told_of_for_as_long_as_it_matters() {
+    let world = World::new().await;
+    let process = world.process(None);
+    deployed(&world).await;
+    drop(process);
+    let shutdown = CancellationToken::new();
+    let library = Library::of(&Caches::new(world.api.client(), shutdown.clone()));
+    assert!(library.ready().await);
+    let done = library.operations.list_where(|operation| operation.spec.action == Action::Instantiate);
+    let mut done = done[0].as_ref().clone();
+    let told = ended(&done, &library).expect("it has ended");
+    assert_eq!((told.subject.as_str(), told.subject_is_gone), (GROUP, false));
+    assert_eq!(told.at, done.status.as_ref().and_then(|status| status.end_time.clone()).expect("has one").0);
+    done.spec.path = format!("{GROUP}-of-yesterday");
+    assert!(ended(&done, &library).expect("it has ended").subject_is_gone);
+    done.status.get_or_insert_default().phase = LifecyclePhase::Running;
+    assert_eq!(ended(&done, &library), None);
+    shutdown.cancel();
 }

@@ -1,8 +1,8 @@
 //! The two sequences of the seed ("Register rsync", "Register placement and action controllers"), arrow by arrow: documents in an API,
 //! controllers and synchroniser behind gRPC on ports of their own, AppContexts in a real etcd.
 
+use drystone_loopback::free_port;
 use std::{
-    net::TcpListener as Port,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -45,9 +45,9 @@ impl Drop for Etcd {
 impl Etcd {
     async fn start() -> Option<Self> {
         let directory = tempfile::tempdir().expect("made");
-        let free = || Port::bind("127.0.0.1:0").expect("free").local_addr().expect("bound").port();
-        let url = format!("http://127.0.0.1:{}", free());
-        let peer = format!("http://127.0.0.1:{}", free());
+
+        let url = format!("http://127.0.0.1:{}", free_port());
+        let peer = format!("http://127.0.0.1:{}", free_port());
         let process = Command::new("etcd")
             .arg("--data-dir")
             .arg(directory.path())

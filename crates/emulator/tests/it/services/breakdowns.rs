@@ -263,7 +263,7 @@ async fn an_agent_dies_before_or_after_a_change_and_comes_back() {
     let patient = Client::new(options(site.fabric_service("HSN")).retry(often)).unwrap();
     let zones = format!("{HSN}/Zones");
     for (kind, id, there) in [("DiesBefore", "before", false), ("DiesAfter", "after", true)] {
-        agent.action(SET, &json!({"Kind": kind, "Count": 1, "DelaySeconds": 3})).await.unwrap();
+        agent.action(SET, &json!({"Kind": kind, "Count": 1, "DelaySeconds": 15})).await.unwrap();
         read(&agent, HSN).await;
         let error = agent.create(&zones, &json!({"Id": id, "Name": id})).await.unwrap_err();
         assert!(matches!(error, RedfishError::Unreachable { .. }), "{error:?}");

@@ -308,8 +308,8 @@ async fn an_agent_that_was_restarted_or_forgotten_comes_again_with_the_same_fabr
 #[tokio::test]
 async fn an_agent_waits_for_its_core_and_outlives_it() {
     let core = Core::default();
-    let (url, serving) = core.at("127.0.0.1:0").await;
-    let address = url.trim_start_matches("http://").to_owned();
+    let address = format!("127.0.0.1:{}", drystone_loopback::free_port());
+    let (url, serving) = core.at(&address).await;
     serving.abort();
     let _ = serving.await;
     let site = TestSite::start(&site(&url)).await;

@@ -25,7 +25,7 @@ use super::{
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 43, 0, 10);
 
 fn exchange(server: SocketAddr, packet: &[u8], stream: bool) -> std::io::Result<Vec<u8>> {
-    let limit = Some(Duration::from_secs(2));
+    let limit = Some(Duration::from_secs(10));
     let mut buffer = vec![0; 4096];
     if stream {
         let mut stream = TcpStream::connect(server)?;

@@ -121,7 +121,10 @@ pub(super) async fn change(
             work.feed.show_connection(&written);
             if let Err(error) = settle(&work, &written).await {
                 let restore = |current: &mut Connection| current.spec = before.spec.clone();
-                take_back(&api, &written, restore, |back| work.feed.show_connection(back)).await?;
+                if let Some(back) = take_back(&api, &written, restore).await? {
+                    work.feed.show_connection(&back);
+                    seen(&work.feed.sources().connections, &back).await;
+                }
                 return Err(error);
             }
             shown(&work, &uri).map(Reply::updated)

@@ -15,7 +15,9 @@ use kube::{
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Disk, Host, Shop, can_run, controlled, declare, free_port, package, spec};
+use drystone_loopback::free_port;
+
+use super::{Disk, Host, Shop, can_run, controlled, declare, package, spec};
 use crate::stage::Stage;
 
 /// Metal3's annotation.

@@ -10,7 +10,9 @@ use drystone_ssh::PrivateKey;
 use kube::Api;
 use serde_json::json;
 
-use super::{Host, PACKAGE, Shop, can_run, controlled, declare, free_port, spec, why};
+use drystone_loopback::free_port;
+
+use super::{Host, PACKAGE, Shop, can_run, controlled, declare, spec, why};
 use crate::stage::Stage;
 
 /// Makes the host one of rpm's: what its shell is for packages, a package says.

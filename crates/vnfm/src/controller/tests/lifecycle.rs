@@ -1,11 +1,17 @@
 //! The way through without trouble.
 
-use drystone_api::nfv::{PARAMETERS_KEY, VIM_CONNECTION_KEY, VnfLcmOperationSpec};
+use drystone_api::nfv::{
+    PARAMETERS_KEY, VIM_CONNECTION_KEY, VnfLcmOperation, VnfLcmOperationSpec, VnfLcmOperationStatus,
+};
 use drystone_sol003::types::{
     ApiVersion, ChangeType, InstantiationState, LcmOperationState, LcmOperationType,
 };
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, api::PostParams};
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::MicroTime};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PostParams},
+};
 use serde_json::json;
 
 use super::world::{NAMESPACE, World, connection, places, states};
@@ -220,4 +226,32 @@ async fn what_is_modified_is_in_the_instance() {
         (instance.spec.metadata["a"].clone(), instance.status.expect("has one").operation),
         (json!(1), None)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn occurrences_of_long_ago_are_forgotten() {
+    let world = World::new(&[]).await;
+    let _process = world.process();
+    let api = world.occurrences();
+    for (name, instance, state) in [
+        ("of-the-gone", "gone", Completed),
+        ("not-at-its-end", "gone", LcmOperationState::FailedTemp),
+        ("before", "vnf", Completed),
+    ] {
+        let spec = VnfLcmOperationSpec { instance: instance.to_owned(), ..VnfLcmOperationSpec::default() };
+        let mut made =
+            api.create(&PostParams::default(), &VnfLcmOperation::new(name, spec)).await.expect("made");
+        made.status = Some(VnfLcmOperationStatus {
+            operation_state: state,
+            state_entered_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
+            ..VnfLcmOperationStatus::default()
+        });
+        api.replace_status(name, &PostParams::default(), &made).await.expect("written");
+    }
+    world.instantiated().await;
+    tokio::time::sleep(std::time::Duration::from_secs(301)).await;
+    let left = api.list(&ListParams::default()).await.expect("listed").items;
+    let mut left: Vec<String> = left.iter().map(ResourceExt::name_any).collect();
+    left.sort();
+    assert_eq!(left, ["not-at-its-end", "op-1"], "the youngest of what is there stays");
 }

@@ -21,7 +21,7 @@ fn again_and_again() {
     let Some(program) = client() else { return };
     let kills = kills();
     let password = password();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = drystone_loopback::free_port();
     let mut drystone = Drystone::new("netns", |site| with_cloud(&site, &password.text));
     drystone.arguments = vec!["--http".into(), format!("127.0.0.1:{port}"), "--http-trust-loopback".into()];
     drystone.start();

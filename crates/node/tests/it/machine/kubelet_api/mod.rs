@@ -2,6 +2,7 @@
 
 mod node;
 
+use drystone_loopback::free_port;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -77,11 +78,6 @@ async fn run(mut command: Command, input: Vec<u8>) -> Said {
 
 async fn kubectl(node: &Node, arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Said {
     run(command(node, "kubectl", arguments, environment), input.as_bytes().to_vec()).await
-}
-
-/// A port that was free just now.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test(flavor = "multi_thread")]
