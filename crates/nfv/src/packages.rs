@@ -139,10 +139,11 @@ impl Nfv {
         // The controller may not have seen the youngest instance yet.
         let is_used = status.usage_state == PackageUsageState::InUse
             || (status.onboarding_state == PackageOnboardingState::Onboarded
-                && !self.0.feed.instances.with("vnfdId", vnfd).is_empty());
+                && (!self.0.feed.instances.with("vnfdId", vnfd).is_empty()
+                    || self.0.feed.operations.all().iter().any(|one| one.object.may_lead_to(vnfd))));
         if is_used {
             return Err(Problem::conflict(format!(
-                "VNF package {id} is IN_USE; delete its VNF instances first"
+                "VNF package {id} is IN_USE; delete its VNF instances first, and wait for changes to it that are under way"
             )));
         }
         let preconditions =

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_api::nfv::{VnfInstance, VnfPackage, VnfPackageSource, VnfPackageStatus};
+use drystone_api::nfv::{VnfInstance, VnfLcmOperation, VnfPackage, VnfPackageSource, VnfPackageStatus};
 use drystone_csar::{Committed, Library, LibraryError, Package};
 use drystone_engine::{
     harness::{
@@ -57,6 +57,7 @@ enum Failure {
 struct Packages {
     client: Client,
     instances: Cache<VnfInstance>,
+    operations: Cache<VnfLcmOperation>,
     library: Library,
     may_be_local: bool,
     /// Held from the look whether a VNFD is known until it is.
@@ -67,7 +68,8 @@ struct Packages {
 pub async fn run(client: Client, caches: &Caches, config: PackagesConfig, shutdown: CancellationToken) {
     let packages: Cache<VnfPackage> = caches.of();
     let instances: Cache<VnfInstance> = caches.of();
-    if !(packages.ready().await && instances.ready().await) {
+    let operations: Cache<VnfLcmOperation> = caches.of();
+    if !(packages.ready().await && instances.ready().await && operations.ready().await) {
         return;
     }
     let harness = ControllerConfig { deadline: DEADLINE, concurrency: CONCURRENCY, ..config.controller };
@@ -75,16 +77,22 @@ pub async fn run(client: Client, caches: &Caches, config: PackagesConfig, shutdo
         client: client.clone(),
 
         instances: instances.clone(),
+        operations: operations.clone(),
         library: config.library,
         may_be_local: config.may_be_local,
         naming: tokio::sync::Mutex::default(),
     };
-    let of_instance = move |instance: &VnfInstance| {
-        let is_of = |package: &VnfPackage| vnfd_of(package) == Some(instance.spec.vnfd_id.as_str());
+    let of_vnfd = move |vnfd: &str| -> Vec<ObjectKey> {
+        let is_of = |package: &VnfPackage| vnfd_of(package) == Some(vnfd);
         packages.list_where(is_of).iter().map(|package| ObjectKey::of(package.as_ref())).collect()
     };
+    let of_instance = of_vnfd.clone();
     Controller::new(client, reconciler, harness)
-        .watches_cache(&instances, move |instance: &VnfInstance, _| of_instance(instance))
+        .watches_cache(&instances, move |instance: &VnfInstance, _| of_instance(&instance.spec.vnfd_id))
+        .watches_cache(&operations, move |operation: &VnfLcmOperation, _| {
+            let vnfd = operation.spec.parameters.get("vnfdId").and_then(serde_json::Value::as_str);
+            vnfd.map(&of_vnfd).unwrap_or_default()
+        })
         .run(shutdown)
         .await;
 }
@@ -171,13 +179,16 @@ impl Reconciler for Packages {
 }
 
 impl Packages {
-    /// Whether instances are made of a package. Of several packages with the same VNFD there is one that is onboarded.
+    /// Whether instances are made of a package, or are becoming so. Of several packages with the same VNFD there is one that is onboarded.
     fn usage(&self, package: &VnfPackage) -> PackageUsageState {
         let Some(vnfd) = vnfd_of(package) else { return PackageUsageState::NotInUse };
         let is_of = |instance: &VnfInstance| {
             instance.spec.vnfd_id == vnfd && instance.namespace() == package.namespace()
         };
-        if self.instances.list_where(is_of).is_empty() {
+        let leads_to = |operation: &VnfLcmOperation| {
+            operation.may_lead_to(vnfd) && operation.namespace() == package.namespace()
+        };
+        if self.instances.list_where(is_of).is_empty() && self.operations.list_where(leads_to).is_empty() {
             PackageUsageState::NotInUse
         } else {
             PackageUsageState::InUse

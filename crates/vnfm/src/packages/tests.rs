@@ -3,20 +3,23 @@
 use std::{net::SocketAddr, time::Duration};
 
 use drystone_api::nfv::{
-    PackageContent, VnfInstance, VnfInstanceSpec, VnfPackage, VnfPackageSource, VnfPackageSpec,
-    VnfPackageStatus,
+    PackageContent, VnfInstance, VnfInstanceSpec, VnfLcmOperation, VnfLcmOperationSpec, VnfPackage,
+    VnfPackageSource, VnfPackageSpec, VnfPackageStatus,
 };
 use drystone_csar::{Library, Limits};
 use drystone_engine::{
     fake_api::FakeApi,
     harness::{Caches, ControllerConfig},
 };
-use drystone_sol003::types::{PackageOnboardingState, PackageUsageState};
+use drystone_sol003::types::{
+    LcmOperationState, LcmOperationType, PackageOnboardingState, PackageUsageState,
+};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ObjectMeta, PostParams},
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -130,9 +133,24 @@ async fn content_is_taken_in_or_refused_with_reasons_and_goes_with_its_package()
     // Used, and then not.
     let instances: Api<VnfInstance> = Api::namespaced(world.api.client(), NAMESPACE);
     let spec = VnfInstanceSpec { vnfd_id: status.vnfd_id.unwrap(), ..VnfInstanceSpec::default() };
+    let vnfd = spec.vnfd_id.clone();
     instances.create(&PostParams::default(), &VnfInstance::new("i", spec)).await.unwrap();
     world.until("a", |status| status.usage_state == PackageUsageState::InUse).await;
     instances.delete("i", &DeleteParams::default()).await.unwrap();
+    world.until("a", |status| status.usage_state == PackageUsageState::NotInUse).await;
+    // An instance of another package is on its way to this one.
+    let operations: Api<VnfLcmOperation> = Api::namespaced(world.api.client(), NAMESPACE);
+    let spec = VnfLcmOperationSpec {
+        instance: "other".to_owned(),
+        operation: LcmOperationType::ChangeVnfPackage,
+        parameters: json!({"vnfdId": vnfd}).as_object().cloned().unwrap(),
+        ..VnfLcmOperationSpec::default()
+    };
+    let made_of = VnfLcmOperation::new("change", spec);
+    let mut change = operations.create(&PostParams::default(), &made_of).await.unwrap();
+    world.until("a", |status| status.usage_state == PackageUsageState::InUse).await;
+    change.status.get_or_insert_default().operation_state = LcmOperationState::RolledBack;
+    operations.replace_status("change", &PostParams::default(), &change).await.unwrap();
     world.until("a", |status| status.usage_state == PackageUsageState::NotInUse).await;
     world.packages().delete("a", &DeleteParams::default()).await.unwrap();
     for _ in 0..6000 {
