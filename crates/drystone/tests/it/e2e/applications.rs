@@ -137,6 +137,14 @@ fn changes(shop: &Shop) {
     );
     std::fs::write(shop.packed.join("back.yaml"), text).unwrap();
     shop.apply("back.yaml");
+    // The greeting is what it was before; that the roll-back is through says that it is so again.
+    shop.drystone.wait_for("the end of both roll-backs", || {
+        let all = shop.drystone.items(&["get", "lifecycleoperations", "-n", "drystone-system"]);
+        let is_through = |operation: &&Value| {
+            operation["spec"]["action"] == "Rollback" && operation["status"]["phase"] == "Succeeded"
+        };
+        (all.iter().filter(is_through).count() == 2).then_some(())
+    });
     shop.drystone.wait_for("the second roll-back", || {
         (shop.greetings() == ["good afternoon", "good afternoon"]).then_some(())
     });
