@@ -370,7 +370,9 @@ async fn what_was_done_is_told_of_for_as_long_as_it_matters() {
     let shutdown = CancellationToken::new();
     let library = Library::of(&Caches::new(world.api.client(), shutdown.clone()));
     assert!(library.ready().await);
-    let done = library.operations.list_where(|operation| operation.spec.action == Action::Instantiate);
+    let done = library
+        .operations
+        .list_where(|operation| operation.spec.path == GROUP && operation.spec.action == Action::Instantiate);
     let mut done = done[0].as_ref().clone();
     let told = ended(&done, &library).expect("it has ended");
     assert_eq!((told.subject.as_str(), told.subject_is_gone), (GROUP, false));

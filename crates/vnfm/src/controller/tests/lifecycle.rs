@@ -231,7 +231,6 @@ async fn what_is_modified_is_in_the_instance() {
 #[tokio::test(start_paused = true)]
 async fn occurrences_of_long_ago_are_forgotten() {
     let world = World::new(&[]).await;
-    let _process = world.process();
     let api = world.occurrences();
     for (name, instance, state) in [
         ("of-the-gone", "gone", Completed),
@@ -248,6 +247,7 @@ async fn occurrences_of_long_ago_are_forgotten() {
         });
         api.replace_status(name, &PostParams::default(), &made).await.expect("written");
     }
+    let _process = world.process();
     world.instantiated().await;
     tokio::time::sleep(std::time::Duration::from_secs(301)).await;
     let left = api.list(&ListParams::default()).await.expect("listed").items;

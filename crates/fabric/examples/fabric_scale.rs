@@ -1,7 +1,7 @@
 //! Measures the fabric manager's planner over dragonflies of growing size: full routes, routes after a failed link, a change
 //! of a 64-endpoint zone, the proof of everything, and memory.
 //!
-//!     cargo run --release -p drystone-fabric --example scale -- [--threads 2] [--csv FILE] [--json FILE]
+//!     cargo run --release -p drystone-fabric --example fabric_scale -- [--threads 2] [--csv FILE] [--json FILE]
 //!
 //! Two placements of zones: *near*, as the composer places (hosts one after the other, so that a zone lies in one group), and
 //! *far* (dealt at random over the whole fabric; the worst there is). Every zone has two gateways besides its 64 endpoints.

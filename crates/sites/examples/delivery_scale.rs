@@ -1,6 +1,6 @@
 //! One global controller over many sites, each with an API server of its own, all in this process: how long delivery takes.
 //!
-//! `cargo run --release -p drystone-sites --example scale -- SITES HOSTS`
+//! `cargo run --release -p drystone-sites --example delivery_scale -- SITES HOSTS`
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 

@@ -1,7 +1,7 @@
 //! How long a choice takes: 64 hosts out of 1,000, 10,000 and 40,000 on a dragonfly of up to 2,400 switches, with its whole
 //! explanation. Prints a table, and with `--csv FILE` writes the figures there.
 //!
-//! `cargo run --release -p drystone-composer --example scale -- [--csv FILE] [--rounds N] [HOSTS …]`
+//! `cargo run --release -p drystone-composer --example composition_scale -- [--csv FILE] [--rounds N] [HOSTS …]`
 
 use std::{fmt::Write as _, sync::Arc, time::Instant};
 

@@ -1,4 +1,4 @@
-//! How much a large simulated site takes: `cargo run --release -p drystone-emulator --example scale -- 10000`.
+//! How much a large simulated site takes: `cargo run --release -p drystone-emulator --example site_scale -- 10000`.
 //!
 //! Starts that many hosts, crawls some BMCs, switches all hosts on and off, and prints times and memory.
 
