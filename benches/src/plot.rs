@@ -255,8 +255,14 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 fn point(text: &str) -> Result<(f64, f64), String> {
     let (size, value) = text.split_once(':').ok_or("SIZE:VALUE is expected")?;
-    let number = |text: &str| text.parse::<f64>().map_err(|error| format!("{text:?}: {error}"));
-    Ok((number(size)?, number(value)?))
+    Ok((drawable(size)?, drawable(value)?))
+}
+
+/// A number that has a place on a logarithmic axis.
+fn drawable(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|error| format!("{text:?}: {error}"))?;
+    let has_place = number.is_finite() && number > 0.0;
+    has_place.then_some(number).ok_or_else(|| format!("{text:?}: a number above zero is expected"))
 }
 
 /// A table: what its columns are called, and its rows.
@@ -296,16 +302,17 @@ impl Table {
         let only = only.transpose()?;
         let counts =
             |row: &&csv::StringRecord| only.is_none_or(|(field, value)| row.get(field) == Some(value));
-        let number = |row: &csv::StringRecord, at: usize| row.get(at).unwrap_or_default().parse::<f64>();
+        let number = |row: &csv::StringRecord, at: usize| {
+            let name = self.names.get(at).unwrap_or_default();
+            drawable(row.get(at).unwrap_or_default()).map_err(|error| format!("column {name}: {error}"))
+        };
         let mut points = Vec::new();
         for row in self.rows.iter().filter(counts) {
             points.push((number(row, size)?, number(row, column)?));
         }
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        if points.is_empty() || points.iter().any(|(size, value)| *size <= 0.0 || *value <= 0.0) {
-            return Err(
-                format!("{}: there is nothing to draw, or something at or below zero", line.name).into()
-            );
+        if points.is_empty() {
+            return Err(format!("{}: there is nothing to draw", line.name).into());
         }
         Ok(points)
     }
@@ -373,6 +380,7 @@ mod tests {
         assert!(from_table(&options("nothing")).unwrap_err().to_string().contains("there is no column"));
         assert_eq!(wanted_line("a:b:c=d").unwrap().only, Some(("c".into(), "d".into())));
         assert!(wanted_line("a").is_err() && wanted_line("a:b:c").is_err() && point("1").is_err());
+        assert!(point("10:0").is_err() && point("inf:1").is_err() && point("1:NaN").is_err());
     }
 
     #[test]

@@ -222,7 +222,12 @@ impl Hardware {
             Decision::Steps(steps) => steps,
         };
         record.on = sequence::ends_on(steps, phase);
-        record.pending = Some(kind);
+        // What pushing the button means depends on the moment: after a restart it means what it meant then.
+        record.pending = Some(match kind {
+            ResetType::PushPowerButton if record.on => ResetType::On,
+            ResetType::PushPowerButton => ResetType::GracefulShutdown,
+            _ => kind,
+        });
         state::write_json_soon(&self.record_path, &record).await?;
         let number = {
             let mut state = self.lock();

@@ -70,14 +70,11 @@ pub(crate) struct Serving {
 /// Address by service; kept over restarts, since users of the site remember it too.
 pub(crate) type Ports = BTreeMap<String, SocketAddr>;
 
-/// How long a remembered port is waited for.
-const TAKEN_LIMIT: Duration = Duration::from_secs(5);
-
 /// Listens for a service at its remembered address, or at a free port. `index` spreads many services over the loopback
 /// network.
 pub(crate) async fn listen(ports: &mut Ports, name: &str, index: usize) -> io::Result<TcpListener> {
     if let Some(remembered) = ports.get(name).filter(|address| address.ip().is_loopback()) {
-        match listen_again(*remembered).await {
+        match TcpListener::bind(remembered).await {
             Ok(listener) => return Ok(listener),
             Err(error) => {
                 tracing::warn!(service = name, address = %remembered, %error, "the port is taken; another is used");
@@ -89,19 +86,6 @@ pub(crate) async fn listen(ports: &mut Ports, name: &str, index: usize) -> io::R
     let listener = TcpListener::bind((address, 0)).await?;
     ports.insert(name.to_owned(), listener.local_addr()?);
     Ok(listener)
-}
-
-/// Listens where somebody may listen for a moment longer, or a connection have the port as its own.
-async fn listen_again(address: SocketAddr) -> io::Result<TcpListener> {
-    let end = Instant::now() + TAKEN_LIMIT;
-    loop {
-        match TcpListener::bind(address).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            result => return result,
-        }
-    }
 }
 
 /// A name for a file, out of a name that may hold anything.

@@ -68,11 +68,13 @@ pub struct VnfLcmOperationSpec {
 }
 
 impl VnfLcmOperation {
-    /// Whether it is not at its end and makes an instance one of the VNFD: of a change of the package, the instance shows only then what it has become.
+    /// Whether it is not at its end and makes an instance one of the VNFD, which the instance shows only then.
     pub fn may_lead_to(&self, vnfd: &str) -> bool {
         let state = self.status.as_ref().map(|status| status.operation_state).unwrap_or_default();
         let names_it = || self.spec.parameters.get("vnfdId").and_then(Value::as_str) == Some(vnfd);
-        !state.is_final() && self.spec.operation == LcmOperationType::ChangeVnfPackage && names_it()
+        let changes =
+            matches!(self.spec.operation, LcmOperationType::ChangeVnfPackage | LcmOperationType::ModifyInfo);
+        !state.is_final() && changes && names_it()
     }
 
     /// Whether it is not at its end and may be at work on a VIM: one that its request names, or the default one if it names none. What an

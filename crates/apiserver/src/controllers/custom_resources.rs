@@ -55,12 +55,9 @@ pub(super) async fn run(state: Arc<State>) {
                 }
                 Some(Told::Change(Change::Put { object, .. })) => vec![object],
                 Some(Told::Change(Change::Deleted(last))) => {
-                    // Another of this name may have come, and be served already.
-                    let now = present(&state, last.name()).await;
-                    if now.is_none() {
-                        state.registry.withdraw(last.name());
-                    }
-                    now.into_iter().collect()
+                    state.registry.withdraw(last.name());
+                    // Another of this name may have come, and have been served already.
+                    present(&state, last.name()).await.into_iter().collect()
                 }
             },
             Some(done) = emptying.join_next() => {

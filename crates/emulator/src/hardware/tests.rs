@@ -250,6 +250,25 @@ async fn a_boot_that_was_cut_short_reads_the_same_medium_again() {
 }
 
 #[tokio::test]
+async fn a_button_that_was_pressed_means_the_same_after_a_restart() {
+    let bench = Bench::new(false);
+    bench.hardware.reset(ResetType::PushPowerButton).await.unwrap();
+    let pressed = bench.hardware.situation().record;
+    assert_eq!((pressed.on, pressed.pending), (true, Some(ResetType::On)));
+    bench.reach(Phase::NoBoot).await;
+    bench.settle().await;
+    bench.hardware.reset(ResetType::PushPowerButton).await.unwrap();
+    let pressed_again = bench.hardware.situation().record;
+    assert_eq!((pressed_again.on, pressed_again.pending), (false, Some(ResetType::GracefulShutdown)));
+    bench.reach(Phase::Off).await;
+    bench.settle().await;
+    // Killed before it was on.
+    let bench = Bench { hardware: Bench::start(&bench.files, &bench.backend, pressed), ..bench };
+    bench.hardware.resume().await.unwrap();
+    bench.reach(Phase::NoBoot).await;
+}
+
+#[tokio::test]
 async fn a_command_that_cannot_be_kept_changes_nothing() {
     let bench = Bench::new(false);
     std::fs::remove_dir_all(&bench.files.records).unwrap();

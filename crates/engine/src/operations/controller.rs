@@ -14,7 +14,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     harness::{
-        Controller, ControllerConfig, Objects, Reconciler, Requeue, add_finalizer, has_finalizer, is_deleted,
+        Controller, ControllerConfig, Reconciler, Requeue, add_finalizer, has_finalizer, is_deleted,
         remove_finalizer,
     },
     reference::{ObjectKey, describe_kube_error, is_not_found},
@@ -91,22 +91,12 @@ impl OperationController {
             loop {
                 tokio::time::sleep(config.prune_interval).await;
                 running.sweep();
-                prune(&client, &objects, config.retention).await;
+                prune::prune(&client, &objects.list(), &prune::ended, config.retention).await;
             }
         };
         tokio::select! {
             () = controller.run(shutdown) => {}
             () = housekeeping => {}
-        }
-    }
-}
-
-async fn prune(client: &Client, objects: &Objects<Operation>, retention: Retention) {
-    let all = objects.list();
-    let ended = all.iter().filter_map(|one| Some((ObjectKey::of(one.as_ref()), prune::ended(one)?)));
-    for key in prune::expired(ended, retention, jiff::Timestamp::now()) {
-        if let Some(operation) = objects.get(&key) {
-            prune::delete(client, &key, operation.as_ref()).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which ended operations are no longer worth keeping, and their deletion: of the engine's own, and of the kinds of others that come to an
 //! end, such as VNF LCM operation occurrences.
 
-use std::{cmp::Reverse, collections::HashMap, hash::Hash, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use drystone_api::{ObjectReference, Operation};
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +13,7 @@ use kube::{
 
 use crate::{
     harness::{Cache, WatchedObject},
-    reference::{ObjectKey, describe_kube_error, is_not_found},
+    reference::{ObjectKey, describe_kube_error, is_conflict, is_not_found},
 };
 
 /// How long ended operations are kept.
@@ -102,29 +102,45 @@ pub async fn keep_pruned<K, S>(
         if !objects.ready().await {
             return;
         }
-        let all = objects.list();
-        let found = all.iter().filter_map(|object| Some((ObjectKey::of(object.as_ref()), ended(object)?)));
-        for key in expired(found, retention, Timestamp::now()) {
-            if let Some(object) = objects.get(&key) {
-                delete(&client, &key, object.as_ref()).await;
-            }
+        prune(&client, &objects.list(), &ended, retention).await;
+    }
+}
+
+/// Deletes what of these has ended and is not worth keeping.
+pub(super) async fn prune<K, S>(
+    client: &Client,
+    all: &[Arc<K>],
+    ended: &impl Fn(&K) -> Option<Ended<S>>,
+    retention: Retention,
+) where
+    K: WatchedObject + Resource<Scope = NamespaceResourceScope>,
+    S: Hash + Eq,
+{
+    let by_key: HashMap<ObjectKey, &Arc<K>> =
+        all.iter().map(|object| (ObjectKey::of(object.as_ref()), object)).collect();
+    let found = by_key.iter().filter_map(|(key, object)| Some((key.clone(), ended(object)?)));
+    for key in expired(found, retention, Timestamp::now()) {
+        if let Some(object) = by_key.get(&key) {
+            delete(client, &key, object.as_ref()).await;
         }
     }
 }
 
 /// Deletes an ended operation, and what it owns. What fails is tried again with the next look.
-pub(super) async fn delete<K>(client: &Client, key: &ObjectKey, object: &K)
+async fn delete<K>(client: &Client, key: &ObjectKey, object: &K)
 where
     K: WatchedObject + Resource<Scope = NamespaceResourceScope>,
 {
-    // Not another one that has taken the name meanwhile.
-    let preconditions = Preconditions { uid: object.meta().uid.clone(), resource_version: None };
+    // Only what was looked at, as it was then: not another one of the name, and not one that has been told to go on.
+    let meta = object.meta();
+    let preconditions =
+        Preconditions { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
     let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
     let kind = K::kind(&());
     match api.delete(&key.name, &parameters).await {
         Ok(_) => tracing::debug!(%kind, operation = %key, "ended long ago; deleted"),
-        Err(error) if is_not_found(&error) => {}
+        Err(error) if is_not_found(&error) || is_conflict(&error) => {}
         Err(error) => {
             tracing::warn!(%kind, operation = %key, error = %describe_kube_error(&error), "not pruned; trying again later");
         }

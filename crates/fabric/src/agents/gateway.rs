@@ -78,6 +78,8 @@ impl AgentGateway {
 
     /// Hands on a POST, PATCH or DELETE and shows in the tree what came of it.
     ///
+    /// What is begun is done to its end, also if whoever asked for it goes away.
+    ///
     /// # Errors
     /// [`ForwardError`]; then the tree is as before.
     pub async fn forward(
@@ -98,34 +100,49 @@ impl AgentGateway {
         })?;
         let mut body = body.unwrap_or_default();
         self.trees.body_to_agent(&agent, &mut body);
-        let client = service.client();
-        let turns = self.trees.turns(&agent);
+        let (gateway, method) = (self.clone(), method.to_owned());
+        let carried = tokio::spawn(async move {
+            gateway.carry(&declared, &agent, service.client(), &method, &inner, &body).await
+        });
+        carried.await.map_err(|error| ForwardError::NotKept { reason: error.to_string() })?
+    }
+
+    /// Writes to an agent, shows what came of it, and notes that.
+    async fn carry(
+        &self,
+        declared: &FabricAgent,
+        agent: &ObjectKey,
+        client: &Client,
+        method: &str,
+        inner: &str,
+        body: &Value,
+    ) -> Result<Handed, ForwardError> {
+        let address = &declared.spec.address;
+        let turns = self.trees.turns(agent);
         // Until it is noted what became of it.
         let _turn = turns.read().await;
         let result = match method {
-            "POST" => client.create(&inner, &body).await,
-            "PATCH" => client.patch(&inner, &body, None).await,
-            _ => client.delete(&inner).await,
+            "POST" => client.create(inner, body).await,
+            "PATCH" => client.patch(inner, body, None).await,
+            _ => client.delete(inner).await,
         };
-        let outcome = result.map_err(|error| failure(&address, &error))?;
+        let outcome = result.map_err(|error| failure(address, &error))?;
         let kept = Kept::new(&self.client, &agent.namespace);
-        let shown = self.show(client, &agent, method, &inner, &outcome).await;
+        let shown = self.show(client, agent, method, inner, &outcome).await;
         if shown.is_err() {
-            self.doubts.raise_all(&agent);
+            self.doubts.raise_all(agent);
         }
-        let (handed, now) = shown.map_err(|error| failure(&address, &error))?;
+        let (handed, now) = shown.map_err(|error| failure(address, &error))?;
         // Durable before it is acknowledged: what the client is told that it has is made again if the agent loses it.
         let noted = match (method, now) {
-            ("POST", Some((uri, _))) if !inner.contains("/Actions/") => {
-                kept.made(&declared, &uri, &body).await
-            }
-            ("PATCH", Some((uri, now))) => kept.changed(&agent, &uri, &body, &now).await,
-            ("DELETE", _) => kept.removed(&agent, &inner).await,
+            ("POST", Some((uri, _))) if !inner.contains("/Actions/") => kept.made(declared, &uri, body).await,
+            ("PATCH", Some((uri, now))) => kept.changed(agent, &uri, body, &now).await,
+            ("DELETE", _) => kept.removed(agent, inner).await,
             _ => Ok(()),
         };
         // What else changed with it is found by the crawl that this rings for; not before it is noted, or what was deleted would be missed there and
         // made again.
-        self.doubts.raise_all(&agent);
+        self.doubts.raise_all(agent);
         noted.map(|()| handed).map_err(|error| ForwardError::NotKept { reason: error.to_string() })
     }
 

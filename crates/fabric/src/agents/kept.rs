@@ -129,10 +129,10 @@ impl Kept {
         }
     }
 
-    /// Whether it is still wanted: it may have been deleted since it was listed.
-    async fn is_kept(&self, object: &AgentResource) -> Result<bool, KeptError> {
+    /// It as it is now, if it still is.
+    async fn still_kept(&self, object: &AgentResource) -> Result<Option<AgentResource>, KeptError> {
         let now = self.0.get_opt(&object.name_any()).await.map_err(failed("reading"))?;
-        Ok(now.is_some_and(|now| now.metadata.uid == object.metadata.uid))
+        Ok(now.filter(|now| now.metadata.uid == object.metadata.uid && now.spec.uri == object.spec.uri))
     }
 
     async fn all(&self) -> Result<Vec<AgentResource>, KeptError> {
@@ -158,12 +158,15 @@ impl Kept {
                 continue;
             }
             let turns = trees.turns(&key);
-            let _turn = turns.write().await;
+            // While something is written to the agent nobody waits for this: the crawl that the write rings for looks again.
+            let Ok(_turn) = turns.try_write() else { continue };
             // It may have been made after the crawl passed by; and what cannot be asked for now is not gone.
             let is_gone = client.get(&uri).await.err().and_then(|error| error.status()) == Some(404);
-            if !is_gone || !self.is_kept(&object).await? {
+            if !is_gone {
                 continue;
             }
+            // It may have been deleted or changed since it was listed.
+            let Some(object) = self.still_kept(&object).await? else { continue };
             let mut body = Value::Object(object.spec.body.clone());
             rename(&renamed, &mut body);
             match make(client, &uri, body).await {

@@ -142,6 +142,8 @@ impl AgentTrees {
         let Some(tree) = &self.tree else { return };
         let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
         let Some(shown) = agents.get_mut(agent) else { return };
+        let below = format!("{uri}/");
+        shown.written.retain(|written, _| !written.starts_with(&below));
         shown.note(uri, None);
         tree.remove(&owner(agent), &[shown.aliases.to_tree(uri)]);
     }
@@ -306,8 +308,9 @@ mod tests {
 
         // With what is gone, everything below is gone.
         let since = trees.moment(&agent);
+        trees.put(&agent, &chunk("last", 5));
         trees.remove(&agent, domain);
         trees.show(&agent, since, &with(&[chunk("old", 4)]));
-        assert_eq!((tree.contains(domain), shown("old")), (false, None));
+        assert_eq!((tree.contains(domain), shown("old"), shown("last")), (false, None, None));
     }
 }

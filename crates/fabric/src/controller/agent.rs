@@ -35,6 +35,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub(super) enum AgentError {
     #[error("reading the FabricAgent: {}", describe_kube_error(.0))]
     Api(kube::Error),
+    #[error("the FabricAgent was deleted while its agent was read")]
+    Gone,
     #[error(transparent)]
     Status(#[from] StatusError),
     #[error(transparent)]
@@ -151,9 +153,11 @@ impl AgentReconciler {
             self.trees.show(&key, begun, &crawl.tree);
             // Who looks for agents that are gone may have passed by before it was shown.
             let api: Api<FabricAgent> = Api::namespaced(self.client.clone(), &key.namespace);
-            let now = api.get_opt(&key.name).await.map_err(AgentError::Api)?;
-            if now.is_none_or(|now| now.uid() != agent.uid()) {
+            let now = api.get_opt(&key.name).await;
+            let is_there = matches!(&now, Ok(Some(now)) if now.uid() == agent.uid());
+            if !is_there {
                 self.trees.retain(|other| *other != key);
+                return Err(now.map_or_else(AgentError::Api, |_| AgentError::Gone));
             }
         }
         if !crawl.tree.is_empty() && crawl.complete {

@@ -29,7 +29,7 @@ use super::{
     compose::{infeasible, remove, requirement, settled},
     groups::{read_texts, refuse_owned},
     refused,
-    zones::{on_top_of, read_id, still_the_one},
+    zones::{read_id, still_the_one},
 };
 use crate::{
     names::{COMPOSITION, SYSTEMS, id_of, key_of},
@@ -358,7 +358,6 @@ async fn apply(
         .carry_out(format!("Change system {}", id_of(&key)), async move {
             still_the_one(&work, &uri, &condition)?;
             let before = api.get(&key.name).await.map_err(|error| refused(&error))?;
-            let changed = on_top_of(changed, &before);
             let written = api.replace(&key.name, &PostParams::default(), &changed).await;
             let written = written.map_err(|error| refused(&error))?;
             seen(&work.feed.sources().compositions, &written).await;

@@ -147,7 +147,7 @@ pub(super) async fn change(
     properties.finish()?;
     refuse_owned(zone.as_ref())?;
     let condition = Condition::from_headers(request.headers, &header::IF_MATCH);
-    apply(inner, &fabric_id, changed, condition, |index| format!("Links/Endpoints/{index}")).await
+    apply(inner, &fabric_id, &zone, changed, condition, |index| format!("Links/Endpoints/{index}")).await
 }
 
 /// `Zone.AddEndpoint` and `Zone.RemoveEndpoint`.
@@ -196,7 +196,8 @@ pub(super) async fn act(
     if members.len() == before {
         return Ok(Reply::no_operation());
     }
-    let reply = apply(inner, &fabric_id, changed, Condition::None, |_| "Endpoint".to_owned()).await?;
+    let path = |_| "Endpoint".to_owned();
+    let reply = apply(inner, &fabric_id, &zone, changed, Condition::None, path).await?;
     if reply.status() == StatusCode::ACCEPTED { Ok(reply) } else { Ok(Reply::message(&message::success())) }
 }
 
@@ -312,12 +313,18 @@ fn read_oem(properties: &mut Properties, spec: &mut ZoneSpec) {
     });
 }
 
-/// What is changed of an object as it was known, put on the object as it is, where only others' statuses have been written between.
-pub(super) fn on_top_of<K: kube::Resource>(mut changed: K, now: &K) -> K {
-    let (meta, current) = (changed.meta_mut(), now.meta());
-    if meta.uid == current.uid && meta.generation == current.generation {
-        meta.resource_version.clone_from(&current.resource_version);
-        meta.finalizers.clone_from(&current.finalizers);
+/// What is changed of a zone as it was `known`, put on the zone as it is `now`, if nothing but its status has been written between.
+fn on_top_of(mut changed: Zone, known: &Zone, now: &Zone) -> Zone {
+    let (known, current) = (&known.metadata, &now.metadata);
+    let is_same = known.uid == current.uid
+        && known.generation == current.generation
+        && known.annotations == current.annotations
+        && known.labels == current.labels
+        && known.finalizers == current.finalizers
+        && known.owner_references == current.owner_references
+        && known.deletion_timestamp == current.deletion_timestamp;
+    if is_same {
+        changed.metadata.resource_version.clone_from(&current.resource_version);
     }
     changed
 }
@@ -326,6 +333,7 @@ pub(super) fn on_top_of<K: kube::Resource>(mut changed: K, now: &K) -> K {
 async fn apply(
     inner: &Arc<Inner>,
     fabric: &str,
+    known: &Zone,
     changed: Zone,
     condition: Condition,
     path_of: impl Fn(usize) -> String + Send + Sync + 'static,
@@ -334,7 +342,7 @@ async fn apply(
     let uri = zone_uri(fabric, &id_of(&key));
     let fabric = fabric.to_owned();
     let api: Api<Zone> = Api::namespaced(inner.client.clone(), &key.namespace);
-    let work = inner.clone();
+    let (work, known) = (inner.clone(), known.clone());
     let title = format!("Change zone {} of fabric {fabric}", key.name);
     inner
         .tasks
@@ -344,7 +352,7 @@ async fn apply(
                 let before = api.get(&key.name).await.map_err(|error| refused(&error))?;
                 still_the_one(&work, &uri, &condition)?;
                 check(&work, &fabric, &key, &changed.spec, &path_of)?;
-                let changed = on_top_of(changed, &before);
+                let changed = on_top_of(changed, &known, &before);
                 let written = api.replace(&key.name, &PostParams::default(), &changed).await;
                 let written = written.map_err(|error| refused(&error))?;
                 work.feed.show_zone(&written);

@@ -139,7 +139,7 @@ impl Reconciler for Packages {
         let api: Api<VnfPackage> = Api::namespaced(self.client.clone(), &namespace);
         let uid = package.uid().unwrap_or_default();
         if is_deleted(package.as_ref()) {
-            if self.usage(&package) == PackageUsageState::InUse {
+            if self.usage(&package) == PackageUsageState::InUse || self.is_used(&package).await? {
                 return Ok(Requeue::After(AGAIN));
             }
             let library = self.library.clone();
@@ -179,6 +179,15 @@ impl Reconciler for Packages {
 }
 
 impl Packages {
+    /// The same of the API, for what cannot be undone: the end of an operation may be known here before what it made of its instance.
+    async fn is_used(&self, package: &VnfPackage) -> Result<bool, Failure> {
+        let Some(vnfd) = vnfd_of(package) else { return Ok(false) };
+        let namespace = package.namespace().unwrap_or_default();
+        let instances: Api<VnfInstance> = Api::namespaced(self.client.clone(), &namespace);
+        let all = instances.list(&ListParams::default()).await?.items;
+        Ok(all.iter().any(|instance| instance.spec.vnfd_id == vnfd))
+    }
+
     /// Whether instances are made of a package, or are becoming so. Of several packages with the same VNFD there is one that is onboarded.
     fn usage(&self, package: &VnfPackage) -> PackageUsageState {
         let Some(vnfd) = vnfd_of(package) else { return PackageUsageState::NotInUse };

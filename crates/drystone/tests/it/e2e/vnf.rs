@@ -69,10 +69,22 @@ fn storage_is_healed_unless_it_is_used(vnf: &Vnf<'_>) {
     let server = vnf.components("storage_server").remove(0);
     vnf.client
         .post(&format!("/vnflcm/v1/vnf_instances/{}/heal", vnf.id), &json!({"vnfcInstanceId": [&server]}));
-    let heals = || vnf.client.occurrences(&vnf.id, "HEAL");
-    let failed = vnf
-        .drystone
-        .wait_for("the refusal", || heals().into_iter().find(|one| one["operationState"] == "FAILED_TEMP"));
+    is_refused_as_used(vnf, "HEAL");
+    assert_eq!(vnf.components("storage_server"), std::slice::from_ref(&server));
+    vnf.give_up_claim();
+
+    vnf.asks("HEAL", "heal", &json!({"vnfcInstanceId": [&server]}));
+    assert_ne!(vnf.components("storage_server"), [server]);
+    assert_eq!(vnf.ready(), (4, 3));
+    data_are_kept(vnf, "after-storage");
+}
+
+/// An operation fails because the storage is used, and is rolled back.
+fn is_refused_as_used(vnf: &Vnf<'_>, operation: &str) {
+    let failed = vnf.drystone.wait_for("the refusal", || {
+        let all = vnf.client.occurrences(&vnf.id, operation);
+        all.into_iter().find(|one| one["operationState"] == "FAILED_TEMP")
+    });
     let path = format!("/vnflcm/v1/vnf_lcm_op_occs/{}", failed["id"].as_str().unwrap());
     let shown = vnf.client.get(&path);
     assert!(shown.to_string().contains("nfs-pv1 is bound to claim default/data"), "{shown}");
@@ -81,13 +93,6 @@ fn storage_is_healed_unless_it_is_used(vnf: &Vnf<'_>) {
         (vnf.client.get(&path)["operationState"] == "ROLLED_BACK").then_some(())
     });
     vnf.rolled_back.borrow_mut().push(failed["id"].as_str().unwrap().to_owned());
-    assert_eq!(vnf.components("storage_server"), std::slice::from_ref(&server));
-    vnf.give_up_claim();
-
-    vnf.asks("HEAL", "heal", &json!({"vnfcInstanceId": [&server]}));
-    assert_ne!(vnf.components("storage_server"), [server]);
-    assert_eq!(vnf.ready(), (4, 3));
-    data_are_kept(vnf, "after-storage");
 }
 
 fn data_are_kept(vnf: &Vnf<'_>, when: &str) {
@@ -105,7 +110,14 @@ fn storage_moves_to_another_network(vnf: &Vnf<'_>, request: &Value) {
     let mut storage = links.remove(2);
     storage["resourceId"] = json!(OTHER_NETWORK);
     vnf.client.file("links.json", &json!({"extVirtualLinks": [storage]}));
-    vnf.client.ok(&format!("vnflcm change-ext-conn {} links.json", vnf.id));
+    let ask = || vnf.client.ok(&format!("vnflcm change-ext-conn {} links.json", vnf.id));
+    // While somebody uses it, it stays where it is.
+    vnf.claim();
+    ask();
+    is_refused_as_used(vnf, "CHANGE_EXT_CONN");
+    assert!(addresses().starts_with("10.10.0."), "{}", addresses());
+    vnf.give_up_claim();
+    ask();
     vnf.over("CHANGE_EXT_CONN");
     assert_eq!(vnf.ready(), (4, 3));
     assert!(addresses().split(' ').all(|address| address.starts_with("172.24.4.")), "{}", addresses());

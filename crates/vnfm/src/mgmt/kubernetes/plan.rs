@@ -48,6 +48,7 @@ impl HookPlanner for KubernetesDriver {
             (LcmOperationType::Heal, point) => plan.heal(point)?,
             (LcmOperationType::Terminate, HookPoint::Start) => plan.before_termination(),
             (LcmOperationType::Terminate, HookPoint::End) => plan.after_termination(),
+            (LcmOperationType::ChangeExtConn, HookPoint::Start) => plan.before_connectivity(),
             (LcmOperationType::ChangeExtConn, HookPoint::End) => plan.changed_connectivity(),
             _ => {}
         }
@@ -478,6 +479,25 @@ impl HookPlan<'_> {
         );
     }
 
+    /// A PersistentVolume cannot follow a server that gets another address while somebody uses it: that is found out before anything moves.
+    fn before_connectivity(&mut self) {
+        let links = self.situation.parameters.get("extVirtualLinks").and_then(Value::as_array);
+        let points = links.into_iter().flatten().filter_map(|link| link.get("extCps")?.as_array()).flatten();
+        let moved: Vec<&str> = points.filter_map(|point| point.get("cpdId")?.as_str()).collect();
+        let moves = self.parameters.manifests.iter().any(|it| moved.contains(&it.server_cp.as_str()));
+        if !moves {
+            return;
+        }
+        let task = self.task(None);
+        self.add_cluster::<steps::TakeVolumesBack>(
+            "volumes",
+            "Check that nobody uses the storage, which moves, and take PersistentVolumes back",
+            &task,
+            Vec::new(),
+            (5, 600),
+        );
+    }
+
     /// Nodes of a cluster keep their addresses; the storage server may get another.
     fn changed_connectivity(&mut self) {
         let via: Vec<NodeRef> = of_role(&self.nodes.standing, Role::ControlPlane).cloned().collect();
@@ -625,6 +645,14 @@ mod tests {
         end.parameters = json!({"terminationType": "FORCEFUL"});
         assert!(task(&end).forced);
         let change = situation(LcmOperationType::ChangeExtConn, &all, &all);
+        let start = |point: &str| {
+            let mut moving = change.clone();
+            moving.parameters = json!({"extVirtualLinks": [
+                {"id": "l", "resourceId": "n", "extCps": [{"cpdId": point, "cpConfig": {}}]}]});
+            shown(&steps("change_external_connectivity_start", &moving).unwrap())
+        };
+        assert_eq!(start("workerNode_CP"), "", "the storage stays where it is");
+        insta::assert_snapshot!("change_ext_conn_start", start("storage_server_CP"));
         insta::assert_snapshot!(
             "change_ext_conn",
             shown(&steps("change_external_connectivity_end", &change).unwrap())
