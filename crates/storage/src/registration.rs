@@ -143,7 +143,9 @@ impl Goal {
                 .iter()
                 .filter_map(|name| {
                     let phase = there.get(name).map_or("missing", phase);
-                    (!matches!(phase, "Available" | "Bound")).then(|| format!("{name} is {phase}"))
+                    // A released one was claimed, and is kept for whoever looks after its data.
+                    (!matches!(phase, "Available" | "Bound" | "Released"))
+                        .then(|| format!("{name} is {phase}"))
                 })
                 .collect(),
             Self::Gone(meant) => meant
@@ -287,6 +289,14 @@ mod tests {
         unregister_unused(&cluster, &storage, LIMIT).await.unwrap();
         assert!(cluster.volumes.lock().unwrap().is_empty());
         unregister_unused(&cluster, &storage, LIMIT).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_volume_that_was_given_back_is_not_waited_for() {
+        let cluster = Fake::default();
+        register(&cluster, &volumes([10, 0, 0, 1]), LIMIT).await.unwrap();
+        cluster.volumes.lock().unwrap()[0]["status"] = json!({"phase": "Released"});
+        register(&cluster, &volumes([10, 0, 0, 1]), LIMIT).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
