@@ -1,8 +1,9 @@
 //! Notifications: what happens to VNFs is told to subscribers, in order, until each has heard it.
 //!
 //! Events are derived from resources ([`events`]): every change of an operation's state is written down in its status, and an instance that
-//! is deleted stays until its end has been told, or a day has passed. So nothing is lost by a kill, nor by a receiver that is away. What has
-//! been delivered is written down in the subscription; what is sent twice because the process ended in between has the same id.
+//! is deleted stays until its end has been told, or a day has passed. So nothing is lost by a kill, nor by a receiver that is away while
+//! the operations are kept: the last hundred of an instance, for ninety days. What has been delivered is written down in the
+//! subscription; what is sent twice because the process ended in between has the same id.
 
 mod delivery;
 mod events;

@@ -35,7 +35,6 @@ impl Etcd {
     /// `None` where etcd is not installed; says so.
     pub(crate) async fn start() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-
         let (client, peer) = (free_port(), free_port());
         let (url, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let process = Command::new("etcd")

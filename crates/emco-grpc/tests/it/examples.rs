@@ -51,7 +51,6 @@ fn skip(what: &str) {
 
 async fn real_etcd() -> Option<Ground> {
     let directory = tempfile::tempdir().unwrap();
-
     let (client, peer) =
         (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
     let process = Command::new("etcd")

@@ -158,7 +158,7 @@ impl Kept {
                 continue;
             }
             let turns = trees.turns(&key);
-            // While something is written to the agent nobody waits for this: the crawl that the write rings for looks again.
+            // Writers do not wait for this, nor this for a writer that hangs: the next crawl looks again.
             let Ok(_turn) = turns.try_write() else { continue };
             // It may have been made after the crawl passed by; and what cannot be asked for now is not gone.
             let is_gone = client.get(&uri).await.err().and_then(|error| error.status()) == Some(404);

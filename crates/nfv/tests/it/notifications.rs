@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -91,12 +91,14 @@ async fn token(State(heard): State<Heard>, headers: HeaderMap) -> Result<String,
 impl Receiver {
     async fn start(address: Option<SocketAddr>, heard: Heard) -> Self {
         let address = address.unwrap_or_else(|| ([127, 0, 0, 1], drystone_loopback::free_port()).into());
+        let begun = Instant::now();
         let listener = loop {
             // The one before it may not be quite gone.
             match tokio::net::TcpListener::bind(address).await {
                 Ok(listener) => break listener,
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => assert!(begun.elapsed() < Duration::from_secs(60), "{address}: {error}"),
             }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let router = Router::new()
             .route("/callback", any(receive))

@@ -36,7 +36,6 @@ impl Etcd {
     /// Starts one; `None`, and says so, if there is none to start.
     async fn start() -> Option<Self> {
         let kept = tempfile::tempdir().unwrap();
-
         let (url, peer) =
             (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
         let directory = kept.path().join("data");

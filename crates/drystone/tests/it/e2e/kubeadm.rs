@@ -220,8 +220,9 @@ fn cluster(rack: &Rack, hosts: &[Value]) -> Value {
 fn wait_ready(drystone: &Drystone, hosts: usize) {
     drystone.wait_for(&format!("the cluster with {hosts} hosts"), || {
         // At one moment: while it grows it is not Ready, but has its number already.
-        let both = status(drystone, "metal", "phase}:{.status.hosts");
-        (both == format!("Ready:{hosts}")).then_some(())
+        let both = "jsonpath={.status.phase}:{.status.hosts}";
+        let both = drystone.kubectl(&["get", "cluster/metal", "-n", "research", "-o", both]);
+        both.is_ok_and(|both| both == format!("Ready:{hosts}")).then_some(())
     });
 }
 

@@ -45,7 +45,6 @@ impl Drop for Etcd {
 impl Etcd {
     async fn start() -> Option<Self> {
         let directory = tempfile::tempdir().expect("made");
-
         let url = format!("http://127.0.0.1:{}", free_port());
         let peer = format!("http://127.0.0.1:{}", free_port());
         let process = Command::new("etcd")
