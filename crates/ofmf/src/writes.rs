@@ -7,6 +7,7 @@ mod fabric_links;
 mod groups;
 mod host;
 mod pools;
+mod replace;
 mod systems;
 mod tasks;
 mod zone_checks;
@@ -22,7 +23,7 @@ use drystone_redfish::{
     tree::Tree,
 };
 use kube::Client;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::feed::Feed;
 use tasks::Tasks;
@@ -38,7 +39,21 @@ pub(crate) struct Inner {
     tree: Arc<Tree>,
     tasks: Tasks,
     /// Held while a change of fabrics is checked and made: what was checked stays true until it is.
-    fabrics: Mutex<()>,
+    fabrics: Arc<Mutex<()>>,
+    /// The same for composed systems.
+    systems: Arc<Mutex<()>>,
+}
+
+impl Inner {
+    /// The turn to change fabrics, for work that goes on where its client does not wait.
+    async fn turn_of_fabrics(&self) -> OwnedMutexGuard<()> {
+        self.fabrics.clone().lock_owned().await
+    }
+
+    /// The turn to change composed systems, likewise.
+    async fn turn_of_systems(&self) -> OwnedMutexGuard<()> {
+        self.systems.clone().lock_owned().await
+    }
 }
 
 impl std::fmt::Debug for Inner {
@@ -50,7 +65,7 @@ impl std::fmt::Debug for Inner {
 impl Writes {
     pub(crate) fn new(client: Client, feed: Arc<Feed>, tree: Arc<Tree>) -> Self {
         let tasks = Tasks::new(tree.clone());
-        Self(Arc::new(Inner { client, feed, tree, tasks, fabrics: Mutex::default() }))
+        Self(Arc::new(Inner { client, feed, tree, tasks, fabrics: Arc::default(), systems: Arc::default() }))
     }
 
     /// Tasks of writes that take long.
@@ -75,10 +90,7 @@ impl Writes {
             ("POST", ["Systems", system, "Actions", action @ (systems::ADD | systems::REMOVE)]) => {
                 systems::act(&self.0, system, action, request).await
             }
-            ("PATCH", ["Systems", system]) => match systems::find(&self.0, system) {
-                Some(composed) => systems::change(&self.0, &composed, request).await,
-                None => Err(systems::not_composed(&self.0, request.target.uri)),
-            },
+            ("PATCH", ["Systems", system]) => systems::change(&self.0, system, request).await,
             ("DELETE", ["Systems", system]) => systems::delete(&self.0, system, request.target.uri).await,
             ("POST", ["CompositionService", "Actions", _]) => compose::compose(&self.0, request).await,
             ("DELETE", ["CompositionService", "CompositionReservations", id]) => {

@@ -24,7 +24,7 @@ pub use guarded::{Guarded, InvalidObject};
 pub use reconciler::{Reconciler, Requeue, WatchedObject};
 pub use seldom::Seldom;
 pub use status::{StatusError, update_status};
-pub use waiting::{seen, unseen, until};
+pub use waiting::{seen, seen_ending, unseen, until};
 
 #[cfg(test)]
 mod tests;

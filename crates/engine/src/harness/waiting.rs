@@ -30,6 +30,17 @@ pub async fn unseen<K: WatchedObject + Resource>(cache: &Cache<K>, key: &ObjectK
     }
 }
 
+/// Waits until the watch knows that an object is to go, or is gone.
+pub async fn seen_ending<K: WatchedObject + Resource>(cache: &Cache<K>, key: &ObjectKey, uid: &str) {
+    let ending = |object: Option<&K>| {
+        let stays = object.filter(|object| object.uid().as_deref() == Some(uid));
+        stays.is_none_or(|object| object.meta().deletion_timestamp.is_some()).then_some(())
+    };
+    if until(cache, key, BEHIND, ending).await.is_none() {
+        tracing::warn!(kind = %K::kind(&()), "the watch is far behind what was deleted");
+    }
+}
+
 /// Looks at an object again and again as it changes, until `look` finds what it looks for; `None` if it does not in time.
 pub async fn until<K: WatchedObject, T>(
     cache: &Cache<K>,

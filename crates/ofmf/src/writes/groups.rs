@@ -20,9 +20,12 @@ use kube::{
     Api, Resource, ResourceExt as _,
     api::{DeleteParams, PostParams},
 };
-use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Inner, fabric_links, refused, zones::read_id};
+use super::{
+    Inner, fabric_links, refused,
+    replace::{Replaced, replace, take_back},
+    zones::read_id,
+};
 use crate::{
     names::key_of,
     render::{
@@ -142,9 +145,9 @@ async fn change(
     mut request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
     let body = std::mem::take(&mut request.body).required()?;
-    let turn = inner.fabrics.lock().await;
-    let before = find(inner, fabric, id, request.target.uri)?;
-    let mut group = (*before).clone();
+    let turn = inner.turn_of_fabrics().await;
+    let known = find(inner, fabric, id, request.target.uri)?;
+    let mut group = (*known).clone();
     let mut properties = Properties::update(body);
     read_texts(&mut properties, &mut group);
     read(&mut properties, inner, &mut group.spec, true);
@@ -154,17 +157,16 @@ async fn change(
     still_the_one(inner, request.target.uri, &request)?;
     let namespace = group.namespace().unwrap_or_default();
     let api: Api<EndpointGroup> = Api::namespaced(inner.client.clone(), &namespace);
-    let in_force = connections::in_force(inner, &ObjectKey::of(&group));
-    let written = api.replace(&group.name_any(), &PostParams::default(), &group).await;
-    let written = written.map_err(|error| refused(&error))?;
-    inner.feed.show_endpoint_group(&written);
-    seen(&inner.feed.sources().groups, &written).await;
-    drop(turn);
     let (uri, work) = (group_uri(fabric, id), inner.clone());
     let title = format!("Change endpoint group {id} of fabric {fabric}");
     inner
         .tasks
         .carry_out(title, async move {
+            let in_force = connections::in_force(&work, &ObjectKey::of(&group));
+            let Replaced { before, written } = replace(&api, &uri, &known, group, |_| Ok(())).await?;
+            work.feed.show_endpoint_group(&written);
+            seen(&work.feed.sources().groups, &written).await;
+            drop(turn);
             let outcome = connections::follow_group(&work, &in_force, &written).await;
             if let Err(error) = outcome {
                 let restore = |current: &mut EndpointGroup| {
@@ -180,32 +182,6 @@ async fn change(
             shown(&work, &uri).map(Reply::updated)
         })
         .await
-}
-
-/// Brings an object back to what it was before it was `written`, for what that meant could not be carried out. The object as it is then, if it was.
-pub(super) async fn take_back<K>(
-    api: &Api<K>,
-    written: &K,
-    restore: impl Fn(&mut K),
-) -> Result<Option<K>, ServiceError>
-where
-    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
-{
-    let name = written.name_any();
-    for _ in 0..8 {
-        let mut current = api.get(&name).await.map_err(|error| refused(&error))?;
-        if current.meta().generation != written.meta().generation {
-            // Somebody else has changed it since; that is not ours to undo.
-            return Ok(None);
-        }
-        restore(&mut current);
-        match api.replace(&name, &PostParams::default(), &current).await {
-            Ok(restored) => return Ok(Some(restored)),
-            Err(error) if is_conflict(&error) => {}
-            Err(error) => return Err(refused(&error)),
-        }
-    }
-    Err(ServiceError::internal(&format!("{name} could not be brought back to what it was")))
 }
 
 async fn delete(inner: &Arc<Inner>, fabric: &str, id: &str, uri: &str) -> Result<Reply, ServiceError> {

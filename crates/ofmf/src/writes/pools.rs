@@ -25,6 +25,7 @@ use super::{
     Inner, fabric_links,
     groups::{read_texts, refuse_owned, still_the_one},
     refused,
+    replace::{Replaced, replace},
     zone_checks::overlap,
     zones::read_id,
 };
@@ -95,24 +96,24 @@ async fn change(
 ) -> Result<Reply, ServiceError> {
     let body = std::mem::take(&mut request.body).required()?;
     let _turn = inner.fabrics.lock().await;
-    let before = find(inner, fabric, id, request.target.uri)?;
-    let mut changed = (*before).clone();
+    let known = find(inner, fabric, id, request.target.uri)?;
+    let mut changed = (*known).clone();
     let mut properties = Properties::update(body);
     read_texts(&mut properties, &mut changed);
     read(&mut properties, &mut changed.spec);
     properties.read_only(&["Status", "Id"]);
     properties.finish()?;
-    refuse_owned(before.as_ref())?;
+    refuse_owned(known.as_ref())?;
     still_the_one(inner, request.target.uri, &request)?;
-    check_leases(&changed)?;
     check_zones(inner, fabric, &changed)?;
     let namespace = changed.namespace().unwrap_or_default();
     let api: Api<AddressPool> = Api::namespaced(inner.client.clone(), &namespace);
-    let written = api.replace(&changed.name_any(), &PostParams::default(), &changed).await;
-    let written = written.map_err(|error| refused(&error))?;
+    let uri = pool_uri(fabric, id);
+    let ranges = changed.spec.ranges.clone();
+    let holds = |now: &AddressPool| check_leases(now, &ranges);
+    let Replaced { written, .. } = replace(&api, &uri, &known, changed, holds).await?;
     inner.feed.show_address_pool(&written);
     seen(&inner.feed.sources().pools, &written).await;
-    let uri = pool_uri(fabric, id);
     inner.tree.value(&uri).map(Reply::updated).ok_or_else(|| ServiceError::not_found(&uri))
 }
 
@@ -213,10 +214,10 @@ fn read_numbers(range: &mut Properties, (least, most): (u64, u64)) -> Option<Num
     Some(NumberRange { lower, upper })
 }
 
-/// A pool never shrinks below what is leased of it.
-fn check_leases(pool: &AddressPool) -> Result<(), ServiceError> {
+/// A pool never shrinks to ranges without what is leased of it.
+fn check_leases(pool: &AddressPool, ranges: &[IpNet]) -> Result<(), ServiceError> {
     let leases = pool.status.iter().flat_map(|status| &status.leases).flat_map(|lease| &lease.blocks);
-    let lost = |block: &IpNet| !pool.spec.ranges.iter().any(|range| range.contains(block));
+    let lost = |block: &IpNet| !ranges.iter().any(|range| range.contains(block));
     if leases.into_iter().any(lost) {
         Err(ServiceError::conflict(message::resource_in_use()))
     } else {

@@ -23,12 +23,14 @@ use drystone_redfish::{
 use http::{HeaderValue, StatusCode, header};
 use kube::{Api, ResourceExt as _, api::PostParams};
 use serde_json::{Map, Value};
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Inner,
     compose::{infeasible, remove, requirement, settled},
     groups::{read_texts, refuse_owned},
     refused,
+    replace::{Replaced, replace, take_back},
     zones::{read_id, still_the_one},
 };
 use crate::{
@@ -120,13 +122,15 @@ pub(super) async fn create(inner: &Arc<Inner>, request: WriteRequest<'_>) -> Res
 /// PATCH of a composed system: its texts, and its blocks as a list.
 pub(super) async fn change(
     inner: &Arc<Inner>,
-    system: &Composition,
+    id: &str,
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
-    let mut changed = system.clone();
+    let turn = inner.turn_of_systems().await;
+    let system = find(inner, id).ok_or_else(|| not_composed(inner, request.target.uri))?;
+    let mut changed = (*system).clone();
     let mut properties = Properties::update(request.body.required()?);
     read_texts(&mut properties, &mut changed);
-    let old: Vec<String> = members(system).into_iter().map(|(block, _)| block).collect();
+    let old: Vec<String> = members(&system).into_iter().map(|(block, _)| block).collect();
     let blocks = properties.object("Links", |links| {
         let uris = links.changed_links("ResourceBlocks", &old)?;
         let path = |index| format!("ResourceBlocks/{index}");
@@ -139,11 +143,11 @@ pub(super) async fn change(
     }
     properties.finish()?;
     if let Some(blocks) = blocks {
-        check_free(inner, &blocks, Some(system))?;
-        take_over(&mut changed, system, &blocks);
+        check_free(inner, &blocks, Some(&system))?;
+        take_over(&mut changed, &system, &blocks);
     }
     let condition = Condition::from_headers(request.headers, &header::IF_MATCH);
-    apply(inner, changed, condition).await
+    apply(inner, turn, system, changed, condition).await
 }
 
 /// `ComputerSystem.AddResourceBlock` and `ComputerSystem.RemoveResourceBlock`.
@@ -153,6 +157,7 @@ pub(super) async fn act(
     action: &str,
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
+    let turn = inner.turn_of_systems().await;
     let Some(system) = find(inner, id) else {
         let whole = inner.tree.contains(&format!("{SYSTEMS}/{id}"));
         // A host is what it is made of.
@@ -197,7 +202,7 @@ pub(super) async fn act(
     check_free(inner, &blocks, Some(&system))?;
     let mut changed = (*system).clone();
     take_over(&mut changed, &system, &blocks);
-    let reply = apply(inner, changed, Condition::None).await?;
+    let reply = apply(inner, turn, system, changed, Condition::None).await?;
     if reply.status() == StatusCode::ACCEPTED { Ok(reply) } else { Ok(Reply::message(&message::success())) }
 }
 
@@ -342,9 +347,12 @@ async fn granted(inner: &Inner, system: &Composition) -> Result<(), ServiceError
     if status.phase == CompositionPhase::Reserved { Ok(()) } else { Err(infeasible(&status, None)) }
 }
 
-/// Writes a changed system, waits until it has its blocks, and takes it back if it cannot have them.
+/// Writes a changed system, waits until it has its blocks, and takes it back if it cannot have them. The next one who changes a system has its
+/// turn when this one is written.
 async fn apply(
     inner: &Arc<Inner>,
+    turn: OwnedMutexGuard<()>,
+    known: Arc<Composition>,
     changed: Composition,
     condition: Condition,
 ) -> Result<Reply, ServiceError> {
@@ -356,13 +364,13 @@ async fn apply(
     inner
         .tasks
         .carry_out(format!("Change system {}", id_of(&key)), async move {
-            still_the_one(&work, &uri, &condition)?;
-            let before = api.get(&key.name).await.map_err(|error| refused(&error))?;
-            let written = api.replace(&key.name, &PostParams::default(), &changed).await;
-            let written = written.map_err(|error| refused(&error))?;
+            let check = |_: &Composition| still_the_one(&work, &uri, &condition);
+            let Replaced { before, written } = replace(&api, &uri, &known, changed, check).await?;
             seen(&work.feed.sources().compositions, &written).await;
+            drop(turn);
             if let Err(error) = granted(&work, &written).await {
-                take_back(&work, &api, &before, &written).await?;
+                // On the heap: it is seldom needed.
+                Box::pin(undo(&work, &api, &before, &written)).await?;
                 return Err(error);
             }
             work.tree.value(&uri).map(Reply::updated).ok_or_else(|| ServiceError::not_found(&uri))
@@ -370,33 +378,23 @@ async fn apply(
         .await
 }
 
-/// Brings a system back to what it was.
-async fn take_back(
+/// Brings a system back to what it was before a change that it cannot have the blocks for.
+async fn undo(
     inner: &Inner,
     api: &Api<Composition>,
     before: &Composition,
     written: &Composition,
 ) -> Result<(), ServiceError> {
-    for _ in 0..8 {
-        let mut current = api.get(&before.name_any()).await.map_err(|error| refused(&error))?;
-        if current.metadata.generation != written.metadata.generation {
-            // Somebody else has changed it since; that is not ours to undo.
-            return Ok(());
-        }
+    let restore = |current: &mut Composition| {
         current.spec = before.spec.clone();
         current.metadata.annotations.clone_from(&before.metadata.annotations);
-        match api.replace(&before.name_any(), &PostParams::default(), &current).await {
-            Ok(restored) => {
-                seen(&inner.feed.sources().compositions, &restored).await;
-                // Whether it has its blocks again is told by its status; the reply is about the change.
-                let _ = granted(inner, &restored).await;
-                return Ok(());
-            }
-            Err(error) if is_conflict(&error) => {}
-            Err(error) => return Err(refused(&error)),
-        }
+    };
+    if let Some(restored) = take_back(api, written, restore).await? {
+        seen(&inner.feed.sources().compositions, &restored).await;
+        // Whether it has its blocks again is told by its status; the reply is about the change.
+        let _ = granted(inner, &restored).await;
     }
-    Err(ServiceError::internal(&"a system could not be brought back to what it was"))
+    Ok(())
 }
 
 /// The hosts that a system stands for: those of its blocks, or itself.

@@ -48,7 +48,10 @@ pub(super) fn check(
     }
     for (index, name) in spec.contained_by.iter().enumerate() {
         let container = ObjectKey::new(key.namespace.clone(), name);
-        if zones.get(&container).is_none_or(|zone| zone.spec.kind != ZoneType::ZoneOfZones) {
+        let takes = |zone: &Zone| {
+            zone.spec.kind == ZoneType::ZoneOfZones && zone.metadata.deletion_timestamp.is_none()
+        };
+        if !zones.get(&container).is_some_and(|zone| takes(&zone)) {
             let path = format!("Links/ContainedByZones/{index}");
             wrong.push(message::property_value_not_in_list(&zone_uri(fabric, &id_of(&container)), &path));
         }

@@ -6,7 +6,7 @@ use drystone_api::{
     Isolation, SYSTEM_NAMESPACE, ZONE_FINALIZER, Zone, ZoneMember, ZonePhase, ZoneSpec, ZoneType,
 };
 use drystone_engine::{
-    harness::{seen, until},
+    harness::{seen, seen_ending, until},
     reference::{ObjectKey, is_conflict, is_not_found},
 };
 use drystone_redfish::{
@@ -21,11 +21,13 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use rand::Rng as _;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Inner, fabric_links,
     groups::{read_texts, refuse_owned},
     refused,
+    replace::{Replaced, replace, take_back},
     zone_checks::check,
 };
 use crate::{
@@ -117,7 +119,8 @@ pub(super) async fn create(
                 }
                 Err(error) => {
                     // What could not be carried out leaves nothing behind.
-                    remove(&work, &api, &created).await?;
+                    give_up(&work, &api, &created).await?;
+                    gone(&work, &created).await?;
                     Err(error)
                 }
             }
@@ -133,6 +136,7 @@ pub(super) async fn change(
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
     let fabric_id = fabric_links::unescaped(fabric);
+    let turn = inner.turn_of_fabrics().await;
     let zone = find(inner, &fabric_id, id, request.target.uri)?;
     let mut changed = (*zone).clone();
     let mut properties = Properties::update(request.body.required()?);
@@ -147,7 +151,8 @@ pub(super) async fn change(
     properties.finish()?;
     refuse_owned(zone.as_ref())?;
     let condition = Condition::from_headers(request.headers, &header::IF_MATCH);
-    apply(inner, &fabric_id, &zone, changed, condition, |index| format!("Links/Endpoints/{index}")).await
+    let path = |index| format!("Links/Endpoints/{index}");
+    apply(inner, turn, &fabric_id, zone, changed, condition, path).await
 }
 
 /// `Zone.AddEndpoint` and `Zone.RemoveEndpoint`.
@@ -159,6 +164,7 @@ pub(super) async fn act(
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
     let fabric_id = fabric_links::unescaped(fabric);
+    let turn = inner.turn_of_fabrics().await;
     let zone = find(inner, &fabric_id, id, request.target.uri)?;
     if zone.spec.kind != ZoneType::ZoneOfEndpoints {
         return Err(ServiceError::bad_request(message::action_not_supported(action)));
@@ -197,7 +203,7 @@ pub(super) async fn act(
         return Ok(Reply::no_operation());
     }
     let path = |_| "Endpoint".to_owned();
-    let reply = apply(inner, &fabric_id, &zone, changed, Condition::None, path).await?;
+    let reply = apply(inner, turn, &fabric_id, zone, changed, Condition::None, path).await?;
     if reply.status() == StatusCode::ACCEPTED { Ok(reply) } else { Ok(Reply::message(&message::success())) }
 }
 
@@ -209,6 +215,7 @@ pub(super) async fn delete(
     uri: &str,
 ) -> Result<Reply, ServiceError> {
     let fabric_id = fabric_links::unescaped(fabric);
+    let turn = inner.turn_of_fabrics().await;
     let zone = find(inner, &fabric_id, id, uri)?;
     refuse_owned(zone.as_ref())?;
     let key = ObjectKey::of(zone.as_ref());
@@ -223,7 +230,9 @@ pub(super) async fn delete(
     inner
         .tasks
         .carry_out(format!("Delete zone {id} of fabric {fabric_id}"), async move {
-            remove(&work, &api, &zone).await?;
+            give_up(&work, &api, &zone).await?;
+            drop(turn);
+            gone(&work, &zone).await?;
             Ok(Reply::no_content())
         })
         .await
@@ -313,27 +322,13 @@ fn read_oem(properties: &mut Properties, spec: &mut ZoneSpec) {
     });
 }
 
-/// What is changed of a zone as it was `known`, put on the zone as it is `now`, if nothing but its status has been written between.
-fn on_top_of(mut changed: Zone, known: &Zone, now: &Zone) -> Zone {
-    let (known, current) = (&known.metadata, &now.metadata);
-    let is_same = known.uid == current.uid
-        && known.generation == current.generation
-        && known.annotations == current.annotations
-        && known.labels == current.labels
-        && known.finalizers == current.finalizers
-        && known.owner_references == current.owner_references
-        && known.deletion_timestamp == current.deletion_timestamp;
-    if is_same {
-        changed.metadata.resource_version.clone_from(&current.resource_version);
-    }
-    changed
-}
-
-/// Writes a changed zone, waits until it is carried out, and takes it back if it cannot be.
+/// Writes a changed zone, waits until it is carried out, and takes it back if it cannot be. The next one who changes fabrics has its turn when
+/// this one is written.
 async fn apply(
     inner: &Arc<Inner>,
+    turn: OwnedMutexGuard<()>,
     fabric: &str,
-    known: &Zone,
+    known: Arc<Zone>,
     changed: Zone,
     condition: Condition,
     path_of: impl Fn(usize) -> String + Send + Sync + 'static,
@@ -342,25 +337,27 @@ async fn apply(
     let uri = zone_uri(fabric, &id_of(&key));
     let fabric = fabric.to_owned();
     let api: Api<Zone> = Api::namespaced(inner.client.clone(), &key.namespace);
-    let (work, known) = (inner.clone(), known.clone());
+    let work = inner.clone();
     let title = format!("Change zone {} of fabric {fabric}", key.name);
     inner
         .tasks
         .carry_out(title, async move {
-            let (before, written) = {
-                let _turn = work.fabrics.lock().await;
-                let before = api.get(&key.name).await.map_err(|error| refused(&error))?;
-                still_the_one(&work, &uri, &condition)?;
-                check(&work, &fabric, &key, &changed.spec, &path_of)?;
-                let changed = on_top_of(changed, &known, &before);
-                let written = api.replace(&key.name, &PostParams::default(), &changed).await;
-                let written = written.map_err(|error| refused(&error))?;
-                work.feed.show_zone(&written);
-                seen(&work.feed.sources().zones, &written).await;
-                (before, written)
-            };
+            check(&work, &fabric, &key, &changed.spec, &path_of)?;
+            let same = |_: &Zone| still_the_one(&work, &uri, &condition);
+            let Replaced { before, written } = replace(&api, &uri, &known, changed, same).await?;
+            work.feed.show_zone(&written);
+            seen(&work.feed.sources().zones, &written).await;
+            drop(turn);
             if let Err(error) = settle(&work, &written).await {
-                take_back(&work, &api, &before, &written).await?;
+                let restore = |current: &mut Zone| {
+                    current.spec = before.spec.clone();
+                    current.metadata.annotations.clone_from(&before.metadata.annotations);
+                };
+                if let Some(restored) = take_back(&api, &written, restore).await? {
+                    work.feed.show_zone(&restored);
+                    // Whether it works again is told by its status; the reply is about the change.
+                    let _ = settle(&work, &restored).await;
+                }
                 return Err(error);
             }
             work.tree.value(&uri).map(Reply::updated).ok_or_else(|| ServiceError::not_found(&uri))
@@ -402,14 +399,21 @@ async fn settle(inner: &Inner, written: &Zone) -> Result<(), ServiceError> {
     }
 }
 
-/// Removes a zone and waits until nothing of it is left in the switches.
-async fn remove(inner: &Inner, api: &Api<Zone>, zone: &Zone) -> Result<(), ServiceError> {
-    let uid = zone.uid().unwrap_or_default();
+/// Has a zone deleted. From then on no other goes into it.
+async fn give_up(inner: &Inner, api: &Api<Zone>, zone: &Zone) -> Result<(), ServiceError> {
     match api.delete(&zone.name_any(), &DeleteParams::default()).await {
         Ok(_) => {}
         Err(error) if is_not_found(&error) => {}
         Err(error) => return Err(refused(&error)),
     }
+    let uid = zone.uid().unwrap_or_default();
+    seen_ending(&inner.feed.sources().zones, &ObjectKey::of(zone), &uid).await;
+    Ok(())
+}
+
+/// Waits until nothing of a zone is left in the switches.
+async fn gone(inner: &Inner, zone: &Zone) -> Result<(), ServiceError> {
+    let uid = zone.uid().unwrap_or_default();
     let key = ObjectKey::of(zone);
     let gone =
         |zone: Option<&Zone>| zone.is_none_or(|zone| zone.uid().as_deref() != Some(&uid)).then_some(());
@@ -421,37 +425,4 @@ async fn remove(inner: &Inner, api: &Api<Zone>, zone: &Zone) -> Result<(), Servi
     })?;
     inner.feed.forget("zone", &key, &uid);
     Ok(())
-}
-
-/// Brings a zone back to what it was before a change that could not be carried out.
-async fn take_back(
-    inner: &Inner,
-    api: &Api<Zone>,
-    before: &Zone,
-    written: &Zone,
-) -> Result<(), ServiceError> {
-    for _ in 0..8 {
-        let mut current = match api.get(&before.name_any()).await {
-            Ok(current) => current,
-            Err(error) if is_not_found(&error) => return Ok(()),
-            Err(error) => return Err(refused(&error)),
-        };
-        if current.metadata.generation != written.metadata.generation {
-            // Somebody else has changed it since; that is not ours to undo.
-            return Ok(());
-        }
-        current.spec = before.spec.clone();
-        current.metadata.annotations.clone_from(&before.metadata.annotations);
-        match api.replace(&before.name_any(), &PostParams::default(), &current).await {
-            Ok(restored) => {
-                inner.feed.show_zone(&restored);
-                // Whether it works again is told by its status; the reply is about the change.
-                let _ = settle(inner, &restored).await;
-                return Ok(());
-            }
-            Err(error) if is_conflict(&error) => {}
-            Err(error) => return Err(refused(&error)),
-        }
-    }
-    Err(ServiceError::internal(&"a zone could not be brought back to what it was"))
 }

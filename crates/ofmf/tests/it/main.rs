@@ -5,6 +5,7 @@
 
 mod accounts;
 mod aggregates;
+mod at_once;
 mod events;
 mod hostile;
 mod reads;

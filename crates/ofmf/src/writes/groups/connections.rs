@@ -23,7 +23,8 @@ use kube::{
 use serde_json::Value;
 
 use super::{
-    Inner, fabric_links, read_id, read_texts, refuse_owned, refused, shown, still_the_one, take_back,
+    Inner, Replaced, fabric_links, read_id, read_texts, refuse_owned, refused, replace, shown, still_the_one,
+    take_back,
 };
 use crate::{
     names::{id_of, key_of},
@@ -61,6 +62,7 @@ pub(super) async fn create(
     }
     read(&mut properties, inner, &mut connection.spec, false);
     properties.finish()?;
+    let turn = inner.turn_of_fabrics().await;
     check(inner, &connection.spec)?;
     let uri = connection_uri(fabric, &id);
     let api: Api<Connection> = Api::namespaced(inner.client.clone(), SYSTEM_NAMESPACE);
@@ -79,6 +81,7 @@ pub(super) async fn create(
             };
             work.feed.show_connection(&created);
             seen(&work.feed.sources().connections, &created).await;
+            drop(turn);
             match settle(&work, &created).await {
                 Ok(()) => shown(&work, &uri).map(Reply::created),
                 Err(error) => {
@@ -98,14 +101,15 @@ pub(super) async fn change(
     mut request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
     let body = std::mem::take(&mut request.body).required()?;
-    let before = find(inner, fabric, id, request.target.uri)?;
-    let mut changed = (*before).clone();
+    let turn = inner.turn_of_fabrics().await;
+    let known = find(inner, fabric, id, request.target.uri)?;
+    let mut changed = (*known).clone();
     let mut properties = Properties::update(body);
     read_texts(&mut properties, &mut changed);
     read(&mut properties, inner, &mut changed.spec, true);
     properties.read_only(&["ConnectionType", "Status", "Id"]);
     properties.finish()?;
-    refuse_owned(before.as_ref())?;
+    refuse_owned(known.as_ref())?;
     check(inner, &changed.spec)?;
     still_the_one(inner, request.target.uri, &request)?;
     let uri = connection_uri(fabric, id);
@@ -116,11 +120,15 @@ pub(super) async fn change(
     inner
         .tasks
         .carry_out(title, async move {
-            let written = api.replace(&changed.name_any(), &PostParams::default(), &changed).await;
-            let written = written.map_err(|error| refused(&error))?;
+            let Replaced { before, written } = replace(&api, &uri, &known, changed, |_| Ok(())).await?;
             work.feed.show_connection(&written);
+            seen(&work.feed.sources().connections, &written).await;
+            drop(turn);
             if let Err(error) = settle(&work, &written).await {
-                let restore = |current: &mut Connection| current.spec = before.spec.clone();
+                let restore = |current: &mut Connection| {
+                    current.spec = before.spec.clone();
+                    current.metadata.annotations.clone_from(&before.metadata.annotations);
+                };
                 if let Some(back) = take_back(&api, &written, restore).await? {
                     work.feed.show_connection(&back);
                     seen(&work.feed.sources().connections, &back).await;
