@@ -207,8 +207,9 @@ impl Emulator {
         let (backend, network) = make_backend(&config, &site, &state, &records)?;
         let bodies = cloud::make_bodies(&site, network)?;
 
-        let mut ports: Ports = state::read_json(&state.path().join(PORTS))?.unwrap_or_default();
-        let proxy_listen = ports.get(PROXY).copied().filter(|address| address.ip().is_loopback());
+        let mut ports = Ports::new(state::read_json(&state.path().join(PORTS))?.unwrap_or_default());
+        let proxy_listen =
+            ports.by_service().get(PROXY).copied().filter(|address| address.ip().is_loopback());
         let gateway = GatewayConfig {
             controller: config.controller,
             proxy_listen: proxy_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -217,7 +218,7 @@ impl Emulator {
         };
         let reached = backend.start(&site, &gateway).await?;
         if reached.proxy.port() != 0 {
-            ports.insert(PROXY.to_owned(), reached.proxy);
+            ports.remember(PROXY, reached.proxy);
         }
 
         let serving = Serving {
@@ -240,7 +241,7 @@ impl Emulator {
         let sunfish_agents = builder.start_sunfish(&state, config.sunfish_core.as_deref()).await?;
         let cloud = builder.start_cloud(&state, bodies.clone()).await?;
         observe(&hosts, std::mem::take(&mut builder.links), &builder.serving);
-        state::write_json(&state.path().join(PORTS), &builder.ports)?;
+        state::write_json(&state.path().join(PORTS), builder.ports.by_service())?;
         let endpoints = Endpoints {
             site: site.name.clone(),
             pid: std::process::id(),
@@ -524,7 +525,7 @@ impl Builder {
         service: Arc<S>,
     ) -> Result<Service, EmulatorError> {
         let failed = |source| EmulatorError::Listen { service: key.to_owned(), source };
-        let listener = listener::listen(&mut self.ports, key, index).await.map_err(failed)?;
+        let listener = self.ports.listen(key, index).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         listener::serve(listener, service, &self.serving);
         let Credentials { user, password } = self.credentials.as_ref().clone();

@@ -31,6 +31,9 @@ const MOST_CONNECTIONS: usize = 256;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a connection could not be taken, for example because there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long ports that are taken are waited for at a start, and how often one is tried.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BIND_PAUSE: Duration = Duration::from_millis(100);
 /// Services that share a loopback address: a port range has no room for more.
 const SERVICES_PER_ADDRESS: usize = 10_000;
 
@@ -68,24 +71,56 @@ pub(crate) struct Serving {
 }
 
 /// Address by service; kept over restarts, since users of the site remember it too.
-pub(crate) type Ports = BTreeMap<String, SocketAddr>;
+pub(crate) struct Ports {
+    by_service: BTreeMap<String, SocketAddr>,
+    /// How long remembered ports that are taken may still be waited for, all together.
+    patience: Duration,
+}
 
-/// Listens for a service at its remembered address, or at a free port. `index` spreads many services over the loopback
-/// network.
-pub(crate) async fn listen(ports: &mut Ports, name: &str, index: usize) -> io::Result<TcpListener> {
-    if let Some(remembered) = ports.get(name).filter(|address| address.ip().is_loopback()) {
-        match TcpListener::bind(remembered).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) => {
-                tracing::warn!(service = name, address = %remembered, %error, "the port is taken; another is used");
+impl Ports {
+    pub(crate) fn new(by_service: BTreeMap<String, SocketAddr>) -> Self {
+        Self { by_service, patience: PATIENCE }
+    }
+
+    pub(crate) fn by_service(&self) -> &BTreeMap<String, SocketAddr> {
+        &self.by_service
+    }
+
+    pub(crate) fn remember(&mut self, name: &str, address: SocketAddr) {
+        self.by_service.insert(name.to_owned(), address);
+    }
+
+    /// Listens for a service at its remembered address, or at a free port. `index` spreads many services over the loopback
+    /// network.
+    pub(crate) async fn listen(&mut self, name: &str, index: usize) -> io::Result<TcpListener> {
+        if let Some(remembered) = self.by_service.get(name).filter(|address| address.ip().is_loopback()) {
+            match bind_patiently(*remembered, &mut self.patience).await {
+                Ok(listener) => return Ok(listener),
+                Err(error) => {
+                    tracing::warn!(service = name, address = %remembered, %error, "the port is taken; another is used");
+                }
             }
         }
+        let offset = u8::try_from(index / SERVICES_PER_ADDRESS).map_err(io::Error::other)?;
+        let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1_u8.saturating_add(offset)));
+        let listener = TcpListener::bind((address, 0)).await?;
+        self.remember(name, listener.local_addr()?);
+        Ok(listener)
     }
-    let offset = u8::try_from(index / SERVICES_PER_ADDRESS).map_err(io::Error::other)?;
-    let address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1_u8.saturating_add(offset)));
-    let listener = TcpListener::bind((address, 0)).await?;
-    ports.insert(name.to_owned(), listener.local_addr()?);
-    Ok(listener)
+}
+
+/// Binds an address. While the service was away, a connection of somebody else may have got its port for its own end: that ends soon.
+async fn bind_patiently(address: SocketAddr, patience: &mut Duration) -> io::Result<TcpListener> {
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !patience.is_zero() => {
+                let pause = BIND_PAUSE.min(*patience);
+                *patience -= pause;
+                tokio::time::sleep(pause).await;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// A name for a file, out of a name that may hold anything.
@@ -254,4 +289,34 @@ pub(crate) fn refuse(error: &ServiceError) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert("odata-version", HeaderValue::from_static("4.0"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_remembered_port_is_waited_for_but_not_for_ever() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let remembered = || BTreeMap::from([("bmc a".to_owned(), address), ("bmc b".to_owned(), address)]);
+        let mut ports = Ports::new(remembered());
+        let soon_free = async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            drop(taken);
+        };
+        let (listener, ()) = tokio::join!(ports.listen("bmc a", 0), soon_free);
+        let listener = listener.unwrap();
+        assert_eq!(listener.local_addr().unwrap(), address);
+        // What is left of the patience is for all others together.
+        let begun = tokio::time::Instant::now();
+        let other = ports.listen("bmc b", 1).await.unwrap();
+        assert_ne!(other.local_addr().unwrap(), address);
+        assert_eq!(ports.by_service()["bmc b"], other.local_addr().unwrap());
+        assert!(begun.elapsed() <= PATIENCE / 2);
+        let begun = tokio::time::Instant::now();
+        ports.remember("bmc c", address);
+        ports.listen("bmc c", 2).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
 }

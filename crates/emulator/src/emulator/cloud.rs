@@ -78,10 +78,10 @@ impl Builder {
             bodies.lead(floating, to).await?;
         }
         if let Some(listen) = spec.listen {
-            self.ports.insert(CLOUD.to_owned(), listen);
+            self.ports.remember(CLOUD, listen);
         }
         let failed = |source| EmulatorError::Listen { service: CLOUD.to_owned(), source };
-        let listener = listener::listen(&mut self.ports, CLOUD, 0).await.map_err(failed)?;
+        let listener = self.ports.listen(CLOUD, 0).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         if let Some(wanted) = spec.listen.filter(|wanted| wanted.port() != 0 && *wanted != address) {
             // Users were told where it is; another port would be nowhere.

@@ -115,6 +115,11 @@ impl<K: WatchedObject> Cache<K> {
         found.into_iter().map(|(_, object)| object).collect()
     }
 
+    /// Whether there is an object that `wanted` accepts. Looks no further than the first.
+    pub fn any(&self, wanted: impl Fn(&K) -> bool) -> bool {
+        self.read(|objects| objects.values().any(|object| wanted(object)))
+    }
+
     /// Waits until `judge` comes to a verdict about the object of that key, which may appear, change and vanish meanwhile. What it is given
     /// may be older than what the caller has just written. Thousands may wait: only those are woken whose object changes. Never ends if the
     /// cache is shut down before.

@@ -197,7 +197,8 @@ impl Accounts {
     }
 
     /// Whether somebody may use a resource at all, beyond what the route asks for: one's own account and session, and nothing
-    /// but the password while it must be changed.
+    /// but the password while it must be changed. A session that was opened while its account was deleted, disabled or given another
+    /// role is worth nothing.
     pub(crate) fn check(
         &self,
         who: &Principal,
@@ -210,6 +211,10 @@ impl Accounts {
             && !who.has_any(&[Privilege::ConfigureUsers])
         {
             return Err(forbidden());
+        }
+        let stands = |account: &Account| account.enabled && account.role == who.role;
+        if who.session.is_some() && !self.get(&who.user).is_some_and(|account| stands(&account)) {
+            return Err(ServiceError::new(StatusCode::UNAUTHORIZED, message::no_valid_session()));
         }
         let Some(message) = self.password_change_required(&who.user) else { return Ok(()) };
         let own_account = matches!(segments, ["AccountService", "Accounts", user] if *user == who.user)

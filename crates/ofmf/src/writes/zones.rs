@@ -222,7 +222,7 @@ pub(super) async fn delete(
     let contains = |other: &Zone| {
         other.namespace().unwrap_or_default() == key.namespace && other.spec.contained_by.contains(&key.name)
     };
-    if !inner.feed.sources().zones.list_where(contains).is_empty() {
+    if inner.feed.sources().zones.any(contains) {
         return Err(ServiceError::conflict(message::resource_in_use()));
     }
     let api: Api<Zone> = Api::namespaced(inner.client.clone(), &key.namespace);

@@ -1,5 +1,11 @@
 //! Accounts, roles, sessions.
 
+use drystone_api::SYSTEM_NAMESPACE;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::{Value, json};
 
 use crate::world::{World, basic};
@@ -67,6 +73,29 @@ async fn an_account_works_until_it_is_removed_and_survives_restarts() {
     assert_eq!(world.send("DELETE", &format!("{ACCOUNTS}/operator"), &Value::Null).await.status, 204);
     assert_eq!(world.ask("GET", "/redfish/v1/Systems", &[&token], b"").await.status, 401, "its sessions end");
     assert_eq!(as_user(&world, "operator", "GET", "/redfish/v1/Systems", &Value::Null).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_worth_nothing_without_its_account_however_that_went() {
+    let world = World::start().await;
+    assert_eq!(world.send("POST", ACCOUNTS, &account("guest", "ReadOnly")).await.status, 201);
+    let login = json!({"UserName": "guest", "Password": "long enough 1"});
+    let session = world.ask("POST", SESSIONS, &[], login.to_string().as_bytes()).await;
+    let token = format!("X-Auth-Token: {}", session.headers["x-auth-token"].to_str().unwrap());
+    assert_eq!(world.ask("GET", "/redfish/v1/Systems", &[&token], b"").await.status, 200);
+    // Past the service, as with kubectl: nothing closes the session.
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    for secret in secrets.list(&ListParams::default()).await.unwrap() {
+        if secret.name_any().starts_with("redfish-account-") {
+            secrets.delete(&secret.name_any(), &DeleteParams::default()).await.unwrap();
+        }
+    }
+    world
+        .eventually("the session is worth nothing", async || {
+            let answer = world.ask("GET", "/redfish/v1/Systems", &[&token], b"").await;
+            (answer.status == 401).then_some(())
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,9 +45,9 @@ impl Reconciler for Vims {
     async fn reconcile(&self, vim: Arc<Vim>) -> Result<Requeue, Failure> {
         let api: Api<Vim> = Api::namespaced(self.client.clone(), &vim.namespace().unwrap_or_default());
         if is_deleted(vim.as_ref()) {
-            let operations = self.world.occurrences.list_where(|operation| operation.may_use(&vim));
-            let instances = self.world.instances.list_where(|instance| uses(instance, &vim));
-            if !(operations.is_empty() && instances.is_empty()) {
+            if self.world.occurrences.any(|operation| operation.may_use(&vim))
+                || self.world.instances.any(|instance| uses(instance, &vim))
+            {
                 return Ok(Requeue::After(UNWELL));
             }
             remove_finalizer(&api, vim.as_ref(), VIM_FINALIZER).await?;

@@ -197,10 +197,10 @@ impl Packages {
         let leads_to = |operation: &VnfLcmOperation| {
             operation.may_lead_to(vnfd) && operation.namespace() == package.namespace()
         };
-        if self.instances.list_where(is_of).is_empty() && self.operations.list_where(leads_to).is_empty() {
-            PackageUsageState::NotInUse
-        } else {
+        if self.instances.any(is_of) || self.operations.any(leads_to) {
             PackageUsageState::InUse
+        } else {
+            PackageUsageState::NotInUse
         }
     }
 
