@@ -40,19 +40,12 @@ pub(crate) struct Inner {
     tasks: Tasks,
     /// Held while a change of fabrics is checked and made: what was checked stays true until it is.
     fabrics: Arc<Mutex<()>>,
-    /// The same for composed systems.
-    systems: Arc<Mutex<()>>,
 }
 
 impl Inner {
     /// The turn to change fabrics, for work that goes on where its client does not wait.
     async fn turn_of_fabrics(&self) -> OwnedMutexGuard<()> {
         self.fabrics.clone().lock_owned().await
-    }
-
-    /// The turn to change composed systems, likewise.
-    async fn turn_of_systems(&self) -> OwnedMutexGuard<()> {
-        self.systems.clone().lock_owned().await
     }
 }
 
@@ -65,7 +58,7 @@ impl std::fmt::Debug for Inner {
 impl Writes {
     pub(crate) fn new(client: Client, feed: Arc<Feed>, tree: Arc<Tree>) -> Self {
         let tasks = Tasks::new(tree.clone());
-        Self(Arc::new(Inner { client, feed, tree, tasks, fabrics: Arc::default(), systems: Arc::default() }))
+        Self(Arc::new(Inner { client, feed, tree, tasks, fabrics: Arc::default() }))
     }
 
     /// Tasks of writes that take long.

@@ -7,7 +7,7 @@ use drystone_redfish::{
     server::{Principal, Privilege, Properties, Reply, Role, Route, WriteRequest},
     types::{Collection, to_body},
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{ADMINISTRATOR, Account, AccountError, Accounts};
@@ -197,8 +197,8 @@ impl Accounts {
     }
 
     /// Whether somebody may use a resource at all, beyond what the route asks for: one's own account and session, and nothing
-    /// but the password while it must be changed. A session that was opened while its account was deleted, disabled or given another
-    /// role is worth nothing.
+    /// but the password while it must be changed. A session is worth nothing where its account was
+    /// deleted or disabled, by whomever.
     pub(crate) fn check(
         &self,
         who: &Principal,
@@ -212,9 +212,9 @@ impl Accounts {
         {
             return Err(forbidden());
         }
-        let stands = |account: &Account| account.enabled && account.role == who.role;
-        if who.session.is_some() && !self.get(&who.user).is_some_and(|account| stands(&account)) {
-            return Err(ServiceError::new(StatusCode::UNAUTHORIZED, message::no_valid_session()));
+        if who.session.is_some() && !self.get(&who.user).is_some_and(|account| account.enabled) {
+            return Err(ServiceError::new(StatusCode::UNAUTHORIZED, message::no_valid_session())
+                .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Redfish\"")));
         }
         let Some(message) = self.password_change_required(&who.user) else { return Ok(()) };
         let own_account = matches!(segments, ["AccountService", "Accounts", user] if *user == who.user)

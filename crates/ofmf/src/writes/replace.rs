@@ -1,5 +1,7 @@
 //! Writing an object that a request has changed, and bringing it back where that cannot be carried out.
 
+use std::time::Duration;
+
 use drystone_engine::reference::{is_conflict, is_not_found};
 use drystone_redfish::{error::ServiceError, message};
 use http::StatusCode;
@@ -11,8 +13,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::refused;
 
-/// How often a write is tried that a controller's status comes before.
-const TRIES: usize = 8;
+/// How often a write is tried that a controller's status comes before, and how much longer each pause before the next one is.
+const TRIES: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a write has replaced, and what it made of it.
 pub(super) struct Replaced<K> {
@@ -37,7 +40,8 @@ where
 {
     let name = known.name_any();
     let overtaken = || ServiceError::new(StatusCode::PRECONDITION_FAILED, message::precondition_failed());
-    for _ in 0..TRIES {
+    for attempt in 0..TRIES {
+        tokio::time::sleep(PAUSE * attempt).await;
         let before = match api.get(&name).await {
             Ok(before) => before,
             Err(error) if is_not_found(&error) => return Err(ServiceError::not_found(uri)),

@@ -23,7 +23,6 @@ use drystone_redfish::{
 use http::{HeaderValue, StatusCode, header};
 use kube::{Api, ResourceExt as _, api::PostParams};
 use serde_json::{Map, Value};
-use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Inner,
@@ -125,7 +124,6 @@ pub(super) async fn change(
     id: &str,
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
-    let turn = inner.turn_of_systems().await;
     let system = find(inner, id).ok_or_else(|| not_composed(inner, request.target.uri))?;
     let mut changed = (*system).clone();
     let mut properties = Properties::update(request.body.required()?);
@@ -147,7 +145,7 @@ pub(super) async fn change(
         take_over(&mut changed, &system, &blocks);
     }
     let condition = Condition::from_headers(request.headers, &header::IF_MATCH);
-    apply(inner, turn, system, changed, condition).await
+    apply(inner, system, changed, condition).await
 }
 
 /// `ComputerSystem.AddResourceBlock` and `ComputerSystem.RemoveResourceBlock`.
@@ -157,7 +155,6 @@ pub(super) async fn act(
     action: &str,
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
-    let turn = inner.turn_of_systems().await;
     let Some(system) = find(inner, id) else {
         let whole = inner.tree.contains(&format!("{SYSTEMS}/{id}"));
         // A host is what it is made of.
@@ -202,7 +199,7 @@ pub(super) async fn act(
     check_free(inner, &blocks, Some(&system))?;
     let mut changed = (*system).clone();
     take_over(&mut changed, &system, &blocks);
-    let reply = apply(inner, turn, system, changed, Condition::None).await?;
+    let reply = apply(inner, system, changed, Condition::None).await?;
     if reply.status() == StatusCode::ACCEPTED { Ok(reply) } else { Ok(Reply::message(&message::success())) }
 }
 
@@ -347,11 +344,9 @@ async fn granted(inner: &Inner, system: &Composition) -> Result<(), ServiceError
     if status.phase == CompositionPhase::Reserved { Ok(()) } else { Err(infeasible(&status, None)) }
 }
 
-/// Writes a changed system, waits until it has its blocks, and takes it back if it cannot have them. The next one who changes a system has its
-/// turn when this one is written.
+/// Writes a changed system, waits until it has its blocks, and takes it back if it cannot have them.
 async fn apply(
     inner: &Arc<Inner>,
-    turn: OwnedMutexGuard<()>,
     known: Arc<Composition>,
     changed: Composition,
     condition: Condition,
@@ -367,7 +362,6 @@ async fn apply(
             let check = |_: &Composition| still_the_one(&work, &uri, &condition);
             let Replaced { before, written } = replace(&api, &uri, &known, changed, check).await?;
             seen(&work.feed.sources().compositions, &written).await;
-            drop(turn);
             if let Err(error) = granted(&work, &written).await {
                 // On the heap: it is seldom needed.
                 Box::pin(undo(&work, &api, &before, &written)).await?;

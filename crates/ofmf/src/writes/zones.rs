@@ -21,7 +21,6 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use rand::Rng as _;
-use tokio::sync::OwnedMutexGuard;
 
 use super::{
     Inner, fabric_links,
@@ -136,7 +135,6 @@ pub(super) async fn change(
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
     let fabric_id = fabric_links::unescaped(fabric);
-    let turn = inner.turn_of_fabrics().await;
     let zone = find(inner, &fabric_id, id, request.target.uri)?;
     let mut changed = (*zone).clone();
     let mut properties = Properties::update(request.body.required()?);
@@ -150,9 +148,10 @@ pub(super) async fn change(
     read_oem(&mut properties, &mut changed.spec);
     properties.finish()?;
     refuse_owned(zone.as_ref())?;
+    refuse_ending(&zone)?;
     let condition = Condition::from_headers(request.headers, &header::IF_MATCH);
     let path = |index| format!("Links/Endpoints/{index}");
-    apply(inner, turn, &fabric_id, zone, changed, condition, path).await
+    apply(inner, &fabric_id, zone, changed, condition, path).await
 }
 
 /// `Zone.AddEndpoint` and `Zone.RemoveEndpoint`.
@@ -164,7 +163,6 @@ pub(super) async fn act(
     request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
     let fabric_id = fabric_links::unescaped(fabric);
-    let turn = inner.turn_of_fabrics().await;
     let zone = find(inner, &fabric_id, id, request.target.uri)?;
     if zone.spec.kind != ZoneType::ZoneOfEndpoints {
         return Err(ServiceError::bad_request(message::action_not_supported(action)));
@@ -190,6 +188,7 @@ pub(super) async fn act(
         }
     }
     refuse_owned(zone.as_ref())?;
+    refuse_ending(&zone)?;
     let mut changed = (*zone).clone();
     let members = &mut changed.spec.members;
     let before = members.len();
@@ -203,7 +202,7 @@ pub(super) async fn act(
         return Ok(Reply::no_operation());
     }
     let path = |_| "Endpoint".to_owned();
-    let reply = apply(inner, turn, &fabric_id, zone, changed, Condition::None, path).await?;
+    let reply = apply(inner, &fabric_id, zone, changed, Condition::None, path).await?;
     if reply.status() == StatusCode::ACCEPTED { Ok(reply) } else { Ok(Reply::message(&message::success())) }
 }
 
@@ -236,6 +235,12 @@ pub(super) async fn delete(
             Ok(Reply::no_content())
         })
         .await
+}
+
+/// A zone that is being deleted is not carried out any more, whatever is changed of it.
+fn refuse_ending(zone: &Zone) -> Result<(), ServiceError> {
+    let ends = zone.metadata.deletion_timestamp.is_some();
+    if ends { Err(ServiceError::conflict(message::resource_in_use())) } else { Ok(()) }
 }
 
 /// The zone of a URI.
@@ -322,11 +327,9 @@ fn read_oem(properties: &mut Properties, spec: &mut ZoneSpec) {
     });
 }
 
-/// Writes a changed zone, waits until it is carried out, and takes it back if it cannot be. The next one who changes fabrics has its turn when
-/// this one is written.
+/// Writes a changed zone, waits until it is carried out, and takes it back if it cannot be.
 async fn apply(
     inner: &Arc<Inner>,
-    turn: OwnedMutexGuard<()>,
     fabric: &str,
     known: Arc<Zone>,
     changed: Zone,
@@ -342,6 +345,7 @@ async fn apply(
     inner
         .tasks
         .carry_out(title, async move {
+            let turn = work.turn_of_fabrics().await;
             check(&work, &fabric, &key, &changed.spec, &path_of)?;
             let same = |_: &Zone| still_the_one(&work, &uri, &condition);
             let Replaced { before, written } = replace(&api, &uri, &known, changed, same).await?;

@@ -62,7 +62,6 @@ pub(super) async fn create(
     }
     read(&mut properties, inner, &mut connection.spec, false);
     properties.finish()?;
-    let turn = inner.turn_of_fabrics().await;
     check(inner, &connection.spec)?;
     let uri = connection_uri(fabric, &id);
     let api: Api<Connection> = Api::namespaced(inner.client.clone(), SYSTEM_NAMESPACE);
@@ -81,7 +80,6 @@ pub(super) async fn create(
             };
             work.feed.show_connection(&created);
             seen(&work.feed.sources().connections, &created).await;
-            drop(turn);
             match settle(&work, &created).await {
                 Ok(()) => shown(&work, &uri).map(Reply::created),
                 Err(error) => {
@@ -101,7 +99,6 @@ pub(super) async fn change(
     mut request: WriteRequest<'_>,
 ) -> Result<Reply, ServiceError> {
     let body = std::mem::take(&mut request.body).required()?;
-    let turn = inner.turn_of_fabrics().await;
     let known = find(inner, fabric, id, request.target.uri)?;
     let mut changed = (*known).clone();
     let mut properties = Properties::update(body);
@@ -122,13 +119,8 @@ pub(super) async fn change(
         .carry_out(title, async move {
             let Replaced { before, written } = replace(&api, &uri, &known, changed, |_| Ok(())).await?;
             work.feed.show_connection(&written);
-            seen(&work.feed.sources().connections, &written).await;
-            drop(turn);
             if let Err(error) = settle(&work, &written).await {
-                let restore = |current: &mut Connection| {
-                    current.spec = before.spec.clone();
-                    current.metadata.annotations.clone_from(&before.metadata.annotations);
-                };
+                let restore = |current: &mut Connection| current.spec = before.spec.clone();
                 if let Some(back) = take_back(&api, &written, restore).await? {
                     work.feed.show_connection(&back);
                     seen(&work.feed.sources().connections, &back).await;
