@@ -119,6 +119,8 @@ pub(super) async fn change(
         .carry_out(title, async move {
             let Replaced { before, written } = replace(&api, &uri, &known, changed, |_| Ok(())).await?;
             work.feed.show_connection(&written);
+            // Whoever changes it next starts from here.
+            seen(&work.feed.sources().connections, &written).await;
             if let Err(error) = settle(&work, &written).await {
                 let restore = |current: &mut Connection| current.spec = before.spec.clone();
                 if let Some(back) = take_back(&api, &written, restore).await? {
