@@ -44,27 +44,37 @@ impl Heat {
     pub(super) async fn failures(&self, stack: &StackRef) -> Result<Vec<ResourceFailure>, OpenStackError> {
         let query =
             [("resource_status", "FAILED"), ("sort_dir", "desc"), ("limit", "50"), ("nested_depth", "5")];
-        let failures = chosen(stack, self.read_events(stack, &query).await?);
-        if !failures.is_empty() {
-            return Ok(failures);
+        let mut failures = chosen(stack, self.read_events(stack, &query).await?);
+        if !failures.iter().any(is_cause) {
+            // Asked with a depth, Heat says nothing of a stack that has no resources any more, and not all of one whose last are just going.
+            for failure in chosen(stack, self.read_events(stack, &query[..3]).await?) {
+                if !failures.iter().any(|known| known.resource == failure.resource) {
+                    failures.push(failure);
+                }
+            }
         }
-        // Asked with a depth, Heat says nothing of a stack that has no resources any more.
-        Ok(chosen(stack, self.read_events(stack, &query[..3]).await?))
+        Ok(failures)
     }
+}
+
+/// Whether something failed by itself, and was not called off because something else had.
+fn is_cause(failure: &ResourceFailure) -> bool {
+    !failure.reason.contains("cancelled")
 }
 
 /// Of events that are failures, the latest first, those that say why something failed.
 fn chosen(stack: &StackRef, events: Vec<Event>) -> Vec<ResourceFailure> {
     let nested = format!("{}-", stack.name);
     let mut failures: Vec<ResourceFailure> = Vec::new();
-    let mut endings = 0;
+    let mut ending: Option<String> = None;
     for Event { resource, status, reason, .. } in events {
-        // The stack's own failure only repeats what its resource said. The second one is the end of what was done before.
+        // The stack's own failure only repeats what its resource said. An earlier one is the end of what was done before, unless both are of its
+        // creation, of which there is one.
         if resource == stack.name {
-            endings += 1;
-            if endings > 1 {
+            if ending.is_some_and(|later| later != status || status != "CREATE_FAILED") {
                 break;
             }
+            ending = Some(status);
             continue;
         }
         let known = failures.iter().any(|failure| failure.resource == resource);
@@ -81,14 +91,7 @@ mod tests {
 
     #[test]
     fn only_what_failed_last_is_told() {
-        let event = |resource: &str, reason: &str| Event {
-            id: String::new(),
-            resource: resource.into(),
-            status: "CREATE_FAILED".into(),
-            reason: reason.into(),
-            physical_id: String::new(),
-            time: String::new(),
-        };
+        let event = |resource: &str, reason: &str| event(resource, "UPDATE_FAILED", reason);
         let events = vec![
             event("vnf-1", "Resource CREATE failed: no host"),
             event("vnf-1-workers-x7", "no host"),
@@ -101,5 +104,30 @@ mod tests {
         let told: Vec<_> =
             failures.iter().map(|failure| (failure.resource.as_str(), failure.reason.as_str())).collect();
         assert_eq!(told, [("VDU1", "no host")]);
+    }
+
+    #[test]
+    fn what_was_called_off_does_not_hide_why() {
+        let events = vec![
+            event("vnf-1", "CREATE_FAILED", "Resource CREATE failed: cancelled"),
+            event("workers", "CREATE_FAILED", "resources.workers: Stack CREATE cancelled"),
+            event("vnf-1", "CREATE_FAILED", "Resource CREATE failed: no quota"),
+            event("storage", "CREATE_FAILED", "no quota"),
+        ];
+        let failures = chosen(&StackRef::new("vnf-1", "7"), events);
+        let told: Vec<_> =
+            failures.iter().map(|failure| (failure.resource.as_str(), is_cause(failure))).collect();
+        assert_eq!(told, [("workers", false), ("storage", true)]);
+    }
+
+    fn event(resource: &str, status: &str, reason: &str) -> Event {
+        Event {
+            id: String::new(),
+            resource: resource.into(),
+            status: status.into(),
+            reason: reason.into(),
+            physical_id: String::new(),
+            time: String::new(),
+        }
     }
 }
