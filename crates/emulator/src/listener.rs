@@ -297,7 +297,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_remembered_port_is_waited_for_but_not_for_ever() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        // Not of those that are given to whoever asks for any: nobody else takes it in between.
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, drystone_loopback::free_port())).await.unwrap();
         let address = taken.local_addr().unwrap();
         let remembered = || BTreeMap::from([("bmc a".to_owned(), address), ("bmc b".to_owned(), address)]);
         let mut ports = Ports::new(remembered());

@@ -46,7 +46,8 @@ impl Heat {
             [("resource_status", "FAILED"), ("sort_dir", "desc"), ("limit", "50"), ("nested_depth", "5")];
         let mut failures = chosen(stack, self.read_events(stack, &query).await?);
         if !failures.iter().any(is_cause) {
-            // Asked with a depth, Heat says nothing of a stack that has no resources any more, and not all of one whose last are just going.
+            // Asked with a depth, Heat says nothing of a stack that has no resources any more. The same is asked without where it names nothing
+            // but what was called off.
             for failure in chosen(stack, self.read_events(stack, &query[..3]).await?) {
                 if !failures.iter().any(|known| known.resource == failure.resource) {
                     failures.push(failure);
