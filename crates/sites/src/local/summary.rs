@@ -34,7 +34,10 @@ const ROLLOUTS: usize = 16;
 
 /// The newest roll-outs.
 pub(super) fn rollouts(mut all: Vec<Arc<Rollout>>) -> Vec<SiteRolloutStatus> {
-    all.sort_by_key(|rollout| std::cmp::Reverse(rollout.creation_timestamp().map(|created| created.0)));
+    // Of one second, always in the same order: else the status would be written again and again.
+    all.sort_by_key(|rollout| {
+        std::cmp::Reverse((rollout.creation_timestamp().map(|created| created.0), rollout.name_any()))
+    });
     let newest = all.into_iter().take(ROLLOUTS).map(|rollout| {
         let status = rollout.status.as_ref();
         SiteRolloutStatus {

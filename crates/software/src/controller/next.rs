@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use drystone_api::{Rollout, RolloutPhase};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 
 use super::REVISION_LABEL;
@@ -34,26 +35,25 @@ pub(super) fn next(rollouts: &[Rollout], revision: &str, needed: &BTreeSet<Strin
     let phase = |rollout: &Rollout| rollout.status.as_ref().map(|status| status.phase).unwrap_or_default();
     let is_of =
         |rollout: &&Rollout| rollout.labels().get(REVISION_LABEL).is_some_and(|label| label == revision);
-    let active = |rollout: &&Rollout| !phase(rollout).is_final();
+    let active = |rollout: &Rollout| !phase(rollout).is_final();
     let cancel = rollouts
         .iter()
         .filter(|rollout| active(rollout) && !is_of(rollout) && !rollout.spec.cancel)
         .map(kube::ResourceExt::name_any)
         .collect();
-    let age = |rollout: &&Rollout| (rollout.creation_timestamp(), rollout.name_any());
-    let mut mine: Vec<&Rollout> = rollouts.iter().filter(is_of).collect();
-    mine.sort_by_key(age);
-    // What failed or was ended before the set was something else for a while is tried again: somebody wants it back.
     let newest = rollouts.iter().max_by_key(age);
+    let mine = rollouts.iter().filter(is_of).max_by_key(age);
+    // What failed or was ended before the set was something else for a while is tried again: somebody wants it back.
     let returned = newest.is_some_and(|newest| !is_of(&newest));
-    let step = match mine.last() {
+    let another = Step::Create(newest.map_or(0, number) + 1);
+    let step = match mine {
         Some(last) if active(last) => Step::Follow(last.name_any()),
         _ if needed.is_empty() => Step::Rest,
-        Some(_) if returned => Step::Create(number(&mine)),
+        Some(_) if returned => another,
         Some(last) if phase(last) != RolloutPhase::Succeeded => Step::GiveUp(last.name_any()),
         // Failures that were tolerated are not tried again and again.
         Some(last) if needed.iter().all(|host| has_failed(last, host)) => Step::GiveUp(last.name_any()),
-        _ => Step::Create(number(&mine)),
+        _ => another,
     };
     Next { cancel, step }
 }
@@ -63,11 +63,15 @@ fn has_failed(rollout: &Rollout, host: &str) -> bool {
     hosts.into_iter().any(|entry| entry.host == host && entry.phase.is_failure())
 }
 
-/// One more than the last one has.
-fn number(mine: &[&Rollout]) -> usize {
-    let last =
-        mine.iter().filter_map(|rollout| rollout.name_any().rsplit_once('-')?.1.parse::<usize>().ok()).max();
-    last.unwrap_or(0) + 1
+/// Which of a set's rollouts came first. Its number says so: of two that were made in one second, the time of creation does not.
+fn age(rollout: &&Rollout) -> (usize, Option<Time>) {
+    (number(rollout), rollout.creation_timestamp())
+}
+
+/// The number at the end of a rollout's name. A set counts through all of its rollouts, of whichever revision.
+fn number(rollout: &Rollout) -> usize {
+    let name = rollout.name_any();
+    name.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -108,7 +112,23 @@ mod tests {
         assert_eq!(both.cancel, ["base-r1-1"]);
         let ended = rollout("base-r2-1", "r2", RolloutPhase::Cancelled, &[]);
         assert_eq!(step(std::slice::from_ref(&ended)), Step::GiveUp("base-r2-1".to_owned()));
-        let between = rollout("base-r3-1", "r3", RolloutPhase::Succeeded, &[]);
-        assert_eq!(step(&[ended, between]), Step::Create(2));
+        let between = rollout("base-r3-2", "r3", RolloutPhase::Succeeded, &[]);
+        assert_eq!(step(&[ended, between]), Step::Create(3));
+    }
+
+    #[test]
+    fn a_set_that_is_changed_and_returned_within_a_second_is_rolled_out_again() {
+        let needed: BTreeSet<String> = ["a".to_owned()].into();
+        let mut rollouts: Vec<Rollout> = Vec::new();
+        for revision in ["r2", "r9", "r1", "r2"] {
+            let decided = next(&rollouts, revision, &needed);
+            assert_eq!(decided.step, Step::Create(rollouts.len() + 1), "{revision}: {rollouts:?}");
+            let name = format!("base-{revision}-{}", rollouts.len() + 1);
+            let mut made = rollout(&name, revision, RolloutPhase::Failed, &["a"]);
+            made.metadata.creation_timestamp =
+                serde_json::from_value(serde_json::json!("2026-01-01T00:00:00Z")).unwrap();
+            rollouts.push(made);
+            assert_eq!(next(&rollouts, revision, &needed).step, Step::GiveUp(name), "once, not for ever");
+        }
     }
 }
