@@ -380,6 +380,17 @@ async fn a_preview_touches_nothing_and_stays_fresh() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_to_be_had_and_nothing_is_wanted() {
+    let world = calm().await;
+    world.create("all", spec(8, "Apply", 0)).await;
+    pass(20).await;
+    world.create("none", spec(0, "Apply", 0)).await;
+    pass(20).await;
+    let status = world.named("none").status.expect("answered");
+    assert_eq!((status.phase, status.hosts), (CompositionPhase::Reserved, 0), "{}", status.message);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reservation_ends_by_itself() {
     let world = calm().await;
     world.create("soon", spec(3, "Reserve", 0)).await;

@@ -232,15 +232,18 @@ fn thousandths(value: f64) -> u64 {
     (value * 1000.0).round().clamp(0.0, f64::from(u32::MAX)) as u64
 }
 
-/// Sites that have eligible hosts; where members exist already, only theirs.
+/// Sites that have eligible hosts; where members exist already, only theirs. Who wants no hosts is served anywhere, also where there are none.
 fn sites(problem: &Problem<'_>) -> Vec<u32> {
     let site = |position: &usize| problem.snapshot.site(*position);
     let existing: BTreeSet<u32> = problem.kept.iter().flatten().map(site).collect();
-    let found = if existing.is_empty() {
+    let mut found = if existing.is_empty() {
         problem.groups.iter().flat_map(|group| &group.eligible).map(site).collect()
     } else {
         existing
     };
+    if problem.groups.iter().all(|group| group.wanted == 0) {
+        found.insert(0);
+    }
     found.into_iter().take(MAX_SITES).collect()
 }
 
