@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reqwest::Client;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use url::Url;
 
 use crate::{
@@ -93,6 +93,8 @@ pub struct Deployer {
     pub detours: Detours,
     /// Hears how far it is.
     pub point: watch::Sender<Point>,
+    /// Whose disks are written: one at a time. An order that was superseded goes on writing for a moment after nobody waits for it any more.
+    pub writing: Arc<Mutex<()>>,
 }
 
 impl Deployer {
@@ -160,7 +162,12 @@ impl Deployer {
         }
         self.point.send_replace(Point { stage: Stage::Writing, done: 0, total });
         let (send, receive) = mpsc::channel(PIECES);
-        let writing = tokio::task::spawn_blocking(move || take(disk, layout, &expected, receive));
+        let alone = Arc::clone(&self.writing).lock_owned().await;
+        let writing = tokio::task::spawn_blocking(move || {
+            let taken = take(disk, layout, &expected, receive);
+            drop(alone);
+            taken
+        });
         let sent = download
             .send_all(send, |done| {
                 self.point.send_replace(Point { stage: Stage::Writing, done, total });

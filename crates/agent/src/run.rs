@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     client::{AgentClient, ClientError, backoff},
@@ -37,6 +37,8 @@ struct Agent {
     machine: Arc<dyn Machine>,
     client: AgentClient,
     detours: Detours,
+    /// Held by whoever writes a disk.
+    writing: Arc<Mutex<()>>,
 }
 
 /// Works for whoever the configuration names, until the host is reset (or the future is dropped).
@@ -49,7 +51,7 @@ pub async fn run(
     detours: Detours,
 ) -> Result<Infallible, AgentError> {
     let client = AgentClient::new(config, &detours)?;
-    let agent = Agent { machine, client, detours };
+    let agent = Agent { machine, client, detours, writing: Arc::default() };
     let mut inventory = agent.machine.inventory().await?;
     agent.insist("telling what the host is made of", || agent.client.inventory(&inventory)).await;
     // An order that was carried out is not carried out again, only told again if Drystone seems not to know.
@@ -152,7 +154,8 @@ impl Agent {
         point: watch::Sender<Point>,
     ) -> Result<Deployed, String> {
         let (machine, http) = (Arc::clone(&self.machine), self.client.http().clone());
-        let deployer = Deployer { machine, http, detours: self.detours.clone(), point };
+        let (detours, writing) = (self.detours.clone(), Arc::clone(&self.writing));
+        let deployer = Deployer { machine, http, detours, point, writing };
         deployer.deploy(deployment, inventory).await.map_err(|error| error.to_string())
     }
 

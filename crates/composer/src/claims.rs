@@ -37,40 +37,52 @@ fn hosts(client: &Client, namespace: &str) -> Api<BareMetalHost> {
     Api::namespaced(client.clone(), namespace)
 }
 
-/// Claims a host under a token. A host that is ours already gets the token as well.
+/// How often a claim is tried on a host that is written meanwhile: its status is, again and again, by whoever looks after it.
+const TRIES: usize = 8;
+
+/// Claims a host under a token. A host that is ours already gets the token as well. The host as it is then, if it was written.
 pub(crate) async fn claim(
     client: &Client,
     member: &CompositionMember,
     owner: &ObjectReference,
     token: u64,
-) -> Result<Claim, kube::Error> {
+) -> Result<(Claim, Option<BareMetalHost>), kube::Error> {
     let api = hosts(client, &member.host_namespace);
-    let Some(host) = api.get_opt(&member.host).await? else {
-        return Ok(Claim::Lost(format!("{} is gone", member.host)));
-    };
-    let last = token_of(&host);
-    if last > token {
-        return Ok(Claim::Lost(format!("{} was claimed under a later token ({last})", member.host)));
-    }
-    let outcome = match &host.spec.consumer_ref {
-        Some(consumer) if !same(consumer, owner) => {
-            return Ok(Claim::Lost(format!("{} was claimed by {consumer}", member.host)));
+    for _ in 0..TRIES {
+        let Some(host) = api.get_opt(&member.host).await? else {
+            return Ok((Claim::Lost(format!("{} is gone", member.host)), None));
+        };
+        let outcome = judge(&host, owner, token);
+        if matches!(outcome, Claim::Lost(_)) || (outcome == Claim::Held && token_of(&host) == token) {
+            return Ok((outcome, None));
         }
-        Some(_) if last == token => return Ok(Claim::Held),
+        let annotations = json!({FENCING_ANNOTATION: token.to_string()});
+        match patch(&api, &host, &json!({"consumerRef": owner}), &annotations).await {
+            Ok(written) => return Ok((outcome, Some(written))),
+            // Whether it still is to be had is judged anew: that somebody wrote does not say that it is not.
+            Err(error) if is_conflict(&error) => {}
+            Err(error) if is_not_found(&error) => {
+                return Ok((Claim::Lost(format!("{} is gone", member.host)), None));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((Claim::Lost(format!("{} changed again and again meanwhile", member.host)), None))
+}
+
+/// What a claim on a host as it is would come to.
+fn judge(host: &BareMetalHost, owner: &ObjectReference, token: u64) -> Claim {
+    let (name, last) = (host.name_any(), token_of(host));
+    if last > token {
+        return Claim::Lost(format!("{name} was claimed under a later token ({last})"));
+    }
+    match &host.spec.consumer_ref {
+        Some(consumer) if !same(consumer, owner) => Claim::Lost(format!("{name} was claimed by {consumer}")),
         Some(_) => Claim::Held,
         // Under this token it was claimed and given back already: by a later decision than the one that claims now.
-        None if last == token => {
-            return Ok(Claim::Lost(format!("{} was given back meanwhile", member.host)));
-        }
-        None if is_deleting(&host) => return Ok(Claim::Lost(format!("{} is being deleted", member.host))),
+        None if last == token => Claim::Lost(format!("{name} was given back meanwhile")),
+        None if is_deleting(host) => Claim::Lost(format!("{name} is being deleted")),
         None => Claim::Taken,
-    };
-    let annotations = json!({FENCING_ANNOTATION: token.to_string()});
-    match patch(&api, &host, &json!({"consumerRef": owner}), &annotations).await {
-        Ok(()) => Ok(outcome),
-        Err(error) if is_conflict(&error) => Ok(Claim::Lost(format!("{} changed meanwhile", member.host))),
-        Err(error) if is_not_found(&error) => Ok(Claim::Lost(format!("{} is gone", member.host))),
-        Err(error) => Err(error),
     }
 }
 
@@ -83,10 +95,10 @@ async fn patch(
     host: &BareMetalHost,
     spec: &Value,
     annotations: &Value,
-) -> Result<(), kube::Error> {
+) -> Result<BareMetalHost, kube::Error> {
     let metadata = json!({"resourceVersion": host.resource_version(), "annotations": annotations});
     let body = json!({"metadata": metadata, "spec": spec});
-    api.patch(&host.name_any(), &PatchParams::default(), &Patch::Merge(&body)).await.map(drop)
+    api.patch(&host.name_any(), &PatchParams::default(), &Patch::Merge(&body)).await
 }
 
 /// Whether nothing of its user runs on a host any more, or its controller cannot take it away: then the host is in no pool, so
@@ -136,7 +148,7 @@ pub(crate) async fn release(
         annotations[POWERED_BY_ANNOTATION] = Value::Null;
     }
     match patch(&api, host, &change, &annotations).await {
-        Ok(()) => Ok(is_clean(host)),
+        Ok(_) => Ok(is_clean(host)),
         Err(error) if is_conflict(&error) => Ok(false),
         Err(error) if is_not_found(&error) => Ok(true),
         Err(error) => Err(error),

@@ -264,9 +264,10 @@ impl Feed {
 
     /// Shows a host at once.
     pub fn show_bare_metal_host(&self, host: &BareMetalHost) {
-        let block = self.sources.blocks.get(&ObjectKey::of(host));
-        self.put("host", &ObjectKey::of(host), Some(host), |host| {
-            render::system::host(host, block.as_deref())
+        let key = ObjectKey::of(host);
+        // Its block is looked up under the lock: of two that show the same host the later one has the newer block.
+        self.put("host", &key, Some(host), |host| {
+            render::system::host(host, self.sources.blocks.get(&key).as_deref())
         });
     }
 
@@ -281,8 +282,9 @@ impl Feed {
 
     fn show_host(&self, key: &ObjectKey) {
         let host = self.sources.hosts.get(key);
-        let block = self.sources.blocks.get(key);
-        self.put("host", key, host.as_deref(), |host| render::system::host(host, block.as_deref()));
+        self.put("host", key, host.as_deref(), |host| {
+            render::system::host(host, self.sources.blocks.get(key).as_deref())
+        });
         self.show_composed_of(key);
         let interfaces = host.as_deref().map(render::system::interfaces).unwrap_or_default();
         let touched = self.together().set_interfaces(key, interfaces);

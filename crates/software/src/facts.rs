@@ -1,6 +1,9 @@
 //! What is known of the hosts of a namespace, gathered from the API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use drystone_api::{
     BareMetalHost, Cluster, HostSoftware, MemberRole, OperationalStatus, PinnedSet, ProvisioningState,
@@ -78,16 +81,46 @@ impl Known {
         // They end with the process only.
         self.hosts.ready().await;
         self.software.ready().await;
+        let hosts = self.hosts.list_where(|host| host.namespace().as_deref() == Some(namespace));
+        let software = |name: &str| self.software.get(&ObjectKey::new(namespace, name));
+        self.put_together(namespace, sets, &hosts, software).await
+    }
+
+    /// As [`Self::gather`], with hosts and what is on them as they are now, not as the copies know them.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn gather_anew(
+        &self,
+        client: &Client,
+        namespace: &str,
+        sets: &[PinnedSet],
+    ) -> Result<Snapshot, ApiError> {
+        let hosts: Vec<BareMetalHost> = all(client, namespace).await?;
+        let hosts: Vec<Arc<BareMetalHost>> = hosts.into_iter().map(Arc::new).collect();
+        let software: Vec<HostSoftware> = all(client, namespace).await?;
+        let software: HashMap<String, Arc<HostSoftware>> =
+            software.into_iter().map(|software| (software.name_any(), Arc::new(software))).collect();
+        Ok(self.put_together(namespace, sets, &hosts, |name| software.get(name).cloned()).await)
+    }
+
+    async fn put_together(
+        &self,
+        namespace: &str,
+        sets: &[PinnedSet],
+        hosts: &[Arc<BareMetalHost>],
+        software: impl Fn(&str) -> Option<Arc<HostSoftware>>,
+    ) -> Snapshot {
         self.sites.ready().await;
         self.clusters.ready().await;
         let cut_off: BTreeMap<String, String> =
             self.sites.list().iter().filter_map(|site| cut_off(site)).collect();
         let mut snapshot = Snapshot::default();
         let members = memberships(&self.clusters, namespace, &mut snapshot);
-        for host in self.hosts.list_where(|host| host.namespace().as_deref() == Some(namespace)) {
+        for host in hosts {
             let name = host.name_any();
-            let software = self.software.get(&ObjectKey::new(namespace, &name));
-            let facts = of_host(&host, software.as_deref(), &members, sets, &cut_off);
+            let software = software(&name);
+            let facts = of_host(host, software.as_deref(), &members, sets, &cut_off);
             if members.get(&name).is_some_and(|member| !member.ready) {
                 snapshot.unavailable.insert(name);
             }

@@ -76,8 +76,25 @@ pub async fn write(
     host: &str,
     inventory: &Inventory,
 ) -> Result<(), ApiError> {
+    write_if(client, namespace, host, inventory, |_| true).await
+}
+
+/// Writes down what was read, where `wanted` says so of what is written there.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn write_if(
+    client: &Client,
+    namespace: &str,
+    host: &str,
+    inventory: &Inventory,
+    wanted: impl Fn(&HostSoftwareStatus) -> bool,
+) -> Result<(), ApiError> {
     let now = Timestamp::now();
     change(client, namespace, host, |status| {
+        if !wanted(status) {
+            return;
+        }
         inventory.write_to(status);
         status.observed_at = Some(Time(now));
         set_condition(&mut status.conditions, condition(REACHABLE, true, "Answers", ""), now);

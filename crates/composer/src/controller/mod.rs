@@ -134,19 +134,21 @@ impl Reconciler for CompositionReconciler {
 
     const NAME: &'static str = "composition";
 
-    async fn reconcile(&self, composition: Arc<Composition>) -> Result<Requeue, ReconcileError> {
-        let namespace = composition.namespace().unwrap_or_default();
+    async fn reconcile(&self, known: Arc<Composition>) -> Result<Requeue, ReconcileError> {
+        let namespace = known.namespace().unwrap_or_default();
         let api: Api<Composition> = Api::namespaced(self.client.clone(), &namespace);
         let _turn = self.turn.lock().await;
-        if is_deleted(composition.as_ref()) {
+        // What the watch shows may be older than what the pass before wrote, which would be done once more then.
+        let found = api.get_opt(&known.name_any()).await.map_err(api_error("reading the composition"))?;
+        let Some(composition) = found else { return Ok(Requeue::OnChange) };
+        if is_deleted(&composition) {
             return self.give_back(&api, &composition).await;
         }
         if composition.spec.mode == CompositionMode::Preview {
             return self.preview(&api, &composition).await;
         }
-        let composition = add_finalizer(&api, composition.as_ref(), FINALIZER)
-            .await
-            .map_err(api_error("adding the finalizer"))?;
+        let composition =
+            add_finalizer(&api, &composition, FINALIZER).await.map_err(api_error("adding the finalizer"))?;
         let left = self.release_leftovers(&composition).await?;
         if self.is_expired(&composition) {
             return Ok(if left > 0 { Requeue::After(RETRY) } else { Requeue::OnChange });

@@ -1,9 +1,10 @@
 //! Hosts are given back: at the end of a reservation, when a composition shrinks, when it is deleted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use drystone_api::{
-    Composition, CompositionMode, CompositionPhase, CompositionStatus, condition, set_condition,
+    BareMetalHost, Composition, CompositionMode, CompositionPhase, CompositionStatus, condition,
+    set_condition,
 };
 use drystone_engine::{
     events::EventKind,
@@ -80,6 +81,28 @@ impl CompositionReconciler {
         Ok(if left > 0 { Requeue::After(RETRY) } else { Requeue::OnChange })
     }
 
+    /// Hosts that were chosen and are not among those known to be claimed: the last claims may not have come to the copies yet.
+    async fn members_unknown(
+        &self,
+        composition: &Composition,
+        claimed: &[Arc<BareMetalHost>],
+    ) -> Result<Vec<Arc<BareMetalHost>>, ReconcileError> {
+        let mut found = Vec::new();
+        let status = composition.status.clone().unwrap_or_default();
+        for member in [status.members, status.previous].concat() {
+            let is_it = |host: &Arc<BareMetalHost>| {
+                host.namespace().as_deref() == Some(&member.host_namespace) && host.name_any() == member.host
+            };
+            if claimed.iter().chain(&found).any(is_it) {
+                continue;
+            }
+            let hosts: Api<BareMetalHost> = Api::namespaced(self.client.clone(), &member.host_namespace);
+            let host = hosts.get_opt(&member.host).await.map_err(api_error("reading a host"))?;
+            found.extend(host.map(Arc::new));
+        }
+        Ok(found)
+    }
+
     /// Deletion: what runs on the members is taken away, then they are given back.
     pub(super) async fn give_back(
         &self,
@@ -91,7 +114,9 @@ impl CompositionReconciler {
         }
         let owner = reference_to(composition);
         let mut left = 0_usize;
-        for host in self.claimed_by(composition) {
+        let mut claimed = self.claimed_by(composition);
+        claimed.extend(self.members_unknown(composition, &claimed).await?);
+        for host in claimed {
             let free = release(&self.client, &host, &owner, token_of(composition), true)
                 .await
                 .map_err(api_error("giving a host back"))?;

@@ -6,7 +6,7 @@ use drystone_api::{
 };
 use drystone_engine::{
     events::EventKind,
-    harness::{Requeue, update_status},
+    harness::{Requeue, seen, update_status},
     reference::{ObjectKey, reference_to},
 };
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -80,9 +80,13 @@ impl CompositionReconciler {
             let (client, owner) = (self.client.clone(), owner.clone());
             async move { claim(&client, &member, &owner, token).await }
         });
-        let outcomes: Vec<Claim> =
+        let outcomes: Vec<(Claim, Option<BareMetalHost>)> =
             claims.buffered(CLAIMS_AT_ONCE).try_collect().await.map_err(api_error("claiming a host"))?;
-        let lost = outcomes.iter().find_map(|outcome| match outcome {
+        // The next pass looks whose the hosts are: it must not find them as they were before, and choose again.
+        for written in outcomes.iter().filter_map(|(_, written)| written.as_ref()) {
+            seen(&self.inventory.hosts, written).await;
+        }
+        let lost = outcomes.iter().find_map(|(outcome, _)| match outcome {
             Claim::Lost(why) => Some(why.clone()),
             Claim::Taken | Claim::Held => None,
         });

@@ -508,16 +508,16 @@ async fn a_late_writer_neither_takes_nor_releases() {
     world.compositions().delete("now", &DeleteParams::default()).await.expect("deleted");
     pass(5).await;
     assert!(world.consumers().is_empty());
-    let late = claim(&client, &member, &owner, 1).await.expect("answered");
+    let (late, _) = claim(&client, &member, &owner, 1).await.expect("answered");
     assert!(matches!(&late, Claim::Lost(why) if why.contains("given back meanwhile")), "{late:?}");
     world.create("next", spec(8, "Apply", 0)).await;
     pass(5).await;
     world.compositions().delete("next", &DeleteParams::default()).await.expect("deleted");
     pass(5).await;
-    let late = claim(&client, &member, &owner, 1).await.expect("answered");
+    let (late, _) = claim(&client, &member, &owner, 1).await.expect("answered");
     assert!(matches!(&late, Claim::Lost(why) if why.contains("later token (2)")), "{late:?}");
     // A host that was claimed for a composition that is gone is found and given back.
-    assert_eq!(claim(&client, &member, &owner, 9).await.expect("answered"), Claim::Taken);
+    assert_eq!(claim(&client, &member, &owner, 9).await.expect("answered").0, Claim::Taken);
     pass(60).await;
     assert!(world.consumers().is_empty());
 }

@@ -22,7 +22,8 @@ struct Entry {
 }
 
 impl Running {
-    /// Starts an operation unless it is running, and asks it to end early if `cancel` or `halt`. Whether it was started.
+    /// Starts an operation unless it is running; asks one that is to end early if `cancel` or `halt`. Whether it was started: then it reads by
+    /// itself what is asked of it, for the caller may know only what was asked of the run before.
     pub(super) fn ensure<F>(
         &self,
         uid: &str,
@@ -34,20 +35,19 @@ impl Running {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = operations.get(uid).filter(|entry| !entry.task.is_finished());
-        let signals = running.map(|entry| entry.signals.clone()).unwrap_or_default();
-        if cancel {
-            signals.cancel.cancel();
+        if let Some(running) = operations.get(uid).filter(|entry| !entry.task.is_finished()) {
+            if cancel {
+                running.signals.cancel.cancel();
+            }
+            if halt {
+                running.signals.halt.cancel();
+            }
+            return false;
         }
-        if halt {
-            signals.halt.cancel();
-        }
-        let start = running.is_none();
-        if start {
-            let task = AbortOnDropHandle::new(tokio::spawn(run(signals.clone())));
-            operations.insert(uid.to_owned(), Entry { signals, task });
-        }
-        start
+        let signals = Signals::default();
+        let task = AbortOnDropHandle::new(tokio::spawn(run(signals.clone())));
+        operations.insert(uid.to_owned(), Entry { signals, task });
+        true
     }
 
     /// Forgets the operations that have ended.

@@ -15,6 +15,7 @@ use drystone_engine::{
     harness::Caches,
 };
 use drystone_identity::UserInfo;
+use drystone_loopback::free_port;
 use drystone_metal::{
     controller::{self, MetalConfig},
     driver::redfish::{Pauses, RedfishDrivers},
@@ -157,7 +158,7 @@ impl World {
     ) -> Process {
         let stop = self.stop.child_token();
         // A process that comes after another one has its address.
-        let address = *self.media.get_or_insert(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = *self.media.get_or_insert_with(|| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let (media, address, serving) = serve_media(address).await;
         self.media = Some(address);
         let caches = Caches::new(client.clone(), stop.clone());

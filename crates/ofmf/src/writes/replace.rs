@@ -10,12 +10,22 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use super::refused;
 
-/// How often a write is tried that a controller's status comes before, and how much longer each pause before the next one is.
-const TRIES: u32 = 8;
+/// How long a write is tried that statuses of a controller come before: on a slow machine every one may take as long as the write itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much longer each pause between two tries is, and how long the longest.
 const PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The pause before another try; `false` when there have been enough.
+async fn again(since: Instant, attempt: u32) -> bool {
+    tokio::time::sleep((PAUSE * attempt).min(LONGEST_PAUSE)).await;
+    attempt == 0 || since.elapsed() < PATIENCE
+}
 
 /// What a write has replaced, and what it made of it.
 pub(super) struct Replaced<K> {
@@ -40,8 +50,9 @@ where
 {
     let name = known.name_any();
     let overtaken = || ServiceError::new(StatusCode::PRECONDITION_FAILED, message::precondition_failed());
-    for attempt in 0..TRIES {
-        tokio::time::sleep(PAUSE * attempt).await;
+    let (begun, mut attempt) = (Instant::now(), 0);
+    while again(begun, attempt).await {
+        attempt += 1;
         let before = match api.get(&name).await {
             Ok(before) => before,
             Err(error) if is_not_found(&error) => return Err(ServiceError::not_found(uri)),
@@ -87,7 +98,9 @@ where
     K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
 {
     let name = written.name_any();
-    for _ in 0..TRIES {
+    let (begun, mut attempt) = (Instant::now(), 0);
+    while again(begun, attempt).await {
+        attempt += 1;
         let mut current = match api.get(&name).await {
             Ok(current) => current,
             Err(error) if is_not_found(&error) => return Ok(None),

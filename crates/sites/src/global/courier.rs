@@ -151,7 +151,8 @@ impl Courier {
         }
     }
 
-    async fn discover(&mut self) -> Result<(), Lost> {
+    /// Finds out what the site serves; what it did once is not taken back.
+    pub(super) async fn discover(&mut self) -> Result<(), Lost> {
         for (kind, resource) in kinds().iter().enumerate() {
             let is_ours = resource.group == GROUP;
             if !is_ours {

@@ -111,7 +111,7 @@ impl Link {
                     self.look();
                     self.reporter.is_due = true;
                 }
-                _ = self.site.changed() => {}
+                _ = self.site.changed() => self.reporter.is_due = true,
                 () = tokio::time::sleep_until(due), if self.reporter.is_due => self.report().await,
             }
             if self.way() != *way {
@@ -138,7 +138,19 @@ impl Link {
         let mut next_check = Instant::now() + poll.mul_f64(0.8 + 0.4 * rand::random::<f64>());
         loop {
             if session.is_current(&self.known) {
-                deliver(&session.courier, &mut self.known, way.controller.conflict_policy).await?;
+                let rounds = self.known.rounds();
+                if rounds.iter().flatten().any(|task| !session.serves(task)) {
+                    // What was refused because its kind was not known: the site's Drystone may be a newer one by now.
+                    if session.ask_again(&mut self.known).await? {
+                        continue;
+                    }
+                }
+                if !rounds.is_empty() {
+                    // What has changed there may be the work of who has taken the site over: the two must not write in turns.
+                    session.courier.check(&owner).await?;
+                    let policy = way.controller.conflict_policy;
+                    deliver(&session.courier, &mut self.known, rounds, policy).await?;
+                }
             }
             let due = self.reporter.due_at();
             let again = self.known.next_try();
@@ -149,7 +161,7 @@ impl Link {
                     session.follow_wanted(&mut self.known).await?;
                     self.reporter.is_due = true;
                 }
-                _ = self.site.changed() => {}
+                _ = self.site.changed() => self.reporter.is_due = true,
                 () = tokio::time::sleep_until(next_check) => {
                     session.courier.check(&owner).await?;
                     next_check = Instant::now() + poll.mul_f64(0.8 + 0.4 * rand::random::<f64>());

@@ -85,6 +85,22 @@ impl Session {
         self.follow(known).await
     }
 
+    /// Whether the site knows objects of the kind.
+    pub(super) fn serves(&self, task: &Task) -> bool {
+        self.courier.served.contains(&task.key().kind)
+    }
+
+    /// Asks once more what the site serves, and watches what it did not; whether there is something.
+    pub(super) async fn ask_again(&mut self, known: &mut Known) -> Result<bool, Lost> {
+        let before = self.courier.served.len();
+        self.courier.discover().await?;
+        let more = self.courier.served.len() > before;
+        if more {
+            self.follow(known).await?;
+        }
+        Ok(more)
+    }
+
     /// Whether everything that was delivered is known.
     pub(super) fn is_current(&self, known: &Known) -> bool {
         known.has_listed(&self.watched)
@@ -112,9 +128,10 @@ impl Session {
 pub(super) async fn deliver(
     courier: &Courier,
     known: &mut Known,
+    rounds: Vec<Vec<Task>>,
     policy: ConflictPolicy,
 ) -> Result<(), Lost> {
-    for round in known.rounds() {
+    for round in rounds {
         let tasks: Vec<(Task, Option<Arc<Parcel>>)> =
             round.into_iter().map(|task| (task.clone(), known.parcel(task.key()))).collect();
         let mut done = futures::stream::iter(tasks)

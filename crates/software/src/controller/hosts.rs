@@ -153,13 +153,20 @@ impl HostReconciler {
         let door = &*self.config.dependencies.door;
         let files: Vec<&str> =
             sets.iter().flat_map(|set| &set.files).map(|file| file.path.as_str()).collect();
+        let api: Api<HostSoftware> = Api::namespaced(self.client.clone(), namespace);
+        let before = api.get_opt(&name).await.map_err(api_error("reading the HostSoftware"))?;
+        let before = before.and_then(|before| before.status?.observed_at);
         let read = async {
             let way = records::open(&self.client, door, namespace, &name, access).await?;
             records::read(&*way, files).await
         };
         let result = read.await;
         match &result {
-            Ok(inventory) => records::write(&self.client, namespace, &name, inventory).await?,
+            Ok(inventory) => {
+                // A step that has changed the host meanwhile knows better.
+                let is_as_before = |status: &HostSoftwareStatus| status.observed_at == before;
+                records::write_if(&self.client, namespace, &name, inventory, is_as_before).await?;
+            }
             Err(error) => {
                 tracing::debug!(host = %name, %error, "not read");
                 self.note_failure(namespace, software, error).await?;

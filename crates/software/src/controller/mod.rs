@@ -14,8 +14,8 @@ use std::{
 };
 
 use drystone_api::{
-    Artifact, BareMetalHost, Cluster, HostImage, HostSoftware, Operation, ProvisioningState, Rollout,
-    SYSTEM_NAMESPACE, Site, SoftwareSet,
+    Artifact, BareMetalHost, Cluster, HostImage, HostSoftware, MemberRole, Operation, ProvisioningState,
+    Rollout, SYSTEM_NAMESPACE, Site, SoftwareSet,
 };
 use drystone_engine::{
     events::EventSink,
@@ -66,6 +66,7 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
         .owns::<Rollout>()
         .watches_cache(&known.hosts, same_namespace)
         .watches_cache(&known.software, same_namespace)
+        .watches_cache(&known.clusters, concerned_by_members(&known.clusters))
         .watches_cache(&artifacts, |_, sets: &Objects<SoftwareSet>| sets.keys());
 
     let hosts = hosts::HostReconciler {
@@ -82,10 +83,9 @@ pub async fn run(client: Client, config: SoftwareConfig, shutdown: CancellationT
             if wishes.changed(set) { same_namespace(set, hosts) } else { Vec::new() }
         },
     );
-    let provisioned = Provisioned { hosts: known.hosts.clone(), seen: Mutex::default() };
-    let hosts = hosts.watches_cache(&known.hosts, move |host: &BareMetalHost, _| {
-        provisioned.changed(host).then(|| ObjectKey::of(host)).into_iter().collect()
-    });
+    let hosts = hosts
+        .watches_cache(&known.hosts, concerned_by_provisioning(&known.hosts))
+        .watches_cache(&known.clusters, concerned_by_members(&known.clusters));
 
     let provisionings = icn::ProvisioningReconciler { client: client.clone() };
     let provisionings = Controller::new(client.clone(), provisionings, settings.clone())
@@ -162,6 +162,49 @@ impl Provisioned {
         let status = host.status.as_ref().map(|status| &status.provisioning);
         let now = status.map(|status| (status.state, status.image.clone())).unwrap_or_default();
         seen.insert(key, now.clone()) != Some(now)
+    }
+}
+
+/// What a host concerns that is provisioned otherwise than before: what is known of it.
+fn concerned_by_provisioning(
+    hosts: &Cache<BareMetalHost>,
+) -> impl Fn(&BareMetalHost, &Objects<HostSoftware>) -> Vec<ObjectKey> + Send + Sync + use<> {
+    let provisioned = Provisioned { hosts: hosts.clone(), seen: Mutex::default() };
+    move |host, _| provisioned.changed(host).then(|| ObjectKey::of(host)).into_iter().collect()
+}
+
+/// Host, role and whether it is ready, of each member.
+type Membership = Vec<(String, MemberRole, bool)>;
+
+/// Who is part of which cluster. The rest of a cluster's status changes with every step of its operations.
+struct Members {
+    clusters: Cache<Cluster>,
+    seen: Mutex<HashMap<ObjectKey, Membership>>,
+}
+
+impl Members {
+    /// Whether a cluster that has changed has other members than before.
+    fn changed(&self, cluster: &Cluster) -> bool {
+        let key = ObjectKey::of(cluster);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.clusters.get(&key).is_none() {
+            return seen.remove(&key).is_some_and(|members| !members.is_empty());
+        }
+        let members = cluster.status.iter().flat_map(|status| &status.members);
+        let now: Membership =
+            members.map(|member| (member.host.clone(), member.role, member.ready)).collect();
+        seen.insert(key, now.clone()).unwrap_or_default() != now
+    }
+}
+
+/// What a cluster concerns whose members have changed: all that may be about one of them. Clusters are made of hosts of Drystone's own namespace.
+fn concerned_by_members<K: WatchedObject>(
+    clusters: &Cache<Cluster>,
+) -> impl Fn(&Cluster, &Objects<K>) -> Vec<ObjectKey> + Send + Sync + use<K> {
+    let members = Members { clusters: clusters.clone(), seen: Mutex::default() };
+    move |cluster, objects| {
+        let concerned = if members.changed(cluster) { objects.keys() } else { Vec::new() };
+        concerned.into_iter().filter(|key| key.namespace == SYSTEM_NAMESPACE).collect()
     }
 }
 

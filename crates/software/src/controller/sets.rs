@@ -24,7 +24,7 @@ use serde_json::json;
 
 use super::{
     REVISION_LABEL, SET_LABEL, SoftwareConfig,
-    next::{Step, next},
+    next::{Next, Step, next},
     pace::Pace,
 };
 use crate::{
@@ -128,26 +128,23 @@ impl SetReconciler {
             Err(refusals) => return Ok(Verdict { valid: true, ..refused("ArtifactMissing", &refusals) }),
         };
         let namespace = set.namespace().unwrap_or_default();
+        // Before the hosts: of a Rollout that had ended by then, what it did is seen on them.
+        let rollouts = self.rollouts(set, &namespace).await?;
         let sets = [pinned];
         let snapshot = self.known.gather(&namespace, &sets).await;
         let mut verdict = Verdict { valid: true, ..Verdict::default() };
         verdict.status.revision.clone_from(&sets[0].revision);
         verdict.status.artifacts = chosen;
         let waits = self.hosts_to_be_read(&namespace, &sets[0], &snapshot).await?;
-        let input = PlanInput {
-            sets: &sets,
-            hosts: &snapshot.hosts,
-            strategy: &set.spec.strategy,
-            timing: self.config.timing,
-        };
-        let plan = match plan(&input) {
+        let mut planned = self.planned(set, &sets, &snapshot);
+        if planned.as_ref().is_ok_and(|plan| is_another(&next(&rollouts, &sets[0].revision, &needed(plan)))) {
+            // What the one before has done may have come to the API, but not to the copies.
+            let snapshot = self.known.gather_anew(&self.client, &namespace, &sets).await?;
+            planned = self.planned(set, &sets, &snapshot);
+        }
+        let plan = match planned {
             Ok(plan) => plan,
-            Err(refusals) => {
-                let selects_none = refusals.iter().any(|refusal| refusal.field == "spec.sets[0]");
-                let reason = if selects_none { "NothingSelected" } else { "Invalid" };
-                let told: Vec<Refusal> = refusals.into_iter().map(of_set).collect();
-                return Ok(refused(reason, &told));
-            }
+            Err(verdict) => return Ok(*verdict),
         };
         count(&plan, &mut verdict);
         if waits > 0 {
@@ -155,8 +152,29 @@ impl SetReconciler {
             verdict.message = format!("what is on {waits} hosts is being read");
             return Ok(verdict);
         }
-        self.follow(set, &plan, &mut verdict).await?;
+        self.follow(set, &rollouts, &plan, &mut verdict).await?;
         Ok(verdict)
+    }
+
+    /// What is missing where; or why nothing is planned.
+    fn planned(
+        &self,
+        set: &SoftwareSet,
+        sets: &[PinnedSet],
+        snapshot: &Snapshot,
+    ) -> Result<RolloutPlan, Box<Verdict>> {
+        let input = PlanInput {
+            sets,
+            hosts: &snapshot.hosts,
+            strategy: &set.spec.strategy,
+            timing: self.config.timing,
+        };
+        plan(&input).map_err(|refusals| {
+            let selects_none = refusals.iter().any(|refusal| refusal.field == "spec.sets[0]");
+            let reason = if selects_none { "NothingSelected" } else { "Invalid" };
+            let told: Vec<Refusal> = refusals.into_iter().map(of_set).collect();
+            Box::new(refused(reason, &told))
+        })
     }
 
     /// Sees to it that hosts are read; tells how many were not yet, not even in vain.
@@ -185,19 +203,25 @@ impl SetReconciler {
         Ok(waits)
     }
 
+    /// The Rollouts that were made for a set.
+    async fn rollouts(&self, set: &SoftwareSet, namespace: &str) -> Result<Vec<Rollout>, ApiError> {
+        let api: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
+        let mine = ListParams::default().labels(&format!("{SET_LABEL}={}", set.name_any()));
+        Ok(api.list(&mine).await.map_err(api_error("listing Rollouts"))?.items)
+    }
+
     /// Sees to it that there is a Rollout, if one is needed.
     async fn follow(
         &self,
         set: &SoftwareSet,
+        rollouts: &[Rollout],
         plan: &RolloutPlan,
         verdict: &mut Verdict,
     ) -> Result<(), ApiError> {
         let namespace = set.namespace().unwrap_or_default();
         let api: Api<Rollout> = Api::namespaced(self.client.clone(), &namespace);
-        let mine = ListParams::default().labels(&format!("{SET_LABEL}={}", set.name_any()));
-        let rollouts = api.list(&mine).await.map_err(api_error("listing Rollouts"))?.items;
-        let needed: BTreeSet<String> = plan.hosts.keys().cloned().collect();
-        let decided = next(&rollouts, &verdict.status.revision, &needed);
+        let needed = needed(plan);
+        let decided = next(rollouts, &verdict.status.revision, &needed);
         for name in &decided.cancel {
             let patch = Patch::Merge(json!({"spec": {"cancel": true}}));
             let patched = api.patch(name, &PatchParams::default(), &patch).await;
@@ -266,6 +290,16 @@ impl SetReconciler {
         }
         Ok(name)
     }
+}
+
+/// Hosts that lack something.
+fn needed(plan: &RolloutPlan) -> BTreeSet<String> {
+    plan.hosts.keys().cloned().collect()
+}
+
+/// Whether a Rollout is to be made after others.
+fn is_another(next: &Next) -> bool {
+    matches!(next.step, Step::Create(number) if number > 1)
 }
 
 /// What is said of the first set of a rollout, said of the set itself.

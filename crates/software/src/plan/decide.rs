@@ -108,7 +108,7 @@ pub fn decide(plan: &RolloutPlan, observed: &Observed) -> Decision {
         let message = format!("{} hosts failed, {} are tolerated", tally.failures, plan.tolerated_failures);
         return stopped(RolloutPhase::Failed, "hosts are brought to an end", message);
     }
-    if !wishes.approved {
+    if !wishes.approved && !plan.hosts.is_empty() {
         let message = format!("{} hosts need it; set spec.approved to begin", plan.hosts.len());
         return Decision { phase: RolloutPhase::AwaitingApproval, message, ..Decision::default() };
     }

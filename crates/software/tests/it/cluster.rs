@@ -258,3 +258,28 @@ async fn a_node_is_emptied_changed_watched_and_let_go_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_of_a_cluster_is_looked_at_again_when_the_cluster_gets_its_members() {
+    let (stage, inside) = (Stage::start().await, Inside::start().await);
+    stage.host(NODE, "site").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let _control = AbortOnDropHandle::new(tokio::spawn({
+        let (client, folder) = (stage.client.clone(), folder.path().to_owned());
+        async move { control(client, &folder).await }
+    }));
+    let spec = SoftwareSetSpec {
+        selector: HostSelector {
+            cluster: format!("{SYSTEM_NAMESPACE}/edge"),
+            role: Some(MemberRole::Worker),
+            ..HostSelector::default()
+        },
+        os_image: Some(OperatingSystemImage { url: NEW.to_owned(), ..OperatingSystemImage::default() }),
+        ..SoftwareSetSpec::default()
+    };
+    stage.set("base", spec).await;
+    stage.set_is("base", "NothingSelected").await;
+    // Nothing of the hosts changes any more.
+    join(&stage, &inside).await;
+    stage.set_is("base", "RollingOut").await;
+}

@@ -115,7 +115,7 @@ async fn a_host_is_known_by_any_of_its_keys() {
 
 #[tokio::test]
 async fn nobody_listens() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let port = std::net::SocketAddr::from(([127, 0, 0, 1], drystone_loopback::free_port()));
     let target = Target {
         address: port,
         proxy: None,
@@ -465,7 +465,8 @@ async fn a_host_that_falls_silent_is_given_up() {
         std::io::Result::Ok(())
     });
     let target = Target { address, ..server.target() };
-    let timeouts = Timeouts { keep_alive: Duration::from_secs(2), ..Timeouts::default() };
+    let keep_alive = Duration::from_secs(2);
+    let timeouts = Timeouts { connect: LONG, handshake: LONG, authenticate: LONG, keep_alive };
     let session = Session::connect(&target, timeouts).await.expect("is let in");
     let running = session.run(CommandLine::new("sleep 31337.8"), LONG, |_, _| {});
     let begun = Instant::now();

@@ -287,7 +287,7 @@ async fn a_stack_fails_half_way_and_is_tried_again_or_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_time_is_gone_on_with_after_a_kill() {
-    let site = format!("{SITE}  delays: {{server: 4s, volume: 2s}}\n");
+    let site = format!("{SITE}  delays: {{server: 10s, volume: 2s}}\n");
     let mut cloud = TestCloud::start(&site).await;
     let session = cloud.session().await;
     session.create(&cluster("vnf-1")).await;

@@ -174,7 +174,8 @@ async fn a_volume_is_shared_by_the_kernels_of_two_machines() {
     for host in ["server", "client"] {
         let spec = site.host(host).unwrap();
         emulated.shut_down(spec).await.unwrap();
-        let end = Instant::now() + PATIENCE;
+        // A client waits until its server is there again before it lets go of what it has mounted.
+        let end = Instant::now() + 5 * PATIENCE;
         while emulated.boot_state(spec).await.unwrap() != BootState::Off {
             assert!(Instant::now() < end, "{host} does not shut down");
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -1,5 +1,7 @@
 //! Failures in the status of a host, and what a success clears.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use drystone_api::{BareMetalHostStatus, OperationalStatus, ProvisioningState as State};
 use drystone_engine::{
     events::EventKind,
@@ -76,8 +78,10 @@ impl Pass<'_> {
 
     async fn report_mistake(&self, kind: &str, message: &str) -> Result<(), HostError> {
         let host = &self.host;
-        let known = host.status.as_ref().is_some_and(|status| status.error_message == message);
+        // As it is when it is written: the copy that this pass began with may be older than what the pass before has told.
+        let known = AtomicBool::new(false);
         let written = update_status(&self.api, host, |status: &mut BareMetalHostStatus| {
+            known.store(status.error_message == message, Ordering::Relaxed);
             status.operational_status = OperationalStatus::Error;
             kind.clone_into(&mut status.error_type);
             message.clone_into(&mut status.error_message);
@@ -85,7 +89,7 @@ impl Pass<'_> {
             finish(status, host.status.as_ref(), "");
         })
         .await?;
-        if !known {
+        if !known.into_inner() {
             self.event(EventKind::Warning, &event_reason(kind), message);
         }
         blocks::follow(&self.reconciler.client, &written).await?;

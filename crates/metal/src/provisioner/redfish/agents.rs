@@ -40,12 +40,16 @@ impl RedfishProvisioner {
         {
             return Ok(Progress::Working { again, note });
         }
-        let found = desk.inventory(&job.uid());
+        let Some(found) = desk.inventory(&job.uid()) else {
+            // It told a process before this one, and tells only that it has: it is asked once more.
+            desk.try_again(&job.uid());
+            return Ok(Progress::again(AGENT_POLL));
+        };
         driver.power_off().await?;
         driver.eject().await?;
         self.media.withdraw(&job.uid(), &medium_key(INSPECTION));
         desk.dismiss(&job.uid());
-        Ok(Progress::Done(found))
+        Ok(Progress::Done(Some(found)))
     }
 
     /// The desk that agents report at.
