@@ -279,7 +279,8 @@ async fn a_set_of_a_cluster_is_looked_at_again_when_the_cluster_gets_its_members
     };
     stage.set("base", spec).await;
     stage.set_is("base", "NothingSelected").await;
-    // Nothing of the hosts changes any more.
+    // Until nothing that was written wakes anybody any more.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     join(&stage, &inside).await;
     stage.set_is("base", "RollingOut").await;
 }
