@@ -9,7 +9,7 @@ fn composition(drystone: &Drystone, name: &str, mode: &str, count: u32) -> Strin
     let path = drystone.data.join(format!("{name}.yaml"));
     let text = format!(
         "apiVersion: drystone.dev/v1alpha1\nkind: Composition\nmetadata: {{name: {name}, namespace: default}}\n\
-         spec:\n  purpose: MLOps\n  mode: {mode}\n  reservationDuration: 20s\n  limits: {{maxHops: 2}}\n  groups:\n  \
+         spec:\n  purpose: MLOps\n  mode: {mode}\n  reservationDuration: 10m\n  limits: {{maxHops: 2}}\n  groups:\n  \
          - {{name: gpus, count: {count}, host: {{cores: 32, accelerators: [{{model: a100, count: 4}}]}}}}\n"
     );
     std::fs::write(&path, text).unwrap();
@@ -65,6 +65,10 @@ fn previews_reservations_and_pools() {
             && text.contains("under fencing token"),
         "{text}"
     );
+    // Whoever reserves may also say when it is over.
+    let expires = jiff::Timestamp::now().to_string();
+    let patch = serde_json::json!({"spec": {"expires": expires}}).to_string();
+    drystone.must(&["patch", "composition/soon", "--type", "merge", "-p", &patch]);
     drystone.wait_for("its end", || (phase(&drystone, "soon") == "Expired").then_some(()));
     drystone.wait_for("its hosts", || drystone.claimed().is_empty().then_some(()));
     assert_eq!(online(&drystone, "gpu"), before);

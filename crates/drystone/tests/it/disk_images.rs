@@ -152,9 +152,11 @@ fn an_image_is_written_by_the_agent_of_a_simulated_host() {
     assert_eq!(host["status"]["provisioning"]["image"]["url"], url.as_str());
     assert_eq!(host["status"]["errorMessage"], "");
     assert!(host["metadata"]["annotations"]["drystone.dev/image-written"].is_string(), "{host}");
-    let events = drystone.must(&["get", "events", "-n", NAMESPACE]);
     for reason in ["AgentStarted", "ImageWritten", "ProvisioningComplete"] {
-        assert!(events.contains(reason), "{reason} is not among\n{events}");
+        // Events are written one after the other, beside what they tell of.
+        drystone.wait_for(&format!("event {reason}"), || {
+            drystone.must(&["get", "events", "-n", NAMESPACE]).contains(reason).then_some(())
+        });
     }
 
     // Without credentials, and with somebody's else, nobody is let in.

@@ -73,8 +73,11 @@ fn hosts_in_use_get_another_image_and_a_kill_in_between_changes_nothing() {
         .map(|host| host["status"]["provisioning"]["image"]["url"].as_str().unwrap_or_default().to_owned())
         .collect();
     assert_eq!(images, BTreeSet::from([new]));
-    let table = drystone.must(&["get", "softwareset", "october", "-n", NAMESPACE]);
-    assert!(table.contains("october") && table.contains("True"), "{table}");
+    // The set is looked at after its rollout has ended.
+    drystone.wait_for("the set to be ready", || {
+        let table = drystone.must(&["get", "softwareset", "october", "-n", NAMESPACE]);
+        (table.contains("october") && table.contains("True")).then_some(())
+    });
     drystone.stop();
 }
 

@@ -65,14 +65,18 @@ pub(super) async fn follow(
     name: &str,
 ) -> Result<Inside, Failure> {
     let path = format!("cluster/{name}");
+    // Where hosts boot fast it may be over before it is looked for.
     let operation = wait_for("the operation", async || {
         let cluster = json(stage, &["get", &path, "-n", namespace]).await?;
         let operation = text(&cluster, "/status/operation/name").to_owned();
-        Ok((!operation.is_empty()).then_some(operation))
+        let over = text(&cluster, "/status/phase") == "Ready";
+        Ok((over || !operation.is_empty()).then_some(operation))
     })
     .await?;
-    let key = format!("{namespace}/{operation}");
-    stage.drystone_shown(["ops", "watch", &key], report).await?;
+    if !operation.is_empty() {
+        let key = format!("{namespace}/{operation}");
+        stage.drystone_shown(["ops", "watch", &key], report).await?;
+    }
     stage.kubectl(["wait", "--for=condition=Ready", TIMEOUT, "-n", namespace, &path]).await?;
     let config = stage.drystone(["kubeconfig", name, "-n", namespace]).await?;
     let kubeconfig = stage.data(&format!("{name}.kubeconfig"));

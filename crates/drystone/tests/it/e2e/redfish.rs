@@ -56,6 +56,14 @@ impl Rack {
             assert!(Instant::now() < deadline, "the hosts are not inspected: {}", rack.up.log());
             std::thread::sleep(Duration::from_millis(200));
         }
+        // The fabrics are read by others than the hosts.
+        for (fabric, endpoints) in [("HSN", 9), ("Ethernet", 13)] {
+            let path = format!("/redfish/v1/Fabrics/{fabric}/Endpoints");
+            while rack.get(&path)["Members@odata.count"] != endpoints {
+                assert!(Instant::now() < deadline, "{path} is not complete: {}", rack.up.log());
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
         rack
     }
 

@@ -118,8 +118,12 @@ fn names(inside: &Inside<'_>) {
     for (name, pod) in
         [("ordered-0.ordered", "ordered-0"), ("ordered-1.ordered.default.svc.cluster.local", "ordered-1")]
     {
-        let answer = inside.in_pod(&["fetch", &format!("{name}:8080"), "/"]);
-        assert!(answer.contains(&format!("pod {pod}\n")), "{name}: {answer}");
+        // A pod that is ready gets its name by another way, a moment later.
+        let (url, wanted) = (format!("{name}:8080"), format!("pod {pod}\n"));
+        let command = ["exec", "complete", "-c", "main", "--", "/hello", "fetch", &url, "/"];
+        inside.drystone.wait_for(&format!("{name} to be {pod}"), || {
+            inside.kubectl(&command).ok().filter(|answer| answer.contains(&wanted))
+        });
     }
     let error = inside.kubectl(&[
         "exec",
