@@ -14,8 +14,8 @@ use drystone_api::{
         StateEntry, is_name, object_name,
     },
 };
-use drystone_engine::reference::ObjectKey;
-use futures::StreamExt as _;
+use drystone_engine::{harness::Change, reference::ObjectKey};
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Api, api::PostParams};
 use serde_json::{Map, Value, json};
@@ -109,18 +109,7 @@ impl EmcoRest {
             let api: Api<LifecycleOperation> = Api::namespaced(self.0.client.clone(), SYSTEM_NAMESPACE);
             api.create(&PostParams::default(), &operation).await?;
             // Whoever comes next must see it.
-            let seen = async {
-                while self.0.operations.get(&key).is_none() {
-                    if changes.next().await.is_none() {
-                        break;
-                    }
-                }
-            };
-            let is_seen = tokio::time::timeout(Duration::from_secs(10), seen).await.is_ok();
-            if !is_seen {
-                tracing::warn!("the watch is far behind what was written");
-            }
-            is_seen
+            self.is_seen(&key, &mut changes).await?
         };
         let waiting = async {
             loop {
@@ -138,9 +127,10 @@ impl EmcoRest {
                         }
                     }
                 }
-                if changes.next().await.is_none() {
+                let Some(change) = changes.next().await else {
                     return Err(Refusal::unavailable("the service is stopping; it goes on when it is back"));
-                }
+                };
+                was_seen = was_seen || self.has_come(&change, &key).await?;
             }
         };
         let still = || {
@@ -154,6 +144,41 @@ impl EmcoRest {
             )
         };
         tokio::time::timeout(LIMIT, waiting).await.map_err(|_| still())?
+    }
+
+    /// Waits until an operation that was just made has come into the copy; whether it has.
+    async fn is_seen(
+        &self,
+        key: &ObjectKey,
+        changes: &mut (impl Stream<Item = Change<LifecycleOperation>> + Unpin),
+    ) -> Result<bool, Refusal> {
+        let seen = async {
+            while self.0.operations.get(key).is_none() {
+                let Some(change) = changes.next().await else { break };
+                if self.has_come(&change, key).await? {
+                    break;
+                }
+            }
+            Ok::<(), Refusal>(())
+        };
+        if let Ok(seen) = tokio::time::timeout(Duration::from_secs(10), seen).await {
+            return seen.map(|()| true);
+        }
+        tracing::warn!("the watch is far behind what was written");
+        Ok(false)
+    }
+
+    /// Whether a change tells that an operation that was just made has come into the copy. It may have gone again since: who only looks into
+    /// the copy may never see it.
+    async fn has_come(&self, change: &Change<LifecycleOperation>, key: &ObjectKey) -> Result<bool, Refusal> {
+        match change {
+            Change::Object(operation) => Ok(ObjectKey::of(operation.as_ref()) == *key),
+            Change::Missed => {
+                let api: Api<LifecycleOperation> = Api::namespaced(self.0.client.clone(), SYSTEM_NAMESPACE);
+                // On the heap: it is rare, and would make what all wait in as large.
+                Ok(Box::pin(api.get_opt(&key.name)).await?.is_none())
+            }
+        }
     }
 
     pub(crate) async fn status(

@@ -12,10 +12,13 @@ use drystone_api::{
 };
 use drystone_appcontext::ClusterName;
 use drystone_engine::{
-    harness::{Cache, Caches, WatchedObject},
+    harness::{Cache, Caches, Guarded, WatchedObject},
     reference::ObjectKey,
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, ObjectList},
+};
 use serde_json::Value;
 
 use crate::{
@@ -289,8 +292,52 @@ pub enum CatchUpError {
 /// How long a copy may be behind.
 const BEHIND: Duration = Duration::from_secs(10);
 
+/// How often, and after which pauses, it is looked whether a copy has what was listed, before that is listed again.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+
 fn version<K: kube::Resource>(object: &K) -> u64 {
     object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// What the API has of a kind.
+struct Listed {
+    /// Each with its version, and whether it can be read.
+    objects: BTreeMap<ObjectKey, (u64, bool)>,
+    /// The version of the whole.
+    version: u64,
+}
+
+impl Listed {
+    fn of<T: kube::Resource + Clone>(list: &ObjectList<T>, can_be_read: impl Fn(&T) -> bool) -> Self {
+        let told = |object: &T| (ObjectKey::of(object), (version(object), can_be_read(object)));
+        let whole = list.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+        Self { objects: list.iter().map(told).collect(), version: whole.unwrap_or(0) }
+    }
+
+    fn is_in<K: WatchedObject>(&self, cache: &Cache<K>) -> bool {
+        let here = cache.list_where(is_here);
+        let known: BTreeMap<ObjectKey, u64> =
+            here.iter().map(|object| (ObjectKey::of(object.as_ref()), version(object.as_ref()))).collect();
+        let has = self.objects.iter().all(|(key, (version, can_be_read))| match known.get(key) {
+            Some(known) => known >= version,
+            // Copies leave out what cannot be read.
+            None => !can_be_read,
+        });
+        // What was deleted before is gone; what was made since may be there.
+        has && known.iter().all(|(key, version)| self.objects.contains_key(key) || *version > self.version)
+    }
+
+    /// Waits a while for a copy to have it; whether it has.
+    async fn comes_into<K: WatchedObject>(&self, cache: &Cache<K>) -> bool {
+        for _ in 0..LOOKS {
+            if self.is_in(cache) {
+                return true;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        false
+    }
 }
 
 /// Waits until a copy has what the API has now. Versions are numbers that grow, with the embedded store and with etcd.
@@ -298,27 +345,78 @@ async fn catch_up<K>(client: &Client, cache: &Cache<K>) -> Result<(), CatchUpErr
 where
     K: WatchedObject + kube::Resource<Scope = kube::core::NamespaceResourceScope>,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let everything = ListParams::default();
     // Names and versions are all that is compared.
-    let listed: BTreeMap<ObjectKey, u64> = api
-        .list_metadata(&ListParams::default())
-        .await?
-        .iter()
-        .map(|object| (ObjectKey::of(object), version(object)))
-        .collect();
-    let is_there = || {
-        let here = cache.list_where(is_here);
-        let known: BTreeMap<ObjectKey, u64> =
-            here.iter().map(|object| (ObjectKey::of(object.as_ref()), version(object.as_ref()))).collect();
-        let newest = listed.values().max().copied().unwrap_or(0);
-        let has = listed.iter().all(|(key, version)| known.get(key).is_some_and(|known| known >= version));
-        // What was deleted before is gone; what was made since may be there.
-        has && known.iter().all(|(key, version)| listed.contains_key(key) || *version > newest)
-    };
-    let waited = async {
-        while !is_there() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    let names: Api<K> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let mut listed = Listed::of(&names.list_metadata(&everything).await?, |_| true);
+    // On the heap: many kinds are waited for at one time.
+    let waited = Box::pin(async {
+        while !listed.comes_into(cache).await {
+            // It may have been deleted since, or be what cannot be read: neither ever comes into the copy.
+            let whole: Api<Guarded<K>> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+            listed = Listed::of(&whole.list(&everything).await?, |object| object.valid().is_some());
         }
-    };
-    tokio::time::timeout(BEHIND, waited).await.map_err(|_| CatchUpError::Behind(K::plural(&()).into_owned()))
+        Ok::<(), CatchUpError>(())
+    });
+    let behind = |_| CatchUpError::Behind(K::plural(&()).into_owned());
+    tokio::time::timeout(BEHIND, waited).await.map_err(behind)?
+}
+
+#[cfg(test)]
+mod tests {
+    use drystone_api::emco::ClusterSpec;
+    use drystone_engine::fake_api::FakeApi;
+    use kube::{Resource as _, api::PostParams};
+    use serde_json::json;
+    use tokio_util::sync::{CancellationToken, DropGuard};
+
+    use super::*;
+
+    async fn put(api: &FakeApi, name: &str) {
+        let clusters: Api<Cluster> = Api::namespaced(api.client(), SYSTEM_NAMESPACE);
+        let cluster = Cluster::new(name, ClusterSpec { path: name.to_owned(), ..ClusterSpec::default() });
+        clusters.create(&PostParams::default(), &cluster).await.unwrap();
+    }
+
+    fn path_of(name: &str) -> String {
+        format!("{}/{name}", Cluster::url_path(&(), Some(SYSTEM_NAMESPACE)))
+    }
+
+    async fn copy_of(api: &FakeApi) -> (Cache<Cluster>, DropGuard) {
+        let stop = CancellationToken::new();
+        let cache: Cache<Cluster> = Caches::new(api.client(), stop.clone()).of();
+        assert!(cache.ready().await);
+        (cache, stop.drop_guard())
+    }
+
+    async fn caught_up(api: &FakeApi, cache: &Cache<Cluster>) -> Result<(), CatchUpError> {
+        let client = api.client();
+        Box::pin(catch_up(&client, cache)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_is_not_waited_for() {
+        let api = FakeApi::new();
+        put(&api, "good").await;
+        put(&api, "bad").await;
+        let (cache, _stop) = copy_of(&api).await;
+        api.meddle(&path_of("bad"), |cluster| cluster["spec"] = json!({"path": 7}));
+        caught_up(&api, &cache).await.unwrap();
+        let known = cache.list();
+        assert_eq!(known.iter().map(|cluster| cluster.spec.path.as_str()).collect::<Vec<_>>(), ["good"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_that_has_what_was_deleted_is_behind() {
+        let api = FakeApi::new();
+        put(&api, "first").await;
+        put(&api, "last").await;
+        let (cache, _stop) = copy_of(&api).await;
+        api.remove_unnoticed(&path_of("last"));
+        let behind = caught_up(&api, &cache).await;
+        assert!(matches!(behind, Err(CatchUpError::Behind(_))), "{behind:?}");
+        api.expire_watches();
+        caught_up(&api, &cache).await.unwrap();
+        assert_eq!(cache.list().len(), 1);
+    }
 }

@@ -4,16 +4,18 @@ mod begin;
 mod checks;
 mod requests;
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{Response, StatusCode},
 };
 use drystone_api::{
     SYSTEM_NAMESPACE,
-    nfv::{VnfInstance, VnfInstanceSpec},
+    nfv::{VnfInstance, VnfInstanceSpec, VnfLcmOperation},
 };
 use drystone_sol003::{
-    types::{ApiVersion, InstantiationState, LcmOperationType, PackageOperationalState},
+    types::{ApiVersion, InstantiationState, KeyValuePairs, LcmOperationType, PackageOperationalState},
     version1::upgrade,
 };
 use jiff::Timestamp;
@@ -84,8 +86,43 @@ impl Nfv {
     }
 
     /// The instance of an identifier.
-    fn instance(&self, id: &str) -> Result<std::sync::Arc<Entry<VnfInstance>>, Problem> {
+    fn instance(&self, id: &str) -> Result<Arc<Entry<VnfInstance>>, Problem> {
         self.0.feed.instances.get(id).ok_or_else(|| Problem::not_found(VnfInstance::WHAT, id))
+    }
+
+    /// An instance of which `judge` approves, with its verdict. What the copy makes it refuse is judged once more by what the API has: the
+    /// end of an operation may be seen before what it made of its instance.
+    async fn judged<T>(
+        &self,
+        entry: &Entry<VnfInstance>,
+        judge: impl Fn(&VnfInstance) -> Result<T, Problem>,
+    ) -> Result<(Arc<VnfInstance>, T), Problem> {
+        if let Ok(verdict) = judge(&entry.object) {
+            return Ok((entry.object.clone(), verdict));
+        }
+        let instance = self.current(&entry.object).await?;
+        let verdict = judge(&instance)?;
+        Ok((Arc::new(instance), verdict))
+    }
+
+    /// An instance as the API has it now. An operation that is through, or gone, holds it no longer.
+    async fn current(&self, known: &VnfInstance) -> Result<VnfInstance, Problem> {
+        let (namespace, uid) = (known.namespace().unwrap_or_default(), known.uid().unwrap_or_default());
+        let instances: Api<VnfInstance> = Api::namespaced(self.0.client.clone(), &namespace);
+        let is_same = |now: &VnfInstance| {
+            now.uid().as_deref() == Some(uid.as_str()) && now.metadata.deletion_timestamp.is_none()
+        };
+        let now = instances.get_opt(&known.name_any()).await?.filter(is_same);
+        let mut now = now.ok_or_else(|| Problem::not_found(VnfInstance::WHAT, &uid))?;
+        let holder = now.status.as_ref().and_then(|status| status.operation.clone());
+        let Some(holder) = holder else { return Ok(now) };
+        let operations: Api<VnfLcmOperation> = Api::namespaced(self.0.client.clone(), &namespace);
+        let found = operations.get_opt(&holder).await?;
+        let holds = found.is_some_and(|it| !it.status.unwrap_or_default().operation_state.is_final());
+        if let Some(status) = now.status.as_mut().filter(|_| !holds) {
+            status.operation = None;
+        }
+        Ok(now)
     }
 
     /// DELETE `vnf_instances/{id}`.
@@ -93,10 +130,12 @@ impl Nfv {
         let entry = self.instance(incoming.id())?;
         let namespace = entry.object.namespace().unwrap_or_default();
         let instances: Api<VnfInstance> = Api::namespaced(self.0.client.clone(), &namespace);
-        let mut instance = (*entry.object).clone();
+        let may_go = |instance: &VnfInstance| -> Result<(), Problem> {
+            checks::is_free(instance)?;
+            checks::state(instance, InstantiationState::NotInstantiated, "deleted")
+        };
+        let (mut instance, ()) = self.judged(&entry, may_go).await?;
         for _ in 0..begin::ATTEMPTS {
-            checks::is_free(&instance)?;
-            checks::state(&instance, InstantiationState::NotInstantiated, "deleted")?;
             let preconditions = Preconditions {
                 uid: instance.uid(),
                 // Nothing may have begun in the meantime.
@@ -114,9 +153,8 @@ impl Nfv {
                 }
                 Err(error) => return Err(error.into()),
             }
-            let now = instances.get_opt(&instance.name_any()).await?;
-            let now = now.filter(|now| now.uid().as_deref() == Some(incoming.id()));
-            instance = now.ok_or_else(|| Problem::not_found(VnfInstance::WHAT, incoming.id()))?;
+            instance = Arc::new(self.current(&instance).await?);
+            may_go(&instance)?;
         }
         Err(Problem::conflict("the VNF instance changes all the time; try again"))
     }
@@ -131,13 +169,18 @@ impl Nfv {
         let entry = self.instance(&id)?;
         let body = read_json(&incoming.parts, incoming.body, MERGE_PATCH).await?;
         let body = in_version_2(body, version)?;
-        let parameters = checks::modification(body, &entry.object)?;
+        let judge = |instance: &VnfInstance| -> Result<KeyValuePairs, Problem> {
+            let parameters = checks::modification(body.clone(), instance)?;
+            checks::operation(LcmOperationType::ModifyInfo, instance)?;
+            Ok(parameters)
+        };
+        let (instance, parameters) = self.judged(&entry, judge).await?;
         if let Some(vnfd) = parameters.get("vnfdId").and_then(Value::as_str)
-            && vnfd != entry.object.spec.vnfd_id
+            && vnfd != instance.spec.vnfd_id
         {
             self.check_vnfd(vnfd, version)?;
         }
-        let operation = self.begin(&entry, version, LcmOperationType::ModifyInfo, parameters).await?;
+        let operation = self.begin(&instance, version, LcmOperationType::ModifyInfo, parameters).await?;
         Ok(accepted(&incoming.base, version, &operation))
     }
 
@@ -159,13 +202,14 @@ impl Nfv {
         let body = read_optional_json(&incoming.parts, incoming.body).await?;
         let body = without_nulls(in_version_2(body, version)?);
         let parameters = requests::parameters(operation, body)?;
-        checks::parameters(operation, version, &parameters, &entry.object)?;
+        let judge = |instance: &VnfInstance| checks::parameters(operation, version, &parameters, instance);
+        let (instance, ()) = self.judged(&entry, judge).await?;
         if let (LcmOperationType::ChangeVnfPackage, Some(Value::String(vnfd))) =
             (operation, parameters.get("vnfdId"))
         {
             self.check_vnfd(vnfd, version)?;
         }
-        let operation = self.begin(&entry, version, operation, parameters).await?;
+        let operation = self.begin(&instance, version, operation, parameters).await?;
         Ok(accepted(&incoming.base, version, &operation))
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     feed::{Entry, Shown as _},
     problem::Problem,
-    render::{may_be, path_of},
+    render::{INSTANCE_UID_LABEL, may_be, path_of},
     request::{Incoming, JSON, read_json, read_optional_json, typed},
     routes::Verdict,
     service::{Nfv, bytes_response, empty_response},
@@ -24,6 +24,8 @@ use crate::{
 const ATTEMPTS: usize = 5;
 /// How long an operation that is given up may take to be so.
 const FAILING: Duration = Duration::from_secs(10);
+/// How long the end of an operation is held back until its instance shows it, too.
+const SHOWING: Duration = Duration::from_secs(5);
 
 /// `CancelMode`, as the body of a cancellation.
 #[derive(Debug, Deserialize)]
@@ -56,6 +58,35 @@ impl Nfv {
         let location = format!("{}{}/vnf_lcm_op_occs/{id}", incoming.base, path_of(version));
         let is_told = version == ApiVersion::V1 && verdict == Verdict::Cancel;
         Ok(empty_response(StatusCode::ACCEPTED, is_told.then_some(location.as_str())))
+    }
+
+    /// GET `vnf_lcm_op_occs/{id}`.
+    pub(crate) async fn show_operation(
+        &self,
+        incoming: &Incoming,
+        version: ApiVersion,
+    ) -> Result<Response<Body>, Problem> {
+        let entry = self.operation(incoming.id())?;
+        self.until_instance_shows(&entry.object).await;
+        Ok(bytes_response(StatusCode::OK, entry.bytes(version, &incoming.base)))
+    }
+
+    /// Waits until the instance shows what an operation that has ended made of it. It is written before the end of the operation, but each
+    /// is followed by a watch of its own.
+    async fn until_instance_shows(&self, operation: &VnfLcmOperation) {
+        let state = operation.status.as_ref().map(|status| status.operation_state).unwrap_or_default();
+        let Some(instance) = operation.labels().get(INSTANCE_UID_LABEL).filter(|_| state.is_final()) else {
+            return;
+        };
+        let (instances, name) = (&self.0.feed.instances, operation.name_any());
+        let is_let_go = || {
+            let holder =
+                instances.get(instance).and_then(|entry| entry.object.status.as_ref()?.operation.clone());
+            holder.as_ref() != Some(&name)
+        };
+        if !instances.until(SHOWING, is_let_go).await {
+            tracing::warn!(operation = name, "it has ended, and its instance does not show that yet");
+        }
     }
 
     fn operation(&self, id: &str) -> Result<Arc<Entry<VnfLcmOperation>>, Problem> {
@@ -110,7 +141,9 @@ impl Nfv {
             let detail = "the operation is to be given up, and is not yet; look at it later";
             return Err(Problem::unavailable(detail));
         }
-        Ok(bytes_response(StatusCode::OK, self.operation(id)?.bytes(version, base)))
+        let entry = self.operation(id)?;
+        self.until_instance_shows(&entry.object).await;
+        Ok(bytes_response(StatusCode::OK, entry.bytes(version, base)))
     }
 }
 

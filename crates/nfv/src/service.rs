@@ -227,7 +227,7 @@ impl Nfv {
             Endpoint::DeleteInstance => self.delete_instance(&incoming).await,
             Endpoint::Task(version, operation) => self.task(incoming, version, operation).await,
             Endpoint::Operations(version) => list(&feed.operations, &incoming, version, Some(version)),
-            Endpoint::Operation(version) => show(&feed.operations, &incoming, version),
+            Endpoint::Operation(version) => self.show_operation(&incoming, version).await,
             Endpoint::Decide(version, verdict) => self.decide(incoming, version, verdict).await,
             Endpoint::Subscriptions(version) => list(&feed.subscriptions, &incoming, version, Some(version)),
             Endpoint::Subscription(version) => show(&feed.subscriptions, &incoming, version),

@@ -8,13 +8,16 @@ use axum::{
     body::Body,
     http::{Response, StatusCode},
 };
-use drystone_api::{SYSTEM_NAMESPACE, nfv::Vim};
+use drystone_api::{
+    SYSTEM_NAMESPACE,
+    nfv::{Vim, VnfInstance},
+};
 use drystone_engine::reference::{owner_reference, reference_to};
 use drystone_sol003::types::{ApiVersion, InstantiationState};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -141,7 +144,7 @@ impl Nfv {
                 format!("VIM {} is used by VNF LCM operation {}; wait for its end", entry.id, operation.id);
             return Err(Problem::conflict(detail));
         }
-        if let Some(user) = self.user_of(&entry) {
+        if let Some(user) = self.user_of(&entry).await? {
             let detail = format!("VIM {} is used by VNF instance {user}; terminate that first", entry.id);
             return Err(Problem::conflict(detail));
         }
@@ -156,11 +159,12 @@ impl Nfv {
         Ok(empty_response(StatusCode::NO_CONTENT, None))
     }
 
-    /// The instance that uses a VIM, if one does.
-    fn user_of(&self, vim: &Entry<Vim>) -> Option<String> {
-        let instances = self.0.feed.instances.all();
-        let uses = |entry: &&Arc<Entry<drystone_api::nfv::VnfInstance>>| {
-            let Some(status) = &entry.object.status else { return false };
+    /// The instance that uses a VIM, if one does. The API is asked: the end of an operation may be seen before what it made of its instance.
+    async fn user_of(&self, vim: &Entry<Vim>) -> Result<Option<String>, Problem> {
+        let namespace = vim.object.namespace().unwrap_or_default();
+        let instances: Api<VnfInstance> = Api::namespaced(self.0.client.clone(), &namespace);
+        let uses = |instance: &&VnfInstance| {
+            let Some(status) = &instance.status else { return false };
             let is_at_work =
                 status.instantiation_state == InstantiationState::Instantiated || status.operation.is_some();
             is_at_work
@@ -169,7 +173,8 @@ impl Nfv {
                     .values()
                     .any(|connection| connection.vim_id.as_deref() == Some(&vim.id))
         };
-        instances.iter().find(uses).map(|entry| entry.id.to_string())
+        let all = instances.list(&ListParams::default()).await?.items;
+        Ok(all.iter().find(uses).map(|instance| instance.uid().unwrap_or_default()))
     }
 
     fn check_unique(&self, name: &str, is_default: Option<bool>, own: Option<&str>) -> Result<(), Problem> {

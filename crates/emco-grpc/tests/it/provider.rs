@@ -56,6 +56,12 @@ impl Provider {
         self.asked.borrow().clone()
     }
 
+    /// Waits until this has been asked, whatever else has.
+    pub(crate) async fn until_asked_for(&self, question: &str) {
+        let is_there = |asked: &Vec<String>| asked.iter().any(|one| one == question);
+        self.asked.subscribe().wait_for(is_there).await.unwrap();
+    }
+
     pub(crate) async fn until_asked(&self, times: usize) {
         self.asked.subscribe().wait_for(|asked| asked.len() >= times).await.unwrap();
     }

@@ -1,6 +1,11 @@
 //! A kind of documents as the service handles it, whatever its type.
 
-use std::{any::Any, marker::PhantomData, sync::Arc};
+use std::{
+    any::Any,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use drystone_api::{
@@ -27,6 +32,9 @@ use crate::{
 
 /// What all documents have in their specification, and in their body elsewhere.
 const COMMON: [&str; 4] = ["path", "description", "userData1", "userData2"];
+
+/// How long a document is written again whose status others write at the same time.
+const MEANWHILE: Duration = Duration::from_secs(10);
 
 /// A document, whatever its type.
 pub(crate) trait Shown: Any + Send + Sync + std::fmt::Debug {
@@ -219,6 +227,12 @@ fn spec_of<K: Serialize>(object: &K) -> Map<String, Value> {
     }
 }
 
+/// What stays the same as long as only the status of a document changes.
+fn substance<K: kube::Resource>(object: &K) -> (Option<&str>, Option<i64>, bool) {
+    let meta = kube::Resource::meta(object);
+    (meta.uid.as_deref(), meta.generation, meta.deletion_timestamp.is_some())
+}
+
 impl<K> Of<K>
 where
     K: Behaviour + WatchedObject + Serialize,
@@ -325,20 +339,27 @@ where
         new: &dyn Shown,
     ) -> Result<Arc<dyn Shown>, Refusal> {
         let (old, new) = (self.typed(old)?, self.typed(new)?);
-        old.may_become(new)?;
-        let mut written = new.clone();
-        *written.meta_mut() = kube::Resource::meta(old).clone();
-        let name = written.meta().name.clone().unwrap_or_default();
-        match Self::api(client).replace(&name, &PostParams::default(), &written).await {
-            Ok(made) => Ok(Arc::new(made)),
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let path = Document::path(new);
-                Err(Refusal::conflict(format!("{path} was changed by somebody else meanwhile; try again")))
+        let (api, path) = (Self::api(client), Document::path(new));
+        let name = kube::Resource::meta(old).name.clone().unwrap_or_default();
+        let missing = || Refusal::not_found(K::THING, path);
+        let deadline = Instant::now() + MEANWHILE;
+        let mut now = old.clone();
+        loop {
+            now.may_become(new)?;
+            let mut written = new.clone();
+            *written.meta_mut() = kube::Resource::meta(&now).clone();
+            match api.replace(&name, &PostParams::default(), &written).await {
+                Ok(made) => return Ok(Arc::new(made)),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => return Err(missing()),
+                Err(error) => return Err(error.into()),
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                Err(Refusal::not_found(K::THING, Document::path(new)))
+            now = api.get_opt(&name).await?.ok_or_else(missing)?;
+            // Controllers write its status at any time, which is nobody's business who replaces the specification.
+            if substance(&now) != substance(old) || Instant::now() >= deadline {
+                let text = format!("{path} was changed by somebody else meanwhile; try again");
+                return Err(Refusal::conflict(text));
             }
-            Err(error) => Err(error.into()),
         }
     }
 

@@ -13,6 +13,34 @@ use serde_json::{Value, json};
 use crate::world::{BASIC, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_that_controllers_write_meanwhile_is_no_conflict() {
+    let world = World::start().await;
+    let group = world.group().await;
+    let groups: Api<DeploymentIntentGroup> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let name = object_name(&group);
+    let writing = async {
+        for number in 0_u64.. {
+            let patch = Patch::Merge(json!({"status": {"message": format!("still {number}")}}));
+            groups.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    let putting = async {
+        for number in 2..22 {
+            let spec =
+                json!({"compositeProfile": "cp1", "version": format!("r{number}"), "logicalCloud": "lc1"});
+            let changed = json!({"metadata": {"name": "d1"}, "spec": spec});
+            let changed = world.send("PUT", &group, &changed).await;
+            assert_eq!(changed.status, 200, "{number}: {}", changed.text());
+        }
+    };
+    tokio::select! {
+        () = writing => unreachable!("it goes on"),
+        () = putting => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_lives() {
     let world = World::start().await;
     let body =

@@ -115,7 +115,12 @@ impl Action for PostEvent {
             EventKind::Terminate => Event::Terminate,
             EventKind::Update => Event::Update,
         };
-        self.0.current(step).await?;
+        match self.0.current(step).await {
+            Err(StepError::Cancelled) => return Err(StepError::Cancelled),
+            // A failure would undo what has been written down already.
+            Err(error) => step.log(format!("{} may not be known yet: {error}", parameters.controller)),
+            Ok(()) => {}
+        }
         let controller = self.0.controllers.action(&parameters.controller);
         if let Err(error) = tolerated(step.wait_for(controller.post_event(parameters.context, event)).await?)
         {

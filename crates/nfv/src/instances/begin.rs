@@ -18,12 +18,7 @@ use kube::{
 use uuid::Uuid;
 
 use super::checks;
-use crate::{
-    feed::{Entry, Shown as _},
-    problem::Problem,
-    render::INSTANCE_UID_LABEL,
-    service::Nfv,
-};
+use crate::{feed::Shown as _, problem::Problem, render::INSTANCE_UID_LABEL, service::Nfv};
 
 /// How often a change that others were faster than is tried.
 pub(super) const ATTEMPTS: usize = 5;
@@ -31,17 +26,16 @@ pub(super) const ATTEMPTS: usize = 5;
 const LONGEST_LABEL: usize = 63;
 
 impl Nfv {
-    /// Begins an operation on an instance; returns its identifier.
+    /// Begins an operation on an instance that is fit for it; returns its identifier.
     pub(super) async fn begin(
         &self,
-        entry: &Entry<VnfInstance>,
+        instance: &VnfInstance,
         version: ApiVersion,
         operation: LcmOperationType,
         parameters: KeyValuePairs,
     ) -> Result<String, Problem> {
-        checks::operation(operation, &entry.object)?;
-        let written = self.write_operation(&entry.object, version, operation, parameters).await?;
-        match self.take(&entry.object, operation, &written.name_any()).await {
+        let written = self.write_operation(instance, version, operation, parameters).await?;
+        match self.take(instance, operation, &written.name_any()).await {
             Ok(instance) => {
                 self.0.feed.operations.seen(&written).await;
                 self.0.feed.instances.seen(&instance).await;
@@ -118,22 +112,23 @@ impl Nfv {
         let namespace = instance.namespace().unwrap_or_default();
         let instances: Api<VnfInstance> = Api::namespaced(self.0.client.clone(), &namespace);
         let uid = instance.uid().unwrap_or_default();
-        let gone = || Problem::not_found(VnfInstance::WHAT, &uid);
         let mut now = instance.clone();
         for _ in 0..ATTEMPTS {
+            if now.status.as_ref().and_then(|status| status.operation.as_deref()) == Some(name) {
+                // It was taken for this one meanwhile, or the answer to that was lost.
+                return Ok(now);
+            }
             checks::operation(operation, &now)?;
             now.status.get_or_insert_default().operation = Some(name.to_owned());
             match instances.replace_status(&now.name_any(), &PostParams::default(), &now).await {
                 Ok(taken) => return Ok(taken),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(kube::Error::Api(status)) if status.code == 404 => return Err(gone()),
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    return Err(Problem::not_found(VnfInstance::WHAT, &uid));
+                }
                 Err(error) => return Err(error.into()),
             }
-            let fresh = instances.get_opt(&now.name_any()).await?;
-            let is_same = |fresh: &VnfInstance| {
-                fresh.uid().as_deref() == Some(uid.as_str()) && fresh.metadata.deletion_timestamp.is_none()
-            };
-            now = fresh.filter(is_same).ok_or_else(gone)?;
+            now = self.current(&now).await?;
         }
         Err(Problem::conflict(format!("VNF instance {uid} changes all the time; try again")))
     }

@@ -1,6 +1,6 @@
 //! What happened, as subscribers are told: derived from resources, so that it is the same whenever it is derived. Pure.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use drystone_api::nfv::{VnfInstance, VnfLcmOperation};
 use drystone_sol003::types::{
@@ -16,6 +16,8 @@ use super::CREATED_ANNOTATION;
 const CREATION: u32 = 1;
 /// Number of its deletion.
 const DELETION: u32 = 2;
+/// From the beginning of a second to its last microsecond.
+const REST_OF_SECOND: Duration = Duration::from_micros(999_999);
 
 /// Which event: they are delivered in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,8 +94,9 @@ pub(super) fn of_instance(instance: &Arc<VnfInstance>) -> Vec<Event> {
     let created = noted.or(created).unwrap_or(Timestamp::MIN);
     let mut events = vec![event(created, CREATION, What::Created)];
     if let Some(deleted) = &instance.metadata.deletion_timestamp {
-        // The API server's times are whole seconds: nothing is deleted before it is made.
-        events.push(event(deleted.0.max(created), DELETION, What::Deleted));
+        // The API server's times are whole seconds: nothing is deleted before it is made, nor before what was done with it ended.
+        let deleted = deleted.0.checked_add(REST_OF_SECOND).unwrap_or(deleted.0);
+        events.push(event(deleted.max(created), DELETION, What::Deleted));
     }
     events
 }
@@ -195,6 +198,23 @@ mod tests {
         let events = events();
         assert_eq!(events.len(), 3);
         assert!(events[0].key < events[1].key);
+    }
+
+    #[test]
+    fn the_end_of_an_instance_comes_after_what_was_done_with_it_in_the_same_second() {
+        let mut instance = VnfInstance::new("i", VnfInstanceSpec::default());
+        instance.metadata = serde_json::from_value(json!({"name": "i", "uid": "I",
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-01T00:00:02Z"}))
+        .unwrap();
+        let mut operation = VnfLcmOperation::new("o", VnfLcmOperationSpec::default());
+        operation.metadata.uid = Some("O".to_owned());
+        operation.status = serde_json::from_value(json!({"transitions": [
+            {"sequence": 1, "state": "COMPLETED", "time": "2026-01-01T00:00:02.900000Z"}]}))
+        .ok();
+        let instance = Arc::new(instance);
+        let completed = of_operation(&Arc::new(operation), "I", Some(&instance)).remove(0);
+        let told = of_instance(&instance);
+        assert!(told[0].key < completed.key && completed.key < told[1].key, "{told:?}");
     }
 
     #[test]

@@ -109,10 +109,10 @@ impl Outbox {
         self.bell.notify_one();
     }
 
-    /// Whether something about a subject waits.
-    pub(super) fn waits_for(&self, subject: &str) -> bool {
+    /// Whether something about an instance waits, or about what was done with it.
+    pub(super) fn waits_for(&self, instance: &str) -> bool {
         let state = self.lock();
-        state.overflown || state.filling || state.queue.keys().any(|key| key.subject == subject)
+        state.overflown || state.filling || state.queue.values().any(|event| event.instance_id == instance)
     }
 
     /// Notes that an event has been delivered.
@@ -217,6 +217,16 @@ mod tests {
         again.offer(event("a", 1, 10));
         again.offer(event("b", 1, 20));
         assert_eq!(again.status(at(5000)).waiting, 2);
+    }
+
+    #[test]
+    fn what_was_done_with_an_instance_keeps_it() {
+        let outbox = Outbox::new(None, at(0), at(0));
+        outbox.filled();
+        outbox.offer(Event { instance_id: "instance".to_owned(), ..event("operation", 1, 1) });
+        assert!(outbox.waits_for("instance") && !outbox.waits_for("operation"));
+        drain(&outbox, 2);
+        assert!(!outbox.waits_for("instance"));
     }
 
     #[test]

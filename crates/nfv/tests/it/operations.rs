@@ -1,5 +1,10 @@
 //! Occurrences: one at a time, retried, rolled back, given up, cancelled.
 
+use drystone_api::{SYSTEM_NAMESPACE, nfv::VnfInstance};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -65,6 +70,27 @@ async fn an_operation_is_cancelled_in_both_versions() {
         assert_eq!(!said.header("location").is_empty(), version == "v1");
         world.until_state(&occurrence, "FAILED_TEMP").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_gone_holds_no_instance() {
+    let world = World::start().await;
+    world.package(b"PK the package").await;
+    let instances: Api<VnfInstance> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let hold = async || {
+        let mut held = instances.list(&ListParams::default()).await.unwrap().items.remove(0);
+        held.status.get_or_insert_default().operation = Some("vnf-op-gone".to_owned());
+        instances.replace_status(&held.name_any(), &PostParams::default(), &held).await.unwrap();
+    };
+    let id = world.instance("held").await;
+    hold().await;
+    let occurrence = world.begin(&id, "instantiate", &json!({"flavourId": "simple"})).await;
+    world.until_state(&occurrence, "COMPLETED").await;
+    let occurrence = world.begin(&id, "terminate", &json!({"terminationType": "FORCEFUL"})).await;
+    world.until_state(&occurrence, "COMPLETED").await;
+    hold().await;
+    let path = format!("/vnflcm/v2/vnf_instances/{id}");
+    assert_eq!(world.send("DELETE", &path, &Value::Null).await.status, 204);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -84,6 +84,7 @@ impl Reconciler for Occurrences {
             Next::Cancel(mode) => self.cancel(&occurrence, &key, mode).await?,
             Next::Complete => self.complete(&occurrence, engine).await?,
             Next::Stopped(problem) => self.stopped(&occurrence, problem).await?,
+            Next::ForgetCancel => self.forget_cancel(&occurrence).await?,
             Next::GoOn(times) => self.go_on(&occurrence, &key, times).await?,
             Next::RollBack(times) => self.roll_back(&occurrence, &key, times).await?,
             Next::Missing => return self.missing(&occurrence, &key).await,
@@ -272,11 +273,16 @@ impl Occurrences {
 
     async fn stopped(&self, occurrence: &VnfLcmOperation, problem: ProblemDetails) -> Result<(), Failure> {
         if occurrence.spec.cancel.is_some() {
-            // It has been followed: what goes on later is not cancelled by it again.
-            let patch = Patch::Merge(json!({"spec": {"cancel": null}}));
-            self.api(occurrence).patch(&occurrence.name_any(), &PatchParams::default(), &patch).await?;
+            self.forget_cancel(occurrence).await?;
         }
         self.enter(occurrence, LcmOperationState::FailedTemp, Some(problem), |_| {}).await
+    }
+
+    /// A cancellation has been followed, or came too late: what goes on later is not cancelled by it.
+    async fn forget_cancel(&self, occurrence: &VnfLcmOperation) -> Result<(), Failure> {
+        let patch = Patch::Merge(json!({"spec": {"cancel": null}}));
+        self.api(occurrence).patch(&occurrence.name_any(), &PatchParams::default(), &patch).await?;
+        Ok(())
     }
 
     async fn go_on(

@@ -56,7 +56,7 @@ impl Occurrences {
             return self.without_instance(occurrence).await;
         };
         let age = age(occurrence);
-        match self.holder(occurrence, &instance) {
+        match self.holder(occurrence, &instance).await? {
             Holder::This => {}
             _ if age < TAKING => return Ok(Requeue::After(TAKING.saturating_sub(age))),
             Holder::Nobody => {
@@ -98,17 +98,22 @@ impl Occurrences {
     }
 
     /// Who holds the instance. One that has ended, or is gone, holds nothing.
-    fn holder(&self, occurrence: &VnfLcmOperation, instance: &VnfInstance) -> Holder {
+    async fn holder(&self, occurrence: &VnfLcmOperation, instance: &VnfInstance) -> Result<Holder, Failure> {
         let holder = instance.status.as_ref().and_then(|status| status.operation.clone());
-        let Some(holder) = holder else { return Holder::Nobody };
+        let Some(holder) = holder else { return Ok(Holder::Nobody) };
         if holder == occurrence.name_any() {
-            return Holder::This;
+            return Ok(Holder::This);
         }
         let key = ObjectKey::new(occurrence.namespace().unwrap_or_default(), &holder);
-        match self.world.occurrences.get(&key) {
-            Some(other) if !state_of(&other).is_final() => Holder::Other(holder),
-            _ => Holder::Nobody,
-        }
+        let holds = match self.world.occurrences.get(&key) {
+            Some(other) => !state_of(&other).is_final(),
+            // What is not known yet must not be taken for what is gone.
+            None => {
+                let found = self.api(occurrence).get_opt(&holder).await?;
+                found.is_some_and(|other| !state_of(&other).is_final())
+            }
+        };
+        Ok(if holds { Holder::Other(holder) } else { Holder::Nobody })
     }
 
     async fn take(&self, occurrence: &VnfLcmOperation, instance: &VnfInstance) -> Result<(), Failure> {

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drystone_api::nfv::{Vim, VimState, VimStatus, VimType};
+use drystone_api::nfv::{Vim, VimState, VimStatus, VimType, VnfInstance};
 use drystone_engine::harness::{
     Reconciler, Requeue, add_finalizer, has_finalizer, is_deleted, remove_finalizer, update_status,
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, ResourceExt, api::ListParams};
 
 use super::{Failure, World, prepare::uses};
 use crate::{
@@ -47,6 +47,7 @@ impl Reconciler for Vims {
         if is_deleted(vim.as_ref()) {
             if self.world.occurrences.any(|operation| operation.may_use(&vim))
                 || self.world.instances.any(|instance| uses(instance, &vim))
+                || self.is_used(&vim).await?
             {
                 return Ok(Requeue::After(UNWELL));
             }
@@ -73,6 +74,14 @@ impl Reconciler for Vims {
 type Found = Result<(Vec<String>, Option<String>), VimError>;
 
 impl Vims {
+    /// The same of the API, for what cannot be undone: the end of an operation may be known here before what it made of its instance.
+    async fn is_used(&self, vim: &Vim) -> Result<bool, Failure> {
+        let instances: Api<VnfInstance> =
+            Api::namespaced(self.client.clone(), &vim.namespace().unwrap_or_default());
+        let all = instances.list(&ListParams::default()).await?.items;
+        Ok(all.iter().any(|instance| uses(instance, vim)))
+    }
+
     async fn ask(&self, vim: &Vim) -> Found {
         let mut access = Access {
             info: connection_info(vim),

@@ -6,8 +6,8 @@ use drystone_api::nfv::{VnfInstance, VnfLcmOperation, VnfPackage, VnfPackageSour
 use drystone_csar::{Committed, Library, LibraryError, Package};
 use drystone_engine::{
     harness::{
-        Cache, Caches, Controller, ControllerConfig, Reconciler, Requeue, StatusError, add_finalizer,
-        has_finalizer, is_deleted, remove_finalizer, update_status,
+        Cache, Caches, Controller, ControllerConfig, Objects, Reconciler, Requeue, StatusError,
+        add_finalizer, has_finalizer, is_deleted, remove_finalizer, update_status,
     },
     reference::{ObjectKey, describe_kube_error},
 };
@@ -66,35 +66,36 @@ struct Packages {
 
 /// Runs the controller until `shutdown`. To be run by the process that has the library.
 pub async fn run(client: Client, caches: &Caches, config: PackagesConfig, shutdown: CancellationToken) {
-    let packages: Cache<VnfPackage> = caches.of();
     let instances: Cache<VnfInstance> = caches.of();
     let operations: Cache<VnfLcmOperation> = caches.of();
-    if !(packages.ready().await && instances.ready().await && operations.ready().await) {
+    if !(instances.ready().await && operations.ready().await) {
         return;
     }
     let harness = ControllerConfig { deadline: DEADLINE, concurrency: CONCURRENCY, ..config.controller };
     let reconciler = Packages {
         client: client.clone(),
-
         instances: instances.clone(),
         operations: operations.clone(),
         library: config.library,
         may_be_local: config.may_be_local,
         naming: tokio::sync::Mutex::default(),
     };
-    let of_vnfd = move |vnfd: &str| -> Vec<ObjectKey> {
-        let is_of = |package: &VnfPackage| vnfd_of(package) == Some(vnfd);
-        packages.list_where(is_of).iter().map(|package| ObjectKey::of(package.as_ref())).collect()
-    };
-    let of_instance = of_vnfd.clone();
     Controller::new(client, reconciler, harness)
-        .watches_cache(&instances, move |instance: &VnfInstance, _| of_instance(&instance.spec.vnfd_id))
-        .watches_cache(&operations, move |operation: &VnfLcmOperation, _| {
+        .watches_cache(&instances, |instance: &VnfInstance, packages| {
+            of_vnfd(packages, &instance.spec.vnfd_id)
+        })
+        .watches_cache(&operations, |operation: &VnfLcmOperation, packages| {
             let vnfd = operation.spec.parameters.get("vnfdId").and_then(serde_json::Value::as_str);
-            vnfd.map(&of_vnfd).unwrap_or_default()
+            vnfd.map(|vnfd| of_vnfd(packages, vnfd)).unwrap_or_default()
         })
         .run(shutdown)
         .await;
+}
+
+/// The packages with a VNFD, of the controller's own: one that gets it later is reconciled for that. Of another copy, a change that comes
+/// between the two would wake nobody.
+fn of_vnfd(packages: &Objects<VnfPackage>, vnfd: &str) -> Vec<ObjectKey> {
+    packages.keys_where(|package| vnfd_of(package) == Some(vnfd))
 }
 
 fn vnfd_of(package: &VnfPackage) -> Option<&str> {

@@ -27,6 +27,8 @@ pub enum Next {
     Complete,
     /// It stopped: tell why.
     Stopped(ProblemDetails),
+    /// It was to be cancelled when it had stopped already: forget that, lest it stop what goes on later.
+    ForgetCancel,
     /// Have the engine go on; for the given time.
     GoOn(u32),
     /// Have the engine undo what it did; for the given time.
@@ -67,6 +69,8 @@ pub fn next(occurrence: &VnfLcmOperation, engine: Option<&Operation>) -> Next {
         LcmOperationState::FailedTemp => {
             if spec.fail {
                 Next::GiveUp
+            } else if spec.cancel.is_some() {
+                Next::ForgetCancel
             } else if spec.rollbacks > status.observed_rollbacks {
                 Next::RollBack(spec.rollbacks)
             } else if spec.retries > status.observed_retries {
@@ -256,6 +260,17 @@ mod tests {
         assert_eq!(next(&stopped, None), Next::RollBack(1));
         stopped.spec.fail = true;
         assert_eq!(next(&stopped, None), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_cancellation_that_came_too_late_is_forgotten_before_it_goes_on() {
+        let mut stopped = occurrence(FailedTemp);
+        stopped.spec.cancel = Some(CancelMode::Forceful);
+        assert_eq!(next(&stopped, None), Next::ForgetCancel);
+        (stopped.spec.retries, stopped.spec.rollbacks) = (1, 1);
+        assert_eq!(next(&stopped, None), Next::ForgetCancel);
+        stopped.spec.cancel = None;
+        assert_eq!(next(&stopped, None), Next::RollBack(1));
     }
 
     #[test]

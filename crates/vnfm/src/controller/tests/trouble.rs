@@ -164,6 +164,19 @@ async fn it_is_cancelled_gently_or_at_once_and_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancellation_that_comes_when_it_has_failed_does_not_stop_the_next_attempt() {
+    let world = World::new(&[]).await;
+    let _process = world.process();
+    world.cloud.state().troubles.push_back(no_host());
+    let name = world.ask(LcmOperationType::Instantiate, json!({"flavourId": "simple"})).await;
+    world.until(&name, FailedTemp).await;
+    world.order(&name, json!({"cancel": "FORCEFUL"})).await;
+    world.order(&name, json!({"retries": 1})).await;
+    let done = world.until(&name, Completed).await;
+    assert_eq!(states(&done), [Starting, Processing, FailedTemp, Processing, Completed]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_done_changes_nothing() {
     let world = World::new(&["heal_end"]).await;
     let _process = world.process();
