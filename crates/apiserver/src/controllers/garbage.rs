@@ -86,15 +86,21 @@ impl Collector {
         let has_owners = memmem::find(&stored.bytes, b"\"ownerReferences\":[").is_some();
         let is_deleting = memmem::find(&stored.bytes, b"\"deletionTimestamp\"").is_some();
         if !has_owners && !is_deleting {
-            self.graph.forget(&stored.key);
+            for owner in self.graph.forget(&stored.key) {
+                self.queue(Job::Owner(owner));
+            }
             return;
         }
         let Ok(object) = read::decode(stored) else { return };
         let waits = metadata::is_deleting(&object)
             && metadata::finalizers(&object).any(|finalizer| matches!(finalizer, ORPHAN | FOREGROUND));
         let uid = metadata::text(&object, "uid").to_owned();
-        if self.graph.note(&stored.key, uid, owners(&object), waits) {
+        let (is_new, released) = self.graph.note(&stored.key, uid, owners(&object), waits);
+        if is_new {
             self.queue(Job::Dependent(stored.key.clone()));
+        }
+        for owner in released {
+            self.queue(Job::Owner(owner));
         }
         if waits {
             self.queue(Job::Owner(stored.key.clone()));

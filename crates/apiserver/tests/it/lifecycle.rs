@@ -90,6 +90,25 @@ async fn dependents_go_before_their_owner() {
 }
 
 #[tokio::test]
+async fn an_owner_in_the_foreground_goes_when_what_it_waits_for_belongs_to_another() {
+    let cluster = Cluster::start(Profile::Management).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let first = maps.create(&PostParams::default(), &map("first", None)).await.unwrap();
+    let second = maps.create(&PostParams::default(), &map("second", None)).await.unwrap();
+    let mut shared = map("shared", Some(&first));
+    let mut owners = shared.metadata.owner_references.clone().unwrap();
+    owners[0].block_owner_deletion = Some(true);
+    owners.extend(map("shared", Some(&second)).metadata.owner_references.unwrap());
+    shared.metadata.owner_references = Some(owners);
+    maps.create(&PostParams::default(), &shared).await.unwrap();
+    maps.delete("first", &DeleteParams::foreground()).await.unwrap();
+    gone(&maps, "first").await;
+    let left = maps.get("shared").await.unwrap().metadata;
+    assert_eq!(left.owner_references.unwrap()[0].name, "second");
+    assert!(left.deletion_timestamp.is_none());
+}
+
+#[tokio::test]
 async fn orphans_stay() {
     let cluster = Cluster::start(Profile::Management).await;
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());

@@ -124,7 +124,17 @@ impl Heartbeat {
             self.node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
         let mut network = self.network.clone();
         let mut due = tokio::time::Instant::now();
+        let mut look = due + RENEWAL;
         loop {
+            if tokio::time::Instant::now() >= look {
+                look = tokio::time::Instant::now() + RENEWAL;
+                // Who has not heard of the node for a while has said so in its conditions: only the node itself takes that back.
+                match timeout(DEADLINE, self.shown()).await {
+                    Ok(Ok(conditions)) => told = conditions,
+                    Ok(Err(error)) => tracing::debug!(%error, "reading the node's status"),
+                    Err(_) => tracing::debug!("reading the node's status took too long"),
+                }
+            }
             let health = self.health().await;
             let now = Timestamp::now();
             let conditions = conditions(&health, &told, now);
@@ -147,6 +157,13 @@ impl Heartbeat {
                 Ok(()) = network.changed() => {}
             }
         }
+    }
+
+    /// The node's conditions as the API has them.
+    async fn shown(&self) -> Result<Vec<NodeCondition>, kube::Error> {
+        let api: Api<Node> = Api::all(self.client.client());
+        let node = api.get(&self.config.node_name).await?;
+        Ok(node.status.and_then(|status| status.conditions).unwrap_or_default())
     }
 
     async fn health(&self) -> Health {

@@ -28,8 +28,15 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Notes an object as it is now; whether it has owners that it did not have before.
-    pub(super) fn note(&mut self, key: &Bytes, uid: String, owners: Vec<Owner>, waits: bool) -> bool {
+    /// Notes an object as it is now; whether it has owners that it did not have before, and the keys of those that wait for their dependents
+    /// and need not wait for this one any more.
+    pub(super) fn note(
+        &mut self,
+        key: &Bytes,
+        uid: String,
+        owners: Vec<Owner>,
+        waits: bool,
+    ) -> (bool, Vec<Bytes>) {
         let before = self.nodes.remove(key);
         if let Some(before) = &before {
             self.unlink(key, before);
@@ -40,6 +47,10 @@ impl Graph {
                 .is_some_and(|node| node.uid == uid && node.owners.iter().any(|own| own.uid == owner.uid))
         };
         let is_new = owners.iter().any(|owner| !known(owner));
+        let still =
+            |own: &Owner| owners.iter().any(|owner| owner.uid == own.uid && owner.blocks >= own.blocks);
+        let let_go = before.iter().flat_map(|node| &node.owners).filter(|own| !still(own));
+        let released = let_go.filter_map(|own| self.waiting.get(&own.uid).cloned()).collect();
         for owner in &owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(key.clone());
         }
@@ -47,7 +58,7 @@ impl Graph {
             self.waiting.insert(uid.clone(), key.clone());
         }
         self.nodes.insert(key.clone(), Node { uid, owners });
-        is_new
+        (is_new, released)
     }
 
     /// Forgets an object; the keys of those of its owners that wait for their dependents.
@@ -126,14 +137,30 @@ mod tests {
     #[test]
     fn dependents_are_found_and_forgotten() {
         let mut graph = Graph::default();
-        assert!(graph.note(&key("pod"), "p".into(), vec![owner("r")], false));
-        assert!(!graph.note(&key("pod"), "p".into(), vec![owner("r")], false));
-        assert!(graph.note(&key("pod"), "p".into(), vec![owner("r"), owner("s")], false));
+        assert!(graph.note(&key("pod"), "p".into(), vec![owner("r")], false).0);
+        assert!(!graph.note(&key("pod"), "p".into(), vec![owner("r")], false).0);
+        assert!(graph.note(&key("pod"), "p".into(), vec![owner("r"), owner("s")], false).0);
         assert_eq!(graph.dependents("r"), [key("pod")]);
         graph.note(&key("set"), "r".into(), Vec::new(), true);
         assert_eq!(graph.blocking("r"), [key("pod")]);
         assert_eq!(graph.forget(&key("pod")), [key("set")]);
         assert!(graph.dependents("r").is_empty() && graph.dependents("s").is_empty());
+    }
+
+    #[test]
+    fn who_is_let_go_by_a_change_need_not_wait_any_more() {
+        let mut graph = Graph::default();
+        graph.note(&key("set"), "r".into(), Vec::new(), true);
+        graph.note(&key("pod"), "p".into(), vec![owner("r"), owner("s")], false);
+        let free = Owner { blocks: false, ..owner("r") };
+        assert_eq!(
+            graph.note(&key("pod"), "p".into(), vec![free, owner("s")], false),
+            (false, vec![key("set")])
+        );
+        assert!(graph.blocking("r").is_empty());
+        graph.note(&key("pod"), "p".into(), vec![owner("r"), owner("s")], false);
+        assert_eq!(graph.note(&key("pod"), "p".into(), vec![owner("s")], false), (false, vec![key("set")]));
+        assert!(graph.dependents("r").is_empty());
     }
 
     #[test]
@@ -148,6 +175,6 @@ mod tests {
     fn an_object_of_the_same_name_is_another() {
         let mut graph = Graph::default();
         graph.note(&key("pod"), "p1".into(), vec![owner("r")], false);
-        assert!(graph.note(&key("pod"), "p2".into(), vec![owner("r")], false));
+        assert!(graph.note(&key("pod"), "p2".into(), vec![owner("r")], false).0);
     }
 }

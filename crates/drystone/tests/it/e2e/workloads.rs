@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::stage::{Drystone, is_skipped, kubectl};
 
@@ -58,6 +58,7 @@ fn pods_begin_run_fail_and_end() {
     failing(&inside);
     controllers(&inside);
     names(&inside);
+    given_up(&inside);
     ending(&inside);
     drystone.must(&["delete", "cluster/mlops", "-n", "research", "--timeout=300s"]);
     drystone.assert_all_given_back();
@@ -111,6 +112,20 @@ fn controllers(inside: &Inside<'_>) {
     }
     inside.must(&["rollout", "status", "daemonset/everywhere", "--timeout=300s"]);
     inside.must(&["rollout", "status", "statefulset/ordered", "--timeout=300s"]);
+}
+
+/// A node that was taken for dead, as one is that could not be heard for a while, says at its next look that it is not.
+fn given_up(inside: &Inside<'_>) {
+    let node = inside.must(&["get", "pod", "complete", "-o=jsonpath={.spec.nodeName}"]);
+    let reported = || -> String {
+        inside.must(&["get", "node", &node, r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#])
+    };
+    assert_eq!(reported(), "True");
+    let conditions = json!([{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]);
+    let patch = json!({"status": {"conditions": conditions}}).to_string();
+    inside.must(&["patch", "node", &node, "--subresource=status", "--type=strategic", "-p", &patch]);
+    // Long before the node tells its status without any reason, every five minutes.
+    inside.must(&["wait", &format!("node/{node}"), "--for=condition=Ready", "--timeout=150s"]);
 }
 
 /// The cluster's name server, and the network between hosts.
