@@ -1,6 +1,8 @@
 //! Claims on hosts: `spec.consumerRef`, set and cleared under the host's resourceVersion, so that no host ever has two
 //! owners whoever else writes; with a fencing token, so that nobody acts on what he decided too long ago.
 
+use std::time::Duration;
+
 use drystone_api::{
     BareMetalHost, CompositionMember, FENCING_ANNOTATION, ObjectReference, POWERED_BY_ANNOTATION,
     ProvisioningState,
@@ -38,7 +40,10 @@ fn hosts(client: &Client, namespace: &str) -> Api<BareMetalHost> {
 }
 
 /// How often a claim is tried on a host that is written meanwhile: its status is, again and again, by whoever looks after it.
-const TRIES: usize = 8;
+const TRIES: u32 = 8;
+
+/// How much longer the pause before each try is.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Claims a host under a token. A host that is ours already gets the token as well. The host as it is then, if it was written.
 pub(crate) async fn claim(
@@ -48,7 +53,8 @@ pub(crate) async fn claim(
     token: u64,
 ) -> Result<(Claim, Option<BareMetalHost>), kube::Error> {
     let api = hosts(client, &member.host_namespace);
-    for _ in 0..TRIES {
+    for attempt in 0..TRIES {
+        tokio::time::sleep(PAUSE * attempt).await;
         let Some(host) = api.get_opt(&member.host).await? else {
             return Ok((Claim::Lost(format!("{} is gone", member.host)), None));
         };

@@ -11,10 +11,14 @@ use drystone_engine::{
     harness::{Requeue, has_finalizer, remove_finalizer, update_status},
     reference::{is_conflict, is_not_found, reference_to},
 };
+use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{Api, ResourceExt as _, api::PostParams};
 
 use super::{AT_ONCE, CompositionReconciler, FINALIZER, RETRY, ReconcileError, api_error};
 use crate::claims::release;
+
+/// Hosts that are read at the same time.
+const READS_AT_ONCE: usize = 8;
 
 fn token_of(composition: &Composition) -> u64 {
     composition.status.as_ref().map(|status| status.fencing_token).unwrap_or_default()
@@ -81,26 +85,37 @@ impl CompositionReconciler {
         Ok(if left > 0 { Requeue::After(RETRY) } else { Requeue::OnChange })
     }
 
-    /// Hosts that were chosen and are not among those known to be claimed: the last claims may not have come to the copies yet.
-    async fn members_unknown(
+    /// Everything that was chosen, as the API has it.
+    async fn members_as_they_are(
         &self,
         composition: &Composition,
-        claimed: &[Arc<BareMetalHost>],
     ) -> Result<Vec<Arc<BareMetalHost>>, ReconcileError> {
-        let mut found = Vec::new();
         let status = composition.status.clone().unwrap_or_default();
-        for member in [status.members, status.previous].concat() {
-            let is_it = |host: &Arc<BareMetalHost>| {
-                host.namespace().as_deref() == Some(&member.host_namespace) && host.name_any() == member.host
-            };
-            if claimed.iter().chain(&found).any(is_it) {
-                continue;
-            }
+        let members = [status.members, status.previous].concat();
+        let read = futures::stream::iter(members).map(|member| {
             let hosts: Api<BareMetalHost> = Api::namespaced(self.client.clone(), &member.host_namespace);
-            let host = hosts.get_opt(&member.host).await.map_err(api_error("reading a host"))?;
-            found.extend(host.map(Arc::new));
+            async move { hosts.get_opt(&member.host).await }
+        });
+        let found: Vec<Option<BareMetalHost>> =
+            read.buffered(READS_AT_ONCE).try_collect().await.map_err(api_error("reading a host"))?;
+        Ok(found.into_iter().flatten().map(Arc::new).collect())
+    }
+
+    /// Takes away what runs on hosts, and gives those back that are ours; returns how many could not be given back yet.
+    async fn evict(
+        &self,
+        composition: &Composition,
+        hosts: &[Arc<BareMetalHost>],
+    ) -> Result<usize, ReconcileError> {
+        let owner = reference_to(composition);
+        let mut left = 0;
+        for host in hosts {
+            let free = release(&self.client, host, &owner, token_of(composition), true)
+                .await
+                .map_err(api_error("giving a host back"))?;
+            left += usize::from(!free);
         }
-        Ok(found)
+        Ok(left)
     }
 
     /// Deletion: what runs on the members is taken away, then they are given back.
@@ -112,15 +127,11 @@ impl CompositionReconciler {
         if !has_finalizer(composition, FINALIZER) {
             return Ok(Requeue::OnChange);
         }
-        let owner = reference_to(composition);
-        let mut left = 0_usize;
-        let mut claimed = self.claimed_by(composition);
-        claimed.extend(self.members_unknown(composition, &claimed).await?);
-        for host in claimed {
-            let free = release(&self.client, &host, &owner, token_of(composition), true)
-                .await
-                .map_err(api_error("giving a host back"))?;
-            left += usize::from(!free);
+        let mut left = self.evict(composition, &self.claimed_by(composition)).await?;
+        if left == 0 {
+            // The last claims may not have come to the copies yet: what was chosen is looked at itself.
+            let members = self.members_as_they_are(composition).await?;
+            left = self.evict(composition, &members).await?;
         }
         if left > 0 {
             update_status(api, composition, |status: &mut CompositionStatus| {

@@ -9,7 +9,7 @@ use drystone_engine::{
     harness::{Requeue, seen, update_status},
     reference::{ObjectKey, reference_to},
 };
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::Api;
 
@@ -83,9 +83,8 @@ impl CompositionReconciler {
         let outcomes: Vec<(Claim, Option<BareMetalHost>)> =
             claims.buffered(CLAIMS_AT_ONCE).try_collect().await.map_err(api_error("claiming a host"))?;
         // The next pass looks whose the hosts are: it must not find them as they were before, and choose again.
-        for written in outcomes.iter().filter_map(|(_, written)| written.as_ref()) {
-            seen(&self.inventory.hosts, written).await;
-        }
+        let written = outcomes.iter().filter_map(|(_, written)| written.as_ref());
+        join_all(written.map(|host| seen(&self.inventory.hosts, host))).await;
         let lost = outcomes.iter().find_map(|(outcome, _)| match outcome {
             Claim::Lost(why) => Some(why.clone()),
             Claim::Taken | Claim::Held => None,

@@ -220,36 +220,22 @@ impl Drystone {
     }
 
     /// Checks that nothing is in use: no host claimed or left on, no zone, no lease, no table entry.
-    /// What goes with a cluster, as the pool of its pods' addresses, goes a moment after it.
+    /// Only the pool of a cluster's pods goes a moment after it.
     pub(crate) fn assert_all_given_back(&self) {
+        assert_eq!(self.claimed(), [], "hosts are still claimed");
+        assert_eq!(self.items(&["get", "zones", "-A"]).len(), 0, "a zone is left");
+        assert_eq!(self.items(&["get", "compositions", "-A"]).len(), 0, "a composition is left");
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = self.left_in_use();
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "not given back: {left:?}");
+        while let Some(pool) = self.leased() {
+            assert!(Instant::now() < deadline, "leases are left: {pool}");
             std::thread::sleep(Duration::from_millis(200));
         }
     }
 
-    /// What is in use, in words.
-    fn left_in_use(&self) -> Vec<String> {
-        let mut left: Vec<String> =
-            self.claimed().into_iter().map(|(host, consumer)| format!("host {host} of {consumer}")).collect();
-        for kind in ["zones", "compositions"] {
-            let objects = self.items(&["get", kind, "-A"]);
-            left.extend(objects.iter().map(|object| format!("{kind}: {}", object["metadata"]["name"])));
-        }
-        let pools = self.items(&["get", "addresspools", "-A"]);
-        let leased = pools
-            .iter()
-            .filter(|pool| pool["status"]["leases"].as_array().is_some_and(|leases| !leases.is_empty()));
-        left.extend(
-            leased
-                .map(|pool| format!("leases of {}: {}", pool["metadata"]["name"], pool["status"]["leases"])),
-        );
-        left
+    /// A pool that has leases.
+    fn leased(&self) -> Option<Value> {
+        let is_leased = |pool: &Value| pool["status"]["leases"].as_array().is_some_and(|all| !all.is_empty());
+        self.items(&["get", "addresspools", "-A"]).into_iter().find(is_leased)
     }
 
     /// Sends a request to the Redfish service over HTTPS, as the administrator, with a client that checks certificates.

@@ -36,6 +36,9 @@ const COMMON: [&str; 4] = ["path", "description", "userData1", "userData2"];
 /// How long a document is written again whose status others write at the same time.
 const MEANWHILE: Duration = Duration::from_secs(10);
 
+/// The pause between two of these writes.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// A document, whatever its type.
 pub(crate) trait Shown: Any + Send + Sync + std::fmt::Debug {
     /// Its path.
@@ -360,6 +363,7 @@ where
                 let text = format!("{path} was changed by somebody else meanwhile; try again");
                 return Err(Refusal::conflict(text));
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Inside, Report, Stage, TIMEOUT, items, json, run::external_address, text};
 use crate::command::Failure;
 
@@ -44,30 +46,26 @@ pub(super) async fn nothing_left(stage: &Stage, report: &mut Report) -> Result<(
     Ok(())
 }
 
-/// How long what goes with a cluster may take after it: the pool of its pods' addresses is collected when it is gone.
+/// How long leases may be there after a cluster: the pool of its pods' addresses is collected when it is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn check(stage: &Stage) -> Result<(), Failure> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        match in_use(stage).await? {
-            None => return Ok(()),
-            Some(left) if tokio::time::Instant::now() > deadline => {
-                return Err(format!("not given back: {left}").into());
-            }
-            Some(_) => tokio::time::sleep(Duration::from_millis(250)).await,
-        }
-    }
-}
-
-/// What is still in use.
-async fn in_use(stage: &Stage) -> Result<Option<String>, Failure> {
     let hosts = items(&json(stage, &["get", "baremetalhosts", "-n", "drystone-system"]).await?);
     let claimed = hosts.iter().filter(|host| !text(host, "/spec/consumerRef/name").is_empty()).count();
     let zones = items(&json(stage, &["get", "zones", "-A"]).await?).len();
+    let deadline = Instant::now() + PATIENCE;
+    let mut leases = leases(stage).await?;
+    while leases > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        leases = self::leases(stage).await?;
+    }
+    if claimed + zones + leases > 0 {
+        return Err(format!("not given back: {claimed} hosts, {zones} zones, {leases} leases").into());
+    }
+    Ok(())
+}
+
+async fn leases(stage: &Stage) -> Result<usize, Failure> {
     let pools = items(&json(stage, &["get", "addresspools", "-A"]).await?);
-    let leases: usize =
-        pools.iter().map(|pool| pool["status"]["leases"].as_array().map_or(0, Vec::len)).sum();
-    let left = format!("{claimed} hosts, {zones} zones, {leases} leases");
-    Ok((claimed + zones + leases > 0).then_some(left))
+    Ok(pools.iter().map(|pool| pool["status"]["leases"].as_array().map_or(0, Vec::len)).sum())
 }

@@ -71,6 +71,10 @@ fn a_cluster_follows_its_list() {
     // Without a cluster the hosts are anybody's again.
     relist(&drystone, &list, &Value::Null);
     drystone.wait_for("all hosts back", || drystone.claimed().is_empty().then_some(()));
+    // They are back a moment before the cluster is gone.
+    drystone.wait_for("the cluster's end", || {
+        drystone.items(&["get", "clusters", "-A"]).is_empty().then_some(())
+    });
     drystone.assert_all_given_back();
     drystone.stop();
 }
